@@ -1,0 +1,35 @@
+"""dualdiff: small diffusion models of low-dimensional data, from the command line or from Python.
+
+The public names are imported on first use, so that ``import dualdiff_cli`` and ``dualdiff --help`` stay light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "RunConfig": "config",
+    "resolve": "config",
+    "Run": "runs",
+    "load_data": "data",
+    "train": "jobs",
+    "sample": "jobs",
+    "evaluate": "jobs",
+}
+
+__all__ = ["Run", "RunConfig", "__version__", "evaluate", "load_data", "resolve", "sample", "train"]
+
+if TYPE_CHECKING:
+    from .config import RunConfig, resolve
+    from .data import load_data
+    from .jobs import evaluate, sample, train
+    from .runs import Run
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

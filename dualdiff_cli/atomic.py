@@ -1,0 +1,36 @@
+"""Files that are either the old one or the new one, never a part: written beside their name and renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["replaced", "write_json", "write_text"]
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; on leaving it takes ``path``'s place, on an error it goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last, because writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented."""
+    write_text(path, json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,44 @@
+"""The ``dualdiff`` application and its commands. Nothing here, nor at the top of a command's file, imports torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .datasets import datasets
+from .evaluate import evaluate
+from .info import info
+from .plot import plot
+from .sample import sample
+from .train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="dualdiff",
+    help="Small diffusion models of low-dimensional data: train, sample, score, export, benchmark.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dualdiff {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+for command in (train, sample, evaluate, plot, info, datasets):
+    app.command()(command)

@@ -1,0 +1,30 @@
+"""``dualdiff datasets``."""
+
+from __future__ import annotations
+
+import math
+
+from ..console import Console, facts_table
+from .options import DebugOption, JsonOption, QuietOption, handled
+
+__all__ = ["datasets"]
+
+
+@handled
+def datasets(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
+    """Say what --dataset takes: densities by name, and files."""
+    from ..data import DENSITIES, READABLE
+
+    densities = [
+        {
+            "name": density.name,
+            "columns": list(density.columns),
+            "entropy_bits": density.entropy() / math.log(2),
+            "description": density.description,
+        }
+        for density in DENSITIES.values()
+    ]
+    record = {"densities": densities, "files": list(READABLE)}
+    facts = {density.name: density.description for density in DENSITIES.values()}
+    files = f"numeric columns from a {', '.join(READABLE)} file"
+    Console(as_json=as_json, quiet=quiet).result(record, lambda: facts_table({**facts, "FILE": files}))

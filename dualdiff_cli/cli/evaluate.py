@@ -1,0 +1,49 @@
+"""``dualdiff evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import Console, scores_table
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+
+__all__ = ["evaluate"]
+
+
+@handled
+def evaluate(
+    run: RunArgument = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Score these points in place of fresh ones.", metavar="FILE")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Score against these points in place of the held-out ones.", metavar="FILE")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=100, help="How many points to draw.", metavar="N")] = 10_000,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a run's samples against points it never saw; every score beside the floor that perfect samples get.
+
+    With both --samples and --against, and no run, one file is scored against the other.
+    """
+    from ..jobs import evaluate as job
+    from ..jobs import evaluate_files
+    from ..runs import Run
+
+    console = Console(as_json=as_json, quiet=quiet)
+    with console.activity() as announce:
+        if run is None and samples is not None and against is not None:
+            record = evaluate_files(samples, against, seed=seed, announce=announce)
+        else:
+            record = job(
+                Run.open(run), samples=samples, against=against, n=n, seed=seed, device=device, announce=announce
+            )
+    title = f"{record['run'] or samples} against {against or 'held-out ' + record['dataset']}"
+    console.result(record, lambda: scores_table(record["metrics"], title=title))

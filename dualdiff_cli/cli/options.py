@@ -1,0 +1,60 @@
+"""Options that several commands share, and what happens when a command fails."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from ..console import Console
+from ..errors import DualdiffError, Interrupted
+
+__all__ = ["DebugOption", "DeviceOption", "JsonOption", "QuietOption", "RunArgument", "SeedOption", "handled", "names"]
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings, no tables.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random here.", metavar="N")]
+RunArgument = Annotated[
+    Path | None, typer.Argument(help="A run's directory; the newest under runs/ if left out.", show_default=False)
+]
+
+P = ParamSpec("P")
+
+
+def handled(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn an error that the user can mend into two sentences and its exit code, and a warning into one line."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        console = Console(quiet=bool(kwargs.get("quiet")))
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+                command(*args, **kwargs)
+        except BrokenPipeError:  # the reader of our output, `head` perhaps, has had enough
+            os._exit(0)
+        except DualdiffError as error:
+            _fail(console, error, debug=bool(kwargs.get("debug")))
+        except KeyboardInterrupt:
+            _fail(console, Interrupted("Interrupted.", "Nothing that was finished before is lost."), debug=False)
+
+    return wrapper
+
+
+def _fail(console: Console, error: DualdiffError, *, debug: bool) -> None:
+    if debug:
+        raise error
+    console.error(error)
+    raise typer.Exit(error.exit_code) from None
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """``a,b`` → ("a", "b")."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None

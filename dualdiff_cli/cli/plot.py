@@ -1,0 +1,30 @@
+"""``dualdiff plot``."""
+
+from __future__ import annotations
+
+from ..console import Console, facts_table
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+
+__all__ = ["plot"]
+
+
+@handled
+def plot(
+    run: RunArgument = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw a run's pictures again: data beside samples, the loss, and what the gate does."""
+    from ..jobs import plot as job
+    from ..runs import Run
+
+    console = Console(as_json=as_json, quiet=quiet)
+    opened = Run.open(run)
+    with console.activity() as announce:
+        announce("pictures")
+        paths = job(opened, seed=seed, device=device)
+    record = {"run": str(opened), "figures": paths}
+    console.result(record, lambda: facts_table({"run": str(opened), "figures": "\n".join(paths)}))

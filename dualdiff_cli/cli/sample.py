@@ -1,0 +1,53 @@
+"""``dualdiff sample``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..console import Console, facts_table
+from ..errors import InputError
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+
+__all__ = ["sample"]
+
+
+@handled
+def sample(
+    run: RunArgument = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many points.", metavar="N")] = 10_000,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="A .csv, .tsv, .parquet, .ndjson or .npy file, or - for stdout.", metavar="FILE"
+        ),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="The method; the run's own if left out.", metavar="NAME")] = None,
+    sample_steps: Annotated[int | None, typer.Option(min=1, help="Its number of steps.", metavar="N")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw points from a trained run."""
+    from ..jobs import sample as job
+    from ..runs import Run
+
+    if output == "-" and as_json:
+        raise InputError("--json and --output - both want standard output.", "Give --output a file.")
+    console = Console(as_json=as_json, quiet=quiet or output == "-")
+    with console.progress("sampling", unit="points") as bar:
+        bar.start(n)
+        record = job(
+            Run.open(run),
+            n=n,
+            output=output,
+            sampler=sampler,
+            sample_steps=sample_steps,
+            seed=seed,
+            device=device,
+            on_progress=bar.report,
+        )
+    console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))

@@ -1,0 +1,150 @@
+"""The only file that prints: results to standard output, progress, warnings and errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from .errors import DualdiffError
+
+__all__ = ["Bar", "Console", "facts_table", "scores_table"]
+
+
+class Bar:
+    """A progress bar that appears once the size of the job is known."""
+
+    def __init__(self, progress: Progress, what: str, unit: str) -> None:
+        self._progress, self._what, self._unit = progress, what, unit
+        self._task: TaskID | None = None
+
+    def start(self, total: int) -> None:
+        """Begin counting to ``total``."""
+        self._task = self._progress.add_task(self._what, total=total, words="")
+
+    def report(self, done: int, words: str = "") -> None:
+        """Say how far the job is, and in a few words how it goes."""
+        if self._task is not None:
+            speed = self._progress.tasks[self._task].speed
+            rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
+            self._progress.update(self._task, completed=done, words="  ".join(filter(None, (words, rate))))
+
+
+class Console:
+    """Where a command shows what it does.
+
+    Args:
+        as_json: print the result as one JSON object and nothing else.
+        quiet: no progress, no warnings, and no tables.
+
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def _shows_progress(self) -> bool:
+        return self._err.is_terminal and not self.quiet
+
+    def result(self, record: Mapping[str, Any], render: Callable[[], RenderableType]) -> None:
+        """Show a command's result; ``render`` makes what people read, and is not called for a script."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
+        elif not self.quiet:
+            RichConsole(highlight=False).print(render())
+
+    def error(self, error: DualdiffError) -> None:
+        """Say what is wrong and what to do."""
+        self._err.print(f"[bold red]Error:[/] {escape(error.problem)}\n{escape(error.remedy)}")
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+        if not self.quiet:
+            self._err.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Say what may surprise."""
+        if not self.quiet:
+            self._err.print(f"[yellow]Warning:[/] {escape(text)}")
+
+    @contextmanager
+    def progress(self, what: str, *, unit: str) -> Iterator[Bar]:
+        """Show a bar from its ``start`` on; on a stderr that is no terminal, or when quiet, nothing."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._err, transient=True, disable=not self._shows_progress) as progress:
+            yield Bar(progress, what, unit)
+
+    @contextmanager
+    def activity(self) -> Iterator[Callable[[str], None]]:
+        """Show a spinner with what is being done, as `progress` does."""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self._err, transient=True, disable=not self._shows_progress) as progress:
+            task = progress.add_task("")
+            yield lambda what: progress.update(task, description=what)
+
+
+def facts_table(facts: Mapping[str, object], *, title: str | None = None) -> Table:
+    """Two columns: what, and its value."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        table.add_row(name, escape(value if isinstance(value, str) else _number(value)))
+    return table
+
+
+def scores_table(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
+    """One row a metric: value, interval, the floor that perfect samples get, unit and sample sizes."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for name in ("value", "95 % interval", "floor"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    table.add_column("real · generated", justify="right")
+    notes: list[str] = []
+    for name, score in metrics.items():
+        floor, spread = _number(score["floor"]), score.get("floor_spread")
+        sizes = " · ".join(f"{size:,}" if size else "–" for size in (score["n_real"], score["n_generated"]))
+        table.add_row(
+            name,
+            _number(score["value"]),
+            _interval(score["ci95"]),
+            floor if spread is None else f"{floor} ± {_number(spread)}",
+            score["unit"],
+            sizes,
+        )
+        notes += [f"{name}: {note}" for note in score.get("notes", ())]
+    table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
+    return table
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "–" if ends is None else f"{_number(ends[0])} … {_number(ends[1])}"

@@ -1,0 +1,154 @@
+"""The only file that knows which devices exist: choosing one, seeding it, waiting for it, describing the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import warnings
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from .errors import DeviceError, InputError
+
+__all__ = [
+    "Readback",
+    "choose_device",
+    "describe_choice",
+    "describe_machine",
+    "generator",
+    "peak_memory_bytes",
+    "synchronize",
+]
+
+
+def choose_device(request: str = "auto") -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into a device that is there.
+
+    ``auto`` takes CUDA where it works and otherwise the CPU, with a warning if there is a GPU that cannot be used.
+
+    Raises:
+        InputError: the request is none of these words.
+        DeviceError: CUDA was asked for by name and is not there.
+
+    """
+    if request == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        if torch.version.cuda and os.path.exists("/dev/nvidia0"):
+            warnings.warn("A GPU is there but CUDA cannot use it; running on the CPU.", stacklevel=2)
+        return torch.device("cpu")
+    kind, _, index = request.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
+        raise InputError(f"There is no device {request!r}.", "Choose from auto, cpu, cuda and cuda:N.")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        reason = "this torch is built without CUDA" if not torch.version.cuda else "no usable NVIDIA GPU was found"
+        raise DeviceError(f"Device {request!r} is not available: {reason}.", "Use --device cpu or --device auto.")
+    if int(index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DeviceError(f"Device {request!r} is not there.", f"There are {count}: cuda:0 to cuda:{count - 1}.")
+    return torch.device("cuda", int(index or 0))
+
+
+def generator(seed: int, device: torch.device) -> torch.Generator:
+    """Make a random generator of its own on the device; the global one is never touched."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Readback:
+    """A number on its way from the device, which nothing waits for until it is asked for.
+
+    Args:
+        value: tensor of shape ().
+
+    """
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._host = value.to("cpu", non_blocking=True)
+        # A copy from a GPU may be read only after an event recorded behind it has passed.
+        self._arrived = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None
+
+    def ready(self) -> bool:
+        """Say whether ``item`` would return at once."""
+        return self._arrived is None or self._arrived.query()
+
+    def item(self) -> float:
+        """Give the number, waiting for it if need be."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return float(self._host)
+
+
+def peak_memory_bytes() -> int:
+    """Give the largest resident size that this process ever had, in bytes (0 where the platform does not tell)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what a figure was measured with: versions, processor, threads, GPUs."""
+    names = ["dualdiff-cli", "torch", "numpy", "scipy", "scikit-learn", "polars", "onnx", *_onnxruntime_wheels()]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: _version(name) for name in names},
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def describe_choice() -> dict[str, Any]:
+    """Say what ``auto`` takes and why, and what ONNX Runtime offers."""
+    device = choose_device("auto")
+    if device.type == "cuda":
+        reason = "CUDA works"
+    elif not torch.version.cuda:
+        reason = "this torch is built without CUDA"
+    else:
+        reason = "torch finds no usable NVIDIA GPU"
+    wheels = _onnxruntime_wheels()
+    if len(wheels) > 1:
+        warnings.warn(
+            f"{' and '.join(wheels)} are both installed and overwrite each other: uninstall both, then install one.",
+            stacklevel=2,
+        )
+    import onnxruntime
+
+    return {"device": str(device), "reason": reason, "providers": onnxruntime.get_available_providers()}
+
+
+def _onnxruntime_wheels() -> list[str]:
+    """Both wheels install the same module, so that having both is a fault worth showing."""
+    return [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

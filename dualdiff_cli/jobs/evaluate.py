@@ -1,0 +1,203 @@
+"""Score a run, or a file of points, against held-out truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..atomic import write_json
+from ..config import RunConfig
+from ..data import Column, Data, dequantise, draw, read_table
+from ..device import choose_device
+from ..metrics import Score, score_samples
+from ..models import TrainedModel, build_denoiser
+from ..runs import Run
+from ..training import LossEstimate, estimate_loss
+from .inputs import load_run_data, training_points
+
+__all__ = ["evaluate", "evaluate_files"]
+
+GENERATED = 10_000
+"""Points that a model is asked for, as in the paper."""
+REAL = 100_000
+"""Most points that stand for the truth, as in the paper."""
+FLOOR_DRAWS = 3
+"""Draws of perfect samples that the floors are averaged over."""
+
+Announce = Callable[[str], None]
+
+
+def _silent(what: str) -> None:
+    del what
+
+
+def evaluate(
+    run: Run,
+    *,
+    samples: Path | None = None,
+    against: Path | None = None,
+    n: int = GENERATED,
+    seed: int = 0,
+    device: str = "auto",
+    announce: Announce = _silent,
+) -> dict[str, Any]:
+    """Score a finished run's model, or points that are said to be its, against points that it never saw.
+
+    Args:
+        run: a finished one.
+        samples: a file of generated points to score in place of fresh ones.
+        against: a file of true points to score against in place of the held-out ones.
+        n: number of points to generate.
+        seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        announce: told what is being computed.
+
+    Returns:
+        The record of the ``evaluate`` command's contract; for a run's own samples also left in ``evaluation.json``.
+
+    Raises:
+        InputError: the run is not finished, a file lacks the run's columns, or there are too few points.
+        DeviceError: the device is not there.
+
+    """
+    place = choose_device(device)
+    model = TrainedModel.load(run, place)
+    data = load_run_data(model.config)
+    if samples is None:
+        announce(f"{n:,} samples")
+        generated = _as_data(np.concatenate(list(model.sample(n, seed=seed))), model.columns)
+    else:
+        generated = _read_points(samples, model.columns)
+    real = data.held_out if against is None else _read_points(against, model.columns)
+    truth = _Truth(data, real[:REAL], len(generated), seed=seed)
+    scores = score_samples(
+        real=truth.real,
+        generated=truth.prepare(generated),
+        perfect=truth.perfect,
+        published_real=truth.training,
+        modes=data.density.modes if data.density else None,
+        unit=truth.unit,
+        seed=seed,
+        progress=announce,
+    )
+    if samples is None:
+        announce("losses")
+        scores |= _losses(run, model, data, seed=seed)
+    record = _record(model.config, run, truth.real, generated, scores)
+    if samples is None and against is None:
+        write_json(run.path / "evaluation.json", record)
+    return record
+
+
+def evaluate_files(samples: Path, against: Path, *, seed: int = 0, announce: Announce = _silent) -> dict[str, Any]:
+    """Score one file of points against another of the same columns; no run is needed.
+
+    Half of the true points stand for the truth, the other half for perfect samples.
+
+    Raises:
+        InputError: a file cannot be read, the columns differ, or there are too few points.
+
+    """
+    real = read_table(against)
+    columns = real.columns
+    rng = np.random.default_rng(seed)
+    shuffled = dequantise(rng.permutation(real.values), columns, rng)
+    generated = dequantise(_read_points(samples, columns), columns, rng)
+    half = len(shuffled) // 2
+    scale = shuffled.std(axis=0)
+    truth, perfect = shuffled[:half][:REAL] / scale, shuffled[half:] / scale
+    n = min(len(generated), len(perfect))
+    scores = score_samples(
+        real=truth,
+        generated=rng.permutation(generated)[:n] / scale,
+        perfect=[perfect[i : i + n] for i in range(0, FLOOR_DRAWS * n, n) if i + n <= len(perfect)],
+        unit="standard deviations",
+        seed=seed,
+        progress=announce,
+    )
+    return _record(None, None, truth, generated[:n], scores, dataset=str(against))
+
+
+class _Truth:
+    """True points in the shape that the scores want them.
+
+    A density is scored in data units, as the paper does. A file's columns may differ in unit, so they are divided by
+    their standard deviation; whole numbers are spread over their unit interval on both sides, because nearest-neighbour
+    distances between repeated values are zero.
+    """
+
+    def __init__(self, data: Data, real: np.ndarray, n_generated: int, *, seed: int) -> None:
+        self.columns = data.columns
+        self._rng = np.random.default_rng([seed, 1])
+        self.scale = np.ones(real.shape[1]) if data.density else data.train.std(axis=0)
+        self.unit = "data units" if data.density else "standard deviations"
+        self.real = self.prepare(real)
+        self.training = self.prepare(data.train[:REAL])
+        if data.density:
+            self.perfect = [draw(data.density, n_generated, seed=seed, role=f"perfect-{k}") for k in range(FLOOR_DRAWS)]
+        else:
+            shuffled = self._rng.permutation(self.training)
+            draws = min(FLOOR_DRAWS, len(shuffled) // n_generated) or 1
+            self.perfect = np.array_split(shuffled[: draws * n_generated], draws)
+
+    def prepare(self, points: np.ndarray) -> np.ndarray:
+        """(n, d) in data units → (n, d) in the units of the scores."""
+        return dequantise(points, self.columns, self._rng) / self.scale
+
+
+def _as_data(points: np.ndarray, columns: tuple[Column, ...]) -> np.ndarray:
+    """Round what a file would hold as whole numbers."""
+    whole = [column.kind == "integer" for column in columns]
+    return np.where(whole, points.round(), points)
+
+
+def _read_points(path: Path, columns: tuple[Column, ...]) -> np.ndarray:
+    return read_table(path, columns=[column.name for column in columns]).values
+
+
+def _losses(run: Run, model: TrainedModel, data: Data, *, seed: int) -> dict[str, Score]:
+    """Held-out loss of the averaged weights, and the paper's: the last weights on the points they were trained on."""
+
+    def score(estimate: LossEstimate) -> Score:
+        half = 1.96 * estimate.standard_error
+        interval = (estimate.mean - half, estimate.mean + half)
+        return Score(value=estimate.mean, unit=unit, ci95=interval, n_real=estimate.n, n_generated=0)
+
+    def scaled(points: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(model.scaler.transform(points)).float().to(model.device)
+
+    unit = f"mean squared error of the {model.config.objective.prediction}"
+    rng = np.random.default_rng([seed, 2])
+    held_out = scaled(dequantise(data.held_out, data.columns, rng)[:REAL])
+    losses = {"held_out_loss": score(estimate_loss(model.denoiser, held_out, seed=seed))}
+    state = run.load_state()
+    if state is not None:
+        last = build_denoiser(model.config, len(model.columns))
+        last.network.load_state_dict(state["trainer"]["network"])
+        training = scaled(training_points(model.config, data)[:REAL])
+        losses["training_loss_published"] = score(estimate_loss(last.to(model.device), training, seed=seed))
+    return losses
+
+
+def _record(
+    config: RunConfig | None,
+    run: Run | None,
+    real: np.ndarray,
+    generated: np.ndarray,
+    scores: dict[str, Score],
+    *,
+    dataset: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "run": None if run is None else str(run),
+        "dataset": dataset if config is None else config.dataset,
+        "model": None if config is None else config.model.name,
+        "recipe": None if config is None else config.recipe,
+        "n_real": len(real),
+        "n_generated": len(generated),
+        "metrics": {name: score.to_dict() for name, score in scores.items()},
+    }

@@ -1,0 +1,76 @@
+"""Draw points from a trained run into a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..config import with_sampling
+from ..data import write_chunks
+from ..device import choose_device, peak_memory_bytes
+from ..models import TrainedModel, build_sampler
+from ..runs import Run
+
+__all__ = ["sample"]
+
+
+def sample(
+    run: Run,
+    *,
+    n: int,
+    output: str | None = None,
+    sampler: str | None = None,
+    sample_steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Draw n points and stream them to a file, in memory that n does not change.
+
+    Args:
+        run: a finished one.
+        n: number of points.
+        output: a file whose suffix says the format, ``-`` for CSV on standard output, None for the run's folder.
+        sampler, sample_steps: the method and its number of steps; None takes the run's own.
+        seed: of the noise; the points depend on nothing else of the request.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        on_progress: told how many points are drawn.
+
+    Returns:
+        The record of the ``sample`` command's contract.
+
+    Raises:
+        InputError: the run is not finished, or the output cannot be written.
+        DeviceError: the device is not there.
+
+    """
+    model = TrainedModel.load(run, choose_device(device))
+    sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
+    method = build_sampler(sampling)
+    name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"
+    target = output or str(run.output_path("samples", name))
+
+    def chunks() -> Iterator[np.ndarray]:
+        done = 0
+        for chunk in model.sample(n, seed=seed, sampler=method):
+            yield chunk
+            done += len(chunk)
+            on_progress(done)
+
+    started = time.perf_counter()
+    write_chunks(target, model.columns, chunks())
+    return {
+        "run": str(run),
+        "n": n,
+        "columns": [column.name for column in model.columns],
+        "sampler": sampling.sampler,
+        "sample_steps": sampling.steps,
+        "network_evaluations": method.network_evaluations,
+        "seed": seed,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "output": target,
+    }

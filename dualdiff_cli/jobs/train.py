@@ -1,0 +1,144 @@
+"""Train a run, or finish one that was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import RunConfig
+from ..data import Data
+from ..device import choose_device, describe_machine, synchronize
+from ..errors import InputError, Interrupted
+from ..models import TrainedModel, build_denoiser
+from ..networks import count_parameters
+from ..runs import Run
+from ..training import Progress, Trainer, estimate_loss
+from .inputs import fit_scaler, load_run_data, record_data, training_points
+from .plot import plot
+
+__all__ = ["Callbacks", "resume", "train"]
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """How a training reports, and how it is asked to stop.
+
+    Attributes:
+        on_start: told the run and its configuration before the first step.
+        on_progress: told where training stands.
+        should_stop: asked after each step; once it says yes, the state is saved.
+
+    """
+
+    on_start: Callable[[Run, RunConfig], None] = lambda run, config: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def train(
+    config: RunConfig, *, path: Path | None = None, device: str = "auto", callbacks: Callbacks = Callbacks()
+) -> dict[str, Any]:
+    """Train a new run.
+
+    Args:
+        config: what is asked for.
+        path: the run's directory, by default the next free ``runs/<dataset>-<model>-<k>``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        callbacks: see there.
+
+    Returns:
+        The record of the ``train`` command's contract.
+
+    Raises:
+        Interrupted: stopped by ``should_stop``.
+        InputError: the data or the configuration is wrong, or the loss is no longer a number.
+        DeviceError: the device is not there.
+
+    """
+    place = choose_device(device)
+    data = load_run_data(config)  # before the directory is made, so that bad data leaves none behind
+    return _train(Run.create(config, path), config, data, place, callbacks)
+
+
+def resume(run: Run, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:
+    """Finish a run from wherever it was stopped; arguments, result and errors as for `train`."""
+    config = run.config
+    return _train(run, config, load_run_data(config), choose_device(device), callbacks)
+
+
+def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbacks: Callbacks) -> dict[str, Any]:
+    points = training_points(config, data)
+    scaler = fit_scaler(config, data, points)
+    record_data(run, data)
+    run.save_environment({"device": str(place), **describe_machine()})
+    callbacks.on_start(run, config)
+
+    trainer = Trainer(
+        build_denoiser(config, len(data.columns)).to(place),
+        torch.from_numpy(scaler.transform(points)).float().to(place),
+        objective=config.objective,
+        config=config.training,
+        seed=config.seed,
+    )
+    state = run.load_state() or {"seconds": 0.0}
+    if "trainer" in state:
+        trainer.load_state_dict(state["trainer"])
+    run.rewind_metrics(trainer.step)
+    seconds = _train_to_end(run, trainer, config, state["seconds"], callbacks)
+
+    model = TrainedModel(config, trainer.average, scaler, data.columns, place)
+    model.save(run)
+    plot(run, device=str(place))
+    held_out = torch.from_numpy(scaler.transform(data.held_out)).float().to(place)
+    return {
+        "run": str(run),
+        "dataset": config.dataset,
+        "model": config.model.name,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "steps": trainer.step,
+        "parameters": count_parameters(trainer.denoiser.network),
+        "train_seconds": seconds,
+        "held_out_loss": estimate_loss(trainer.average, held_out, seed=config.seed).mean,
+        "device": str(place),
+    }
+
+
+def _train_to_end(run: Run, trainer: Trainer, config: RunConfig, seconds: float, callbacks: Callbacks) -> float:
+    """Drive the trainer, log and checkpoint; give the seconds that all its steps took together."""
+    started = saved_at = time.monotonic() - seconds
+    saved_step = trainer.step
+
+    def save() -> None:
+        run.save_state({"trainer": trainer.state_dict(), "seconds": time.monotonic() - started})
+
+    for progress in trainer.run(callbacks.should_stop):
+        if any(not np.isfinite(record.loss) for record in progress.records):
+            raise InputError(
+                f"The loss is no longer a number after {progress.step} steps.",
+                f"Lower training.learning_rate (it is {config.training.learning_rate}).",
+            )
+        run.append_metrics(asdict(record) for record in progress.records)
+        callbacks.on_progress(progress)
+        due = trainer.step - saved_step >= config.training.checkpoint_every
+        if due or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
+            save()
+            saved_step, saved_at = trainer.step, time.monotonic()
+    synchronize(trainer.points.device)
+    seconds = time.monotonic() - started
+    if saved_step != trainer.step:
+        save()
+    if trainer.step < config.training.steps:
+        raise Interrupted(
+            f"Stopped after {trainer.step} of {config.training.steps} steps.",
+            f"Everything is saved: go on with `dualdiff train --resume {run}`.",
+        )
+    return seconds

@@ -1,0 +1,224 @@
+"""Training: the loop, the moving average of the weights, and the state that a run resumes from.
+
+One step draws points, times and noise on the device in one go, regresses the network on its target and moves the
+weights. Nothing in it waits for the device; the loss is accumulated there and read whenever its copy has arrived. All
+randomness comes from one generator, and learning rate and averaging decay are functions of the step, so that the state
+below is all there is: on the CPU, a run resumed from it ends bit for bit in the weights of one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .config import ObjectiveConfig, TrainingConfig
+from .denoisers import NetworkDenoiser
+from .device import Readback, generator
+
+__all__ = [
+    "LossEstimate",
+    "Progress",
+    "Record",
+    "Trainer",
+    "diversity",
+    "ema_decay",
+    "estimate_loss",
+    "learning_rate",
+    "regression_loss",
+]
+
+EVALUATION_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged step: the mean loss over the interval that ends at it, and the learning rate there."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: the steps done, and the records that have become readable since the last report."""
+
+    step: int
+    records: tuple[Record, ...]
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Cosine annealing to zero, η_s = η/2·(1 + cos(π s / S)) (Loshchilov & Hutter 2017, eq. 5)."""
+    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.steps))
+
+
+def ema_decay(step: int, config: TrainingConfig) -> float:
+    """Decay of the weight average after ``step`` steps: 1 − (1 + s)^(−2/3), at most β, s steps past the warm-up.
+
+    During the warm-up the average is a copy (decay 0). The form is the paper's.
+    """
+    s = step - config.ema_warmup - 1
+    return min(1 - (1 + s) ** (-2 / 3), config.ema_decay) if s > 0 else 0.0
+
+
+def diversity(prediction: Tensor) -> Tensor:
+    """L_div = −mean_{i,j} ‖F_i − F_j‖ over all ordered pairs of the batch, self-pairs included (paper, "Networks").
+
+    Args:
+        prediction: (n, d).
+
+    """
+    return -torch.cdist(prediction, prediction, compute_mode="donot_use_mm_for_euclid_dist").mean()
+
+
+def regression_loss(
+    denoiser: NetworkDenoiser, objective: ObjectiveConfig, x: Tensor, epsilon: Tensor, t: Tensor
+) -> Tensor:
+    """Mean squared error of the network's output, plus λ·L_div where λ > 0; x, ε (n, d), t (n,)."""
+    output, target = denoiser.regression(x, epsilon, t)
+    loss = torch.nn.functional.mse_loss(output, target)
+    return loss + objective.diversity * diversity(output) if objective.diversity else loss
+
+
+@dataclass(frozen=True)
+class LossEstimate:
+    """A mean over points and its standard error."""
+
+    mean: float
+    standard_error: float
+    n: int
+
+
+@torch.no_grad()
+def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> LossEstimate:
+    """Mean squared error of the network's output on given points, each at one random time; no diversity term.
+
+    Args:
+        denoiser: with the weights to judge.
+        points: (n, d), in the denoiser's units, on its device.
+        seed: of the times and the noise.
+
+    """
+    draws = generator(seed, points.device)
+    t = denoiser.schedule.draw(len(points), draws)
+    epsilon = torch.randn(points.shape, generator=draws, device=points.device)
+    errors = []
+    for first in range(0, len(points), EVALUATION_BATCH):
+        rows = slice(first, first + EVALUATION_BATCH)
+        output, target = denoiser.regression(points[rows], epsilon[rows], t[rows])
+        errors.append((output - target).square().mean(1))
+    error = torch.cat(errors).double()
+    return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
+
+
+class Trainer:
+    """One training in progress.
+
+    Args:
+        denoiser: its network is trained in place.
+        points: clean training points, (n, d), on the device to train on.
+        objective, config: what to minimise and how.
+        seed: of every random number drawn here.
+
+    Attributes:
+        step: steps done.
+        average: a denoiser with the averaged weights, which samples come from.
+
+    """
+
+    def __init__(
+        self,
+        denoiser: NetworkDenoiser,
+        points: Tensor,
+        *,
+        objective: ObjectiveConfig,
+        config: TrainingConfig,
+        seed: int,
+    ) -> None:
+        self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
+        self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.step = 0
+        self._generator = generator(seed, points.device)
+        self._parameters: list[Tensor] = list(denoiser.parameters())
+        self._averaged: list[Tensor] = list(self.average.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._loss_sum = torch.zeros((), device=points.device)
+        self._pending: deque[tuple[int, Readback]] = deque()
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+        """Train to the end, yielding every ``log_every`` steps, at the end, and when ``should_stop`` says so."""
+        every, last = self.config.log_every, self.config.steps
+        while self.step < last:
+            self._optimize()
+            if self.step % every == 0 or self.step == last:
+                interval = self.step % every or every
+                self._pending.append((self.step, Readback(self._loss_sum / interval)))
+                self._loss_sum = torch.zeros_like(self._loss_sum)
+                yield Progress(self.step, self._records(wait=self.step == last))
+            if should_stop():
+                yield Progress(self.step, self._records(wait=True))
+                return
+
+    def _optimize(self) -> None:
+        rate = learning_rate(self.step, self.config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = regression_loss(self.denoiser, self.objective, *self._batch())
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm, foreach=True)
+        self._optimizer.step()
+        self._loss_sum += loss.detach()
+        self.step += 1
+        self._update_average()
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Points with replacement (x, (n, d)), noise (ε, (n, d)) and times (t, (n,))."""
+        n, device = self.config.batch, self.points.device
+        rows = torch.randint(len(self.points), (n,), generator=self._generator, device=device)
+        x = self.points[rows]
+        t = self.denoiser.schedule.draw(n, self._generator)
+        return x, torch.randn(x.shape, generator=self._generator, device=device), t
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.step % self.config.ema_every == 0 or self.step == self.config.steps:
+            decay = ema_decay(self.step, self.config)
+            torch._foreach_lerp_(self._averaged, self._parameters, 1 - decay)
+
+    def _records(self, *, wait: bool) -> tuple[Record, ...]:
+        """Take the losses that have arrived from the device, or with ``wait`` all of them."""
+        records = []
+        while self._pending and (wait or self._pending[0][1].ready()):
+            step, readback = self._pending.popleft()
+            records.append(Record(step, readback.item(), learning_rate(step, self.config)))
+        return tuple(records)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on: tensors and plain numbers only."""
+        return {
+            "step": self.step,
+            "network": self.denoiser.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "loss_sum": self._loss_sum,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state_dict`` was taken."""
+        self.step = state["step"]
+        self.denoiser.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"].cpu())
+        self._loss_sum = state["loss_sum"].to(self.points.device)
