@@ -1,0 +1,35 @@
+"""Where points come from and go to: densities, tables, their scaling, and the held-out split."""
+
+from __future__ import annotations
+
+from .catalogue import DENSITIES, describe, get_density
+from .densities import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
+from .scaling import Scaler, dequantise
+from .sources import Data, draw, load_data
+from .tables import READABLE, Column, Points, Table, read_table
+from .writing import to_frame, write_chunks
+
+__all__ = [
+    "DENSITIES",
+    "READABLE",
+    "Boxes",
+    "Column",
+    "Data",
+    "Density",
+    "Discs",
+    "FloatArray",
+    "GaussianMixture",
+    "Modes",
+    "NoisyCurves",
+    "Points",
+    "Scaler",
+    "Table",
+    "dequantise",
+    "describe",
+    "draw",
+    "get_density",
+    "load_data",
+    "read_table",
+    "to_frame",
+    "write_chunks",
+]
