@@ -1,0 +1,144 @@
+"""All scores together: names, floors, sizes, and the record that scripts read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.metrics import Score, classifier_two_sample, kl_divergence, score_samples, sliced_wasserstein
+from dualdiff_cli.metrics.score import jackknife_interval, mean_interval
+
+ALWAYS = ["kl_real_generated", "kl_generated_real", "sliced_wasserstein", "wasserstein2", "classifier_two_sample"]
+MODES = (np.zeros((1, 2)), np.full((1, 2), 2.0), np.ones(1))
+
+
+def normal(n: int, d: int = 2, *, seed: int) -> np.ndarray:
+    return np.random.default_rng([n, d, seed]).standard_normal((n, d))
+
+
+@pytest.fixture(scope="module")
+def announced() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def scores(announced: list[str]) -> dict[str, Score]:
+    return score_samples(
+        real=normal(600, seed=0),
+        generated=normal(300, seed=1) + 1,
+        perfect=np.stack([normal(300, seed=2), normal(300, seed=3)]),
+        published_real=normal(700, seed=4),
+        modes=MODES,
+        unit="standard deviations",
+        progress=announced.append,
+    )
+
+
+def test_every_metric_is_there_and_was_announced(scores: dict[str, Score], announced: list[str]) -> None:
+    modes = ["mode_coverage", "off_mode_share", "mode_share_tv"]
+    assert set(scores) == {*ALWAYS, "kl_published", *modes}
+    assert set(announced) == {*ALWAYS, "kl_published", "modes"}
+
+
+def test_divergences_use_all_points_and_their_own_definition(scores: dict[str, Score]) -> None:
+    real, generated, training = normal(600, seed=0), normal(300, seed=1) + 1, normal(700, seed=4)
+    assert scores["kl_real_generated"].value == kl_divergence(real, generated).value
+    assert scores["kl_generated_real"].value == kl_divergence(generated, real).value
+    assert scores["kl_published"].value == kl_divergence(training, generated).value
+    sizes = {name: (scores[name].n_real, scores[name].n_generated) for name in scores if name.startswith("kl")}
+    assert sizes == {
+        "kl_real_generated": (600, 300),
+        "kl_generated_real": (600, 300),
+        "kl_published": (700, 300),
+    }
+
+
+def test_floor_is_the_mean_of_the_metric_over_the_perfect_draws(scores: dict[str, Score]) -> None:
+    real, draws = normal(600, seed=0), [normal(300, seed=2), normal(300, seed=3)]
+    for name, metric in (
+        ("kl_real_generated", kl_divergence),
+        ("sliced_wasserstein", sliced_wasserstein),
+        ("classifier_two_sample", classifier_two_sample),
+    ):
+        values = [metric(real, draw).value for draw in draws]
+        assert scores[name].floor == pytest.approx(np.mean(values))
+        assert scores[name].floor_spread == pytest.approx(np.std(values, ddof=1))
+
+
+def test_shifted_points_score_worse_than_their_floor(scores: dict[str, Score]) -> None:
+    for name in [*ALWAYS, "kl_published", "off_mode_share"]:
+        floor = scores[name].floor
+        assert floor is not None
+        assert scores[name].value > floor
+
+
+def test_transport_is_in_the_unit_of_the_columns(scores: dict[str, Score]) -> None:
+    units = {name: score.unit for name, score in scores.items()}
+    assert units["sliced_wasserstein"] == units["wasserstein2"] == "standard deviations"
+    assert units["kl_real_generated"] == units["kl_published"] == "bits"
+
+
+def test_record_is_plain_json_with_the_promised_keys(scores: dict[str, Score]) -> None:
+    record = {name: score.to_dict() for name, score in scores.items()}
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    for score in record.values():
+        assert {"value", "unit", "ci95", "floor", "floor_spread", "n_real", "n_generated", "counts"} <= set(score)
+
+
+def test_what_is_not_finite_becomes_null_in_the_record() -> None:
+    score = Score(value=float("nan"), unit="bits", ci95=(float("-inf"), 1.0), n_real=1, n_generated=1)
+    assert score.to_dict()["value"] is None
+    assert score.to_dict()["ci95"] == [None, 1.0]
+    assert score.to_dict()["floor"] is None
+
+
+def test_without_perfect_samples_there_is_no_floor_and_with_one_no_spread() -> None:
+    real, generated = normal(60, seed=5), normal(40, seed=6)
+    bare = score_samples(real=real, generated=generated)
+    assert set(bare) == set(ALWAYS)
+    assert all(score.floor is None and score.floor_spread is None for score in bare.values())
+    once = score_samples(real=real, generated=generated, perfect=[normal(40, seed=7)])
+    assert all(score.floor is not None and score.floor_spread is None for score in once.values())
+    assert not any(score.notes for score in once.values())
+
+
+def test_floor_of_fewer_points_says_so() -> None:
+    scores = score_samples(real=normal(60, seed=5), generated=normal(40, seed=6), perfect=[normal(20, seed=7)])
+    assert scores["kl_real_generated"].notes == ("The floor is that of 20 points, not of 40.",)
+
+
+def test_smallest_samples_are_scored_and_smaller_ones_refused() -> None:
+    scores = score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(6, 1, seed=10)])
+    assert all(np.isfinite(score.value) for score in scores.values())
+    with pytest.raises(InputError, match="5 generated points"):
+        score_samples(real=normal(6, 1, seed=8), generated=normal(5, 1, seed=9))
+    with pytest.raises(InputError, match="5 perfect points"):
+        score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(5, 1, seed=9)])
+
+
+def test_many_columns_draw_the_divergences_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualdiff_cli.metrics.report._COMPARED_IN_MANY_COLUMNS", 50 * 50 * 6)
+    scores = score_samples(real=normal(90, 6, seed=11), generated=normal(70, 6, seed=12))
+    assert (scores["kl_real_generated"].n_real, scores["kl_generated_real"].n_generated) == (50, 50)
+
+
+def test_seed_fixes_every_score() -> None:
+    first, second = (score_samples(real=normal(60, seed=13), generated=normal(40, seed=14), seed=3) for _ in range(2))
+    assert first == second
+
+
+def test_mean_interval_is_students() -> None:
+    # mean 2, s = 1, t_{0.975, 2} = 4.302653
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+    assert mean_interval([1.0]) is None
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    # For the mean of g groups, deleting groups gives back s²/g exactly.
+    groups = np.array([1.0, 4.0, 2.0, 7.0, 3.0])
+    left_out = [float(np.delete(groups, j).mean()) for j in range(5)]
+    assert jackknife_interval(float(groups.mean()), left_out) == pytest.approx(mean_interval(list(groups)))
+    assert jackknife_interval(1.0, [1.0]) is None
