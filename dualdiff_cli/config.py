@@ -81,16 +81,36 @@ class ModelConfig(_Section):
 class ScheduleConfig(_Section):
     """How noise grows with time."""
 
-    name: Literal["linear-beta"] = "linear-beta"
+    name: Literal[
+        "linear-beta", "linear-beta-continuous", "cosine", "variance-exploding", "straight-line", "log-snr-uniform"
+    ] = "linear-beta"
     length: Annotated[int, Field(ge=2)] = 100
+    """Entries of a table, or the table that a continuous schedule is the limit of."""
     beta_min: Fraction = 1e-4
     beta_max: Fraction = 0.02
+    zero_terminal_snr: bool = False
+    """Rescale a table so that it ends in pure noise."""
+    sigma_min: Positive | None = None
+    """σ/α at the clean end of variance-exploding and log-snr-uniform; None asks the data's nearest neighbours."""
+    sigma_max: Positive = 20.0
+
+    @model_validator(mode="after")
+    def _only_tables_are_rescaled(self) -> Self:
+        if self.zero_terminal_snr and self.name not in ("linear-beta", "cosine"):
+            raise ValueError("zero_terminal_snr rescales a table: linear-beta or cosine")
+        return self
 
 
 class ObjectiveConfig(_Section):
     """What the network predicts and what it is penalised for."""
 
-    prediction: Literal["noise", "data", "velocity"] = "noise"
+    prediction: Literal["noise", "data", "velocity", "flow", "score", "edm"] = "noise"
+    weighting: Literal["uniform", "min-snr"] = "uniform"
+    """What an error counts: the same in the prediction's own unit, or min(SNR, 5) in x."""
+    stratified: bool = False
+    """Spread a batch's times evenly over the time axis."""
+    coupling: Literal["independent", "optimal-transport"] = "independent"
+    """Which noise meets which point of a batch."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """λ of the paper's diversity loss."""
 
@@ -113,8 +133,26 @@ class TrainingConfig(_Section):
 class SamplingConfig(_Section):
     """How points are drawn when the user does not say."""
 
-    sampler: Literal["ancestral"] = "ancestral"
+    sampler: Literal[
+        "ancestral",
+        "ddim",
+        "euler",
+        "heun",
+        "heun-stochastic",
+        "dpm-solver-2",
+        "dpmpp-2m",
+        "dpmpp-2m-sde",
+        "dpmpp-3m",
+        "predictor-corrector",
+        "annealed-langevin",
+        "langevin",
+        "adaptive",
+    ] = "ancestral"
     steps: Count = 100
+    grid: Literal["uniform", "log-snr", "karras"] = "uniform"
+    """How the steps are spaced."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of fresh noise in ddim."""
 
 
 class RunConfig(_Section):
@@ -182,17 +220,19 @@ def resolve(
 
     """
     from_file = _read_toml(file) if file else {}
-    stated = _merge(from_file, options or {}, *(_parse_setting(setting) for setting in settings or ()))
-    recipe = recipe or stated.get("recipe", DEFAULT_RECIPE)
-    model = model or _name_of(stated.get("model")) or DEFAULT_MODEL
+    named = {"dataset": dataset, "recipe": recipe, "model": {"name": model} if model else None}
+    named = {key: value for key, value in named.items() if value is not None}
+    stated = _merge(from_file, named, options or {}, *(_parse_setting(setting) for setting in settings or ()))
+    section = stated.get("model", {})
+    if not isinstance(section, Mapping):
+        raise InputError(f"The setting model = {section!r} is not allowed.", "A model's name goes into model.name.")
+    recipe = str(stated.get("recipe", DEFAULT_RECIPE))
+    model = str(section.get("name", DEFAULT_MODEL))
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
-    names: dict[str, Any] = {"recipe": recipe, "model": {"name": model}}
-    if dataset is not None:
-        names["dataset"] = dataset
-    layers = _merge(RECIPES[recipe], MODELS[model], stated, names)
+    layers = _merge(RECIPES[recipe], MODELS[model], stated, {"recipe": recipe, "model": {"name": model}})
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
     try:
@@ -221,10 +261,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"Did you mean {close[0]!r}? " if close else ""
     return InputError(f"There is no {kind} {name!r}.", f"{guess}Choose from {', '.join(known)}.")
-
-
-def _name_of(model: Any) -> str | None:
-    return model.get("name") if isinstance(model, Mapping) else None
 
 
 def _merge(*layers: Layer) -> dict[str, Any]:

@@ -1,11 +1,19 @@
 """Denoisers: D(x_t, t) = E[x | x_t], the one face that samplers, likelihoods and exports see.
 
-What a network predicts is adapted here and nowhere else. With x_t = α x + σ ε, every parametrisation is affine in the
-network's output F (Salimans & Ho 2022, "Progressive Distillation", appendix D):
+What a network predicts is adapted here and nowhere else. With x_t = α x + σ ε every parametrisation is affine in the
+network's output F, D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive Distillation", appendix D; Karras et al.
+2022, §5):
 
-    noise       F ≈ ε             D = (x_t − σ F) / α
-    data        F ≈ x             D = F
-    velocity    F ≈ α ε − σ x     D = (α x_t − σ F) / (α² + σ²)
+    prediction   F stands for        c_skip            c_out
+    noise        ε                   1/α               −σ/α
+    data         x                   0                 1
+    velocity     α ε − σ x           α/(α² + σ²)       −σ/(α² + σ²)
+    flow         ε − x               1/(α + σ)         −σ/(α + σ)
+    score        −ε/σ                1/α               σ²/α
+    edm          (x − c_skip x_t)/c_out   α σ_d²/(σ² + α²σ_d²)   σ σ_d/√(σ² + α²σ_d²)
+
+EDM's preconditioning with σ_d = 1 is velocity prediction up to its sign where α² + σ² = 1. The network sees
+x_t/√(α² + σ²), which is of the order of one at every level.
 
 The closed-form denoisers of a Gaussian and of a Gaussian mixture have the same face: they are the tests' oracle, and
 they tell what a schedule and a sampler cost before any network does.
@@ -14,19 +22,30 @@ they tell what a schedule and a sampler cost before any network does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .errors import InputError
 from .schedules import Schedule
 
-__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser"]
+__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "Regression"]
+
+Prediction = Literal["noise", "data", "velocity", "flow", "score", "edm"]
 
 
 def _column(coefficient: Tensor) -> Tensor:
     """() or (n,) → (1, 1) or (n, 1), to multiply (n, d)."""
     return coefficient.reshape(-1, 1)
+
+
+class Regression(NamedTuple):
+    """What a network is trained on: its output F, its target (n, d), and what each point's error counts, (n, 1)."""
+
+    output: Tensor
+    target: Tensor
+    weight: Tensor
 
 
 class Denoiser(nn.Module, ABC):
@@ -46,55 +65,95 @@ class Denoiser(nn.Module, ABC):
 
 
 class NetworkDenoiser(Denoiser):
-    """A network's output read as a noise, data or velocity prediction.
+    """A network's output read as a prediction.
 
     Args:
-        network: (x (n, d), t (1,) or (n,)) → (n, d), in its own dtype.
+        network: (x (n, d), time argument (1,) or (n,)) → (n, d), in its own dtype.
         schedule: gives α_t, σ_t.
         prediction: what the output stands for.
+        sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column.
+
+    Raises:
+        InputError: the schedule ends in pure noise, where the prediction does not determine x.
 
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, *, prediction: Literal["noise", "data", "velocity"]
+        self, network: nn.Module, schedule: Schedule, *, prediction: Prediction, sigma_data: float = 1.0
     ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
+        self.sigma_data = sigma_data
+        if schedule.ends_in_pure_noise and prediction in ("noise", "score"):
+            raise InputError(
+                f"A {prediction} prediction says nothing about x where α = 0, and this schedule ends there.",
+                "Use objective.prediction=velocity, flow, data or edm with it.",
+            )
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(c_skip, c_out) at levels of any shape."""
+        if self.prediction in ("noise", "score"):
+            return 1 / alpha, (-sigma if self.prediction == "noise" else sigma**2) / alpha
+        if self.prediction == "data":
+            return torch.zeros_like(alpha), torch.ones_like(alpha)
+        if self.prediction == "edm":
+            total = sigma**2 + (alpha * self.sigma_data) ** 2
+            return alpha * self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
+        total = alpha**2 + sigma**2 if self.prediction == "velocity" else alpha + sigma
+        return (alpha if self.prediction == "velocity" else torch.ones_like(alpha)) / total, -sigma / total
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t]; the affine map is evaluated in x_t's dtype, the network in its own."""
         alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
-        output = self._output(x_t, t).to(x_t.dtype)
-        if self.prediction == "noise":
-            return (x_t - sigma * output) / alpha
-        if self.prediction == "data":
-            return output
-        return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+        c_skip, c_out = self.coefficients(alpha, sigma)
+        return c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
 
-    def regression(self, x: Tensor, epsilon: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(F(x_t, t), what F should have been), both (n, d), for clean points x, noise ε (n, d) and times t (n,)."""
+    def regression(self, x: Tensor, epsilon: Tensor, t: Tensor, *, snr_cap: float | None = None) -> Regression:
+        """Set the training problem at clean points x, noise ε (n, d) and times t (n,).
+
+        Errors count the same in the network's own unit, but σ² for a score (Song & Ermon 2019, eq. 5). With a cap γ an
+        error in x counts min(SNR, γ), which is min(SNR, γ)·c_out² in the network's unit (Hang et al. 2023, "Efficient
+        Diffusion Training via Min-SNR Weighting Strategy", eq. 7).
+        """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
-        output = self._output(alpha * x + sigma * epsilon, t)
+        x_t = alpha * x + sigma * epsilon
+        output = self._output(x_t, t, alpha, sigma)
+        weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
+        if snr_cap is not None:
+            weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
+        return Regression(output, self._target(x, epsilon, alpha, sigma), weight)
+
+    def _target(self, x: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         if self.prediction == "noise":
-            return output, epsilon
+            return epsilon
         if self.prediction == "data":
-            return output, x
-        return output, alpha * epsilon - sigma * x
+            return x
+        if self.prediction == "velocity":
+            return alpha * epsilon - sigma * x
+        if self.prediction == "flow":
+            return epsilon - x
+        if self.prediction == "score":
+            return -epsilon / sigma
+        # (x − c_skip x_t)/c_out with the difference taken by hand, which would cancel at small σ
+        total = (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
+        return (sigma / self.sigma_data * x - alpha * self.sigma_data * epsilon) / total
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Weights of the experts, (n, experts); only where the network has a gate."""
-        weights: Tensor = self.network.gate(*self._network_inputs(x_t, t))  # type: ignore[operator]
+        alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
+        weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
         return weights
 
-    def _output(self, x_t: Tensor, t: Tensor) -> Tensor:
-        output: Tensor = self.network(*self._network_inputs(x_t, t))
+    def _output(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma))
         return output
 
-    def _network_inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         dtype = next(self.network.parameters()).dtype
-        return x_t.to(dtype), t.reshape(-1).to(dtype)
+        scaled = x_t / torch.sqrt(alpha**2 + sigma**2)
+        return scaled.to(dtype), self.schedule.network_time(t).reshape(-1).to(dtype)
 
 
 class MixtureDenoiser(Denoiser):

@@ -12,10 +12,21 @@ import torch
 from .config import RunConfig, SamplingConfig
 from .data import Column, Scaler
 from .denoisers import NetworkDenoiser
+from .errors import InputError
 from .networks import build_network
 from .runs import Run
-from .samplers import SAMPLERS, Sampler, generate
-from .schedules import LinearBeta, Schedule
+from .samplers import DDIM, SAMPLERS, Sampler, generate
+from .schedules import (
+    ContinuousLinearBeta,
+    Cosine,
+    LinearBeta,
+    LogSNRUniform,
+    Schedule,
+    StraightLine,
+    TableSchedule,
+    VarianceExploding,
+    zero_terminal_snr,
+)
 
 __all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule"]
 
@@ -23,7 +34,18 @@ __all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule"]
 def build_schedule(config: RunConfig) -> Schedule:
     """Make the noise schedule."""
     s = config.schedule
-    return LinearBeta(length=s.length, beta_min=s.beta_min, beta_max=s.beta_max)
+    table: TableSchedule
+    if s.name in ("linear-beta", "cosine"):
+        beta_range = {"beta_min": s.beta_min, "beta_max": s.beta_max}
+        table = LinearBeta(length=s.length, **beta_range) if s.name == "linear-beta" else Cosine(length=s.length)
+        return zero_terminal_snr(table) if s.zero_terminal_snr else table
+    if s.name == "linear-beta-continuous":
+        return ContinuousLinearBeta(length=s.length, beta_min=s.beta_min, beta_max=s.beta_max)
+    if s.name == "straight-line":
+        return StraightLine()
+    assert s.sigma_min is not None, "settled from the data before a run begins"
+    kind = VarianceExploding if s.name == "variance-exploding" else LogSNRUniform
+    return kind(sigma_min=s.sigma_min, sigma_max=s.sigma_max)
 
 
 def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
@@ -36,7 +58,9 @@ def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
 
 def build_sampler(config: SamplingConfig) -> Sampler:
     """Make the sampler."""
-    return SAMPLERS[config.sampler](steps=config.steps)
+    if config.sampler == "ddim":
+        return DDIM(steps=config.steps, grid=config.grid, eta=config.eta)
+    return SAMPLERS[config.sampler](steps=config.steps, grid=config.grid)
 
 
 @dataclass(frozen=True)
@@ -67,11 +91,18 @@ class TrainedModel:
 
         """
         tensors, metadata = run.load_model()
-        columns = tuple(Column(**column) for column in metadata["columns"])
-        denoiser = build_denoiser(run.config, len(columns))
-        denoiser.network.load_state_dict(tensors)
+        config = run.config
+        try:
+            columns = tuple(Column(**column) for column in metadata["columns"])
+            scaler = Scaler.from_dict(metadata["scaler"])
+            denoiser = build_denoiser(config, len(columns))
+            denoiser.network.load_state_dict(tensors)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"The model of the run {run} is not its configuration's.", "Train the run again."
+            ) from error
         denoiser.requires_grad_(False).eval().to(device)
-        return cls(run.config, denoiser, Scaler.from_dict(metadata["scaler"]), columns, device)
+        return cls(config, denoiser, scaler, columns, device)
 
     def save(self, run: Run) -> None:
         """Write the run's model file."""

@@ -199,12 +199,15 @@ def count_parameters(network: nn.Module) -> int:
 def matched_width(config: ModelConfig, dim: int) -> int:
     """Width at which one network has as many parameters as ``config.match_parameters`` experts and their gate.
 
-    A single network of width w has p(w) = b·w² + (128(d + 1) + 1 + b + d)·w + d parameters with b blocks; the answer is
-    the whole number nearest to the positive root of p(w) = target.
+    A single network of width w has p(w) = b·w² + (128(d + 1) + 1 + b + h)·w + c parameters, with b blocks and h = c = d
+    for a head of one layer; otherwise h is the first of its hidden widths and c counts h and all the layers behind it.
+    The answer is the whole number nearest to the positive root of p(w) = target.
     """
     gated = config.model_copy(update={"experts": config.match_parameters, "match_parameters": 0})
     with torch.device("meta"):
         target = count_parameters(build_network(gated, dim))
     b = config.blocks
-    linear = EMBEDDING_WIDTH * (dim + 1) + 1 + b + dim
-    return round((math.sqrt(linear**2 + 4 * b * (target - dim)) - linear) / (2 * b))
+    head = [*config.head_hidden, dim]
+    constant = head[0] + sum((m + 1) * n for m, n in pairwise(head))
+    linear = EMBEDDING_WIDTH * (dim + 1) + 1 + b + head[0]
+    return round((math.sqrt(linear**2 + 4 * b * (target - constant)) - linear) / (2 * b))

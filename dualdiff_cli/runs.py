@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -124,7 +123,7 @@ class Run:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever the damaged bytes happen to spell
             raise InputError(f"The training state {path} cannot be read.", "Remove it to start over.") from error
         return state
 
@@ -148,7 +147,7 @@ class Run:
             )
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = {k: json.loads(v) for k, v in file.metadata().items() if k != "format_version"}
+                metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k != "format_version"}
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise InputError(f"The model {path} cannot be read: {error}.", "Train the run again.") from error

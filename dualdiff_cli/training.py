@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .config import ObjectiveConfig, TrainingConfig
@@ -31,10 +32,12 @@ __all__ = [
     "ema_decay",
     "estimate_loss",
     "learning_rate",
+    "nearest_assignment",
     "regression_loss",
 ]
 
 EVALUATION_BATCH = 4096
+MIN_SNR_GAMMA = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,22 @@ def diversity(prediction: Tensor) -> Tensor:
     return -torch.cdist(prediction, prediction, compute_mode="donot_use_mm_for_euclid_dist").mean()
 
 
+def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
+    """Match each point with one noise so that Σ‖x_i − ε_π(i)‖² is least, exactly; x, ε (n, d) → π (n,).
+
+    Minibatch optimal transport (Pooladian et al. 2023, "Multisample Flow Matching", §3); it runs on the CPU.
+    """
+    cost = torch.cdist(x, epsilon).square().cpu().numpy()
+    return torch.from_numpy(linear_sum_assignment(cost)[1]).to(x.device)
+
+
 def regression_loss(
     denoiser: NetworkDenoiser, objective: ObjectiveConfig, x: Tensor, epsilon: Tensor, t: Tensor
 ) -> Tensor:
-    """Mean squared error of the network's output, plus λ·L_div where λ > 0; x, ε (n, d), t (n,)."""
-    output, target = denoiser.regression(x, epsilon, t)
-    loss = torch.nn.functional.mse_loss(output, target)
+    """Weighted mean squared error of the network's output, plus λ·L_div where λ > 0; x, ε (n, d), t (n,)."""
+    snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
+    output, target, weight = denoiser.regression(x, epsilon, t, snr_cap=snr_cap)
+    loss = (weight * (output - target).square()).mean()
     return loss + objective.diversity * diversity(output) if objective.diversity else loss
 
 
@@ -112,8 +125,8 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> Lo
     errors = []
     for first in range(0, len(points), EVALUATION_BATCH):
         rows = slice(first, first + EVALUATION_BATCH)
-        output, target = denoiser.regression(points[rows], epsilon[rows], t[rows])
-        errors.append((output - target).square().mean(1))
+        output, target, weight = denoiser.regression(points[rows], epsilon[rows], t[rows])
+        errors.append((weight * (output - target).square()).mean(1))
     error = torch.cat(errors).double()
     return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
 
@@ -186,8 +199,11 @@ class Trainer:
         n, device = self.config.batch, self.points.device
         rows = torch.randint(len(self.points), (n,), generator=self._generator, device=device)
         x = self.points[rows]
-        t = self.denoiser.schedule.draw(n, self._generator)
-        return x, torch.randn(x.shape, generator=self._generator, device=device), t
+        t = self.denoiser.schedule.draw(n, self._generator, stratified=self.objective.stratified)
+        epsilon = torch.randn(x.shape, generator=self._generator, device=device)
+        if self.objective.coupling == "optimal-transport":
+            epsilon = epsilon[nearest_assignment(x, epsilon)]
+        return x, epsilon, t
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -78,7 +78,8 @@ def evaluate(
         real=truth.real,
         generated=truth.prepare(generated),
         perfect=truth.perfect,
-        published_real=truth.training,
+        # The paper's definition is about its own densities; a file's training points are where its floor comes from.
+        published_real=truth.training if data.density else None,
         modes=data.density.modes if data.density else None,
         unit=truth.unit,
         seed=seed,

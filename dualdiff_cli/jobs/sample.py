@@ -13,6 +13,7 @@ from ..data import write_chunks
 from ..device import choose_device, peak_memory_bytes
 from ..models import TrainedModel, build_sampler
 from ..runs import Run
+from ..samplers import points_per_call
 
 __all__ = ["sample"]
 
@@ -60,15 +61,23 @@ def sample(
             done += len(chunk)
             on_progress(done)
 
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    counting = model.denoiser.register_forward_hook(count)
     started = time.perf_counter()
     write_chunks(target, model.columns, chunks())
+    counting.remove()
     return {
         "run": str(run),
         "n": n,
         "columns": [column.name for column in model.columns],
         "sampler": sampling.sampler,
         "sample_steps": sampling.steps,
-        "network_evaluations": method.network_evaluations,
+        "network_evaluations": round(calls / -(-n // points_per_call(model.device))),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(),

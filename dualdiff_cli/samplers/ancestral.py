@@ -1,0 +1,81 @@
+"""Samplers that follow the Gaussian posterior q(x_s | x_t, x) of the forward process, s < t.
+
+With α_{t|s} = α_t / α_s and σ²_{t|s} = σ_t² − α²_{t|s} σ_s² (Kingma et al. 2021, "Variational Diffusion Models", A.1),
+
+    q(x_s | x_t, x) = N(α_{t|s} σ_s²/σ_t² · x_t + α_s σ²_{t|s}/σ_t² · x,  β̃ I),    β̃ = σ²_{t|s} σ_s²/σ_t².
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..denoisers import Denoiser
+from .base import Grid, History, Level, Sampler, ask, noise_of
+
+__all__ = ["DDIM", "Ancestral", "PredictorCorrector", "posterior_variance"]
+
+
+def posterior_variance(now: Level, after: Level) -> Tensor:
+    """β̃, the variance of q(x_s | x_t, x), from the level t = ``now`` to s = ``after``; shape ()."""
+    variance_ts = now.sigma**2 - (now.alpha / after.alpha) ** 2 * after.sigma**2
+    return variance_ts * after.sigma**2 / now.sigma**2
+
+
+class DDIM(Sampler):
+    """x_s = α_s x̂ + √(σ_s² − η²β̃) ε̂ + η√β̃ z (Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12).
+
+    η = 0 is deterministic: Euler's method for the probability flow in σ/α. η = 1 is the ancestral sampler.
+    """
+
+    name = "ddim"
+
+    def __init__(self, *, steps: int, grid: Grid = "uniform", eta: float = 0.0) -> None:
+        super().__init__(steps=steps, grid=grid)
+        self.eta = eta
+        self.draws_per_step = 1 if eta > 0 else 0
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Keep a part of the noise that is there, and replace the rest."""
+        denoised = ask(denoiser, x, now)
+        fresh = self.eta**2 * posterior_variance(now, after)
+        kept = torch.sqrt(after.sigma**2 - fresh) * noise_of(x, denoised, now)
+        return after.alpha * denoised + kept + torch.sqrt(fresh) * z.sum(0)
+
+
+class Ancestral(Sampler):
+    """x_s ~ q(x_s | x_t, x̂), the reverse chain of Ho et al. (2020), eq. 6 and 7, between any two levels.
+
+    For neighbouring entries of a β table β̃ is their posterior variance; at the clean end the mean is x̂ and β̃ = 0.
+    """
+
+    name = "ancestral"
+    draws_per_step = 1
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Draw from the posterior."""
+        alpha_ts = now.alpha / after.alpha
+        ratio = after.sigma**2 / now.sigma**2
+        mean = alpha_ts * ratio * x + after.alpha * (1 - alpha_ts**2 * ratio) * ask(denoiser, x, now)
+        return mean + torch.sqrt(posterior_variance(now, after)) * z[0]
+
+
+class PredictorCorrector(Ancestral):
+    """An ancestral step, then one Langevin step at the level reached (Song et al. 2021, "Score-Based …", Alg. 1 and 5).
+
+    The corrector's step is δ = (rσ)², what their rule (r‖z‖/‖score‖)² is without its norms over the batch, so that a
+    point does not depend on the others drawn with it. Two evaluations a step; nothing is left to correct at the end.
+    """
+
+    name = "predictor-corrector"
+    draws_per_step = 2
+    signal_to_noise = 0.16
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Predict, then correct with x + δ·score + √(2δ)·z, where the score is −ε̂/σ."""
+        x = super().step(denoiser, x, now, after, z[:1], history)
+        if after.t is None:
+            return x
+        delta = (self.signal_to_noise * after.sigma) ** 2
+        score = -noise_of(x, ask(denoiser, x, after), after) / after.sigma
+        return x + delta * score + torch.sqrt(2 * delta) * z[1]

@@ -1,0 +1,123 @@
+"""Solvers of the probability-flow ODE, from one level to the next.
+
+In the scaled state y = x/α and noise s = σ/α every Gaussian diffusion has the same flow, along which λ = −log s is a
+natural time (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 4 and 81):
+
+    dy/ds = (y − x̂)/s = ε̂,    dy/dλ = x̂ − y.
+
+Where α = 0 a point holds no signal, y is infinite and x̂ the mean of the data: from there every method steps as Euler's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from ..denoisers import Denoiser
+from .base import History, Level, Sampler, ask, level_at, noise_of
+
+__all__ = ["AdaptiveFlow", "DPMSolver2", "Euler", "Heun", "StochasticHeun"]
+
+
+def _along(epsilon: Tensor, x: Tensor, now: Level, after: Level) -> Tensor:
+    """y_s = y_t + (s_s − s_t)·ε̂ in terms of x, (n, d)."""
+    return after.alpha / now.alpha * (x - now.sigma * epsilon) + after.sigma * epsilon
+
+
+class Euler(Sampler):
+    """First order, one evaluation a step: x_s = α_s x̂ + σ_s ε̂; DDIM with η = 0."""
+
+    name = "euler"
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Go along the tangent."""
+        denoised = ask(denoiser, x, now)
+        return after.alpha * denoised + after.sigma * noise_of(x, denoised, now)
+
+
+class Heun(Euler):
+    """Second order, two evaluations a step but one in the last (Karras et al. 2022, Alg. 1)."""
+
+    name = "heun"
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Go along the mean of the tangents at both ends."""
+        if after.t is None or now.alpha == 0:
+            return super().step(denoiser, x, now, after, z, history)
+        here = noise_of(x, ask(denoiser, x, now), now)
+        ahead = _along(here, x, now, after)
+        there = noise_of(ahead, ask(denoiser, ahead, after), after)
+        return _along((here + there) / 2, x, now, after)
+
+
+class StochasticHeun(Heun):
+    """Heun after churn (Karras et al. 2022, Alg. 2): noise is added up to ŝ = (1 + γ)s and a step goes back from there.
+
+    γ = min(churn/N, √2 − 1) and the added noise is inflated by S_noise; ŝ stays within the schedule.
+    """
+
+    name = "heun-stochastic"
+    draws_per_step = 1
+    CHURN = 40.0
+    S_NOISE = 1.003
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Add noise, then step from there."""
+        if after.t is None or now.alpha == 0:
+            return super().step(denoiser, x, now, after, z, history)
+        gamma = min(self.CHURN / self.steps, 2**0.5 - 1)
+        start = denoiser.schedule.lam_start
+        churned = level_at(denoiser.schedule, torch.maximum(now.lam - np.log1p(gamma), start))
+        s, s_hat = now.sigma / now.alpha, churned.sigma / churned.alpha
+        added = self.S_NOISE * torch.sqrt((s_hat**2 - s**2).clamp(min=0)) * z[0]
+        return super().step(denoiser, churned.alpha * (x / now.alpha + added), churned, after, z, history)
+
+
+class DPMSolver2(Euler):
+    """Second order, two evaluations a step but one in the last: the midpoint in λ (Lu et al. 2022, Alg. 1, r = 1/2).
+
+    With h = λ_s − λ_t and m between them, u = α_m/α_t·x − σ_m(e^{h/2} − 1)·ε̂ and
+    x_s = α_s/α_t·x − σ_s(e^h − 1)·ε̂(u, m), which are both steps along a constant ε̂.
+    """
+
+    name = "dpm-solver-2"
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Go along the tangent at the middle."""
+        if after.t is None or now.alpha == 0:
+            return super().step(denoiser, x, now, after, z, history)
+        middle = level_at(denoiser.schedule, (now.lam + after.lam) / 2)
+        u = _along(noise_of(x, ask(denoiser, x, now), now), x, now, middle)
+        return _along(noise_of(u, ask(denoiser, u, middle), middle), x, now, after)
+
+
+class AdaptiveFlow(Euler):
+    """dy/dλ = x̂ − y by Dormand and Prince's pair of orders 4 and 5, with steps chosen for a tolerance, then x̂.
+
+    The error is judged over all points of a call together, so that a point depends a little, within the tolerance, on
+    the others of its block. The number of steps that was asked for plays no part.
+    """
+
+    name = "adaptive"
+    RTOL, ATOL = 1e-4, 1e-5
+
+    @torch.no_grad()
+    def __call__(self, denoiser: Denoiser, noise: Tensor, step_noise: Tensor | None = None) -> Tensor:
+        """Turn noise into points; see `Sampler`."""
+        schedule = denoiser.schedule
+        ends = torch.stack([schedule.lam_start, schedule.lam_end])
+        start, end = (level_at(schedule, lam) for lam in ends)
+        x = schedule.prior_std * noise.double()
+
+        def slope(lam: float, y: np.ndarray) -> np.ndarray:
+            level = level_at(schedule, ends.new_tensor(lam))
+            x = torch.from_numpy(y).to(noise.device).reshape(noise.shape) * level.alpha
+            velocity: np.ndarray = (ask(denoiser, x, level) - x / level.alpha).cpu().numpy().ravel()
+            return velocity
+
+        y = (x / start.alpha).cpu().numpy().ravel()
+        solution = solve_ivp(slope, ends.tolist(), y, rtol=self.RTOL, atol=self.ATOL, t_eval=ends[1:].tolist())
+        y_end = torch.from_numpy(solution.y[:, -1]).to(noise.device).reshape(noise.shape)
+        return ask(denoiser, end.alpha * y_end, end)
