@@ -83,7 +83,7 @@ class Schedule(nn.Module, ABC):
 
     @property
     def lam_start(self) -> Tensor:
-        """λ = log(α/σ) at t_max, or as far towards it as is finite; shape ()."""
+        """λ = log(α/σ) at t_max; where α is zero there, a finite one on the way to it; shape ()."""
         return 0.5 * self.log_snr(self.ends)[0].clamp(min=-self.LARGEST_LOG_SNR)
 
     @property
@@ -152,6 +152,11 @@ class TableSchedule(Schedule):
         above = (below + 1).clamp(max=len(self.log_snr_table) - 1)
         lower, upper = self.log_snr_table[below], self.log_snr_table[above]
         return torch.where(t == below, lower, torch.lerp(lower, upper, t - below))
+
+    @property
+    def lam_start(self) -> Tensor:
+        """λ of the last entry that has a finite one; shape ()."""
+        return 0.5 * self.log_snr_table[self.log_snr_table.isfinite()][-1]
 
 
 class LinearBeta(TableSchedule):

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..schedules import Schedule
-from .base import Grid, History, Level, Sampler, ask
+from .base import Grid, History, Level, ask
+from .flow import Euler
 
 __all__ = ["AnnealedLangevin", "Langevin"]
 
 
-class AnnealedLangevin(Sampler):
+class AnnealedLangevin(Euler):
     """A few Langevin steps at each level, from the noisiest to the least noisy, then x̂ (Song & Ermon 2019, Alg. 1).
 
-    The walk only samples from a level's distribution as far as the levels are close and the steps many.
+    The walk only samples from a level's distribution as far as the levels are close and the steps many, and its
+    variance around a mode is too large by a factor of 1/(1 − r²/2).
     """
 
     name = "annealed-langevin"
@@ -32,6 +34,8 @@ class AnnealedLangevin(Sampler):
         """Walk at this level, and carry y on to the next."""
         if after.t is None:
             return ask(denoiser, x, now)
+        if now.alpha == 0:
+            return super().step(denoiser, x, now, after, z, history)
         for noise in z:
             step = self.R**2 * (ask(denoiser, x, now) - x / now.alpha)
             x = x + now.alpha * step + 2**0.5 * self.R * now.sigma * noise

@@ -90,12 +90,15 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
 
 
 class DPMSolverPP3M(DPMSolverPP2M):
-    """The third-order multistep form of DPM-Solver++ (Lu et al. 2022, "DPM-Solver++", §4.2 and appendix B).
+    """The third-order multistep form of DPM-Solver++ (Lu et al. 2022, "DPM-Solver++", §4.2).
 
-    With D⁰, D¹ the divided differences over the last two intervals, r₀, r₁ their lengths in units of h,
+    With D⁰, D¹ the divided differences over the last two intervals and r₀, r₁ their lengths in units of h, the
+    derivatives of x̂ in λ are h·x̂′ = D₁ and h²·x̂″ = D₂,
 
-        D₁ = D⁰ + r₀/(r₀ + r₁)·(D⁰ − D¹),    D₂ = (D⁰ − D¹)/(r₀ + r₁),
+        D₁ = D⁰ + r₀/(r₀ + r₁)·(D⁰ − D¹),    D₂ = 2(D⁰ − D¹)/(r₀ + r₁),
         x_s = σ_s/σ_t·x − α_s(e^{−h} − 1)·x̂ + α_s((e^{−h} − 1)/h + 1)·D₁ − α_s((e^{−h} − 1 + h)/h² − 1/2)·D₂.
+
+    The code published with the paper, and what derives from it, leaves out the 2 in D₂, which costs it the third order.
     """
 
     name = "dpmpp-3m"
@@ -114,8 +117,8 @@ class DPMSolverPP3M(DPMSolverPP2M):
         if len(slopes) < 2:
             return super()._integrate(x, denoised, slopes, now, after, h, z)
         (r_0, d_0), (r_1, d_1) = slopes
-        D_2 = (d_0 - d_1) / (r_0 + r_1)
-        D_1 = d_0 + r_0 * D_2
+        D_2 = 2 * (d_0 - d_1) / (r_0 + r_1)
+        D_1 = d_0 + r_0 / 2 * D_2
         decay = torch.expm1(-h)
         x_s: Tensor = after.sigma / now.sigma * x - after.alpha * decay * denoised
         return x_s + after.alpha * ((decay / h + 1) * D_1 - ((decay + h) / h**2 - 0.5) * D_2)
