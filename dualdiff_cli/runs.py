@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .atomic import replaced, write_json, write_text
@@ -130,8 +130,9 @@ class Run:
     def save_model(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Keep the weights that samples come from; the metadata's values are stored as JSON."""
         text = {"format_version": FORMAT, **{key: json.dumps(value) for key, value in metadata.items()}}
+        blob = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=text)
         with replaced(self.path / "model.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=text)
+            temporary.write_bytes(_with_sorted_header(blob))
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Give the weights and the metadata.
@@ -178,3 +179,11 @@ class Run:
         directory = self.path / folder
         os.makedirs(directory, exist_ok=True)
         return directory / name
+
+
+def _with_sorted_header(blob: bytes) -> bytes:
+    """Give a safetensors file with its JSON header in order: the library writes the metadata in a random one."""
+    start = 8 + int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8:start]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + blob[start:]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from safetensors.torch import load_file, save_file
+
+from dualdiff_cli.config import RunConfig, SamplingConfig, resolve
+from dualdiff_cli.data import Column, Scaler
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.models import TrainedModel, build_denoiser, build_sampler, build_schedule
+from dualdiff_cli.runs import Run
+from dualdiff_cli.samplers import DDIM, SAMPLERS
+
+CPU = torch.device("cpu")
+COLUMNS = (Column("height"), Column("größe", "integer"))
+SCALER = Scaler(np.array([100.0, -1 / 3]), np.array([0.1, 7.0]))
+
+
+def untrained(config: RunConfig, scaler: Scaler = SCALER) -> TrainedModel:
+    return TrainedModel(config, build_denoiser(config, 2), scaler, COLUMNS, CPU)
+
+
+def points(model: TrainedModel, n: int, *, seed: int = 0) -> np.ndarray:
+    return np.concatenate(list(model.sample(n, seed=seed)))
+
+
+@pytest.fixture
+def saved(tiny_config: RunConfig, tmp_path: Path) -> Run:
+    run = Run.create(tiny_config, tmp_path / "run")
+    untrained(tiny_config).save(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "last"),
+    [
+        # σ/α at the ends, from each definition
+        (["name=linear-beta", "length=2", "beta_max=0.5"], 1e-4 / (1 - 1e-4), 1 / (0.9999 * 0.5) - 1),
+        (["name=linear-beta", "length=2", "beta_max=0.5", "zero_terminal_snr=true"], 1e-4 / (1 - 1e-4), np.inf),
+        (["name=linear-beta-continuous", "length=50"], np.expm1(1e-4 + 0.0199 / 100), np.expm1(0.005 + 0.995 / 2)),
+        (["name=straight-line"], (1e-3 / 0.999) ** 2, np.inf),
+        (["name=variance-exploding", "sigma_min=0.01", "sigma_max=5"], 1e-4, 25),
+        (["name=log-snr-uniform", "sigma_min=0.02", "sigma_max=7"], 4e-4, 49),
+    ],
+)
+def test_a_schedule_is_built_with_all_its_settings(settings: list[str], first: float, last: float) -> None:
+    config = resolve(dataset="line", settings=[f"schedule.{setting}" for setting in settings])
+    schedule = build_schedule(config)
+    alpha, sigma = schedule(torch.tensor([schedule.t_min, schedule.t_max], dtype=torch.float64))
+    assert_allclose((sigma / alpha) ** 2, [first, last], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_is_built_by_its_name(name: str) -> None:
+    sampler = build_sampler(SamplingConfig.model_validate({"sampler": name, "steps": 7}))
+    assert type(sampler) is SAMPLERS[name]
+    assert sampler.steps == 7
+
+
+def test_ddim_is_built_with_its_share_of_fresh_noise() -> None:
+    sampler = build_sampler(SamplingConfig(sampler="ddim", eta=0.25))
+    assert isinstance(sampler, DDIM)
+    assert sampler.eta == 0.25
+
+
+def test_initial_weights_depend_on_the_seed_alone(tiny_config: RunConfig) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_denoiser(tiny_config, 2).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again = build_denoiser(tiny_config, 2).state_dict()
+    other = build_denoiser(tiny_config.model_copy(update={"seed": 1}), 2).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.startswith("network."))
+
+
+def test_a_saved_model_loads_as_it_was(saved: Run, tiny_config: RunConfig) -> None:
+    model = TrainedModel.load(saved, CPU)
+    assert model.config == tiny_config
+    assert model.columns == COLUMNS
+    assert (model.scaler.shift == SCALER.shift).all()
+    assert (model.scaler.scale == SCALER.scale).all()
+    assert not model.denoiser.training
+    assert not any(p.requires_grad for p in model.denoiser.parameters())
+    assert np.array_equal(points(model, 5), points(untrained(tiny_config), 5))
+
+
+def test_loading_takes_the_weights_from_the_file_and_not_from_the_seed(saved: Run, tiny_config: RunConfig) -> None:
+    other = tiny_config.model_copy(update={"seed": 1})
+    TrainedModel(tiny_config, build_denoiser(other, 2), SCALER, COLUMNS, CPU).save(saved)
+    assert np.array_equal(points(TrainedModel.load(saved, CPU), 5), points(untrained(other), 5))
+
+
+def test_samples_come_in_data_units(tiny_config: RunConfig) -> None:
+    standard = points(untrained(tiny_config, Scaler.identity(2)), 7)
+    assert standard.shape == (7, 2)
+    assert standard.dtype == np.float64
+    assert_allclose(points(untrained(tiny_config), 7), standard * SCALER.scale + SCALER.shift, rtol=1e-12)
+
+
+def test_samples_depend_on_their_seed(tiny_config: RunConfig) -> None:
+    model = untrained(tiny_config)
+    assert np.array_equal(points(model, 3, seed=5), points(model, 3, seed=5))
+    assert not np.array_equal(points(model, 3, seed=5), points(model, 3, seed=6))
+
+
+def test_a_model_of_another_configuration_is_refused(saved: Run, tiny_config: RunConfig, tmp_path: Path) -> None:
+    wider = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"width": 9})})
+    other = Run.create(wider, tmp_path / "wider")
+    (other.path / "model.safetensors").write_bytes((saved.path / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="wider is not its configuration's"):
+        TrainedModel.load(other, CPU)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {"columns": "[]"}, {"columns": '[{"nme": "x"}]', "scaler": '{"shift": [0], "scale": [1]}'}],
+)
+def test_weights_that_another_program_wrote_are_refused(saved: Run, metadata: dict[str, str] | None) -> None:
+    path = saved.path / "model.safetensors"
+    save_file(load_file(path), path, metadata=metadata)
+    with pytest.raises(InputError, match="is not its configuration's"):
+        TrainedModel.load(saved, CPU)
