@@ -18,14 +18,15 @@ _PUBLIC = {
     "train": "jobs",
     "sample": "jobs",
     "evaluate": "jobs",
+    "resume": "jobs",
 }
 
-__all__ = ["Run", "RunConfig", "__version__", "evaluate", "load_data", "resolve", "sample", "train"]
+__all__ = ["Run", "RunConfig", "__version__", "evaluate", "load_data", "resolve", "resume", "sample", "train"]
 
 if TYPE_CHECKING:
     from .config import RunConfig, resolve
     from .data import load_data
-    from .jobs import evaluate, sample, train
+    from .jobs import evaluate, resume, sample, train
     from .runs import Run
 
 

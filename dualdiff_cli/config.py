@@ -68,6 +68,14 @@ class ModelConfig(_Section):
     blocks: Count = 3
     head_hidden: tuple[Count, ...] = ()
     gate_hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256,)
+    activation: Literal["relu", "silu"] = "relu"
+    time_bias: bool = False
+    """Tell every block the time, and not the first layer only."""
+    gate_on: Literal["point", "time"] = "point"
+    """What the gate sees: the noisy point and the time, or the time alone."""
+    embedding: Literal["paper", "multiscale"] = "paper"
+    finest_frequency: Positive | None = None
+    """Of the multiscale embedding, in radians a unit; None takes 1/σ_min of the schedule."""
     match_parameters: Annotated[int, Field(ge=0)] = 0
     """With one expert: widen it to the parameter count of this many experts and their gate."""
 
@@ -92,7 +100,7 @@ class ScheduleConfig(_Section):
     """Rescale a table so that it ends in pure noise."""
     sigma_min: Positive | None = None
     """σ/α at the clean end of variance-exploding and log-snr-uniform; None asks the data's nearest neighbours."""
-    sigma_max: Positive = 20.0
+    sigma_max: Positive = 5.0
 
     @model_validator(mode="after")
     def _only_tables_are_rescaled(self) -> Self:
@@ -111,6 +119,8 @@ class ObjectiveConfig(_Section):
     """Spread a batch's times evenly over the time axis."""
     coupling: Literal["independent", "optimal-transport"] = "independent"
     """Which noise meets which point of a batch."""
+    references: Annotated[int, Field(ge=0)] = 0
+    """Take the noise out of the targets with the posterior mean over this many training points; 0 leaves it in."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """λ of the paper's diversity loss."""
 
@@ -121,6 +131,10 @@ class TrainingConfig(_Section):
     steps: Count = 10_000
     batch: Annotated[int, Field(ge=2)] = 256
     learning_rate: Positive = 3e-4
+    annealing: Literal["cosine", "linear"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises."""
+    beta2: Fraction = 0.999
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Positive = 0.5
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
@@ -178,6 +192,23 @@ Layer = Mapping[str, Any]
 RECIPES: dict[str, Layer] = {
     # The paper's "Training, sampling": every value above is its own, so its layer has nothing to say.
     "paper": {},
+    # docs/fidelity.md says what each of these buys.
+    "precise": {
+        "data": {"standardise": "always"},
+        "schedule": {"name": "log-snr-uniform"},
+        "objective": {"prediction": "velocity", "stratified": True, "references": 512},
+        "model": {"activation": "silu", "time_bias": True, "gate_on": "time", "embedding": "multiscale"},
+        "training": {
+            "learning_rate": 2e-3,
+            "annealing": "linear",
+            "warmup": 200,
+            "beta2": 0.99,
+            "ema_decay": 0.998,
+            "ema_every": 1,
+            "ema_warmup": 0,
+        },
+        "sampling": {"sampler": "dpmpp-2m-sde", "steps": 50, "grid": "log-snr"},
+    },
 }
 
 _DUAL_EXPERT: Layer = {"experts": 2}
@@ -195,7 +226,7 @@ MODELS: dict[str, Layer] = {
 }
 
 DEFAULT_MODEL = "dual-expert"
-DEFAULT_RECIPE = "paper"
+DEFAULT_RECIPE = "precise"
 
 
 def resolve(
@@ -267,8 +298,10 @@ def _merge(*layers: Layer) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            both_sections = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-            merged[key] = _merge(merged[key], value) if both_sections else value
+            before = merged.get(key, {})
+            if isinstance(value, Mapping) and not isinstance(before, Mapping):
+                raise InputError(f"The setting {key} = {before!r} is not allowed.", "It has settings of its own.")
+            merged[key] = _merge(before, value) if isinstance(value, Mapping) else value
     return merged
 
 
@@ -306,4 +339,5 @@ def _explain(error: ValidationError) -> InputError:
         return unknown_name("setting", str(first["loc"][-1]), section.model_fields)
     if first["type"] == "missing":
         return InputError(f"The setting {key} is missing.", "Add it to the configuration.")
-    return InputError(f"The setting {key} = {first['input']!r} is not allowed.", f"{first['msg']}.")
+    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    return InputError(f"The setting {key}{value} is not allowed.", f"{first['msg'].removeprefix('Value error, ')}.")

@@ -26,6 +26,8 @@ from .errors import DualdiffError
 
 __all__ = ["Bar", "Console", "facts_table", "scores_table"]
 
+WIDTH_OFF_TERMINAL = 160
+
 
 class Bar:
     """A progress bar that appears once the size of the job is known."""
@@ -68,10 +70,13 @@ class Console:
         if self.as_json:
             sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
         elif not self.quiet:
-            RichConsole(highlight=False).print(render())
+            # A file or a pipe has no width; without one, rich would cut names to fit 80 columns.
+            RichConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL).print(render())
 
-    def error(self, error: DualdiffError) -> None:
-        """Say what is wrong and what to do."""
+    def error(self, error: DualdiffError, *, trace: str = "") -> None:
+        """Say what is wrong and what to do, below the traceback if one is given."""
+        if trace:
+            self._err.print(escape(trace))
         self._err.print(f"[bold red]Error:[/] {escape(error.problem)}\n{escape(error.remedy)}")
 
     def note(self, text: str) -> None:
@@ -117,7 +122,7 @@ def facts_table(facts: Mapping[str, object], *, title: str | None = None) -> Tab
 def scores_table(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
     """One row a metric: value, interval, the floor that perfect samples get, unit and sample sizes."""
     table = Table(title=title, title_justify="left")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for name in ("value", "95 % interval", "floor"):
         table.add_column(name, justify="right")
     table.add_column("unit")

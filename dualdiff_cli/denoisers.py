@@ -68,7 +68,7 @@ class NetworkDenoiser(Denoiser):
     """A network's output read as a prediction.
 
     Args:
-        network: (x (n, d), time argument (1,) or (n,)) → (n, d), in its own dtype.
+        network: (x (n, d), time argument and share of noise (1,) or (n,)) → (n, d), in its own dtype.
         schedule: gives α_t, σ_t.
         prediction: what the output stands for.
         sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column.
@@ -110,12 +110,21 @@ class NetworkDenoiser(Denoiser):
         c_skip, c_out = self.coefficients(alpha, sigma)
         return c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
 
-    def regression(self, x: Tensor, epsilon: Tensor, t: Tensor, *, snr_cap: float | None = None) -> Regression:
+    def regression(
+        self,
+        x: Tensor,
+        epsilon: Tensor,
+        t: Tensor,
+        *,
+        correction: Tensor | None = None,
+        snr_cap: float | None = None,
+    ) -> Regression:
         """Set the training problem at clean points x, noise ε (n, d) and times t (n,).
 
         Errors count the same in the network's own unit, but σ² for a score (Song & Ermon 2019, eq. 5). With a cap γ an
         error in x counts min(SNR, γ), which is min(SNR, γ)·c_out² in the network's unit (Hang et al. 2023, "Efficient
-        Diffusion Training via Min-SNR Weighting Strategy", eq. 7).
+        Diffusion Training via Min-SNR Weighting Strategy", eq. 7). A correction (n, d) moves what should be predicted
+        from x to x + correction.
         """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
         x_t = alpha * x + sigma * epsilon
@@ -123,7 +132,10 @@ class NetworkDenoiser(Denoiser):
         weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
         if snr_cap is not None:
             weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
-        return Regression(output, self._target(x, epsilon, alpha, sigma), weight)
+        target = self._target(x, epsilon, alpha, sigma)
+        if correction is not None:
+            target = target + correction / self.coefficients(alpha, sigma)[1]
+        return Regression(output, target, weight)
 
     def _target(self, x: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         if self.prediction == "noise":
@@ -150,10 +162,12 @@ class NetworkDenoiser(Denoiser):
         output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma))
         return output
 
-    def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Points of order one, what the network is told of t, and the share of noise σ/√(α² + σ²)."""
         dtype = next(self.network.parameters()).dtype
-        scaled = x_t / torch.sqrt(alpha**2 + sigma**2)
-        return scaled.to(dtype), self.schedule.network_time(t).reshape(-1).to(dtype)
+        scale = torch.rsqrt(alpha**2 + sigma**2)
+        t = self.schedule.network_time(t).reshape(-1)
+        return (scale * x_t).to(dtype), t.to(dtype), (scale * sigma).reshape(-1).to(dtype)
 
 
 class MixtureDenoiser(Denoiser):

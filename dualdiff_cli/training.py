@@ -16,23 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .batches import Batch, Batches, PlainBatches, PosteriorMeanBatches
 from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import Readback, generator
+from .schedules import Schedule
 
 __all__ = [
     "LossEstimate",
     "Progress",
     "Record",
     "Trainer",
+    "build_batches",
     "diversity",
     "ema_decay",
     "estimate_loss",
     "learning_rate",
-    "nearest_assignment",
     "regression_loss",
 ]
 
@@ -58,8 +59,13 @@ class Progress:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Cosine annealing to zero, η_s = η/2·(1 + cos(π s / S)) (Loshchilov & Hutter 2017, eq. 5)."""
-    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * step / config.steps))
+    """η_s of S steps, from η after a linear warm-up to zero at S: by a cosine or along a line.
+
+    The cosine is η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5).
+    """
+    left = 1 - step / config.steps
+    share = left if config.annealing == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+    return config.learning_rate * share * min(1.0, (step + 1) / (config.warmup + 1))
 
 
 def ema_decay(step: int, config: TrainingConfig) -> float:
@@ -81,21 +87,12 @@ def diversity(prediction: Tensor) -> Tensor:
     return -torch.cdist(prediction, prediction, compute_mode="donot_use_mm_for_euclid_dist").mean()
 
 
-def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
-    """Match each point with one noise so that Σ‖x_i − ε_π(i)‖² is least, exactly; x, ε (n, d) → π (n,).
-
-    Minibatch optimal transport (Pooladian et al. 2023, "Multisample Flow Matching", §3); it runs on the CPU.
-    """
-    cost = torch.cdist(x, epsilon).square().cpu().numpy()
-    return torch.from_numpy(linear_sum_assignment(cost)[1]).to(x.device)
-
-
-def regression_loss(
-    denoiser: NetworkDenoiser, objective: ObjectiveConfig, x: Tensor, epsilon: Tensor, t: Tensor
-) -> Tensor:
-    """Weighted mean squared error of the network's output, plus λ·L_div where λ > 0; x, ε (n, d), t (n,)."""
+def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch: Batch) -> Tensor:
+    """Weighted mean squared error of the network's output, plus λ·L_div where λ > 0; shape ()."""
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
-    output, target, weight = denoiser.regression(x, epsilon, t, snr_cap=snr_cap)
+    output, target, weight = denoiser.regression(
+        batch.x, batch.epsilon, batch.t, correction=batch.correction, snr_cap=snr_cap
+    )
     loss = (weight * (output - target).square()).mean()
     return loss + objective.diversity * diversity(output) if objective.diversity else loss
 
@@ -131,6 +128,16 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> Lo
     return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
 
 
+def build_batches(points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int) -> Batches:
+    """Make what draws the batches that an objective asks for from clean points (N, d)."""
+    if objective.references:
+        return PosteriorMeanBatches(
+            points, schedule, references=objective.references, stratified=objective.stratified, seed=seed
+        )
+    coupled = objective.coupling == "optimal-transport"
+    return PlainBatches(points, schedule, stratified=objective.stratified, optimal_transport=coupled)
+
+
 class Trainer:
     """One training in progress.
 
@@ -159,10 +166,15 @@ class Trainer:
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.step = 0
         self._generator = generator(seed, points.device)
+        self._batches = build_batches(points, denoiser.schedule, objective, seed=seed)
         self._parameters: list[Tensor] = list(denoiser.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self._parameters,
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self._loss_sum = torch.zeros((), device=points.device)
         self._pending: deque[tuple[int, Readback]] = deque()
@@ -185,7 +197,8 @@ class Trainer:
         rate = learning_rate(self.step, self.config)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = regression_loss(self.denoiser, self.objective, *self._batch())
+        batch = self._batches(self.config.batch, self._generator)
+        loss = regression_loss(self.denoiser, self.objective, batch)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm, foreach=True)
@@ -193,17 +206,6 @@ class Trainer:
         self._loss_sum += loss.detach()
         self.step += 1
         self._update_average()
-
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Points with replacement (x, (n, d)), noise (ε, (n, d)) and times (t, (n,))."""
-        n, device = self.config.batch, self.points.device
-        rows = torch.randint(len(self.points), (n,), generator=self._generator, device=device)
-        x = self.points[rows]
-        t = self.denoiser.schedule.draw(n, self._generator, stratified=self.objective.stratified)
-        epsilon = torch.randn(x.shape, generator=self._generator, device=device)
-        if self.objective.coupling == "optimal-transport":
-            epsilon = epsilon[nearest_assignment(x, epsilon)]
-        return x, epsilon, t
 
     @torch.no_grad()
     def _update_average(self) -> None:

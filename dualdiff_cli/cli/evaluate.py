@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ..console import Console, scores_table
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+from .options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SamplerOption,
+    SampleStepsOption,
+    SeedOption,
+    handled,
+)
 
 __all__ = ["evaluate"]
 
@@ -23,6 +33,8 @@ def evaluate(
         Path | None, typer.Option(help="Score against these points in place of the held-out ones.", metavar="FILE")
     ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=100, help="How many points to draw.", metavar="N")] = 10_000,
+    sampler: SamplerOption = None,
+    sample_steps: SampleStepsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -43,7 +55,15 @@ def evaluate(
             record = evaluate_files(samples, against, seed=seed, announce=announce)
         else:
             record = job(
-                Run.open(run), samples=samples, against=against, n=n, seed=seed, device=device, announce=announce
+                Run.open(run),
+                samples=samples,
+                against=against,
+                n=n,
+                sampler=sampler,
+                sample_steps=sample_steps,
+                seed=seed,
+                device=device,
+                announce=announce,
             )
     title = f"{record['run'] or samples} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: scores_table(record["metrics"], title=title))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,34 @@ from typing import Annotated, ParamSpec
 import typer
 
 from ..console import Console
-from ..errors import DualdiffError, Interrupted
+from ..errors import DualdiffError, InputError, Interrupted
 
-__all__ = ["DebugOption", "DeviceOption", "JsonOption", "QuietOption", "RunArgument", "SeedOption", "handled", "names"]
+__all__ = [
+    "DebugOption",
+    "DeviceOption",
+    "JsonOption",
+    "QuietOption",
+    "RunArgument",
+    "SampleStepsOption",
+    "SamplerOption",
+    "SeedOption",
+    "handled",
+    "names",
+]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings, no tables.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random here.", metavar="N")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random here.", metavar="N")
+]
+SamplerOption = Annotated[
+    str | None, typer.Option("--sampler", help="The method; the run's own if left out.", metavar="NAME")
+]
+SampleStepsOption = Annotated[
+    int | None, typer.Option("--sample-steps", min=1, help="The method's number of steps.", metavar="N")
+]
 RunArgument = Annotated[
     Path | None, typer.Argument(help="A run's directory; the newest under runs/ if left out.", show_default=False)
 ]
@@ -34,6 +54,7 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         console = Console(quiet=bool(kwargs.get("quiet")))
+        debug = bool(kwargs.get("debug"))
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
@@ -41,17 +62,19 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:  # the reader of our output, `head` perhaps, has had enough
             os._exit(0)
         except DualdiffError as error:
-            _fail(console, error, debug=bool(kwargs.get("debug")))
+            _fail(console, error, debug=debug)
+        except OSError as error:  # a folder that may not be written to, a full disk
+            place = f"{error.filename}: " if error.filename else ""
+            problem = f"{place}{error.strerror or error}."
+            _fail(console, InputError(problem, "Name another place, or make this one fit."), debug=debug)
         except KeyboardInterrupt:
-            _fail(console, Interrupted("Interrupted.", "Nothing that was finished before is lost."), debug=False)
+            _fail(console, Interrupted("Interrupted.", "Nothing that was finished before is lost."), debug=debug)
 
     return wrapper
 
 
 def _fail(console: Console, error: DualdiffError, *, debug: bool) -> None:
-    if debug:
-        raise error
-    console.error(error)
+    console.error(error, trace=traceback.format_exc() if debug else "")
     raise typer.Exit(error.exit_code) from None
 
 

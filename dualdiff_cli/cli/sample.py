@@ -8,7 +8,17 @@ import typer
 
 from ..console import Console, facts_table
 from ..errors import InputError
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+from .options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SamplerOption,
+    SampleStepsOption,
+    SeedOption,
+    handled,
+)
 
 __all__ = ["sample"]
 
@@ -23,8 +33,8 @@ def sample(
             "-o", "--output", help="A .csv, .tsv, .parquet, .ndjson or .npy file, or - for stdout.", metavar="FILE"
         ),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="The method; the run's own if left out.", metavar="NAME")] = None,
-    sample_steps: Annotated[int | None, typer.Option(min=1, help="Its number of steps.", metavar="N")] = None,
+    sampler: SamplerOption = None,
+    sample_steps: SampleStepsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

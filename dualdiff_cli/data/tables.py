@@ -132,6 +132,8 @@ def _read_delimited(separator: str) -> Callable[[Path], pl.DataFrame]:
         names = [name.strip() for name in frame.columns]
         if all(_is_number(name.split("_duplicated_")[0]) for name in names):
             raise InputError(f"The first line of {path} holds numbers only.", "Put a line of column names above it.")
+        if any("\N{REPLACEMENT CHARACTER}" in name for name in names):  # polars reads what is no UTF-8 as this
+            raise InputError(f"The column names of {path} are not UTF-8.", "Save the file in that encoding.")
         return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
     return read

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from ..atomic import write_json
-from ..config import RunConfig
+from ..config import RunConfig, with_sampling
 from ..data import Column, Data, dequantise, draw, read_table
 from ..device import choose_device
 from ..metrics import Score, score_samples
-from ..models import TrainedModel, build_denoiser
+from ..models import TrainedModel, build_denoiser, build_sampler
 from ..runs import Run
 from ..training import LossEstimate, estimate_loss
-from .inputs import load_run_data, training_points
+from .inputs import held_out_points, reload_data, training_points
 
 __all__ = ["evaluate", "evaluate_files"]
 
@@ -41,6 +41,8 @@ def evaluate(
     samples: Path | None = None,
     against: Path | None = None,
     n: int = GENERATED,
+    sampler: str | None = None,
+    sample_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     announce: Announce = _silent,
@@ -52,24 +54,28 @@ def evaluate(
         samples: a file of generated points to score in place of fresh ones.
         against: a file of true points to score against in place of the held-out ones.
         n: number of points to generate.
+        sampler, sample_steps: the method and its number of steps; None takes the run's own.
         seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         announce: told what is being computed.
 
     Returns:
-        The record of the ``evaluate`` command's contract; for a run's own samples also left in ``evaluation.json``.
+        The record of the ``evaluate`` command's contract; for the run's own sampling also left in ``evaluation.json``.
 
     Raises:
-        InputError: the run is not finished, a file lacks the run's columns, or there are too few points.
+        InputError: the run is not finished, its data file has changed, a file lacks the run's columns, or there are
+            too few points.
         DeviceError: the device is not there.
 
     """
     place = choose_device(device)
     model = TrainedModel.load(run, place)
-    data = load_run_data(model.config)
+    data = reload_data(run)
+    sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     if samples is None:
         announce(f"{n:,} samples")
-        generated = _as_data(np.concatenate(list(model.sample(n, seed=seed))), model.columns)
+        chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling))
+        generated = _as_data(np.concatenate(list(chunks)), model.columns)
     else:
         generated = _read_points(samples, model.columns)
     real = data.held_out if against is None else _read_points(against, model.columns)
@@ -88,8 +94,9 @@ def evaluate(
     if samples is None:
         announce("losses")
         scores |= _losses(run, model, data, seed=seed)
-    record = _record(model.config, run, truth.real, generated, scores)
-    if samples is None and against is None:
+    drawn = {"sampler": sampling.sampler, "sample_steps": sampling.steps} if samples is None else {}
+    record = _record(model.config, run, truth.real, generated, scores) | drawn
+    if samples is None and against is None and sampling == model.config.sampling:
         write_json(run.path / "evaluation.json", record)
     return record
 
@@ -172,8 +179,7 @@ def _losses(run: Run, model: TrainedModel, data: Data, *, seed: int) -> dict[str
         return torch.from_numpy(model.scaler.transform(points)).float().to(model.device)
 
     unit = f"mean squared error of the {model.config.objective.prediction}"
-    rng = np.random.default_rng([seed, 2])
-    held_out = scaled(dequantise(data.held_out, data.columns, rng)[:REAL])
+    held_out = scaled(held_out_points(data, seed=seed))
     losses = {"held_out_loss": score(estimate_loss(model.denoiser, held_out, seed=seed))}
     state = run.load_state()
     if state is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..atomic import replaced, write_json
 from ..config import RunConfig
@@ -12,7 +13,12 @@ from ..data import Data, Scaler, dequantise, load_data
 from ..errors import InputError
 from ..runs import Run
 
-__all__ = ["fit_scaler", "load_run_data", "record_data", "training_points"]
+__all__ = ["fit_scaler", "held_out_points", "load_run_data", "record_data", "reload_data", "settle", "training_points"]
+
+NEIGHBOUR_QUERIES = 20_000
+"""Points whose neighbours are looked at: enough for a median."""
+DEFAULT_FREQUENCY = 100.0
+"""Finest frequency under a schedule that has no σ_min of its own, in radians per standard deviation."""
 
 
 def load_run_data(config: RunConfig) -> Data:
@@ -28,9 +34,54 @@ def load_run_data(config: RunConfig) -> Data:
     )
 
 
+def reload_data(run: Run) -> Data:
+    """Draw or read the points that a run was begun on.
+
+    Raises:
+        InputError: its file has changed since, so that points it trained on could be taken for held-out ones.
+
+    """
+    data = load_run_data(run.config)
+    path = run.path / "data.json"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else data.provenance
+        changed = before.get("sha256") != data.provenance.get("sha256")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged.", "Restore it, or start a new run.") from error
+    if changed:
+        raise InputError(
+            f"The file {data.name} has changed since the run {run} was begun.", "Restore it, or start a new run."
+        )
+    return data
+
+
 def training_points(config: RunConfig, data: Data) -> np.ndarray:
     """Give the points that training sees, (n, d) in data units: whole numbers are spread over their unit interval."""
     return dequantise(data.train, data.columns, np.random.default_rng([config.seed, 0]))
+
+
+def held_out_points(data: Data, *, seed: int) -> np.ndarray:
+    """Give the points that the held-out loss is taken on, (m, d), likewise."""
+    return dequantise(data.held_out, data.columns, np.random.default_rng([seed, 2]))
+
+
+def settle(config: RunConfig, data: Data) -> RunConfig:
+    """Fill in what a configuration leaves to the data, so that nothing of a run is left open.
+
+    The least noise level σ_min is the median distance to the fifth-nearest of the scaled training points, within
+    [10⁻⁴, 0.02]: below it there is nothing between the points to learn, and more would blur what there is.
+    """
+    schedule, model = config.schedule, config.model
+    if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform"):
+        points = training_points(config, data)
+        scaled = fit_scaler(config, data, points).transform(points)
+        distances, _ = cKDTree(scaled).query(scaled[:NEIGHBOUR_QUERIES], k=6, workers=-1)
+        sigma_min = float(np.clip(np.median(distances[:, 5]), 1e-4, 0.02))
+        schedule = schedule.model_copy(update={"sigma_min": sigma_min})
+    if model.embedding == "multiscale" and model.finest_frequency is None:
+        finest = 1 / schedule.sigma_min if schedule.sigma_min is not None else DEFAULT_FREQUENCY
+        model = model.model_copy(update={"finest_frequency": finest})
+    return config.model_copy(update={"schedule": schedule, "model": model})
 
 
 def fit_scaler(config: RunConfig, data: Data, points: np.ndarray) -> Scaler:
@@ -41,20 +92,8 @@ def fit_scaler(config: RunConfig, data: Data, points: np.ndarray) -> Scaler:
 
 
 def record_data(run: Run, data: Data) -> None:
-    """Leave in the run where its points came from and which rows of a file it never trains on.
-
-    Raises:
-        InputError: the run was begun on a file with other content.
-
-    """
-    path = run.path / "data.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8")).get("sha256")
-        if before != data.provenance.get("sha256"):
-            raise InputError(
-                f"The file {data.name} has changed since the run {run} was begun.", "Restore it, or start a new run."
-            )
-    write_json(path, data.provenance)
+    """Leave in the run where its points came from and which rows of a file it never trains on."""
+    write_json(run.path / "data.json", data.provenance)
     if data.held_out_rows is not None:
         with replaced(run.path / "held_out_rows.npy") as temporary:
             np.save(temporary, data.held_out_rows)

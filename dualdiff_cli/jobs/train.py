@@ -15,11 +15,11 @@ from ..config import RunConfig
 from ..data import Data
 from ..device import choose_device, describe_machine, synchronize
 from ..errors import InputError, Interrupted
-from ..models import TrainedModel, build_denoiser
+from ..models import TrainedModel, build_denoiser, build_sampler
 from ..networks import count_parameters
 from ..runs import Run
 from ..training import Progress, Trainer, estimate_loss
-from .inputs import fit_scaler, load_run_data, record_data, training_points
+from .inputs import fit_scaler, held_out_points, load_run_data, record_data, reload_data, settle, training_points
 from .plot import plot
 
 __all__ = ["Callbacks", "resume", "train"]
@@ -64,14 +64,17 @@ def train(
 
     """
     place = choose_device(device)
-    data = load_run_data(config)  # before the directory is made, so that bad data leaves none behind
+    # Before the directory is made, so that a bad request leaves none behind, nor fails after all the training.
+    data = load_run_data(config)
+    config = settle(config, data)
+    build_sampler(config.sampling).levels(build_denoiser(config, len(data.columns)).schedule)
     return _train(Run.create(config, path), config, data, place, callbacks)
 
 
 def resume(run: Run, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:
     """Finish a run from wherever it was stopped; arguments, result and errors as for `train`."""
     config = run.config
-    return _train(run, config, load_run_data(config), choose_device(device), callbacks)
+    return _train(run, config, reload_data(run), choose_device(device), callbacks)
 
 
 def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbacks: Callbacks) -> dict[str, Any]:
@@ -90,14 +93,20 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
     )
     state = run.load_state() or {"seconds": 0.0}
     if "trainer" in state:
-        trainer.load_state_dict(state["trainer"])
+        try:
+            trainer.load_state_dict(state["trainer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"The training state of the run {run} is not its configuration's.",
+                "Restore its config.toml, or start a new run.",
+            ) from error
     run.rewind_metrics(trainer.step)
     seconds = _train_to_end(run, trainer, config, state["seconds"], callbacks)
 
     model = TrainedModel(config, trainer.average, scaler, data.columns, place)
     model.save(run)
     plot(run, device=str(place))
-    held_out = torch.from_numpy(scaler.transform(data.held_out)).float().to(place)
+    held_out = torch.from_numpy(scaler.transform(held_out_points(data, seed=config.seed))).float().to(place)
     return {
         "run": str(run),
         "dataset": config.dataset,

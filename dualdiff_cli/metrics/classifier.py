@@ -49,13 +49,14 @@ def classifier_two_sample(
     x, y = check_pair(real, generated, at_least=folds)
     N = min(len(x), len(y), max_points)
     rng = np.random.default_rng(seed)
+    random_state = seed % 2**32  # scikit-learn takes no larger ones
     points = np.concatenate([side[rng.permutation(len(side))[:N]] for side in (x, y)])
     is_real = np.arange(2 * N) < N
     accuracies = []
     # One thread: the trees are too small to gain from more, and lose badly where the cores are shared.
     with threadpool_limits(limits=1, user_api="openmp"):
-        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(points, is_real):
-            classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
+        for train, test in StratifiedKFold(folds, shuffle=True, random_state=random_state).split(points, is_real):
+            classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=random_state)
             classifier.fit(points[train], is_real[train])
             accuracies.append(float(classifier.score(points[test], is_real[test])))
     interval = mean_interval(accuracies, inflation=1 + folds / (folds - 1))
