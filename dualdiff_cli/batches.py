@@ -14,6 +14,7 @@ Field for Reduced Variance Score Estimation", weigh one reference set for a whol
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -104,6 +105,7 @@ class PosteriorMeanBatches:
         self.schedule, self.stratified = schedule, stratified
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
+        self._mean, self._variance = points.mean(0), points.var(0, correction=0)
         self._depth = self._choose_depths(generator(seed, points.device))
 
     def __call__(self, n: int, draws: torch.Generator) -> Batch:
@@ -132,21 +134,25 @@ class PosteriorMeanBatches:
         return (fraction * self.NOISE_BINS).long().clamp(0, self.NOISE_BINS - 1)
 
     def _choose_depths(self, draws: torch.Generator) -> Tensor:
-        """Find, for each bin of time, the depth whose targets vary least; (NOISE_BINS,), float.
+        """Find, for each bin of time, the depth whose targets vary least; (NOISE_BINS,), float."""
+        device = self.points.device
+        depths = torch.arange(int(math.log2(len(self.points) / self.K)) + 1, device=device)
+        middles = (torch.arange(self.NOISE_BINS, device=device, dtype=torch.float64) + 0.5) / self.NOISE_BINS
+        times = self.schedule.t_min + middles * (self.schedule.t_max - self.schedule.t_min)
+        spread = [self._spread(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
+        return torch.stack(spread).reshape(len(times), -1).argmin(1).float()
 
-        The mean square of E[x | x_t, R] − x_t/α is the target's variance plus what no depth changes.
+    def _spread(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
+        """Estimate how much the targets vary: the mean square of E[x | x_t, R] − f(x_t), shape ().
+
+        That is their variance plus what no depth changes. The best linear guess of x, f = μ + a (x_t − α μ) with
+        a = α v/(α² v + σ²) for columns of mean μ and variance v, leaves little of the latter at every level.
         """
-        depths = torch.arange(int(torch.tensor(len(self.points) / self.K).log2()) + 1, device=self.points.device)
-        schedule = self.schedule
-        bins = torch.arange(self.NOISE_BINS, device=self.points.device, dtype=torch.float64)
-        middles = (bins + 0.5) / self.NOISE_BINS
-        t = (schedule.t_min + middles * (schedule.t_max - schedule.t_min)).repeat_interleave(self.TRIALS)
-        alpha, sigma = schedule(t)
-        ratio = (sigma / alpha).to(self.points.dtype).unsqueeze(1)
-        spread = []
-        for depth in depths:
-            batch = self._draw(t, depth.expand(len(t)), draws)
-            assert batch.correction is not None
-            square = (batch.correction - ratio * batch.epsilon).square().sum(1)
-            spread.append(square.reshape(self.NOISE_BINS, -1).mean(1))
-        return torch.stack(spread).argmin(0).float()
+        batch = self._draw(t, depth.expand(len(t)), draws)
+        assert batch.correction is not None
+        alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
+        # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which does not cancel at small σ
+        away = sigma**2 * (batch.x - self._mean) - alpha * sigma * self._variance * batch.epsilon
+        away = away / (alpha**2 * self._variance + sigma**2)
+        spread: Tensor = (away + batch.correction).square().sum(1).mean()
+        return spread

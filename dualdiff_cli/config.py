@@ -21,6 +21,7 @@ from .errors import InputError
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_RECIPE",
+    "LARGEST_SIGMA_MIN",
     "MODELS",
     "RECIPES",
     "DataConfig",
@@ -38,6 +39,9 @@ __all__ = [
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+LARGEST_SIGMA_MIN = 0.02
+"""What a σ_min that is left to the data is at most, in standard deviations."""
 
 
 class _Section(BaseModel):
@@ -108,6 +112,13 @@ class ScheduleConfig(_Section):
             raise ValueError("zero_terminal_snr rescales a table: linear-beta or cosine")
         return self
 
+    @model_validator(mode="after")
+    def _noise_grows(self) -> Self:
+        least = LARGEST_SIGMA_MIN if self.sigma_min is None else self.sigma_min
+        if self.sigma_max <= least:
+            raise ValueError(f"sigma_max must be larger than sigma_min, {least}")
+        return self
+
 
 class ObjectiveConfig(_Section):
     """What the network predicts and what it is penalised for."""
@@ -123,6 +134,14 @@ class ObjectiveConfig(_Section):
     """Take the noise out of the targets with the posterior mean over this many training points; 0 leaves it in."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """λ of the paper's diversity loss."""
+    balance: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a term that asks the experts of a batch to be used equally."""
+
+    @model_validator(mode="after")
+    def _posterior_means_are_of_independent_noise(self) -> Self:
+        if self.references and self.coupling != "independent":
+            raise ValueError("references needs the independent coupling: set references=0 to use another one")
+        return self
 
 
 class TrainingConfig(_Section):
@@ -235,6 +254,7 @@ def resolve(
     model: str | None = None,
     recipe: str | None = None,
     file: Path | None = None,
+    experts: int | None = None,
     options: Layer | None = None,
     settings: Sequence[str] | None = None,
 ) -> RunConfig:
@@ -243,11 +263,12 @@ def resolve(
     Args:
         dataset, model, recipe: names; None leaves the choice to the file, and then to the defaults.
         file: a TOML file with any part of a configuration.
+        experts: how many the model has, or for ``baseline-matched`` how many it is the control of.
         options: nested values that the command's own options stand for.
         settings: ``key=value`` strings, keys dotted, values as in TOML (bare words are strings).
 
     Raises:
-        InputError: a name is unknown, a file cannot be read, or a value is not allowed.
+        InputError: a name is unknown or not the file's, a file cannot be read, or a value is not allowed.
 
     """
     from_file = _read_toml(file) if file else {}
@@ -263,7 +284,9 @@ def resolve(
         raise unknown_name("recipe", recipe, RECIPES)
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
-    layers = _merge(RECIPES[recipe], MODELS[model], stated, {"recipe": recipe, "model": {"name": model}})
+    labels = {"recipe": recipe, "model": {"name": model}}
+    _check_names(from_file, recipe=recipe, model=model)
+    layers = _merge(RECIPES[recipe], MODELS[model], _experts_layer(model, experts), stated, labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
     try:
@@ -294,6 +317,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"There is no {kind} {name!r}.", f"{guess}Choose from {', '.join(known)}.")
 
 
+def _experts_layer(model: str, experts: int | None) -> Layer:
+    if experts is None:
+        return {}
+    if "match_parameters" in MODELS[model]["model"]:
+        return {"model": {"match_parameters": experts}}
+    if model == "baseline" and experts != 1:
+        raise InputError(f"A baseline has one network, not {experts}.", "Use --model dual-expert with --experts.")
+    return {"model": {"experts": experts}}
+
+
 def _merge(*layers: Layer) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -314,6 +347,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"The configuration file {path} is not TOML: {error}.", "Mend that line.") from error
+
+
+def _check_names(from_file: Layer, *, recipe: str, model: str) -> None:
+    """Refuse to put a file's values, which may be all there are, under the name of another recipe or model."""
+    section = from_file.get("model", {})
+    named = section.get("name") if isinstance(section, Mapping) else None
+    for kind, there, asked in (("recipe", from_file.get("recipe"), recipe), ("model", named, model)):
+        if there is not None and there != asked:
+            part = "its [model] section" if kind == "model" else "what it took from that recipe"
+            raise InputError(
+                f"The configuration file is of the {kind} {there!r}, and {asked!r} was asked for.",
+                f"Leave {kind} {asked!r} out, or remove the name and {part} from the file.",
+            )
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:
@@ -337,7 +383,5 @@ def _explain(error: ValidationError) -> InputError:
         for part in first["loc"][:-1]:
             section = section.model_fields[str(part)].annotation
         return unknown_name("setting", str(first["loc"][-1]), section.model_fields)
-    if first["type"] == "missing":
-        return InputError(f"The setting {key} is missing.", "Add it to the configuration.")
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     return InputError(f"The setting {key}{value} is not allowed.", f"{first['msg'].removeprefix('Value error, ')}.")

@@ -15,6 +15,7 @@ with the gate's logits a computed from the point and the time, or from the time 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -268,5 +269,6 @@ def matched_width(config: ModelConfig, dim: int) -> int:
     gated = config.model_copy(update={"experts": config.match_parameters, "match_parameters": 0})
     with torch.device("meta"):
         target = count_parameters(build_network(gated, dim))
-    above = bisect.bisect_left(range(1, 16 * config.width), target, key=parameters) + 1
+    # A block of width w has more than w² parameters, so the width sought is no larger than √target.
+    above = bisect.bisect_left(range(1, math.isqrt(target) + 1), target, key=parameters) + 1
     return min(above, max(above - 1, 1), key=lambda width: abs(parameters(width) - target))

@@ -92,6 +92,12 @@ class Schedule(nn.Module, ABC):
         return 0.5 * self.log_snr(self.ends)[1].clamp(max=self.LARGEST_LOG_SNR)
 
     @property
+    def terminal_alpha_bar(self) -> float:
+        """α²/(α² + σ²) at t_max: the share of a unit-variance signal in what sampling takes for pure noise."""
+        alpha, sigma = self(self.ends)
+        return float(alpha[0] ** 2 / (alpha[0] ** 2 + sigma[0] ** 2))
+
+    @property
     def ends_in_pure_noise(self) -> bool:
         """Whether α is zero at t_max."""
         return float(self(self.ends)[0][0]) == 0.0

@@ -33,6 +33,8 @@ __all__ = [
     "diversity",
     "ema_decay",
     "estimate_loss",
+    "expert_usage",
+    "imbalance",
     "learning_rate",
     "regression_loss",
 ]
@@ -87,14 +89,33 @@ def diversity(prediction: Tensor) -> Tensor:
     return -torch.cdist(prediction, prediction, compute_mode="donot_use_mm_for_euclid_dist").mean()
 
 
+def imbalance(weights: Tensor) -> Tensor:
+    """E·Σ_i ḡ_i² − 1, the squared coefficient of variation of the experts' mean weights ḡ; zero when they are equal.
+
+    Shazeer et al. 2017, "Outrageously Large Neural Networks", eq. 6.
+
+    Args:
+        weights: (n, E), rows that sum to one.
+
+    """
+    mean = weights.mean(0)
+    return len(mean) * mean.square().sum() - 1
+
+
 def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch: Batch) -> Tensor:
-    """Weighted mean squared error of the network's output, plus λ·L_div where λ > 0; shape ()."""
+    """Weighted mean squared error of the network's output, plus the objective's terms on diversity and balance; ()."""
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
     output, target, weight = denoiser.regression(
         batch.x, batch.epsilon, batch.t, correction=batch.correction, snr_cap=snr_cap
     )
     loss = (weight * (output - target).square()).mean()
-    return loss + objective.diversity * diversity(output) if objective.diversity else loss
+    if objective.diversity:
+        loss = loss + objective.diversity * diversity(output)
+    if objective.balance:
+        alpha, sigma = (c.to(batch.x.dtype).reshape(-1, 1) for c in denoiser.schedule(batch.t))
+        weights = denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t)
+        loss = loss + objective.balance * imbalance(weights)
+    return loss
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,17 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> Lo
         errors.append((weight * (output - target).square()).mean(1))
     error = torch.cat(errors).double()
     return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
+
+
+@torch.no_grad()
+def expert_usage(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> list[float]:
+    """Mean weight of each expert over points (n, d) noised at random times; sums to one."""
+    draws = generator(seed, points.device)
+    t = denoiser.schedule.draw(len(points), draws)
+    epsilon = torch.randn(points.shape, generator=draws, device=points.device)
+    alpha, sigma = (c.to(points.dtype).reshape(-1, 1) for c in denoiser.schedule(t))
+    usage: list[float] = denoiser.gate(alpha * points + sigma * epsilon, t).mean(0).tolist()
+    return usage
 
 
 def build_batches(points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int) -> Batches:

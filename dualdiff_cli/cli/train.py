@@ -35,6 +35,9 @@ def train(
         str | None, typer.Option(help="The network: dual-expert unless said otherwise.", metavar="NAME")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="How it is trained and sampled.", metavar="NAME")] = None,
+    experts: Annotated[
+        int | None, typer.Option(min=1, help="Number of experts; of the control for baseline-matched.", metavar="N")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", metavar="N")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data, weights and training.", metavar="N")] = None,
     device: DeviceOption = "auto",
@@ -69,7 +72,7 @@ def train(
             ("data", "missing"): missing,
         }
     )
-    if resume and any((dataset, model, recipe, config, setting, run_dir, options)):
+    if resume and any((dataset, model, recipe, experts, config, setting, run_dir, options)):
         raise InputError("--resume keeps the run's own configuration.", "Leave other options out, or start a new run.")
     if run is not None and not resume:
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
@@ -83,7 +86,15 @@ def train(
         if resume:
             record = jobs.resume(Run.open(run), device=device, callbacks=callbacks)
         else:
-            asked = resolve(dataset=dataset, model=model, recipe=recipe, file=config, options=options, settings=setting)
+            asked = resolve(
+                dataset=dataset,
+                model=model,
+                recipe=recipe,
+                file=config,
+                experts=experts,
+                options=options,
+                settings=setting,
+            )
             record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
     console.result(record, lambda: facts_table(record))
 

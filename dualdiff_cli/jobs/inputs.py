@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..atomic import replaced, write_json
-from ..config import RunConfig
+from ..config import LARGEST_SIGMA_MIN, RunConfig
 from ..data import Data, Scaler, dequantise, load_data
 from ..errors import InputError
 from ..runs import Run
@@ -76,7 +76,7 @@ def settle(config: RunConfig, data: Data) -> RunConfig:
         points = training_points(config, data)
         scaled = fit_scaler(config, data, points).transform(points)
         distances, _ = cKDTree(scaled).query(scaled[:NEIGHBOUR_QUERIES], k=6, workers=-1)
-        sigma_min = float(np.clip(np.median(distances[:, 5]), 1e-4, 0.02))
+        sigma_min = float(np.clip(np.median(distances[:, 5]), 1e-4, LARGEST_SIGMA_MIN))
         schedule = schedule.model_copy(update={"sigma_min": sigma_min})
     if model.embedding == "multiscale" and model.finest_frequency is None:
         finest = 1 / schedule.sigma_min if schedule.sigma_min is not None else DEFAULT_FREQUENCY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +19,16 @@ from ..errors import InputError, Interrupted
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..networks import count_parameters
 from ..runs import Run
-from ..training import Progress, Trainer, estimate_loss
+from ..schedules import Schedule
+from ..training import Progress, Trainer, estimate_loss, expert_usage
 from .inputs import fit_scaler, held_out_points, load_run_data, record_data, reload_data, settle, training_points
 from .plot import plot
 
 __all__ = ["Callbacks", "resume", "train"]
 
 CHECKPOINT_SECONDS = 30.0
+SIGNAL_LEFT = 0.05
+"""Share of the signal's power at t_max beyond which the start of sampling is not what training ended at."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
         config=config.training,
         seed=config.seed,
     )
+    _warn_of_signal_left(trainer.denoiser.schedule)
     state = run.load_state() or {"seconds": 0.0}
     if "trainer" in state:
         try:
@@ -107,18 +112,33 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
     model.save(run)
     plot(run, device=str(place))
     held_out = torch.from_numpy(scaler.transform(held_out_points(data, seed=config.seed))).float().to(place)
+    average, seed = trainer.average, config.seed
+    gated = {"expert_usage": expert_usage(average, held_out, seed=seed)} if config.model.experts > 1 else {}
     return {
         "run": str(run),
         "dataset": config.dataset,
         "model": config.model.name,
         "recipe": config.recipe,
-        "seed": config.seed,
+        "seed": seed,
         "steps": trainer.step,
         "parameters": count_parameters(trainer.denoiser.network),
         "train_seconds": seconds,
-        "held_out_loss": estimate_loss(trainer.average, held_out, seed=config.seed).mean,
+        "held_out_loss": estimate_loss(average, held_out, seed=seed).mean,
+        "terminal_alpha_bar": trainer.denoiser.schedule.terminal_alpha_bar,
         "device": str(place),
+        **gated,
     }
+
+
+def _warn_of_signal_left(schedule: Schedule) -> None:
+    """Say so where sampling would start from something else than what the noised data is."""
+    left = schedule.terminal_alpha_bar
+    if left > SIGNAL_LEFT:
+        warnings.warn(
+            f"At its noisiest this schedule still holds {100 * left:.0f} % of the signal's power (ᾱ_T = {left:.3f}), "
+            "but sampling starts from noise alone: samples will be off by as much.",
+            stacklevel=2,
+        )
 
 
 def _train_to_end(run: Run, trainer: Trainer, config: RunConfig, seconds: float, callbacks: Callbacks) -> float:

@@ -1,0 +1,48 @@
+"""Points to draw, and what a figure shows, read back from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dualdiff_cli.figures import data_beside_samples
+
+__all__ = ["beside", "corner", "densities", "drawn", "legend", "names", "normal", "softmax"]
+
+
+def normal(n: int, d: int, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def names(d: int) -> list[str]:
+    return [f"c{column}" for column in range(d)]
+
+
+def beside(real: np.ndarray, generated: np.ndarray) -> Figure:
+    return data_beside_samples(real, generated, columns=names(real.shape[1]), title="title")
+
+
+def drawn(axes: Axes) -> np.ndarray:
+    """Every dot of the axes, shape (points, 2)."""
+    return np.concatenate([np.empty((0, 2)), *(np.asarray(dots.get_offsets()) for dots in axes.collections)])
+
+
+def corner(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def legend(axes: Axes) -> list[str]:
+    box = axes.get_legend()
+    assert box is not None
+    return [box.get_title().get_text(), *(text.get_text() for text in box.get_texts())]
+
+
+def densities(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Values and edges of the stairs in the axes, in drawing order."""
+    return [(step.get_data().values, step.get_data().edges) for step in axes.patches]  # type: ignore[attr-defined]
