@@ -286,7 +286,7 @@ def resolve(
         raise unknown_name("model", model, MODELS)
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
-    layers = _merge(RECIPES[recipe], MODELS[model], _experts_layer(model, experts), stated, labels)
+    layers = _merge(RECIPES[recipe], MODELS[model], stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
     try:

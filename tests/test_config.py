@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from dualdiff_cli.config import (
@@ -69,14 +70,14 @@ def test_layers_override_in_the_documented_order(monkeypatch: pytest.MonkeyPatch
         dataset="line", recipe="thorough", model="wide", file=path, options=layers[3], settings=settings
     ).training
     assert [getattr(config, key) for key in keys] == [10, 11, 12, 13, 14]
-    assert config.learning_rate == 3e-4
+    assert config.learning_rate == 3e-4  # of neither
 
 
 def test_names_override_in_the_documented_order(tmp_path: Path) -> None:
     path = tmp_path / "part.toml"
-    path.write_text('dataset = "circle"\nrecipe = "paper"\nmodel.name = "baseline"\n')
+    path.write_text('dataset = "circle"\n')
     from_file = resolve(file=path)
-    assert (from_file.dataset, from_file.model.name, from_file.model.experts) == ("circle", "baseline", 1)
+    assert (from_file.dataset, from_file.model.name) == ("circle", DEFAULT_MODEL)
     from_options = resolve(file=path, dataset="dino", model="enhanced-gating")
     assert (from_options.dataset, from_options.model.name) == ("dino", "enhanced-gating")
     assert from_options.model.gate_hidden == (256, 128)
@@ -84,6 +85,44 @@ def test_names_override_in_the_documented_order(tmp_path: Path) -> None:
         file=path, dataset="dino", model="enhanced-gating", settings=["dataset=moons", "model.name=dual-expert"]
     )
     assert (set_last.dataset, set_last.model.name, set_last.model.gate_hidden) == ("moons", "dual-expert", (256,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("model", {"model": "enhanced-gating"}),
+        ("model", {"settings": ["model.name=enhanced-gating"]}),
+        ("recipe", {"recipe": "precise"}),
+        ("recipe", {"settings": ["recipe=precise"]}),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_file_is_not_put_under_the_name_of_another_model_or_recipe(
+    kind: str, asked: dict[str, Any], complete: bool, tmp_path: Path
+) -> None:
+    config = resolve(dataset="line", model="baseline", recipe="paper")
+    path = written(config, tmp_path)
+    if not complete:
+        path.write_text('recipe = "paper"\nmodel.name = "baseline"\n', encoding="utf-8")
+    there, name = {"model": ("baseline", "enhanced-gating"), "recipe": ("paper", "precise")}[kind]
+    with pytest.raises(InputError) as caught:
+        resolve(dataset="line", file=path, **asked)
+    assert caught.value.problem == f"The configuration file is of the {kind} {there!r}, and {name!r} was asked for."
+    assert caught.value.remedy.startswith(f"Leave {kind} {name!r} out, or remove ")
+
+
+def test_the_names_of_a_file_may_be_repeated(tmp_path: Path) -> None:
+    config = resolve(dataset="line", model="baseline", recipe="paper")
+    path = written(config, tmp_path)
+    assert resolve(file=path, dataset="line", model="baseline", recipe="paper") == config
+
+
+def test_a_file_that_names_no_model_goes_under_any(tmp_path: Path) -> None:
+    path = tmp_path / "part.toml"
+    path.write_text("[model]\nwidth = 9\n[training]\nsteps = 7\n")
+    for model in MODELS:
+        config = resolve(dataset="line", model=model, recipe="paper", file=path)
+        assert (config.model.name, config.model.width, config.training.steps) == (model, 9, 7)
 
 
 def test_the_last_of_two_equal_settings_counts() -> None:
@@ -173,6 +212,33 @@ def test_only_one_network_is_matched_and_only_to_several(model: str) -> None:
         resolve(dataset="line", model=model, settings=[f"model.match_parameters={2 if model == 'dual-expert' else 1}"])
 
 
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        (["sigma_min=0.1", "sigma_max=0.2"], True),
+        (["sigma_min=0.2", "sigma_max=0.2"], False),
+        (["sigma_min=5.5"], False),
+        (["sigma_max=0.021"], True),
+        (["sigma_max=0.02"], False),  # what the data may make of sigma_min
+    ],
+)
+def test_noise_grows_with_time(settings: list[str], allowed: bool) -> None:
+    settings = [f"schedule.{setting}" for setting in settings]
+    if allowed:
+        resolve(dataset="line", settings=settings)
+    else:
+        with pytest.raises(InputError, match="sigma_max must be larger than sigma_min"):
+            resolve(dataset="line", settings=settings)
+
+
+def test_posterior_means_are_not_taken_of_noise_that_was_matched_to_its_points() -> None:
+    matched = "objective.coupling=optimal-transport"
+    with pytest.raises(InputError, match="references=0"):
+        resolve(dataset="line", recipe="precise", settings=[matched])
+    config = resolve(dataset="line", recipe="precise", settings=[matched, "objective.references=0"])
+    assert config.objective.coupling == "optimal-transport"
+
+
 def test_only_a_table_is_rescaled_to_end_in_pure_noise() -> None:
     rescaled = ["schedule.zero_terminal_snr=true"]
     assert resolve(dataset="line", settings=["schedule.name=cosine", *rescaled]).schedule.zero_terminal_snr
@@ -234,6 +300,22 @@ def test_a_configuration_cannot_be_changed() -> None:
         config.seed = 3  # type: ignore[misc]
     with pytest.raises(ValidationError):
         config.training.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("left_out", ["dataset", "recipe", "model", "model.name"])
+def test_what_has_no_default_is_never_found_missing_later(left_out: str, tmp_path: Path) -> None:
+    """A name that is left out has a default, but the data set, which is asked for by name."""
+    *_, key = left_out.rpartition(".")
+    table = tomllib.loads(resolve(dataset="line", recipe=DEFAULT_RECIPE, model=DEFAULT_MODEL).to_toml())
+    del (table["model"] if left_out == "model.name" else table)[key]
+    path = tmp_path / "part.toml"
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    if left_out == "dataset":
+        with pytest.raises(InputError, match="No data set was named"):
+            resolve(file=path)
+    else:
+        config = resolve(file=path)
+        assert (config.model.name, config.recipe) == (DEFAULT_MODEL, DEFAULT_RECIPE)
 
 
 def test_sampling_takes_what_is_asked_for_and_keeps_the_rest() -> None:

@@ -22,8 +22,8 @@ class Fixed(nn.Module):
         super().__init__()
         self.answer = nn.Parameter(answer)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self.asked = (x, t)
+    def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        self.asked = (x, t, s)
         return self.answer
 
 
@@ -42,6 +42,22 @@ def test_a_network_that_hits_its_target_denoises_perfectly(schedule: Schedule, p
     told = NetworkDenoiser(Fixed(target), schedule, prediction=prediction, sigma_data=0.7)
     alpha, sigma = (c[:, None] for c in schedule(t))
     torch.testing.assert_close(told(alpha * x + sigma * epsilon, t), x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("prediction", ALL)
+def test_a_network_that_hits_a_corrected_target_denoises_to_the_corrected_point(
+    schedule: Schedule, prediction: Prediction
+) -> None:
+    x, epsilon, t = problem(schedule)
+    correction = torch.randn(64, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction, sigma_data=0.7)
+    plain, corrected = (asked.regression(x, epsilon, t, correction=c) for c in (None, correction))
+    told = NetworkDenoiser(Fixed(corrected.target), schedule, prediction=prediction, sigma_data=0.7)
+    alpha, sigma = (c[:, None] for c in schedule(t))
+    torch.testing.assert_close(told(alpha * x + sigma * epsilon, t), x + correction, rtol=1e-8, atol=1e-8)
+    assert torch.equal(plain.output, corrected.output)
+    assert torch.equal(plain.weight, corrected.weight)
 
 
 @pytest.mark.parametrize("prediction", ALL)
@@ -113,6 +129,17 @@ def test_the_paper_tells_its_network_the_entry_number() -> None:
     denoiser = NetworkDenoiser(network, LinearBeta(), prediction="noise")
     denoiser(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0.0, 42.0, 99.0]))
     assert network.asked[1].tolist() == [0.0, 42.0, 99.0]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_the_network_is_told_the_share_of_noise_in_what_it_sees(schedule: Schedule) -> None:
+    network = Fixed(torch.zeros(20_000, 1))
+    denoiser = NetworkDenoiser(network, schedule, prediction="data")
+    epsilon = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for t in torch.tensor([0.0, 0.3, 0.8, 1.0], dtype=torch.float64) * schedule.t_max:
+        denoiser.regression(torch.ones_like(epsilon), epsilon, t)
+        seen, _, share = network.asked
+        assert float(seen.std()) == pytest.approx(float(share), rel=0.02)
 
 
 def test_one_time_for_all_points_is_the_same_time_for_each() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dualdiff_cli.config import MODELS, ModelConfig, resolve
 from dualdiff_cli.networks import (
     GatedExperts,
+    MultiscaleEmbedding,
     ResidualMLP,
     SinusoidalEmbedding,
     SplitLinear,
@@ -30,8 +31,24 @@ PUBLISHED = {
 }
 
 
+PRECISE = {
+    "activation": "silu",
+    "time_bias": True,
+    "gate_on": "time",
+    "embedding": "multiscale",
+    "finest_frequency": 50.0,
+}
+"""The network of the precise recipe; 50 radians a unit stand for what it takes from the data."""
+
+
 def variant(name: str, **changes: Any) -> ModelConfig:
-    return resolve(dataset="line", model=name, options={"model": changes}).model
+    """A model of the paper's recipe with some of its settings changed."""
+    return resolve(dataset="line", model=name, recipe="paper", options={"model": changes}).model
+
+
+def test_the_precise_network_is_the_one_of_the_recipe() -> None:
+    left_open = {**PRECISE, "finest_frequency": None}
+    assert resolve(dataset="line", recipe="precise").model == variant("dual-expert", **left_open)
 
 
 def parameters(config: ModelConfig, dim: int) -> int:
@@ -45,9 +62,14 @@ def small(name: str, *, dim: int = 3, **changes: Any) -> ResidualMLP | GatedExpe
     return build_network(variant(name, **changes), dim)
 
 
-def batch(dim: int = 3, n: int = 5) -> tuple[Tensor, Tensor]:
+def batch(dim: int = 3, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, times and shares of noise."""
     draws = torch.Generator().manual_seed(1)
-    return torch.randn(n, dim, generator=draws), torch.randint(0, 100, (n,), generator=draws).float()
+    x, t = torch.randn(n, dim, generator=draws), torch.randint(0, 100, (n,), generator=draws).float()
+    return x, t, torch.linspace(0, 1, n) ** 2
+
+
+either_network = pytest.mark.parametrize("settings", [{}, PRECISE], ids=["paper", "precise"])
 
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
@@ -96,10 +118,10 @@ def published(state: dict[str, Tensor], prefix: str, e: np.ndarray, *, blocks: i
     h = linear("first", e)
     for i in range(blocks):
         h = h + linear(f"blocks.{i}.linear", np.maximum(h, 0))
-    layer = 1
+    layer = 0
     while f"{prefix}head.{layer}.weight" in state:
         h = linear(f"head.{layer}", np.maximum(h, 0))
-        layer += 2
+        layer += 1
     return h
 
 
@@ -112,19 +134,19 @@ def embedded(x: Tensor, t: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("head_hidden", [[], [6, 4]])
 def test_one_network_equals_an_independent_transcription(head_hidden: list[int]) -> None:
-    network, (x, t) = small("baseline", head_hidden=head_hidden), batch()
+    network, (x, t, s) = small("baseline", head_hidden=head_hidden), batch()
     expected = published(network.state_dict(), "trunk.", embedded(x, t), blocks=2)
-    assert_allclose(network(x, t).detach(), expected, atol=1e-4)
+    assert_allclose(network(x, t, s).detach(), expected, atol=1e-4)
 
 
 def test_two_experts_equal_an_independent_transcription() -> None:
-    network, (x, t) = small("increased-capacity", head_hidden=[6]), batch()
+    network, (x, t, s) = small("increased-capacity", head_hidden=[6]), batch()
     e, state = embedded(x, t), network.state_dict()
     first, second = (published(state, f"trunks.{i}.", e, blocks=2) for i in range(2))
     g = 1 / (1 + np.exp(-published(state, "gate_trunk.", e, blocks=0)))
-    assert_allclose(network(x, t).detach(), g * first + (1 - g) * second, atol=1e-4)
+    assert_allclose(network(x, t, s).detach(), g * first + (1 - g) * second, atol=1e-4)
     assert isinstance(network, GatedExperts)
-    assert_allclose(network.gate(x, t).detach(), np.concatenate([g, 1 - g], axis=1), atol=1e-4)
+    assert_allclose(network.gate(x, t, s).detach(), np.concatenate([g, 1 - g], axis=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 5])
@@ -136,36 +158,126 @@ def test_the_split_layer_is_one_linear_map_of_the_concatenation(rows: int) -> No
     assert_allclose(split(e_x, e_t).detach(), whole.detach(), rtol=1e-12)
 
 
+@either_network
 @pytest.mark.parametrize("name", ["baseline", "dual-expert"])
-def test_one_time_for_all_points_equals_that_time_for_each(name: str) -> None:
-    network, (x, _) = small(name), batch()
-    t = torch.tensor([37.0])
-    assert_allclose(network(x, t).detach(), network(x, t.expand(5)).detach(), atol=1e-6)
+def test_one_time_for_all_points_equals_that_time_for_each(name: str, settings: dict[str, Any]) -> None:
+    network, (x, _, _) = small(name, **settings), batch()
+    one = torch.tensor([37.0]), torch.tensor([0.3])
+    each = [c.expand(5) for c in one]
+    assert_allclose(network(x, *one).detach(), network(x, *each).detach(), atol=1e-6)
     if isinstance(network, GatedExperts):
-        assert_allclose(network.gate(x, t).detach(), network.gate(x, t.expand(5)).detach(), atol=1e-6)
+        assert network.gate(x, *one).shape == (5, 2)
+        assert_allclose(network.gate(x, *one).detach(), network.gate(x, *each).detach(), atol=1e-6)
 
 
+@either_network
 @pytest.mark.parametrize("name", ["baseline", "dual-expert"])
-def test_points_do_not_see_each_other(name: str) -> None:
-    network, (x, t) = small(name), batch()
-    alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(5)])
-    assert_allclose(network(x, t).detach(), alone.detach(), atol=1e-6)
+def test_points_do_not_see_each_other(name: str, settings: dict[str, Any]) -> None:
+    network, (x, t, s) = small(name, **settings), batch()
+    alone = torch.cat([network(*(c[i : i + 1] for c in (x, t, s))) for i in range(5)])
+    assert_allclose(network(x, t, s).detach(), alone.detach(), atol=1e-6)
 
 
+@either_network
 @pytest.mark.parametrize("experts", [2, 3, 5])
-def test_gate_rows_sum_to_one(experts: int) -> None:
-    network, (x, t) = small("dual-expert", experts=experts), batch()
+def test_gate_rows_sum_to_one(experts: int, settings: dict[str, Any]) -> None:
+    network, (x, t, s) = small("dual-expert", experts=experts, **settings), batch()
     assert isinstance(network, GatedExperts)
-    weights = network.gate(x, t)
+    weights = network.gate(x, t, s)
     assert weights.shape == (5, experts)
     assert (weights > 0).all()
-    assert weights.std(0).min() > 0  # they depend on the point
+    assert weights.std(0).min() > 0  # they depend on what the gate sees
     assert_allclose(weights.sum(1).detach(), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate_on", ["point", "time"])
+def test_a_gate_on_time_sees_the_time_and_nothing_of_the_point(gate_on: str) -> None:
+    network, (x, t, s) = small("dual-expert", gate_on=gate_on), batch()
+    assert isinstance(network, GatedExperts)
+    weights = network.gate(x, t, s)
+    moved = network.gate(x + 1, t, 1 - s)
+    assert torch.equal(moved, weights) == (gate_on == "time")
+    assert not torch.isclose(network.gate(x, t + 1, s), weights).any()
+
+
+# Beyond the paper
+
+
+def test_multiscale_features_are_sines_and_the_point_itself() -> None:
+    x = torch.tensor([[0.3, -1.2], [2.0, 0.01]])
+    features = MultiscaleEmbedding(2, finest=40.0)(x, torch.zeros(1, 1))
+    f = 40.0 ** (np.arange(64) / 63)
+    angles = x.double().numpy()[:, :, None] * f
+    expected = np.concatenate([np.sin(angles).reshape(2, -1), np.cos(angles).reshape(2, -1), x], axis=1)
+    assert (f[0], f[-1]) == (1, pytest.approx(40))
+    assert_allclose(features, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 1.0])
+def test_a_multiscale_feature_is_what_noise_of_that_width_leaves_of_a_sine_on_average(share: float) -> None:
+    x, draws = torch.tensor([0.7]), 100_000
+    embedding = MultiscaleEmbedding(1, finest=50.0)
+    noise = torch.randn(draws, 1, generator=torch.Generator().manual_seed(0))
+    average = embedding(x + share * noise, torch.zeros(1, 1)).mean(0)
+    features = embedding(x.unsqueeze(0), torch.full((1, 1), share))[0]
+    # sines and cosines vary by at most one, the point itself by its noise
+    assert_allclose(features, average, atol=5 / math.sqrt(draws))
+    clean = embedding(x.unsqueeze(0), torch.zeros(1, 1))[0]
+    assert float((features - clean).abs().max()) > 20 / math.sqrt(draws)
+
+
+def test_every_point_has_the_fading_of_its_own_share_of_noise() -> None:
+    embedding, (x, _, s) = MultiscaleEmbedding(3, finest=50.0), batch()
+    features = embedding(x, s.unsqueeze(-1))
+    assert features.shape == (5, embedding.width)
+    assert_allclose(features, torch.cat([embedding(x[i : i + 1], s[i].reshape(1, 1)) for i in range(5)]), atol=1e-6)
+
+
+def with_time_biases(network: nn.Module, value: float) -> nn.Module:
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if ".time." in name:
+                p.fill_(value)
+    return network
+
+
+def test_biases_by_time_start_without_effect_and_can_have_one() -> None:
+    told, untold = small("dual-expert", time_bias=True), small("dual-expert")
+    biases = [name for name in told.state_dict() if ".time." in name]
+    assert len(biases) == 2 * 2 * 2  # weight and bias of two blocks of two experts: the gate has no block
+    shared = {name: value for name, value in told.state_dict().items() if name not in biases}
+    untold.load_state_dict(shared)
+    inputs = batch()
+    start = told(*inputs)
+    assert torch.equal(start, untold(*inputs))
+    assert not torch.isclose(with_time_biases(told, 0.1)(*inputs), start).any()
+
+
+def test_a_block_that_is_told_the_time_equals_an_independent_transcription() -> None:
+    network, (x, t, s) = small("baseline", **PRECISE, head_hidden=[6]), batch()
+    with_time_biases(network, 0.05)
+    state = {name: value.double().numpy() for name, value in network.state_dict().items()}
+
+    def linear(name: str, h: np.ndarray) -> np.ndarray:
+        return h @ state[f"trunk.{name}.weight"].T + state[f"trunk.{name}.bias"]
+
+    def silu(h: np.ndarray) -> np.ndarray:
+        return h / (1 + np.exp(-h))
+
+    e_t = embedded(x[:, :0], t)
+    f = 50.0 ** (np.arange(64) / 63)
+    angles, fade = x.double().numpy()[:, :, None] * f, np.exp(-((f * s.double().numpy()[:, None]) ** 2) / 2)[:, None]
+    e_x = np.concatenate([(np.sin(angles) * fade).reshape(5, -1), (np.cos(angles) * fade).reshape(5, -1), x], axis=1)
+    h = linear("first", np.concatenate([e_x, e_t], axis=1))
+    for i in range(2):
+        h = h + linear(f"blocks.{i}.linear", silu(h + linear(f"blocks.{i}.time", e_t)))
+    expected = linear("head.1", silu(linear("head.0", silu(h))))
+    assert_allclose(network(x, t, s).detach(), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("experts", [2, 3])
 def test_an_open_gate_gives_that_expert(experts: int) -> None:
-    network, (x, t) = small("dual-expert", experts=experts), batch()
+    network, (x, t, s) = small("dual-expert", experts=experts), batch()
     assert isinstance(network, GatedExperts)
     last = network.gate_trunk.head[-1]
     assert isinstance(last, nn.Linear)
@@ -173,13 +285,14 @@ def test_an_open_gate_gives_that_expert(experts: int) -> None:
         last.weight.zero_()
         last.bias.copy_(torch.tensor([-100.0] if experts == 2 else [0.0, 0.0, 100.0]))
     expected = published(network.state_dict(), f"trunks.{experts - 1}.", embedded(x, t), blocks=2)
-    assert_allclose(network(x, t).detach(), expected, atol=1e-4)
+    assert_allclose(network(x, t, s).detach(), expected, atol=1e-4)
 
 
+@either_network
 @pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_matters(name: str) -> None:
-    network, (x, t) = small(name, width=8), batch(n=64)
-    network(x, t).square().sum().backward()
+def test_every_parameter_matters(name: str, settings: dict[str, Any]) -> None:
+    network = small(name, **settings)
+    network(*batch(n=64)).square().sum().backward()
     still = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
 
@@ -193,6 +306,11 @@ def test_every_parameter_matters(name: str) -> None:
         {"head_hidden": [128], "gate_hidden": [256, 128]},
         {"head_hidden": [512, 64]},
         {"width": 10, "gate_hidden": [5]},
+        {"width": 4},  # less than a sixteenth of what its gate's weights come to
+        PRECISE,
+        {**PRECISE, "match_parameters": 4, "width": 30, "head_hidden": [9]},
+        {"time_bias": True},
+        {"embedding": "multiscale", "finest_frequency": 50.0},
     ],
 )
 def test_no_other_width_comes_nearer_to_the_experts_it_is_matched_to(changes: dict[str, Any], dim: int) -> None:

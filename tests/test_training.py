@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from dualdiff_cli import training
+from dualdiff_cli.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
 from dualdiff_cli.config import RunConfig, TrainingConfig, resolve
 from dualdiff_cli.denoisers import NetworkDenoiser
 from dualdiff_cli.models import build_denoiser
@@ -24,7 +25,6 @@ from dualdiff_cli.training import (
     ema_decay,
     estimate_loss,
     learning_rate,
-    nearest_assignment,
     regression_loss,
 )
 
@@ -37,8 +37,10 @@ def changed(config: RunConfig, **values: dict[str, Any]) -> RunConfig:
     return config.model_copy(update=sections)
 
 
-def trainer(config: RunConfig, *, points: Tensor = POINTS, seed: int = 0) -> Trainer:
-    denoiser = build_denoiser(config.model_copy(update={"seed": seed}), points.shape[1]).to(points.device)
+def trainer(config: RunConfig, *, points: Tensor = POINTS, seed: int = 0, weights_seed: int | None = None) -> Trainer:
+    """A training with one seed for its weights and its draws, or with two."""
+    weights_seed = seed if weights_seed is None else weights_seed
+    denoiser = build_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(points.device)
     return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed)
 
 
@@ -65,6 +67,24 @@ def test_learning_rate_falls_from_eta_along_half_a_cosine_to_zero() -> None:
     assert rates[150] == pytest.approx(0.01)
     assert rates[300] == 0
     assert all(a > b for a, b in itertools.pairwise(rates))
+
+
+def test_learning_rate_falls_from_eta_along_a_line_to_zero() -> None:
+    config = TrainingConfig(steps=300, learning_rate=0.02, annealing="linear")
+    rates = [learning_rate(step, config) for step in range(301)]
+    assert rates == pytest.approx([0.02 * (1 - step / 300) for step in range(301)], abs=1e-15)
+    assert rates[300] == 0
+
+
+@pytest.mark.parametrize("annealing", ["cosine", "linear"])
+def test_learning_rate_rises_in_equal_shares_of_the_annealed_one_and_ends_at_zero(annealing: str) -> None:
+    config = TrainingConfig.model_validate({"steps": 50, "learning_rate": 0.02, "annealing": annealing})
+    warmed = config.model_copy(update={"warmup": 4})
+    shares = [learning_rate(step, warmed) / learning_rate(step, config) for step in range(50)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8] + 46 * [1])
+    assert learning_rate(50, warmed) == 0
+    longer_than_the_run = config.model_copy(update={"warmup": 99})
+    assert [learning_rate(step, longer_than_the_run) for step in (0, 50)] == pytest.approx([0.02 / 100, 0])
 
 
 def test_ema_decay_is_the_formula_and_a_copy_during_the_warm_up() -> None:
@@ -121,35 +141,41 @@ def test_loss_is_the_weighted_squared_error_plus_lambda_times_diversity(
     weight = np.minimum(snr, 5) / snr if weighting == "min-snr" else np.ones(6)
     errors = sum(w * math.dist(a, e) ** 2 for w, a, e in zip(weight, f, epsilon.tolist(), strict=True)) / 12
     distances = sum(math.dist(a, b) for a in f for b in f) / 36
-    loss = float(regression_loss(denoiser, config.objective, x, epsilon, t).detach())
+    loss = float(regression_loss(denoiser, config.objective, Batch(x, epsilon, t, None)).detach())
     assert loss == pytest.approx(errors - strength * distances, rel=1e-5)
 
 
-@pytest.mark.parametrize("d", [1, 3])
-def test_the_assignment_is_the_best_of_all_permutations(d: int) -> None:
-    x, epsilon = torch.randn(2, 6, d, generator=torch.Generator().manual_seed(d))
+def test_a_corrected_batch_is_regressed_on_its_corrected_points(either_config: RunConfig) -> None:
+    denoiser = build_denoiser(either_config, 2)
+    x, epsilon, correction = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(0))
+    t = denoiser.schedule.draw(6, torch.Generator().manual_seed(1))
+    output, target, _ = denoiser.regression(x, epsilon, t, correction=correction)
+    loss = regression_loss(denoiser, either_config.objective, Batch(x, epsilon, t, correction)).detach()
+    assert_allclose(loss, (output - target).square().mean().detach(), rtol=1e-6)
+    assert not torch.isclose(loss, regression_loss(denoiser, either_config.objective, Batch(x, epsilon, t, None)))
 
-    def cost(order: Iterable[int]) -> float:
-        return sum(math.dist(x[i].tolist(), epsilon[j].tolist()) ** 2 for i, j in enumerate(order))
 
-    best = nearest_assignment(x, epsilon).tolist()
-    assert sorted(best) == list(range(6))
-    assert cost(best) == pytest.approx(min(cost(order) for order in itertools.permutations(range(6))), rel=1e-5)
+def test_the_objective_says_what_draws_the_batches(either_config: RunConfig) -> None:
+    batches = trainer(either_config)._batches
+    assert isinstance(batches, PosteriorMeanBatches if either_config.recipe == "precise" else PlainBatches)
+    assert batches.stratified == either_config.objective.stratified
 
 
 class Scaled(nn.Module):
-    """F(x_t, t) = c·x_t."""
+    """F(x_t, t) = c·x_t, whatever the share of noise."""
 
     def __init__(self, c: float) -> None:
         super().__init__()
         self.c = nn.Parameter(torch.tensor(c))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         return self.c * x
 
 
 def scaled_denoiser(c: float, prediction: str = "noise") -> NetworkDenoiser:
-    denoiser = build_denoiser(resolve(dataset="line", settings=[f"objective.prediction={prediction}"]), 2)
+    denoiser = build_denoiser(
+        resolve(dataset="line", recipe="paper", settings=[f"objective.prediction={prediction}"]), 2
+    )
     denoiser.network = Scaled(c)
     return denoiser
 
@@ -209,20 +235,22 @@ def reference(config: RunConfig, steps: int, *, seed: int) -> tuple[list[Tensor]
         if objective.coupling == "optimal-transport":
             epsilon = epsilon[nearest_assignment(x, epsilon)]
         alpha, sigma = (c.float()[:, None] for c in (alpha_bar[t].sqrt(), (1 - alpha_bar[t]).sqrt()))
-        output = network(alpha * x + sigma * epsilon, t.float())
+        output = network(alpha * x + sigma * epsilon, t.float(), sigma[:, 0])
         loss = ((output - epsilon) ** 2).mean()
         if objective.diversity:
             pairs = [(output[i] - output[j]).norm() for i in range(k.batch) for j in range(k.batch) if i != j]
             loss = loss - objective.diversity * torch.stack(pairs).sum() / k.batch**2
         gradients = torch.autograd.grad(loss, parameters)
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
-        rate = k.learning_rate * (1 + math.cos(math.pi * (step - 1) / k.steps)) / 2
+        left = 1 - (step - 1) / k.steps
+        annealed = (1 - math.cos(math.pi * left)) / 2 if k.annealing == "cosine" else left
+        rate = k.learning_rate * annealed * min(1, step / (k.warmup + 1))
         with torch.no_grad():
             for p, g, first, second in zip(parameters, gradients, m, v, strict=True):
                 g = g * min(1.0, k.clip_norm / norm)
                 first.mul_(0.9).add_(0.1 * g)
-                second.mul_(0.999).add_(0.001 * g * g)
-                direction = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+                second.mul_(k.beta2).add_((1 - k.beta2) * g * g)
+                direction = (first / (1 - 0.9**step)) / ((second / (1 - k.beta2**step)).sqrt() + 1e-8)
                 p -= rate * (direction + k.weight_decay * p)
             if step % k.ema_every == 0 or step == k.steps:
                 s = max(step - k.ema_warmup - 1, 0)
@@ -233,16 +261,20 @@ def reference(config: RunConfig, steps: int, *, seed: int) -> tuple[list[Tensor]
     return [p.detach() for p in parameters], average, losses
 
 
-@pytest.mark.parametrize("clip_norm", [0.02, 1e6])
+@pytest.mark.parametrize(
+    "optimiser",
+    [{"clip_norm": 0.02}, {"clip_norm": 1e6}, {"annealing": "linear", "warmup": 3, "beta2": 0.9, "ema_every": 1}],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "objective", [{}, {"diversity": 0.1}, {"stratified": True, "coupling": "optimal-transport"}], ids=str
 )
 def test_training_equals_a_plain_loop_written_by_hand(
-    tiny_config: RunConfig, clip_norm: float, objective: dict[str, Any]
+    tiny_config: RunConfig, optimiser: dict[str, Any], objective: dict[str, Any]
 ) -> None:
     config = changed(
         tiny_config,
-        training={"clip_norm": clip_norm, "log_every": 1, "learning_rate": 1e-2, "weight_decay": 0.5},
+        training={**optimiser, "log_every": 1, "learning_rate": 1e-2, "weight_decay": 0.5},
         objective=objective,
     )
     parameters, average, losses = reference(config, config.training.steps, seed=4)
@@ -254,21 +286,21 @@ def test_training_equals_a_plain_loop_written_by_hand(
             assert_allclose(a, b, atol=2e-6)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(tiny_config: RunConfig) -> None:
-    runs = [trainer(tiny_config, seed=seed) for seed in (1, 1, 2)]
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(either_config: RunConfig) -> None:
+    runs = [trainer(either_config, seed=seed) for seed in (1, 1, 2)]
     logs = [records(t.run()) for t in runs]
     assert equal(weights(runs[0].denoiser), weights(runs[1].denoiser))
     assert equal(weights(runs[0].average), weights(runs[1].average))
     assert logs[0] == logs[1] != logs[2]
 
 
-def test_the_seed_of_the_draws_matters_by_itself(tiny_config: RunConfig) -> None:
+def test_the_seed_of_the_draws_matters_by_itself(either_config: RunConfig) -> None:
     runs = [
         Trainer(
-            build_denoiser(tiny_config, 2),
+            build_denoiser(either_config, 2),
             POINTS,
-            objective=tiny_config.objective,
-            config=tiny_config.training,
+            objective=either_config.objective,
+            config=either_config.training,
             seed=seed,
         )
         for seed in (1, 2)
@@ -276,23 +308,23 @@ def test_the_seed_of_the_draws_matters_by_itself(tiny_config: RunConfig) -> None
     assert records(runs[0].run()) != records(runs[1].run())
 
 
-def test_training_leaves_the_global_random_state_alone_and_does_not_depend_on_it(tiny_config: RunConfig) -> None:
+def test_training_leaves_the_global_random_state_alone_and_does_not_depend_on_it(either_config: RunConfig) -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    first = trainer(tiny_config)
+    first = trainer(either_config)
     list(first.run())
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(12)
-    second = trainer(tiny_config)
+    second = trainer(either_config)
     list(second.run())
     assert equal(weights(first.denoiser), weights(second.denoiser))
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [5], [7], [10], [11], [12], [3, 6, 8], list(range(1, 13))])
 def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
-    tiny_config: RunConfig, stops: list[int]
+    either_config: RunConfig, stops: list[int]
 ) -> None:
-    config = changed(tiny_config, objective={"diversity": 0.1})
+    config = changed(either_config, objective={"diversity": 0.1})
     whole = trainer(config)
     log = records(whole.run())
 
@@ -303,7 +335,9 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
         file = io.BytesIO()
         torch.save(part.state_dict(), file)
         file.seek(0)
-        part = trainer(config, seed=99)  # other weights and draws, all of which the state replaces
+        part = trainer(
+            config, weights_seed=99
+        )  # other weights, and draws from their beginning: the state replaces both
         part.load_state_dict(torch.load(file, weights_only=True))
     parts_log += records(part.run())
 
@@ -313,10 +347,10 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
     assert parts_log == log
 
 
-def test_records_come_every_interval_and_at_the_end_with_the_mean_loss_between(tiny_config: RunConfig) -> None:
-    each = records(trainer(changed(tiny_config, training={"log_every": 1})).run())
+def test_records_come_every_interval_and_at_the_end_with_the_mean_loss_between(either_config: RunConfig) -> None:
+    each = records(trainer(changed(either_config, training={"log_every": 1})).run())
     assert [record.step for record in each] == list(range(1, 13))
-    reports = list(trainer(tiny_config).run())
+    reports = list(trainer(either_config).run())
     assert [report.step for report in reports] == [5, 10, 12]
     logged = records(reports)
     assert [record.step for record in logged] == [5, 10, 12]
@@ -324,12 +358,14 @@ def test_records_come_every_interval_and_at_the_end_with_the_mean_loss_between(t
     assert [record.loss for record in logged] == pytest.approx(
         [np.mean(losses[:5]), np.mean(losses[5:10]), np.mean(losses[10:])], rel=1e-6
     )
-    assert [record.learning_rate for record in logged] == [learning_rate(s, tiny_config.training) for s in (5, 10, 12)]
+    assert [record.learning_rate for record in logged] == [
+        learning_rate(s, either_config.training) for s in (5, 10, 12)
+    ]
     assert logged[-1].learning_rate == 0
 
 
-def test_the_average_is_a_copy_in_the_warm_up_and_lags_after_it(tiny_config: RunConfig) -> None:
-    config = changed(tiny_config, training={"ema_warmup": 5, "ema_every": 3})
+def test_the_average_is_a_copy_in_the_warm_up_and_lags_after_it(either_config: RunConfig) -> None:
+    config = changed(either_config, training={"ema_warmup": 5, "ema_every": 3})
     t = trainer(config)
     start = weights(t.average)
     seen = {}
@@ -348,6 +384,7 @@ def test_training_lowers_the_loss() -> None:
     config = resolve(
         dataset="line",
         model="dual-expert",
+        recipe="paper",
         options={
             "model": {"width": 16, "blocks": 1, "gate_hidden": [16]},
             "training": {"steps": 300, "batch": 64, "learning_rate": 3e-3, "log_every": 100},
@@ -363,18 +400,18 @@ def test_training_lowers_the_loss() -> None:
 
 
 @pytest.mark.gpu
-def test_a_run_on_the_gpu_resumes_and_logs_like_one_on_the_cpu(tiny_config: RunConfig) -> None:
+def test_a_run_on_the_gpu_resumes_and_logs_like_one_on_the_cpu(either_config: RunConfig) -> None:
     points = POINTS.cuda()
-    whole = trainer(tiny_config, points=points)
+    whole = trainer(either_config, points=points)
     log = records(whole.run())
     assert [record.step for record in log] == [5, 10, 12]
     assert all(p.is_cuda for p in weights(whole.average))
-    part = trainer(tiny_config, points=points)
+    part = trainer(either_config, points=points)
     first = records(part.run(lambda: part.step == 7))
     file = io.BytesIO()
     torch.save(part.state_dict(), file)
     file.seek(0)
-    rest = trainer(tiny_config, points=points, seed=99)
+    rest = trainer(either_config, points=points, weights_seed=99)
     rest.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     second = records(rest.run())
     assert [record.loss for record in first + second] == pytest.approx([record.loss for record in log], rel=1e-4)

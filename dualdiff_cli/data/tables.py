@@ -54,7 +54,11 @@ class Table:
 
 
 def read_table(
-    path: str | Path, *, columns: Sequence[str] | None = None, missing: Literal["error", "drop"] = "error"
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    missing: Literal["error", "drop"] = "error",
+    constant: Literal["error", "keep"] = "error",
 ) -> Table:
     """Read the numeric columns of a .csv, .tsv, .parquet, .ndjson, .jsonl or .npy file.
 
@@ -62,6 +66,7 @@ def read_table(
         path: the file; an .npy file holds an (n,) or (n, d) array, its columns are named x, y or x1 … xd.
         columns: which columns, in which order; all of them by default.
         missing: "drop" leaves out the rows with a missing value (null or NaN).
+        constant: "keep" lets a column have one value throughout, as points that are only scored may.
 
     Raises:
         InputError: the file is not there, not readable, empty or shorter than `MIN_ROWS`, or a column is unknown, not
@@ -87,14 +92,17 @@ def read_table(
             f"{path} has {_count(frame.height, 'row')}{kept}.",
             f"At least {MIN_ROWS} are needed, some to learn from and some to score against.",
         )
-    constant = {
+    table = Table(tuple(map(Column, frame.columns, kinds)), values, rows, frame.height)
+    if constant == "keep":
+        return table
+    same_throughout = {
         name: f"has the same value {value:g} in all {len(rows):,} rows"
         for name, value, same in zip(frame.columns, values[0], (values == values[0]).all(axis=0), strict=True)
         if same
     }
-    _refuse(path, constant, f"Choose others with {_option([c for c in frame.columns if c not in constant])}.")
-    names = map(Column, frame.columns, kinds)
-    return Table(tuple(names), values, rows, frame.height)
+    varied = [c for c in frame.columns if c not in same_throughout]
+    _refuse(path, same_throughout, f"Choose others with {_option(varied)}.")
+    return table
 
 
 def _tally(frame: pl.DataFrame, mask: npt.NDArray[np.bool_], noun: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,7 +18,7 @@ from ..runs import Run
 __all__ = ["fit_scaler", "held_out_points", "load_run_data", "record_data", "reload_data", "settle", "training_points"]
 
 NEIGHBOUR_QUERIES = 20_000
-"""Points whose neighbours are looked at: enough for a median."""
+"""At most so many points have their neighbours looked for: enough for a median."""
 DEFAULT_FREQUENCY = 100.0
 """Finest frequency under a schedule that has no σ_min of its own, in radians per standard deviation."""
 
@@ -75,13 +77,17 @@ def settle(config: RunConfig, data: Data) -> RunConfig:
     if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform"):
         points = training_points(config, data)
         scaled = fit_scaler(config, data, points).transform(points)
-        distances, _ = cKDTree(scaled).query(scaled[:NEIGHBOUR_QUERIES], k=6, workers=-1)
+        # from all over the table, whose rows may be in order of something
+        asked = scaled[:: math.ceil(len(scaled) / NEIGHBOUR_QUERIES)]
+        distances, _ = cKDTree(scaled).query(asked, k=6, workers=-1)
         sigma_min = float(np.clip(np.median(distances[:, 5]), 1e-4, LARGEST_SIGMA_MIN))
         schedule = schedule.model_copy(update={"sigma_min": sigma_min})
     if model.embedding == "multiscale" and model.finest_frequency is None:
         finest = 1 / schedule.sigma_min if schedule.sigma_min is not None else DEFAULT_FREQUENCY
         model = model.model_copy(update={"finest_frequency": finest})
-    return config.model_copy(update={"schedule": schedule, "model": model})
+    # A file is found again from wherever the run is used.
+    dataset = config.dataset if data.density else str(Path(config.dataset).resolve())
+    return config.model_copy(update={"dataset": dataset, "schedule": schedule, "model": model})
 
 
 def fit_scaler(config: RunConfig, data: Data, points: np.ndarray) -> Scaler:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -34,7 +36,7 @@ def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -
     generated = np.concatenate(list(model.sample(n, seed=seed)))
     data = reload_data(run)
     held_out = data.held_out[:n]
-    title = f"{model.config.dataset} · {model.config.model.name} · {model.config.recipe}"
+    title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
     pictures = {"samples": data_beside_samples(held_out, generated, columns=columns, title=title)}
     metrics = run.load_metrics()
     if metrics:
