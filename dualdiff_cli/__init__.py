@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "RunConfig": "config",
-    "resolve": "config",
+    "resolve": "recipes",
     "Run": "runs",
     "load_data": "data",
     "train": "jobs",
@@ -24,9 +24,10 @@ _PUBLIC = {
 __all__ = ["Run", "RunConfig", "__version__", "evaluate", "load_data", "resolve", "resume", "sample", "train"]
 
 if TYPE_CHECKING:
-    from .config import RunConfig, resolve
+    from .config import RunConfig
     from .data import load_data
     from .jobs import evaluate, resume, sample, train
+    from .recipes import resolve
     from .runs import Run
 
 

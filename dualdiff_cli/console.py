@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from .errors import DualdiffError
 
-__all__ = ["Bar", "Console", "facts_table", "scores_table"]
+__all__ = ["Bar", "Console", "diagnosis_table", "evaluation_tables", "facts_table", "scores_table"]
 
 WIDTH_OFF_TERMINAL = 160
 
@@ -143,6 +143,24 @@ def scores_table(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Tab
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
+
+
+def diagnosis_table(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """One row a divergence: its parts, in bits, each with its interval, and their sum."""
+    title = "where the bits come from: floor + schedule and sampler + network = total"
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric", no_wrap=True)
+    for part in next(iter(diagnosis.values())):
+        table.add_column(part.replace("_", " "), justify="right")
+    for name, parts in diagnosis.items():
+        table.add_row(name, *(f"{_number(part['value'])}\n({_interval(part['ci95'])})" for part in parts.values()))
+    return table
+
+
+def evaluation_tables(record: Mapping[str, Any], *, title: str) -> RenderableType:
+    """Show an evaluation's scores and, where it has one, its diagnosis."""
+    scores = scores_table(record["metrics"], title=title)
+    return Group(scores, diagnosis_table(record["diagnosis"])) if "diagnosis" in record else scores
 
 
 def _number(value: object) -> str:

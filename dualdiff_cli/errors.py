@@ -5,7 +5,18 @@ Anything else that escapes a command is a fault of the program and ends in exit 
 
 from __future__ import annotations
 
-__all__ = ["DeviceError", "DualdiffError", "InputError", "Interrupted", "ToleranceError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DeviceError",
+    "DualdiffError",
+    "InputError",
+    "Interrupted",
+    "ToleranceError",
+    "did_you_mean",
+    "unknown_name",
+]
 
 
 class DualdiffError(Exception):
@@ -47,3 +58,15 @@ class Interrupted(DualdiffError):  # noqa: N818 - it is no error
     """Ctrl-C or a termination signal; everything computed so far is saved."""
 
     exit_code = 130
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give a question with the known name that a misspelt one is closest to, and nothing where there is none."""
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Say that a name is not one of the known ones, and which it may have been meant to be."""
+    known = sorted(known)
+    return InputError(f"There is no {kind} {name!r}.", f"{did_you_mean(name, known)}Choose from {', '.join(known)}.")

@@ -26,8 +26,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .atomic import replaced, write_json, write_text
-from .config import RunConfig, resolve
+from .config import RunConfig
 from .errors import InputError
+from .recipes import resolve
 
 __all__ = ["RUNS", "Run"]
 

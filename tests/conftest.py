@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from dualdiff_cli.config import RECIPES, RunConfig, resolve
+from dualdiff_cli.config import RunConfig
+from dualdiff_cli.recipes import RECIPES, resolve
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

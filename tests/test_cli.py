@@ -213,6 +213,15 @@ def test_evaluate_answers_with_the_metrics_of_the_contract_and_leaves_them_in_th
     assert json.loads((run / "evaluation.json").read_text(encoding="utf-8")) == record
 
 
+def test_evaluate_adds_the_exact_likelihood_and_the_diagnosis_where_they_are_asked_for(run: Path) -> None:
+    record = answer("evaluate", run, "-n", "100", "--sample-steps", "4", "--exact", "--diagnose", "--device", "cpu")
+    assert {"nll_held_out", "nll_excess", "kl_real_model"} <= set(record["metrics"])
+    assert {"floor", "schedule_and_sampler", "network", "total"} == set(record["diagnosis"]["kl_real_generated"])
+    shown = dualdiff("evaluate", run, "-n", "100", "--sample-steps", "4", "--diagnose", "--device", "cpu").stdout
+    assert "schedule and sampler" in shown
+    assert "nll_held_out" not in shown
+
+
 def test_evaluate_scores_files_without_a_run_and_shows_a_table() -> None:
     write_people(Path("a.csv"))
     write_people(Path("b.csv"))
@@ -347,7 +356,7 @@ def test_columns_of_a_file_come_out_as_they_went_in(tmp_path: Path) -> None:
     ("words", "said"),
     [
         ((), "No data set was named"),
-        (("--dataset", "moon"), "Did you mean moons?"),
+        (("--dataset", "moon"), "Did you mean 'moons'?"),
         (("--dataset", "moons", "--model", "dual-exprt"), "Did you mean 'dual-expert'?"),
         (("--dataset", "moons", "--recipe", "papre"), "There is no recipe 'papre'."),
         (("--dataset", "moons", "--device", "tpu"), "There is no device 'tpu'."),
@@ -409,6 +418,7 @@ def test_a_request_to_train_that_cannot_be_met_is_refused_and_leaves_nothing(
         (("plot", "half"), "Finish it with `dualdiff train --resume half`."),
         (("evaluate", "RUN", "--samples", "nowhere.csv"), "There is no file nowhere.csv."),
         (("evaluate", "RUN", "--samples", "people.csv"), "people.csv has no column 'x'."),
+        (("evaluate", "RUN", "--samples", "people.csv", "--exact"), "not about points in a file."),
         (("plot", "nowhere"), "nowhere is not a run"),
         (("sample", "broken"), "broken/config.toml is not TOML"),
     ],

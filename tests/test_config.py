@@ -9,18 +9,9 @@ import pytest
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from dualdiff_cli.config import (
-    DEFAULT_MODEL,
-    DEFAULT_RECIPE,
-    MODELS,
-    RECIPES,
-    RunConfig,
-    SamplingConfig,
-    resolve,
-    unknown_name,
-    with_sampling,
-)
-from dualdiff_cli.errors import InputError
+from dualdiff_cli.config import RunConfig, SamplingConfig
+from dualdiff_cli.errors import InputError, unknown_name
+from dualdiff_cli.recipes import DEFAULT_MODEL, DEFAULT_RECIPE, MODELS, RECIPES, resolve, with_sampling
 
 AWKWARD = {
     "seed": 2**63 - 1,

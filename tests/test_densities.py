@@ -245,9 +245,9 @@ def test_checkerboard_has_no_two_squares_side_by_side() -> None:
 
 
 def test_an_unknown_name_gets_the_close_ones() -> None:
-    with pytest.raises(InputError, match=r"no density named 'Cirle'.*Did you mean circle\?"):
+    with pytest.raises(InputError, match=r"no density 'Cirle'.*Did you mean 'circle'\?"):
         get_density("Cirle")
-    with pytest.raises(InputError, match="Choose one of circle, dino, line, moons"):
+    with pytest.raises(InputError, match="Choose from checkerboard, circle, dino"):
         get_density("zzz")
 
 

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 
-from dualdiff_cli.config import MODELS, RECIPES, RunConfig, resolve
+from dualdiff_cli.config import RunConfig
 from dualdiff_cli.data import Data
 from dualdiff_cli.jobs import inputs
 from dualdiff_cli.jobs.inputs import fit_scaler, load_run_data, settle, training_points
 from dualdiff_cli.models import build_denoiser
+from dualdiff_cli.recipes import MODELS, RECIPES, resolve
 from dualdiff_cli.runs import Run
 
 

@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from dualdiff_cli import jobs, models
-from dualdiff_cli.config import RunConfig, resolve
+from dualdiff_cli.config import RunConfig
 from dualdiff_cli.data import get_density
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.gate_figures import gate_profile
 from dualdiff_cli.jobs import Callbacks
 from dualdiff_cli.models import TrainedModel
+from dualdiff_cli.recipes import resolve
 from dualdiff_cli.runs import RUNS, Run
 from dualdiff_cli.samplers import BLOCK, generate
 from dualdiff_cli.training import Progress
@@ -452,6 +453,64 @@ def test_a_file_without_the_columns_of_the_run_is_refused(trained: dict[str, Any
     write_people(Path("people.csv"))
     with pytest.raises(InputError, match=r"people.csv has no column 'x'"):
         jobs.evaluate(run_of(trained), samples=Path("people.csv"), device="cpu")
+
+
+def test_the_exact_likelihood_is_scored_against_the_true_entropy(trained: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
+    metrics = jobs.evaluate(run, n=100, exact=True, device="cpu")["metrics"]
+    nll, excess, kl = (metrics[name] for name in ("nll_held_out", "nll_excess", "kl_real_model"))
+    assert {score["unit"] for score in (nll, excess, kl)} == {"bits"}
+    assert {score["n_real"] for score in (nll, excess, kl)} == {400}
+    assert nll["floor"] == pytest.approx(get_density("eight-gaussians").entropy() / np.log(2))
+    assert (excess["floor"], kl["floor"]) == (0.0, 0.0)
+    assert excess["value"] == pytest.approx(nll["value"] - nll["floor"])
+    assert kl["ci95"][0] > 0, "thirty steps of a tiny network are not perfect"
+    assert excess["ci95"][0] < kl["value"] < excess["ci95"][1]
+    assert "twice the integrator's step" in nll["notes"][0]
+
+
+def test_the_likelihood_of_a_file_has_no_true_entropy_beside_it(of_people: dict[str, Any], tmp_path: Path) -> None:
+    metrics = jobs.evaluate(copy_of(of_people, tmp_path / "run"), n=100, exact=True, device="cpu")["metrics"]
+    assert {"nll_excess", "kl_real_model"}.isdisjoint(metrics)
+    nll = metrics["nll_held_out"]
+    assert (nll["floor"], nll["n_real"]) == (None, 30)
+    # Whole years from 18 to 69 and a normal about a line of them: log2 52 + 2.05 bits, plus what thirty steps leave.
+    assert 7.7 < nll["value"] < 20
+
+
+def test_a_diagnosis_splits_the_divergences_into_parts_that_add_up(trained: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
+    record = jobs.evaluate(run, n=300, diagnosis=True, device="cpu")
+    assert json.loads((run.path / "evaluation.json").read_text(encoding="utf-8")) == record
+    assert set(record["diagnosis"]) == {"kl_real_generated", "kl_generated_real"}
+    for name, parts in record["diagnosis"].items():
+        metric = record["metrics"][name]
+        assert list(parts) == ["floor", "schedule_and_sampler", "network", "total"]
+        assert (parts["floor"]["value"], parts["total"]["value"]) == (metric["floor"], metric["value"])
+        values = [part["value"] for part in parts.values()]
+        assert sum(values[:3]) == pytest.approx(values[3])
+        assert all(part["ci95"][0] <= part["value"] <= part["ci95"][1] for part in parts.values())
+    assert record["diagnosis"]["kl_generated_real"]["network"]["ci95"][0] > 0
+
+
+def test_a_diagnosis_sees_a_sampler_that_is_too_coarse(trained: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
+    coarse, fine = (
+        jobs.evaluate(run, n=300, sampler="ddim", sample_steps=steps, diagnosis=True, device="cpu")["diagnosis"]
+        for steps in (2, 8)
+    )
+    cost = [found["kl_real_generated"]["schedule_and_sampler"] for found in (coarse, fine)]
+    assert cost[0]["ci95"][0] > max(0.3, cost[1]["ci95"][1])
+
+
+def test_what_has_no_likelihood_or_no_exact_denoiser_is_refused(
+    trained: dict[str, Any], of_people: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=r"exact denoiser of the data, which a file like .*people.csv does not have"):
+        jobs.evaluate(run_of(of_people), diagnosis=True, device="cpu")
+    for samples, against in ((Path("a.csv"), None), (None, Path("a.csv"))):
+        with pytest.raises(InputError, match="not about points in a file"):
+            jobs.evaluate(run_of(trained), samples=samples, against=against, exact=True, device="cpu")
 
 
 # Pictures

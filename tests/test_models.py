@@ -8,10 +8,11 @@ import torch
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file, save_file
 
-from dualdiff_cli.config import RunConfig, SamplingConfig, resolve
+from dualdiff_cli.config import RunConfig, SamplingConfig
 from dualdiff_cli.data import Column, Scaler
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.models import TrainedModel, build_denoiser, build_sampler, build_schedule
+from dualdiff_cli.recipes import resolve
 from dualdiff_cli.runs import Run
 from dualdiff_cli.samplers import DDIM, SAMPLERS
 

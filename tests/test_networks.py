@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from dualdiff_cli.config import MODELS, ModelConfig, resolve
+from dualdiff_cli.config import ModelConfig
 from dualdiff_cli.networks import (
     GatedExperts,
     MultiscaleEmbedding,
@@ -20,6 +20,7 @@ from dualdiff_cli.networks import (
     count_parameters,
     matched_width,
 )
+from dualdiff_cli.recipes import MODELS, resolve
 
 # Table of the paper, "Networks".
 PUBLISHED = {

@@ -111,10 +111,10 @@ def test_a_held_out_fraction_outside_the_unit_interval_is_refused(table: Path, f
 
 def test_a_source_that_is_nothing_gets_the_close_names_or_all_that_is_accepted() -> None:
     with pytest.raises(
-        InputError, match=r"'cirle' is neither a density nor a file that exists\. Did you mean circle\?"
+        InputError, match=r"'cirle' is neither a density nor a file that exists\. Did you mean 'circle'\?"
     ):
         load_data("cirle", seed=0)
-    with pytest.raises(InputError, match=r"\.csv, \.tsv, \.parquet, \.ndjson, \.jsonl, \.npy file: circle, dino, line"):
+    with pytest.raises(InputError, match=r"\.jsonl, \.npy file, or one of circle, dino, line"):
         load_data("data/none.csv", seed=0)
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from dualdiff_cli import training
 from dualdiff_cli.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
-from dualdiff_cli.config import RunConfig, TrainingConfig, resolve
+from dualdiff_cli.config import RunConfig, TrainingConfig
 from dualdiff_cli.denoisers import NetworkDenoiser
 from dualdiff_cli.models import build_denoiser
+from dualdiff_cli.recipes import resolve
 from dualdiff_cli.training import (
     Progress,
     Record,

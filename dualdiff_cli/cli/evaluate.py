@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import Console, scores_table
+from ..console import Console, evaluation_tables
 from .options import (
     DebugOption,
     DeviceOption,
@@ -35,6 +35,12 @@ def evaluate(
     n: Annotated[int, typer.Option("-n", "--n", min=100, help="How many points to draw.", metavar="N")] = 10_000,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Also the model's likelihood of held-out points, by the probability flow.")
+    ] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Also what schedule and sampler cost, and what the network adds.")
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -51,7 +57,8 @@ def evaluate(
 
     console = Console(as_json=as_json, quiet=quiet)
     with console.activity() as announce:
-        if run is None and samples is not None and against is not None:
+        about_the_model = exact or diagnose
+        if run is None and samples is not None and against is not None and not about_the_model:
             record = evaluate_files(samples, against, seed=seed, announce=announce)
         else:
             record = job(
@@ -61,9 +68,11 @@ def evaluate(
                 n=n,
                 sampler=sampler,
                 sample_steps=sample_steps,
+                exact=exact,
+                diagnosis=diagnose,
                 seed=seed,
                 device=device,
                 announce=announce,
             )
     title = f"{record['run'] or samples} against {against or 'held-out ' + record['dataset']}"
-    console.result(record, lambda: scores_table(record["metrics"], title=title))
+    console.result(record, lambda: evaluation_tables(record, title=title))

@@ -78,7 +78,7 @@ def train(
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
 
     from .. import jobs
-    from ..config import resolve
+    from ..recipes import resolve
     from ..runs import Run
 
     console = Console(as_json=as_json, quiet=quiet)

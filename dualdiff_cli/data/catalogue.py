@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from itertools import product
 from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import unknown_name
 from .densities import Boxes, Density, Discs, FloatArray, GaussianMixture, NoisyCurves, uniform_radius
 
 __all__ = ["DENSITIES", "describe", "get_density"]
@@ -25,18 +24,12 @@ def get_density(name: str) -> Density:
     """Look a density up.
 
     Raises:
-        InputError: there is none; the remedy names the close matches, or else all there are.
+        InputError: there is none of that name.
 
     """
     if name in DENSITIES:
         return DENSITIES[name]
-    raise InputError(f"There is no density named '{name}'.", suggestion(name, f"Choose one of {', '.join(DENSITIES)}."))
-
-
-def suggestion(name: str, otherwise: str) -> str:
-    """Give one sentence with the names that a misspelt one is close to; where there are none, the other one."""
-    close = get_close_matches(name.lower(), DENSITIES)
-    return f"Did you mean {' or '.join(close)}?" if close else otherwise
+    raise unknown_name("density", name, DENSITIES)
 
 
 def describe() -> list[dict[str, str | float | int | None]]:

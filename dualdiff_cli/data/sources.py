@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from .catalogue import DENSITIES, get_density, suggestion
+from ..errors import InputError, did_you_mean
+from .catalogue import DENSITIES, get_density
 from .densities import Density, FloatArray
 from .tables import READABLE, Column, read_table
 
@@ -82,8 +82,10 @@ def load_data(
             )
         return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
     if not Path(source).exists():
-        accepted = f"A dataset is one of these names or a {', '.join(READABLE)} file: {', '.join(DENSITIES)}."
-        raise InputError(f"'{source}' is neither a density nor a file that exists.", suggestion(source, accepted))
+        accepted = f"Give a {', '.join(READABLE)} file, or one of {', '.join(DENSITIES)}."
+        raise InputError(
+            f"'{source}' is neither a density nor a file that exists.", did_you_mean(source, DENSITIES) + accepted
+        )
     return _split(Path(source), seed=seed, columns=columns, missing=missing, fraction=held_out_fraction)
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from ..atomic import write_json
-from ..config import RunConfig, with_sampling
+from ..config import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
 from ..device import choose_device
 from ..metrics import Score, score_samples
 from ..models import TrainedModel, build_denoiser, build_sampler
+from ..recipes import with_sampling
 from ..runs import Run
 from ..training import LossEstimate, estimate_loss
+from .diagnose import check_request, diagnose, exact_scores
 from .inputs import held_out_points, reload_data, training_points
 
 __all__ = ["evaluate", "evaluate_files"]
@@ -43,6 +45,8 @@ def evaluate(
     n: int = GENERATED,
     sampler: str | None = None,
     sample_steps: int | None = None,
+    exact: bool = False,
+    diagnosis: bool = False,
     seed: int = 0,
     device: str = "auto",
     announce: Announce = _silent,
@@ -55,6 +59,8 @@ def evaluate(
         against: a file of true points to score against in place of the held-out ones.
         n: number of points to generate.
         sampler, sample_steps: the method and its number of steps; None takes the run's own.
+        exact: whether to compute the model's likelihood too; see `diagnose.exact_scores`.
+        diagnosis: whether to split the divergences by their causes; see `diagnose.diagnose`.
         seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         announce: told what is being computed.
@@ -63,8 +69,8 @@ def evaluate(
         The record of the ``evaluate`` command's contract; for the run's own sampling also left in ``evaluation.json``.
 
     Raises:
-        InputError: the run is not finished, its data file has changed, a file lacks the run's columns, or there are
-            too few points.
+        InputError: the run is not finished, its data file has changed, a file lacks the run's columns, there are too
+            few points, or the likelihood or the diagnosis of what has none is asked for.
         DeviceError: the device is not there.
 
     """
@@ -72,6 +78,8 @@ def evaluate(
     model = TrainedModel.load(run, place)
     data = reload_data(run)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
+    if exact or diagnosis:
+        check_request(data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
         chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling))
@@ -94,8 +102,15 @@ def evaluate(
     if samples is None:
         announce("losses")
         scores |= _losses(run, model, data, seed=seed)
+    if exact:
+        announce("exact likelihood")
+        scores |= exact_scores(model, data, seed=seed)
     drawn = {"sampler": sampling.sampler, "sample_steps": sampling.steps} if samples is None else {}
     record = _record(model.config, run, truth.real, generated, scores) | drawn
+    if diagnosis:
+        announce("exact denoiser")
+        method = build_sampler(sampling)
+        record["diagnosis"] = diagnose(model, data, real=truth.real, scores=scores, sampler=method, seed=seed)
     if samples is None and against is None and sampling == model.config.sampling:
         write_json(run.path / "evaluation.json", record)
     return record
@@ -164,7 +179,7 @@ def _as_data(points: np.ndarray, columns: tuple[Column, ...]) -> np.ndarray:
 
 
 def _read_points(path: Path, columns: tuple[Column, ...]) -> np.ndarray:
-    return read_table(path, columns=[column.name for column in columns]).values
+    return read_table(path, columns=[column.name for column in columns], constant="keep").values
 
 
 def _losses(run: Run, model: TrainedModel, data: Data, *, seed: int) -> dict[str, Score]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import with_sampling
 from ..data import write_chunks
 from ..device import choose_device, peak_memory_bytes
 from ..models import TrainedModel, build_sampler
+from ..recipes import with_sampling
 from ..runs import Run
 from ..samplers import points_per_call
 
