@@ -319,3 +319,15 @@ def test_sampling_takes_what_is_asked_for_and_keeps_the_rest() -> None:
 def test_sampling_that_is_not_there_is_refused(sampler: str | None, steps: int | None, key: str) -> None:
     with pytest.raises(InputError, match=key):
         with_sampling(SamplingConfig(), sampler=sampler, steps=steps)
+
+
+def test_experts_count_those_of_the_model_or_of_what_it_is_the_control_of() -> None:
+    assert resolve(dataset="line", experts=4).model.experts == 4
+    matched = resolve(dataset="line", model="baseline-matched", experts=4).model
+    assert (matched.experts, matched.match_parameters) == (1, 4)
+
+
+def test_a_baseline_has_one_network() -> None:
+    with pytest.raises(InputError, match="dual-expert with --experts"):
+        resolve(dataset="line", model="baseline", experts=2)
+    assert resolve(dataset="line", model="baseline", experts=1).model.experts == 1

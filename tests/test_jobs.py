@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from dualdiff_cli import jobs, models
-from dualdiff_cli.config import RunConfig
+from dualdiff_cli.config import RunConfig, ScheduleConfig
 from dualdiff_cli.data import get_density
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.gate_figures import gate_profile
@@ -165,6 +165,13 @@ def test_what_is_wrong_with_a_request_is_found_before_a_directory_is_made(tmp_pa
         with pytest.raises(InputError, match=complaint):
             jobs.train(config, path=path, device="cpu")
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_a_schedule_that_keeps_signal_is_reported_with_its_alpha_bar() -> None:
+    config = tiny("line").model_copy(update={"schedule": ScheduleConfig()})
+    with pytest.warns(UserWarning, match=r"36 % of the signal's power \(ᾱ_T = 0\.364\)"):
+        record = jobs.train(config, device="cpu")
+    assert record["terminal_alpha_bar"] == pytest.approx(0.3636, abs=1e-3)
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_setting_to_change() -> None:

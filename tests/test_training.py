@@ -25,6 +25,8 @@ from dualdiff_cli.training import (
     diversity,
     ema_decay,
     estimate_loss,
+    expert_usage,
+    imbalance,
     learning_rate,
     regression_loss,
 )
@@ -418,3 +420,41 @@ def test_a_run_on_the_gpu_resumes_and_logs_like_one_on_the_cpu(either_config: Ru
     assert [record.loss for record in first + second] == pytest.approx([record.loss for record in log], rel=1e-4)
     for a, b in zip(weights(rest.average), weights(whole.average), strict=True):
         assert_allclose(a.cpu(), b.cpu(), atol=1e-5)
+
+
+# Experts
+
+
+def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_single_one() -> None:
+    assert float(imbalance(torch.full((5, 4), 0.25))) == pytest.approx(0, abs=1e-6)
+    assert float(imbalance(torch.eye(4)[[2, 2, 2]])) == pytest.approx(3)
+    # half the points on one expert, half on the other: nobody is left out, however sure the gate is
+    assert float(imbalance(torch.eye(2)[[0, 1, 0, 1]])) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
+    denoiser = build_denoiser(tiny_config, 2)
+    with torch.no_grad():
+        denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
+    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
+    alpha, sigma = (c.float()[:, None] for c in denoiser.schedule(batch.t))
+    term = imbalance(denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t))
+    plain, balanced = (
+        regression_loss(denoiser, changed(tiny_config, objective={"balance": weight}).objective, batch)
+        for weight in (0.0, 0.7)
+    )
+    assert float(term) > 0.1
+    assert float(balanced - plain) == pytest.approx(0.7 * float(term), rel=1e-4)
+
+
+def test_balance_makes_an_uneven_gate_even(tiny_config: RunConfig) -> None:
+    config = changed(tiny_config, objective={"balance": 10.0}, training={"steps": 150, "learning_rate": 0.01})
+    started = trainer(config)
+    with torch.no_grad():
+        started.denoiser.network.gate_trunk.head[-1].bias.fill_(3.0)
+    before = expert_usage(started.denoiser, POINTS, seed=0)
+    list(started.run())
+    after = expert_usage(started.denoiser, POINTS, seed=0)
+    assert sum(before) == pytest.approx(1)
+    assert before[0] > 0.9
+    assert abs(after[0] - 0.5) < 0.1
