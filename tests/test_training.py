@@ -432,10 +432,10 @@ def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_sin
     assert float(imbalance(torch.eye(2)[[0, 1, 0, 1]])) == pytest.approx(0, abs=1e-6)
 
 
+@torch.no_grad()
 def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
     denoiser = build_denoiser(tiny_config, 2)
-    with torch.no_grad():
-        denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
+    denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
     batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
     alpha, sigma = (c.float()[:, None] for c in denoiser.schedule(batch.t))
     term = imbalance(denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t))
