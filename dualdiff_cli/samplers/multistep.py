@@ -10,6 +10,8 @@ order, where all of these are DDIM or, with noise, the ancestral sampler.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,18 @@ from ..denoisers import Denoiser
 from .base import History, Level, Sampler, ask
 
 __all__ = ["DPMSolverPP2M", "DPMSolverPP2MSDE", "DPMSolverPP3M"]
+
+
+class _Step(NamedTuple):
+    """x (n, d) at a level, x̂ there, the (r_j, D^j) behind it, where to go, h = λ_s − λ_t, and fresh noise."""
+
+    x: Tensor
+    denoised: Tensor
+    slopes: list[tuple[Tensor, Tensor]]
+    now: Level
+    after: Level
+    h: Tensor
+    z: Tensor
 
 
 def _slopes(history: History, denoised: Tensor, now: Level, h: Tensor, order: int) -> list[tuple[Tensor, Tensor]]:
@@ -47,18 +61,10 @@ class DPMSolverPP2M(Sampler):
         h = after.lam - now.lam
         slopes = _slopes(history, denoised, now, h, self.ORDER)
         history.append((now, denoised))
-        return self._integrate(x, denoised, slopes, now, after, h, z)
+        return self._integrate(_Step(x, denoised, slopes, now, after, h, z))
 
-    def _integrate(
-        self,
-        x: Tensor,
-        denoised: Tensor,
-        slopes: list[tuple[Tensor, Tensor]],
-        now: Level,
-        after: Level,
-        h: Tensor,
-        z: Tensor,
-    ) -> Tensor:
+    def _integrate(self, step: _Step) -> Tensor:
+        x, denoised, slopes, now, after, h, _ = step
         estimate = denoised + sum(slope for _, slope in slopes) / 2
         x_s: Tensor = after.sigma / now.sigma * x - after.alpha * torch.expm1(-h) * estimate
         return x_s
@@ -73,16 +79,8 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
     name = "dpmpp-2m-sde"
     draws_per_step = 1
 
-    def _integrate(
-        self,
-        x: Tensor,
-        denoised: Tensor,
-        slopes: list[tuple[Tensor, Tensor]],
-        now: Level,
-        after: Level,
-        h: Tensor,
-        z: Tensor,
-    ) -> Tensor:
+    def _integrate(self, step: _Step) -> Tensor:
+        x, denoised, slopes, now, after, h, z = step
         estimate = denoised + sum(slope for _, slope in slopes) / 2
         fresh = -torch.expm1(-2 * h)
         x_s: Tensor = after.sigma / now.sigma * torch.exp(-h) * x + after.alpha * fresh * estimate
@@ -104,18 +102,10 @@ class DPMSolverPP3M(DPMSolverPP2M):
     name = "dpmpp-3m"
     ORDER = 3
 
-    def _integrate(
-        self,
-        x: Tensor,
-        denoised: Tensor,
-        slopes: list[tuple[Tensor, Tensor]],
-        now: Level,
-        after: Level,
-        h: Tensor,
-        z: Tensor,
-    ) -> Tensor:
+    def _integrate(self, step: _Step) -> Tensor:
+        x, denoised, slopes, now, after, h, _ = step
         if len(slopes) < 2:
-            return super()._integrate(x, denoised, slopes, now, after, h, z)
+            return super()._integrate(step)
         (r_0, d_0), (r_1, d_1) = slopes
         D_2 = 2 * (d_0 - d_1) / (r_0 + r_1)
         D_1 = d_0 + r_0 / 2 * D_2
