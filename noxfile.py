@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -14,6 +17,15 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
+DATA_OF_A_RUN = """
+import sys
+from pathlib import Path
+from dualdiff_cli import Run
+from dualdiff_cli.data import write_chunks
+from dualdiff_cli.jobs.inputs import load_run_data
+data = load_run_data(Run.open(Path(sys.argv[1])).config)
+write_chunks(sys.argv[2], data.columns, [data.held_out[:3000]])
+"""
 
 
 def group(name: str) -> list[str]:
@@ -54,7 +66,37 @@ def gpu(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The fidelity benchmark in full; minutes to hours."""
     session.install(*PINNED, ".")
-    session.run("python", "benchmarks/published.py", *session.posargs)
+    session.run("python", "benchmarks/fidelity.py", *session.posargs)
+
+
+@nox.session(default=False)
+def web(session: nox.Session) -> None:
+    """The example page in a headless Chromium: `nox -s web -- RUN` for a run of your own, a short one if left out."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            session.error("Install a Chromium (Debian: apt-get install chromium) and try again.")
+        session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", external=True)
+    if not shutil.which("npm"):
+        session.error("Install Node.js with npm (Debian: apt-get install npm) and try again.")
+    session.install(*PINNED, ".")
+    page = Path(session.create_tmp(), "web")
+    shutil.rmtree(page, ignore_errors=True)
+    shutil.copytree("examples/web", page, ignore=shutil.ignore_patterns("node_modules"))
+    run = Path(session.posargs[0]) if session.posargs else page.with_name("run")
+    if not run.exists():
+        session.run("dualdiff", "train", "--dataset", "dino", "--steps", "300", "--run-dir", str(run))
+    session.run("dualdiff", "export", str(run), "-o", str(page / "sampler.onnx"))
+    session.run("python", "-c", DATA_OF_A_RUN, str(run), str(page / "data.csv"))
+    with session.chdir(page):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+        command = [sys.executable, "-m", "http.server", "8765", "--bind", "127.0.0.1"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                session.run("node", "check.mjs", "http://127.0.0.1:8765/", "points.csv", "page.png", external=True)
+            finally:
+                server.terminate()
+    session.run("dualdiff", "evaluate", str(run), "--samples", str(page / "points.csv"))
+    session.log(f"What the page showed is in {page / 'page.png'}.")
 
 
 @nox.session(default=False)

@@ -18,15 +18,16 @@ _PUBLIC = {
     "train": "jobs",
     "sample": "jobs",
     "evaluate": "jobs",
+    "export": "jobs",
     "resume": "jobs",
 }
 
-__all__ = ["Run", "RunConfig", "__version__", "evaluate", "load_data", "resolve", "resume", "sample", "train"]
+__all__ = ["Run", "RunConfig", "__version__", "evaluate", "export", "load_data", "resolve", "resume", "sample", "train"]
 
 if TYPE_CHECKING:
     from .config import RunConfig
     from .data import load_data
-    from .jobs import evaluate, resume, sample, train
+    from .jobs import evaluate, export, resume, sample, train
     from .recipes import resolve
     from .runs import Run
 

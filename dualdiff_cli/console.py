@@ -166,6 +166,8 @@ def evaluation_tables(record: Mapping[str, Any], *, title: str) -> RenderableTyp
 def _number(value: object) -> str:
     if value is None:
         return "–"
+    if isinstance(value, list):
+        return ", ".join(map(_number, value))
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -141,7 +141,7 @@ def test_every_command_explains_itself_and_takes_json_quiet_and_debug(command: s
 
 
 def test_the_commands_of_the_contract_are_there_and_help_lists_them() -> None:
-    assert {"train", "sample", "evaluate", "plot", "info", "datasets"} <= set(COMMANDS)
+    assert {"train", "sample", "evaluate", "export", "plot", "info", "datasets"} <= set(COMMANDS)
     assert len(set(COMMANDS)) == len(COMMANDS)
     shown = dualdiff("--help").stdout
     assert all(re.search(rf"^\W*{command} ", shown, re.MULTILINE) for command in COMMANDS)
@@ -239,6 +239,43 @@ def test_plot_answers_with_the_pictures(run: Path) -> None:
     names = [Path(path).name for path in record["figures"]]
     assert names == ["samples.png", "loss.png", "gate-scatter.png", "gate-histogram.png", "gate-profile.png"]
     assert all(Path(path).is_file() for path in record["figures"])
+
+
+def test_export_answers_with_the_keys_of_the_contract_and_its_file_serves_alone(run: Path) -> None:
+    record = answer("export", run, "--format", "torchscript", "-o", "model.ts", "--device", "cpu")
+    contract = {"run", "format", "what", "output", "bytes", "max_abs_error", "tolerance", "opset"}
+    assert contract <= set(record)
+    assert (record["run"], record["format"], record["what"]) == (str(run), "torchscript", "sampler")
+    assert (record["output"], record["bytes"]) == ("model.ts", Path("model.ts").stat().st_size)
+    assert record["max_abs_error"] <= record["tolerance"]
+    assert record["opset"] is None
+    drawn = answer("sample", "--from", "model.ts", "-n", "50", "-o", "a.csv", "--device", "cpu")
+    assert (drawn["run"], drawn["from"], drawn["n"], drawn["columns"]) == (None, "model.ts", 50, ["x", "y"])
+    answer("sample", run, "-n", "50", "-o", "b.csv", "--device", "cpu")
+    np.testing.assert_allclose(pl.read_csv("a.csv"), pl.read_csv("b.csv"), rtol=0, atol=record["tolerance"])
+    scored = dualdiff("evaluate", "--from", "model.ts", "-n", "100", "--device", "cpu").stdout
+    assert "model.ts against held-out moons" in scored
+    shown = dualdiff("export", run, "--what", "denoiser", "--device", "cpu").stdout
+    assert re.search(r"^output +\S+denoiser.onnx *$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--format", "onx"), 2, "There is no format 'onx'"),
+        (("--sampler", "adaptive"), 2, "it chooses its steps while it runs"),
+        (("--format", "pt2", "--opset", "20"), 2, "has no opset"),
+        (("--what", "denoiser", "--format", "pt2", "--device", "cuda:99"), 4, "cuda:99"),
+    ],
+)
+def test_export_says_what_it_cannot_do(words: tuple[str, ...], code: int, said: str, run: Path) -> None:
+    assert said in refused("export", run, *words, code=code)
+
+
+def test_a_run_and_an_exported_file_are_not_both_meant(run: Path) -> None:
+    assert "both named" in refused("sample", run, "--from", "model.onnx")
+    assert "--from scores" in refused("evaluate", run, "--from", "model.onnx")
+    assert "There is no file model.onnx" in refused("sample", "--from", "model.onnx")
 
 
 def test_info_answers_with_versions_devices_and_what_would_be_used() -> None:

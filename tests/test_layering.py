@@ -35,6 +35,8 @@ ORDER = [
     "metrics",
     "runs",
     "models",
+    "exporting",
+    "runtimes",
     "drawing",
     "figures",
     "gate_figures",
@@ -135,6 +137,21 @@ def test_only_the_device_module_knows_that_cuda_exists() -> None:
         )
 
     assert files_with(asks_cuda) == {"device.py"}
+
+
+def test_only_export_and_its_counterpart_know_the_formats_of_exported_files() -> None:
+    """What ONNX Runtime could use is one of the device module's questions."""
+    formats = ("onnx", "onnxruntime", "torch.export", "torch.jit", "torch.onnx")
+
+    def knows(node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute):
+            return ast.unparse(node) in formats
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        return any(name == f or name.startswith(f"{f}.") for name in (*names, *modules) for f in formats)
+
+    folder, others = "exporting/", {"runtimes.py", "device.py"}
+    assert {name for name in files_with(knows) if not name.startswith(folder)} == others
 
 
 def test_only_the_console_and_the_writer_of_tables_print() -> None:

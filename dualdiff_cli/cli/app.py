@@ -9,6 +9,7 @@ import typer
 from .. import __version__
 from .datasets import datasets
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .plot import plot
 from .sample import sample
@@ -40,5 +41,5 @@ def _main(
     del version
 
 
-for command in (train, sample, evaluate, plot, info, datasets):
+for command in (train, sample, evaluate, export, plot, info, datasets):
     app.command()(command)

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from ..console import Console, evaluation_tables
+from ..errors import InputError
 from .options import (
     DebugOption,
     DeviceOption,
+    FromOption,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -33,6 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="Score against these points in place of the held-out ones.", metavar="FILE")
     ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=100, help="How many points to draw.", metavar="N")] = 10_000,
+    exported: FromOption = None,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     exact: Annotated[
@@ -52,13 +55,29 @@ def evaluate(
     With both --samples and --against, and no run, one file is scored against the other.
     """
     from ..jobs import evaluate as job
-    from ..jobs import evaluate_files
+    from ..jobs import evaluate_exported, evaluate_files
     from ..runs import Run
+    from ..runtimes import ExportedModel
 
+    if exported is not None and (run is not None or samples is not None or exact or diagnose):
+        raise InputError(
+            "--from scores an exported file's own samples, and nothing else.",
+            "Leave the run, --samples, --exact and --diagnose out.",
+        )
     console = Console(as_json=as_json, quiet=quiet)
     with console.activity() as announce:
         about_the_model = exact or diagnose
-        if run is None and samples is not None and against is not None and not about_the_model:
+        if exported is not None:
+            record = evaluate_exported(
+                ExportedModel.open(exported, device=device),
+                against=against,
+                n=n,
+                sampler=sampler,
+                sample_steps=sample_steps,
+                seed=seed,
+                announce=announce,
+            )
+        elif run is None and samples is not None and against is not None and not about_the_model:
             record = evaluate_files(samples, against, seed=seed, announce=announce)
         else:
             record = job(
@@ -74,5 +93,5 @@ def evaluate(
                 device=device,
                 announce=announce,
             )
-    title = f"{record['run'] or samples} against {against or 'held-out ' + record['dataset']}"
+    title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: evaluation_tables(record, title=title))

@@ -18,6 +18,7 @@ from ..errors import DualdiffError, InputError, Interrupted
 __all__ = [
     "DebugOption",
     "DeviceOption",
+    "FromOption",
     "JsonOption",
     "QuietOption",
     "RunArgument",
@@ -40,6 +41,9 @@ SamplerOption = Annotated[
 ]
 SampleStepsOption = Annotated[
     int | None, typer.Option("--sample-steps", min=1, help="The method's number of steps.", metavar="N")
+]
+FromOption = Annotated[
+    Path | None, typer.Option("--from", help="Use this file that `dualdiff export` wrote, and no run.", metavar="FILE")
 ]
 RunArgument = Annotated[
     Path | None, typer.Argument(help="A run's directory; the newest under runs/ if left out.", show_default=False)

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .options import (
     DebugOption,
     DeviceOption,
+    FromOption,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -33,6 +34,7 @@ def sample(
             "-o", "--output", help="A .csv, .tsv, .parquet, .ndjson or .npy file, or - for stdout.", metavar="FILE"
         ),
     ] = None,
+    exported: FromOption = None,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     seed: SeedOption = 0,
@@ -41,23 +43,38 @@ def sample(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw points from a trained run."""
+    """Draw points from a trained run, or from an exported file."""
     from ..jobs import sample as job
+    from ..jobs import sample_exported
     from ..runs import Run
+    from ..runtimes import ExportedModel
 
+    if run is not None and exported is not None:
+        raise InputError(f"A run, {run}, and a file, {exported}, were both named.", "Leave one of them out.")
     if output == "-" and as_json:
         raise InputError("--json and --output - both want standard output.", "Give --output a file.")
     console = Console(as_json=as_json, quiet=quiet or output == "-")
     with console.progress("sampling", unit="points") as bar:
         bar.start(n)
-        record = job(
-            Run.open(run),
-            n=n,
-            output=output,
-            sampler=sampler,
-            sample_steps=sample_steps,
-            seed=seed,
-            device=device,
-            on_progress=bar.report,
-        )
+        if exported is not None:
+            record = sample_exported(
+                ExportedModel.open(exported, device=device),
+                n=n,
+                output=output,
+                sampler=sampler,
+                sample_steps=sample_steps,
+                seed=seed,
+                on_progress=bar.report,
+            )
+        else:
+            record = job(
+                Run.open(run),
+                n=n,
+                output=output,
+                sampler=sampler,
+                sample_steps=sample_steps,
+                seed=seed,
+                device=device,
+                on_progress=bar.report,
+            )
     console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))

@@ -13,15 +13,17 @@ from ..atomic import write_json
 from ..config import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
 from ..device import choose_device
+from ..errors import InputError
 from ..metrics import Score, score_samples
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
+from ..runtimes import ExportedModel
 from ..training import LossEstimate, estimate_loss
 from .diagnose import check_request, diagnose, exact_scores
-from .inputs import held_out_points, reload_data, training_points
+from .inputs import held_out_points, load_run_data, reload_data, training_points
 
-__all__ = ["evaluate", "evaluate_files"]
+__all__ = ["evaluate", "evaluate_exported", "evaluate_files"]
 
 GENERATED = 10_000
 """Points that a model is asked for, as in the paper."""
@@ -86,19 +88,7 @@ def evaluate(
         generated = _as_data(np.concatenate(list(chunks)), model.columns)
     else:
         generated = _read_points(samples, model.columns)
-    real = data.held_out if against is None else _read_points(against, model.columns)
-    truth = _Truth(data, real[:REAL], len(generated), seed=seed)
-    scores = score_samples(
-        real=truth.real,
-        generated=truth.prepare(generated),
-        perfect=truth.perfect,
-        # The paper's definition is about its own densities; a file's training points are where its floor comes from.
-        published_real=truth.training if data.density else None,
-        modes=data.density.modes if data.density else None,
-        unit=truth.unit,
-        seed=seed,
-        progress=announce,
-    )
+    truth, scores = _score(generated, data, against=against, seed=seed, announce=announce)
     if samples is None:
         announce("losses")
         scores |= _losses(run, model, data, seed=seed)
@@ -114,6 +104,44 @@ def evaluate(
     if samples is None and against is None and sampling == model.config.sampling:
         write_json(run.path / "evaluation.json", record)
     return record
+
+
+def evaluate_exported(
+    exported: ExportedModel,
+    *,
+    against: Path | None = None,
+    n: int = GENERATED,
+    sampler: str | None = None,
+    sample_steps: int | None = None,
+    seed: int = 0,
+    announce: Announce = _silent,
+) -> dict[str, Any]:
+    """Score an exported file's points against held-out ones; the run is not needed, but a data file it came from is.
+
+    Args:
+        exported: the file.
+        against, n, sampler, sample_steps, seed, announce: as in `evaluate`; another sampler only for a denoiser.
+
+    Returns:
+        The record of the ``evaluate`` command's contract.
+
+    Raises:
+        InputError: the data file has changed, or the exported file's sampler is another one.
+
+    """
+    config = exported.config
+    data = load_run_data(config)
+    if exported.metadata["data"].get("sha256") != data.provenance.get("sha256"):
+        raise InputError(
+            f"The file {data.name} has changed since the run behind {exported.path} was begun.", "Restore it."
+        )
+    sampling = with_sampling(exported.sampling, sampler=sampler, steps=sample_steps)
+    announce(f"{n:,} samples")
+    chunks = exported.sample(n, seed=seed, sampling=sampling)
+    generated = _as_data(np.concatenate(list(chunks)), exported.columns)
+    truth, scores = _score(generated, data, against=against, seed=seed, announce=announce)
+    drawn = {"sampler": sampling.sampler, "sample_steps": sampling.steps, "provider": exported.provider}
+    return _record(config, None, truth.real, generated, scores) | {"from": str(exported.path)} | drawn
 
 
 def evaluate_files(samples: Path, against: Path, *, seed: int = 0, announce: Announce = _silent) -> dict[str, Any]:
@@ -143,6 +171,25 @@ def evaluate_files(samples: Path, against: Path, *, seed: int = 0, announce: Ann
         progress=announce,
     )
     return _record(None, None, truth, generated[:n], scores, dataset=str(against))
+
+
+def _score(
+    generated: np.ndarray, data: Data, *, against: Path | None, seed: int, announce: Announce
+) -> tuple[_Truth, dict[str, Score]]:
+    real = data.held_out if against is None else _read_points(against, data.columns)
+    truth = _Truth(data, real[:REAL], len(generated), seed=seed)
+    scores = score_samples(
+        real=truth.real,
+        generated=truth.prepare(generated),
+        perfect=truth.perfect,
+        # The paper's definition is about its own densities; a file's training points are where its floor comes from.
+        published_real=truth.training if data.density else None,
+        modes=data.density.modes if data.density else None,
+        unit=truth.unit,
+        seed=seed,
+        progress=announce,
+    )
+    return truth, scores
 
 
 class _Truth:

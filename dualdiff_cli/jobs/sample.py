@@ -13,9 +13,10 @@ from ..device import choose_device, peak_memory_bytes
 from ..models import TrainedModel, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
+from ..runtimes import ExportedModel
 from ..samplers import points_per_call
 
-__all__ = ["sample"]
+__all__ = ["sample", "sample_exported"]
 
 
 def sample(
@@ -54,13 +55,6 @@ def sample(
     name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"
     target = output or str(run.output_path("samples", name))
 
-    def chunks() -> Iterator[np.ndarray]:
-        done = 0
-        for chunk in model.sample(n, seed=seed, sampler=method):
-            yield chunk
-            done += len(chunk)
-            on_progress(done)
-
     calls = 0
 
     def count(*_: object) -> None:
@@ -69,7 +63,7 @@ def sample(
 
     counting = model.denoiser.register_forward_hook(count)
     started = time.perf_counter()
-    write_chunks(target, model.columns, chunks())
+    write_chunks(target, model.columns, _reported(model.sample(n, seed=seed, sampler=method), on_progress))
     counting.remove()
     return {
         "run": str(run),
@@ -83,3 +77,54 @@ def sample(
         "peak_memory_bytes": peak_memory_bytes(),
         "output": target,
     }
+
+
+def sample_exported(
+    exported: ExportedModel,
+    *,
+    n: int,
+    output: str | None = None,
+    sampler: str | None = None,
+    sample_steps: int | None = None,
+    seed: int = 0,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """As `sample`, from an exported file alone: the run's points for the seed, within the file's tolerance.
+
+    Args:
+        exported: the file.
+        n, seed, on_progress: as in `sample`.
+        output: as in `sample`; None names a file in the working directory.
+        sampler, sample_steps: another method, for a denoiser.
+
+    Raises:
+        InputError: the file's sampler is another one, or the output cannot be written.
+
+    """
+    sampling = with_sampling(exported.sampling, sampler=sampler, steps=sample_steps)
+    target = output or f"{exported.path.stem}-n{n}-seed{seed}.csv"
+    started = time.perf_counter()
+    chunks = exported.sample(n, seed=seed, sampling=sampling)
+    write_chunks(target, exported.columns, _reported(chunks, on_progress))
+    return {
+        "run": None,
+        "from": str(exported.path),
+        "provider": exported.provider,
+        "n": n,
+        "columns": [column.name for column in exported.columns],
+        "sampler": sampling.sampler,
+        "sample_steps": sampling.steps,
+        "network_evaluations": exported.evaluations(sampling),
+        "seed": seed,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "output": target,
+    }
+
+
+def _reported(chunks: Iterator[np.ndarray], on_progress: Callable[[int], None]) -> Iterator[np.ndarray]:
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        on_progress(done)

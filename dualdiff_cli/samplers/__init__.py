@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from .ancestral import DDIM, Ancestral, PredictorCorrector
 from .base import Grid, Level, Sampler
-from .drawing import BLOCK, draw_noise, generate, points_per_call
+from .drawing import BLOCK, draw_noise, generate, generate_by, points_per_call
 from .flow import AdaptiveFlow, DPMSolver2, Euler, Heun, StochasticHeun
 from .langevin import AnnealedLangevin, Langevin
 from .multistep import DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
+from .program import Program, compile_sampler
 
-__all__ = ["BLOCK", "DDIM", "SAMPLERS", "Grid", "Level", "Sampler", "draw_noise", "generate", "points_per_call"]
+__all__ = [
+    "BLOCK",
+    "DDIM",
+    "SAMPLERS",
+    "Grid",
+    "Level",
+    "Program",
+    "Sampler",
+    "compile_sampler",
+    "draw_noise",
+    "generate",
+    "generate_by",
+    "points_per_call",
+]
 
 SAMPLERS: dict[str, type[Sampler]] = {
     method.name: method

@@ -6,7 +6,7 @@ drawn with it, nor on the device, nor on how the work is cut into chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from .base import Sampler
 
-__all__ = ["BLOCK", "draw_noise", "generate", "points_per_call"]
+__all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call"]
 
 BLOCK = 2048
 """Points that share a noise generator, and a call of the denoiser on the CPU (their activations fit its cache)."""
@@ -43,15 +43,41 @@ def generate(
 
     The points depend on the seed alone, and on the device by rounding.
     """
-    blocks_per_chunk = max(1, chunk // BLOCK)
-    blocks_per_call = points_per_call(device) // BLOCK
+
+    def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
+        on_device = None if step_noise is None else step_noise.to(device)
+        return sampler(denoiser, noise.to(device), on_device).cpu()
+
+    return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=points_per_call(device), chunk=chunk)
+
+
+def generate_by(
+    walk: Callable[[Tensor, Tensor | None], Tensor],
+    n: int,
+    *,
+    dim: int,
+    draws: int,
+    seed: int,
+    per_call: int = BLOCK,
+    chunk: int = 32 * BLOCK,
+) -> Iterator[np.ndarray]:
+    """As `generate`, with anything that walks from noise to points.
+
+    Args:
+        walk: (noise (c, dim), step noise (draws − 1, c, dim) or None) → (c, dim), all on the CPU.
+        n, dim, seed, chunk: as in `generate`.
+        draws: standard normal vectors that one point takes.
+        per_call: points that ``walk`` is called with at once, a multiple of BLOCK.
+
+    """
+    blocks_per_chunk, blocks_per_call = max(1, chunk // BLOCK), per_call // BLOCK
     blocks = -(-n // BLOCK)
     for first in range(0, blocks, blocks_per_chunk):
         last = min(first + blocks_per_chunk, blocks)
         parts = []
         for start in range(first, last, blocks_per_call):
             stop = min(start + blocks_per_call, last)
-            noise = torch.cat([draw_noise(seed, b, dim=dim, draws=sampler.draws) for b in range(start, stop)], dim=1)
-            noise = noise[:, : n - start * BLOCK].to(device)
-            parts.append(sampler(denoiser, noise[0], noise[1:] if sampler.stochastic else None))
-        yield torch.cat(parts).cpu().numpy()
+            noise = torch.cat([draw_noise(seed, b, dim=dim, draws=draws) for b in range(start, stop)], dim=1)
+            noise = noise[:, : n - start * BLOCK]
+            parts.append(walk(noise[0], noise[1:] if draws > 1 else None))
+        yield torch.cat(parts).numpy()

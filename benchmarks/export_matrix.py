@@ -1,0 +1,189 @@
+"""What can be exported, how large and how true it is: models × recipes × formats × sampler and denoiser × batch sizes.
+
+    python benchmarks/export_matrix.py
+    python benchmarks/export_matrix.py --model dual-expert --recipe precise --train-steps 10000 --speed
+
+Every cell has a status; a refusal states its reason. Errors are in standard deviations of a column, against the run
+itself on the same noise; "first" is the time from opening the file to the first result of that batch size, in a process
+that has its libraries loaded. ``--speed`` adds the time for 10,000 samples beside torch, eager and compiled, in turn.
+The result is a JSON file with the machine's description, and Markdown tables on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dualdiff_cli import Run, export, resolve, train
+from dualdiff_cli.device import describe_machine
+from dualdiff_cli.errors import DualdiffError
+from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.models import TrainedModel, build_sampler
+from dualdiff_cli.recipes import MODELS, RECIPES
+from dualdiff_cli.runtimes import ExportedModel
+from dualdiff_cli.samplers import draw_noise
+
+CPU = torch.device("cpu")
+LARGEST_CHUNK = 2048
+SMALL = {"model": {"width": 16, "blocks": 1, "gate_hidden": [16]}, "sampling": {"steps": 4}}
+HEAD = ["model", "recipe", "format", "what", "precision", "batch", "status", "MB", "max error", "first, s"]
+
+
+def model_of(recipe: str, name: str, *, train_steps: int, small: bool, runs: Path) -> Run:
+    """Train a model for a few steps, or take it from an earlier call."""
+    path = runs / f"{recipe}-{name}-{train_steps}{'-small' * small}"
+    if not (path / "model.safetensors").exists():
+        points = {"points": 2000, "held_out_points": 2000} if small else {}
+        options = {"training": {"steps": train_steps}, "data": points, **(SMALL if small else {})}
+        train(resolve(dataset="moons", recipe=recipe, model=name, options=options), path=path, device="cpu")
+    return Run.open(path)
+
+
+class Reference:
+    """What a run gives for any batch, computed once, in standard units."""
+
+    def __init__(self, run: Run, batches: Sequence[int]) -> None:
+        self.model = TrainedModel.load(run, CPU)
+        self.sampler = build_sampler(self.model.config.sampling)
+        blocks = range(-(-max(batches) // LARGEST_CHUNK))
+        dim = len(self.model.columns)
+        self.noise = torch.cat([draw_noise(7, b, dim=dim, draws=self.sampler.draws) for b in blocks], dim=1)
+        self.noise = self.noise[:, : max(batches)]
+        self.t = self.model.denoiser.schedule.times(3)[1]
+        with torch.no_grad():
+            parts = self.noise.split(LARGEST_CHUNK, dim=1)
+            walks = [self.sampler(self.model.denoiser, part[0], part[1:]) for part in parts]
+            self.samples = torch.cat(walks)
+            self.denoised = self.model.denoiser(self.noise[0], self.t)
+
+    def call(self, exported: ExportedModel, n: int) -> tuple[Tensor, Tensor]:
+        """What the file gives and what it should."""
+        if exported.what == "denoiser":
+            return exported.denoiser()(self.noise[0, :n], self.t), self.denoised[:n]
+        noise = self.noise[:, :n].contiguous()
+        samples = exported.walk(noise[0], noise[1:] if len(noise) > 1 else None)
+        return torch.from_numpy(self.model.scaler.transform(samples.numpy())), self.samples[:n]
+
+
+def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: Any) -> list[dict[str, Any]]:
+    """Export once and measure every batch size; a refusal fills them all."""
+    labels = {"model": reference.model.config.model.name, "recipe": reference.model.config.recipe, **request}
+    try:
+        record = export(run, device="cpu", **request)
+    except DualdiffError as error:
+        refusal = {"status": f"refused: {error.problem}", "bytes": None, "max_abs_error": None, "first_seconds": None}
+        return [{**labels, "batch": n, **refusal} for n in batches]
+    rows = []
+    for n in batches:
+        started = time.perf_counter()
+        result, expected = reference.call(ExportedModel.open(Path(record["output"]), device="cpu"), n)
+        seconds = time.perf_counter() - started
+        measured = {"max_abs_error": float((result - expected).abs().max()), "first_seconds": seconds}
+        kept = {name: record[name] for name in ("bytes", "tolerance", "opset", "provider", "seconds")}
+        rows.append({**labels, "batch": n, "status": "ok", **kept, **measured})
+    return rows
+
+
+def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
+    """Time to draw n points, every way in turn, ``repeats`` times."""
+    model = TrainedModel.load(run, CPU)
+    ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: list(model.sample(n, seed=seed))}
+    compiled = TrainedModel.load(run, CPU)
+    compiled.denoiser.network.compile()
+    ways["torch compiled"] = lambda seed: list(compiled.sample(n, seed=seed))
+    for format in FORMATS:
+        exported = ExportedModel.open(Path(export(run, format=format, device="cpu")["output"]), device="cpu")
+        ways[f"{format} file"] = lambda seed, exported=exported: list(exported.sample(n, seed=seed))  # type: ignore[misc]
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    reasons: dict[str, str] = {}
+    for repeat in range(-1, repeats):  # the first warms up
+        for way, draw in ways.items():
+            if way in reasons:
+                continue
+            started = time.perf_counter()
+            try:
+                draw(repeat + 1)
+            except Exception as error:  # no compiler, for one
+                reasons[way] = f"failed: {str(error).strip().splitlines()[0]}"
+                continue
+            if repeat >= 0:
+                seconds[way].append(time.perf_counter() - started)
+    return [{"way": way, "points": n, "status": reasons.get(way, "ok"), **spread(seconds[way])} for way in ways]
+
+
+def spread(seconds: Sequence[float]) -> dict[str, Any]:
+    """Median and interquartile range."""
+    if len(seconds) < 2:
+        return {"median_s": None, "iqr_s": None, "repeats": len(seconds)}
+    low, _, high = np.percentile(seconds, [25, 50, 75])
+    return {"median_s": statistics.median(seconds), "iqr_s": float(high - low), "repeats": len(seconds)}
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table without an empty cell."""
+    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(row: dict[str, Any]) -> list[object]:
+    """One line of the matrix."""
+    numbers = ["–"] * 3
+    if row["bytes"] is not None:
+        numbers = [f"{row['bytes'] / 1e6:.2f}", f"{row['max_abs_error']:.1e}", f"{row['first_seconds']:.3f}"]
+    return [*(row[name] for name in HEAD[:7]), *numbers]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fill the matrix."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=MODELS, help="default: all")
+    parser.add_argument("--recipe", action="append", choices=RECIPES, help="default: all")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="default: all")
+    parser.add_argument("--precision", action="append", help="default: float32")
+    parser.add_argument("--batch", action="append", type=int, help="default: 1, 2, 7 and 10,000")
+    parser.add_argument("--train-steps", type=int, default=200)
+    parser.add_argument("--small", action="store_true", help="narrow networks and few steps, to see that it works")
+    parser.add_argument("--speed", action="store_true", help="also time 10,000 samples of the first model")
+    parser.add_argument("--runs", type=Path, default=Path("runs/export"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/export.json"))
+    args = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+
+    batches = args.batch or [1, 2, 7, 10_000]
+    rows: list[dict[str, Any]] = []
+    speeds: list[dict[str, Any]] = []
+    for recipe in args.recipe or RECIPES:
+        for name in args.model or MODELS:
+            run = model_of(recipe, name, train_steps=args.train_steps, small=args.small, runs=args.runs)
+            reference = Reference(run, batches)
+            for format in args.format or FORMATS:
+                for what in ("sampler", "denoiser"):
+                    for precision in args.precision or ["float32"]:
+                        rows += cells(run, reference, batches=batches, format=format, what=what, precision=precision)
+                        print(f"{recipe} {name} {format} {what} {precision}: {rows[-1]['status']}", flush=True)
+            if args.speed and not speeds:
+                speeds = speed(run)
+
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    record = {"machine": describe_machine(), "train_steps": args.train_steps, "rows": rows, "speed": speeds}
+    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(markdown(HEAD, [shown(row) for row in rows]))
+    if speeds:
+        times = [
+            [s["way"], s["status"], *(f"{s[k]:.2f}" if s[k] else "–" for k in ("median_s", "iqr_s"))] for s in speeds
+        ]
+        print(markdown(["10,000 samples by", "status", "median, s", "interquartile range, s"], times))
+
+
+if __name__ == "__main__":
+    main()

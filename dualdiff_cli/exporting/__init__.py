@@ -1,0 +1,17 @@
+"""A trained model as one file for other programs: the only part that knows ONNX, TorchScript and pt2."""
+
+from __future__ import annotations
+
+from .formats import FORMATS, METADATA_FILE, Artifact, convert
+from .modules import PRECISIONS, ExportedDenoiser, ExportedSampler, Precision
+
+__all__ = [
+    "FORMATS",
+    "METADATA_FILE",
+    "PRECISIONS",
+    "Artifact",
+    "ExportedDenoiser",
+    "ExportedSampler",
+    "Precision",
+    "convert",
+]

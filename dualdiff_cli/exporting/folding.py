@@ -1,0 +1,116 @@
+"""A denoiser as a graph of operations, parted into what time decides and what depends on the points.
+
+A sampler asks at times that are known beforehand. All that depends on the time alone (its embedding, the biases made
+of it, a gate on time, the coefficients of the affine map) can then be computed once and stored, a row a time, and the
+weights that made it are left behind: that is what makes an exported sampler smaller than the network it came from.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..denoisers import Denoiser
+
+__all__ = ["fold_constants", "part_by_time", "round_linear_layers", "trace"]
+
+aten = torch.ops.aten
+
+
+def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
+    """Give the graph of D for x_t (n, dim) of a dtype and any n ≥ 1, and t () float64, with constants folded."""
+    points = torch.zeros(2, dim, dtype=dtype)
+    time = torch.tensor(denoiser.schedule.t_max, dtype=torch.float64)
+    with torch.no_grad():
+        program = torch.export.export(
+            denoiser, (points, time), dynamic_shapes=({0: torch.export.Dim("n", min=1)}, None), strict=False
+        )
+    traced = program.module(check_guards=False)
+    x_t, t = (node for node in traced.graph.nodes if node.op == "placeholder")
+    graph = fx.Graph()
+    copies = {x_t: graph.placeholder("x_t"), t: graph.placeholder("t")}
+    for node in traced.graph.nodes:
+        if node.op == "output":
+            graph.output(copies[node.all_input_nodes[0]])
+        elif node.op != "placeholder" and node.target is not aten._assert_tensor_metadata.default:
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+    return fold_constants(fx.GraphModule(traced, graph))
+
+
+def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
+    """Compute what depends on no input, and hold it as buffers."""
+    inputs = _inputs(module.graph)
+    constant = [node for node in inputs if not inputs[node] and node.op != "output"]
+    values = _evaluate(module, constant)
+    root, graph = nn.Module(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node not in values:
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+        elif any(user not in values for user in node.users):
+            root.register_buffer(node.name, values[node])
+            copies[node] = graph.get_attr(node.name)
+    return fx.GraphModule(root, graph)
+
+
+def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Cut D(x_t, t) in two: t → what the points need of it, a tuple of tensors, and (x_t, *these) → x̂."""
+    inputs = _inputs(module.graph)
+    of_time = {node for node, names in inputs.items() if names == {"t"} and node.op != "output"}
+    cut = [node for node in of_time if any(user not in of_time for user in node.users)]
+    cut.sort(key=list(module.graph.nodes).index)
+
+    first, second = fx.Graph(), fx.Graph()
+    in_first: dict[fx.Node, fx.Node] = {}
+    in_second: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node in of_time or node.op == "get_attr":
+            in_first[node] = first.node_copy(node, lambda n: in_first[n])
+        if node.op == "placeholder" and node not in of_time:  # x_t, which goes before what stands for time
+            in_second[node] = second.node_copy(node)
+            in_second |= {kept: second.placeholder(kept.name) for kept in cut}
+    first.output(tuple(in_first[node] for node in cut))
+    for node in module.graph.nodes:
+        if node not in of_time and node.op != "placeholder":
+            in_second[node] = second.node_copy(node, lambda n: in_second[n])
+    for graph in (first, second):
+        graph.eliminate_dead_code()
+    return fx.GraphModule(module, first), fx.GraphModule(module, second)
+
+
+def round_linear_layers(module: fx.GraphModule, dtype: torch.dtype) -> None:
+    """Do the matrix products in ``dtype`` and everything between them in float32, in place.
+
+    What is left in float32 is cheap, and some of it cannot bear less: the sines of a fine embedding have arguments of
+    hundreds of radians.
+    """
+    for node in [n for n in module.graph.nodes if n.target is aten.linear.default]:
+        for weight in node.all_input_nodes[1:]:
+            module.register_buffer(str(weight.target), getattr(module, str(weight.target)).to(dtype))
+        with module.graph.inserting_before(node):
+            node.replace_input_with(node.args[0], module.graph.call_function(aten.to.dtype, (node.args[0], dtype)))
+        with module.graph.inserting_after(node):
+            wide = module.graph.call_function(aten.to.dtype, (node, torch.float32))
+            node.replace_all_uses_with(wide, delete_user_cb=lambda user, wide=wide: user is not wide)
+    module.recompile()
+
+
+def _inputs(graph: fx.Graph) -> dict[fx.Node, set[str]]:
+    """Names of the inputs that each node depends on."""
+    inputs: dict[fx.Node, set[str]] = {}
+    for node in graph.nodes:
+        inputs[node] = {node.name} if node.op == "placeholder" else set()
+        inputs[node].update(*(inputs[argument] for argument in node.all_input_nodes))
+    return inputs
+
+
+@torch.no_grad()
+def _evaluate(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, Tensor]:
+    """Compute nodes that need no input."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        copies[node] = graph.node_copy(node, lambda n: copies[n])
+    graph.output(tuple(copies.values()))
+    values = fx.GraphModule(module, graph)()
+    return {node: value.detach().clone().contiguous() for node, value in zip(nodes, values, strict=True)}

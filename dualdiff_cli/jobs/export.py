@@ -1,0 +1,158 @@
+"""Turn a run into a file that others run, and leave it behind only if it does what the run does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic import replaced
+from ..config import SamplingConfig
+from ..data import DENSITIES
+from ..errors import InputError, ToleranceError, unknown_name
+from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, Precision, convert
+from ..models import TrainedModel, build_sampler
+from ..recipes import with_sampling
+from ..runs import Run
+from ..runtimes import FORMAT_VERSION, ExportedModel
+from ..samplers import compile_sampler
+from .agreement import compare_denoisers, compare_samplers
+
+__all__ = ["WHATS", "export"]
+
+WHATS = ("sampler", "denoiser")
+
+
+def export(
+    run: Run,
+    *,
+    format: str = "onnx",
+    what: str = "sampler",
+    output: Path | None = None,
+    precision: str = "float32",
+    sampler: str | None = None,
+    sample_steps: int | None = None,
+    opset: int | None = None,
+    device: str = "cpu",
+    announce: Callable[[str], None] = lambda what: None,
+) -> dict[str, Any]:
+    """Write a run's sampler or denoiser as one file, load it back, and compare it with the run.
+
+    Args:
+        run: a finished one.
+        format: ``onnx``, ``torchscript`` or ``pt2``.
+        what: ``sampler``, from noise to data units, or ``denoiser``, one evaluation in standard units.
+        output: the file; None names one in the run's folder.
+        precision: of the matrix products.
+        sampler, sample_steps: the method and its number of steps; None takes the run's own.
+        opset: of the ONNX operators; None takes torch's choice.
+        device: where the file is compared with the run.
+        announce: told what is being done.
+
+    Returns:
+        The record of the ``export`` command's contract.
+
+    Raises:
+        InputError: an unknown name, a sampler or format that cannot be exported, or a runtime that cannot run the file.
+        DeviceError: the device is not there.
+        ToleranceError: the file does not do what the run does; it is not left behind.
+
+    """
+    for kind, name, known in (
+        ("format", format, FORMATS),
+        ("export", what, WHATS),
+        ("precision", precision, PRECISIONS),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    exact: Precision = precision  # type: ignore[assignment]  # has just been looked up
+    model = TrainedModel.load(run, torch.device("cpu"))
+    sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
+    method = build_sampler(sampling)
+
+    announce(f"{what} to {format}")
+    started = time.perf_counter()
+    module: ExportedSampler | ExportedDenoiser
+    program = None
+    if what == "sampler":
+        program = compile_sampler(method, model.denoiser.schedule)
+        columns = () if model.config.dataset in DENSITIES else model.columns
+        module = ExportedSampler(program, model.denoiser, model.scaler, columns, precision=exact)
+    else:
+        module = ExportedDenoiser(model.denoiser, len(model.columns), precision=exact)
+    artifact = convert(module, to=format, opset=opset)
+    seconds = time.perf_counter() - started
+
+    evaluations = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
+    metadata = _describe(run, model, sampling) | evaluations
+    metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
+    path = output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as temporary:
+        artifact.save(temporary, metadata)
+        announce("comparison with the run")
+        try:
+            exported = ExportedModel.open(temporary, device=device)
+        except InputError as error:
+            problem = error.problem.replace(str(temporary), f"the {precision} {what}")
+            raise InputError(problem, "Use another --precision or another --format.") from error
+        if isinstance(module, ExportedSampler):
+            agreement = compare_samplers(model, method, exported, precision=exact)
+        else:
+            agreement = compare_denoisers(model, exported, precision=exact)
+        if agreement.objection:
+            raise ToleranceError(
+                f"The exported file {agreement.objection}; it is not left behind.",
+                "Export with --precision float32, or in another format.",
+            )
+        measured = {
+            "max_abs_error": agreement.max_abs_error,
+            "max_rel_error": agreement.max_rel_error,
+            "median_abs_error": agreement.median_abs_error,
+            "tolerance": agreement.tolerance,
+            **agreement.divergences,
+        }
+        artifact.save(temporary, metadata | {"measured": measured})
+    return {
+        "run": str(run),
+        "format": format,
+        "what": what,
+        "precision": precision,
+        "output": str(path),
+        "bytes": path.stat().st_size,
+        "seconds": seconds,
+        **({"sampler": sampling.sampler, "sample_steps": sampling.steps} | evaluations if program else {}),
+        **measured,
+        "opset": artifact.opset,
+        "provider": exported.provider,
+        "inputs": list(module.input_names),
+        "outputs": list(module.output_names),
+    }
+
+
+def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
+    stem = f"{what}-{sampling.sampler}-{sampling.steps}" if what == "sampler" else what
+    return stem if precision == "float32" else f"{stem}-{precision}"
+
+
+def _describe(run: Run, model: TrainedModel, sampling: SamplingConfig) -> dict[str, Any]:
+    """Say where a file comes from, and all that is needed to use it without the run."""
+    config, provenance = model.config, run.path / "data.json"
+    return {
+        "format_version": FORMAT_VERSION,
+        "dataset": config.dataset,
+        "model": config.model.name,
+        "recipe": config.recipe,
+        "columns": [{"name": column.name, "kind": column.kind} for column in model.columns],
+        "sampling": sampling.model_dump(mode="json"),
+        "schedule": config.schedule.model_dump(mode="json"),
+        "scaler": model.scaler.to_dict(),
+        "checkpoint_sha256": hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest(),
+        "data": json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else {},
+        "config": config.model_dump(mode="json"),
+    }
