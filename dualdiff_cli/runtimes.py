@@ -162,13 +162,21 @@ class _ExportedDenoiser(Denoiser):
 
 def _open_onnx(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
     session = _session(path, device)
-    metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    try:
+        metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    except ValueError:  # some other program's words
+        metadata = {}
+    first = session.get_outputs()[0].name
 
     def call(inputs: dict[str, Tensor]) -> Tensor:
-        arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()}
-        return torch.from_numpy(session.run([first], arrays)[0])
+        """Bind inputs and the first output: nothing else is copied between the CPU and the provider's device."""
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(value.numpy()))
+        binding.bind_output(first)
+        session.run_with_iobinding(binding)
+        return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
-    first = session.get_outputs()[0].name
     return metadata, session.get_providers()[0], call
 
 

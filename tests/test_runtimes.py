@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
     with pytest.raises(InputError, match="There is no file"):
         ExportedModel.open(tmp_path / "nothing.onnx")
     foreign = onnx.load(files["denoiser", "onnx"])
-    onnx.helper.set_model_props(foreign, {"author": json.dumps("someone")})
+    onnx.helper.set_model_props(foreign, {"author": "someone"})
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(InputError, match="does not say of itself"):
         ExportedModel.open(tmp_path / "foreign.onnx")

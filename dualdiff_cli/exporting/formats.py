@@ -162,6 +162,7 @@ def _tidy(model: onnx.ModelProto, output_names: Sequence[str]) -> None:
     """
     final = dict(zip((value.name for value in model.graph.output), output_names, strict=True))
     names = {name: f"inner/{name}" for name in output_names} | final
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for graph in _graphs(model.graph):
         for item in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
             item.name = names.get(item.name, item.name)
@@ -169,7 +170,7 @@ def _tidy(model: onnx.ModelProto, output_names: Sequence[str]) -> None:
             del value.metadata_props[:]
             for dimension in value.type.tensor_type.shape.dim:
                 if dimension.dim_param:
-                    dimension.dim_param = "batch"
+                    dimension.dim_param = dimension.dim_param.replace(symbol, "batch")
         for node in graph.node:
             node.input[:] = [names.get(name, name) for name in node.input]
             node.output[:] = [names.get(name, name) for name in node.output]
