@@ -156,8 +156,12 @@ class TableSchedule(Schedule):
         t = t.double()
         below = t.floor().long().clamp(0, len(self.log_snr_table) - 1)
         above = (below + 1).clamp(max=len(self.log_snr_table) - 1)
-        lower, upper = self.log_snr_table[below], self.log_snr_table[above]
+        lower, upper = self._entries(below), self._entries(above)
         return torch.where(t == below, lower, torch.lerp(lower, upper, t - below))
+
+    def _entries(self, index: Tensor) -> Tensor:
+        # table[index] would read an index of shape () as a number: a wait for a GPU, and a constant in a traced graph
+        return self.log_snr_table.index_select(0, index.reshape(-1)).reshape(index.shape)
 
     @property
     def lam_start(self) -> Tensor:

@@ -169,6 +169,17 @@ def test_the_denoiser_takes_a_time_for_all_points(tmp_path: Path) -> None:
         np.testing.assert_allclose(denoised, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("to", ["torchscript", "pt2"])
+@pytest.mark.parametrize("recipe", ["paper", "precise"])
+def test_the_denoiser_of_torchs_own_formats_depends_on_time_too(recipe: str, to: str) -> None:
+    model = untrained(narrow(recipe))
+    artifact: Any = convert(ExportedDenoiser(model.denoiser, 2), to=to)
+    denoise = artifact.module if to == "torchscript" else artifact.program.module()
+    x_t = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    for t in model.denoiser.schedule.times(4):
+        torch.testing.assert_close(denoise(x_t, t), model.denoiser(x_t, t))
+
+
 @pytest.mark.parametrize("opset", [18, 23])
 def test_the_opset_is_the_one_that_was_asked_for(opset: int, tmp_path: Path) -> None:
     path = tmp_path / "sampler.onnx"
