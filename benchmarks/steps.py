@@ -18,38 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from dualdiff_cli import RunConfig, load_data, resolve
 from dualdiff_cli.device import describe_machine
 from dualdiff_cli.models import build_denoiser
+from dualdiff_cli.published import published_training
 from dualdiff_cli.training import Trainer
 
 
 def plain_loop(config: RunConfig, points: torch.Tensor) -> Iterator[float]:
     """Train as the published script does, one loss a step."""
-    denoiser = build_denoiser(config, points.shape[1])
-    network = denoiser.network
-    average = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.learning_rate)
-    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.training.steps)
-    alpha, sigma = (c.float() for c in denoiser.schedule(torch.arange(100)))
-    loader = DataLoader(TensorDataset(points), batch_size=config.training.batch, shuffle=True)
-    while True:
-        for (x,) in loader:
-            t = torch.randint(0, 100, (len(x),))
-            noise = torch.randn_like(x)
-            noisy = alpha[t, None] * x + sigma[t, None] * noise
-            loss = nn.functional.mse_loss(network(noisy, t.float(), sigma[t]), noise)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 0.5)
-            optimizer.step()
-            optimizer.zero_grad()
-            annealing.step()
-            for mean, parameter in zip(average, network.parameters(), strict=True):
-                mean.lerp_(parameter.detach(), 0.005)
-            yield loss.item()
+    return published_training(
+        build_denoiser(config, points.shape[1]),
+        points,
+        objective=config.objective,
+        config=config.training,
+        seed=config.seed,
+        device=points.device,
+    )
 
 
 def our_loop(config: RunConfig, points: torch.Tensor) -> Iterator[float]:

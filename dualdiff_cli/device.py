@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import re
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +22,7 @@ __all__ = [
     "describe_choice",
     "describe_machine",
     "generator",
+    "memory_rise",
     "peak_memory_bytes",
     "synchronize",
 ]
@@ -97,6 +101,48 @@ def peak_memory_bytes() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_rise(call: Callable[[], object], device: torch.device) -> int | None:
+    """Make a call and give by how many bytes the memory in use rose above where it stood, at its highest.
+
+    On a GPU that is what torch's allocator handed out, on the CPU the process's resident size, whose high-water mark
+    Linux lets be reset; None where neither tells. What the allocator had kept from earlier calls is given back first.
+    """
+    if device.type == "cuda":
+        synchronize(device)
+        allocated = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - allocated
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+    resettable = _reset_high_water_mark()
+    before = _resident_bytes("VmRSS")
+    call()
+    after = _resident_bytes("VmHWM")
+    return max(after - before, 0) if resettable and before is not None and after is not None else None
+
+
+def _reset_high_water_mark() -> bool:
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")  # see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def _resident_bytes(field: str) -> int | None:
+    """Read one of this process's sizes from the kernel."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            found = re.search(rf"^{field}:\s+(\d+) kB$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found.group(1)) if found else None
 
 
 def describe_machine() -> dict[str, Any]:
