@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-PAPER = Path(__file__).parent / "paper"
+PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper"
 
 
 @dataclass(frozen=True)
