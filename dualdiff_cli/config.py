@@ -61,8 +61,9 @@ class ModelConfig(_Section):
     activation: Literal["relu", "silu"] = "relu"
     time_bias: bool = False
     """Tell every block the time, and not the first layer only."""
-    gate_on: Literal["point", "time"] = "point"
-    """What the gate sees: the noisy point and the time, or the time alone."""
+    gate_on: Literal["point", "time", "level"] = "point"
+    """What the gate sees: the noisy point and the time, or the time alone. With ``level`` there is no gate: each expert
+    has an equal share of the noise levels to itself, and only that one is evaluated."""
     embedding: Literal["paper", "multiscale"] = "paper"
     finest_frequency: Positive | None = None
     """Of the multiscale embedding, in radians a unit; None takes 1/σ_min of the schedule."""

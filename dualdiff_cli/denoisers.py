@@ -118,17 +118,19 @@ class NetworkDenoiser(Denoiser):
         *,
         correction: Tensor | None = None,
         snr_cap: float | None = None,
+        stratified: bool = False,
     ) -> Regression:
         """Set the training problem at clean points x, noise ε (n, d) and times t (n,).
 
         Errors count the same in the network's own unit, but σ² for a score (Song & Ermon 2019, eq. 5). With a cap γ an
         error in x counts min(SNR, γ), which is min(SNR, γ)·c_out² in the network's unit (Hang et al. 2023, "Efficient
         Diffusion Training via Min-SNR Weighting Strategy", eq. 7). A correction (n, d) moves what should be predicted
-        from x to x + correction.
+        from x to x + correction. ``stratified`` says that t has one time in each of n equal slices of the axis,
+        in order.
         """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
         x_t = alpha * x + sigma * epsilon
-        output = self._output(x_t, t, alpha, sigma)
+        output = self._output(x_t, t, alpha, sigma, stratified=stratified)
         weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
         if snr_cap is not None:
             weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
@@ -158,8 +160,8 @@ class NetworkDenoiser(Denoiser):
         weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
         return weights
 
-    def _output(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma))
+    def _output(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, *, stratified: bool = False) -> Tensor:
+        output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma), stratified=stratified)
         return output
 
     def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -50,10 +50,11 @@ def build_schedule(config: RunConfig) -> Schedule:
 
 def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
     """Make the untrained denoiser for d = dim columns; its initial weights depend on the configuration's seed alone."""
+    schedule = build_schedule(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_network(config.model, dim)
-    return NetworkDenoiser(network, build_schedule(config), prediction=config.objective.prediction)
+        network = build_network(config.model, dim, span=schedule.network_span)
+    return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
 
 
 def build_sampler(config: SamplingConfig) -> Sampler:

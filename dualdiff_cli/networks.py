@@ -1,21 +1,23 @@
-"""The networks: embeddings, residual MLPs, and experts mixed by a gate.
+"""The networks: residual MLPs, alone or as experts that a gate mixes or the noise level chooses.
 
 A network maps noisy points x, the time t and the share s of noise in x (its standard deviation) to vectors of x's
-shape; it knows nothing of noise schedules. The paper embeds a point as
-
-    e(x, t) = [φ(25·x_1), …, φ(25·x_d), φ(t)],    φ(s) = (sin(s·f_j), cos(s·f_j)),  f_j = 10000^(−j/63),  j = 0 … 63
-
-(paper, "Networks"; φ is Vaswani et al. 2017, §3.5). An expert is a residual MLP of e, and a gated network returns
+shape; it knows nothing of noise schedules. An expert is a residual MLP of the embeddings e(x), e(t), and several of
+them make
 
     F(x, t) = Σ_i g_i·e_i(x, t),    g = (σ(a), 1 − σ(a)) for two experts, softmax(a) for more,
 
-with the gate's logits a computed from the point and the time, or from the time alone.
+with the gate's logits a computed from the point and the time (the paper's), or from the time alone; or
+
+    F(x, t) = e_i(x, t),    i = ⌊E·t/T⌋,
+
+where each of the E experts has its own share of the noise levels and is the only one evaluated there.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -25,73 +27,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import ModelConfig
+from .embeddings import EMBEDDING_WIDTH, MultiscaleEmbedding, PaperEmbedding, SinusoidalEmbedding
 
-__all__ = ["GatedExperts", "ResidualMLP", "SinusoidalEmbedding", "build_network", "count_parameters", "matched_width"]
+__all__ = [
+    "ChosenExperts",
+    "GatedExperts",
+    "Network",
+    "ResidualMLP",
+    "build_network",
+    "count_parameters",
+    "matched_width",
+]
 
-EMBEDDING_WIDTH = 128
 Activation = Literal["relu", "silu"]
-
-
-class SinusoidalEmbedding(nn.Module):
-    """φ(scale·s) for every entry of s: (…,) → (…, width).
-
-    Args:
-        width: even number of features.
-        scale: factor on s before the sines.
-
-    """
-
-    def __init__(self, width: int = EMBEDDING_WIDTH, *, scale: float = 1.0) -> None:
-        super().__init__()
-        half = width // 2
-        frequencies = scale * 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / (half - 1))
-        self.frequencies: Tensor
-        self.register_buffer("frequencies", frequencies.float(), persistent=False)
-
-    def forward(self, s: Tensor) -> Tensor:
-        """Embed s."""
-        angles = s.unsqueeze(-1) * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-class PaperEmbedding(nn.Module):
-    """φ(25·x_i) for every coordinate; the share of noise plays no part."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.width = dim * EMBEDDING_WIDTH
-        self.phi = SinusoidalEmbedding(scale=25.0)
-
-    def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """(n, d), (n or 1, 1) → (n, width)."""
-        features: Tensor = self.phi(x).flatten(1)
-        return features
-
-
-class MultiscaleEmbedding(nn.Module):
-    """(sin(f_j x_i), cos(f_j x_i))·exp(−f_j² s²/2) and x itself, f_j in equal ratios from 1 to the finest that matters.
-
-    The factor is what Gaussian noise of width s leaves of a sine on average, so that a feature fades where the noise
-    hides what it resolves (integrated positional encoding: Barron et al. 2021, "Mip-NeRF", eq. 14).
-
-    Args:
-        dim: number of columns d.
-        finest: the highest frequency, in radians per unit of x.
-
-    """
-
-    def __init__(self, dim: int, *, finest: float) -> None:
-        super().__init__()
-        self.width = dim * (EMBEDDING_WIDTH + 1)
-        self.frequencies: Tensor
-        frequencies = finest ** torch.linspace(0, 1, EMBEDDING_WIDTH // 2, dtype=torch.float64)
-        self.register_buffer("frequencies", frequencies.float(), persistent=False)
-
-    def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """(n, d), (n or 1, 1) → (n, width)."""
-        angles = x.unsqueeze(-1) * self.frequencies
-        seen = torch.exp(-0.5 * (self.frequencies * s) ** 2).unsqueeze(1)
-        return torch.cat([(angles.sin() * seen).flatten(1), (angles.cos() * seen).flatten(1), x], dim=1)
 
 
 class SplitLinear(nn.Linear):
@@ -169,8 +117,8 @@ class Trunk(nn.Module):
         return h
 
 
-class _Embedded(nn.Module):
-    """What every network begins with: the embeddings of point and time, and trunks of one configuration on them."""
+class Network(nn.Module, ABC):
+    """F(x, t): the embeddings of point and time, and trunks of one configuration on them."""
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__()
@@ -181,6 +129,17 @@ class _Embedded(nn.Module):
         else:
             self.point = PaperEmbedding(dim)
         self.time = SinusoidalEmbedding()
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
+        """F(x, t), (n, d).
+
+        Args:
+            x: points, (n, d).
+            t, s: times and shares of noise, (n,) or (1,).
+            stratified: whether t has one time in each of n equal slices of its axis, in rising order.
+
+        """
 
     def _embed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         return self.point(x, s.unsqueeze(-1)), self.time(t)
@@ -199,20 +158,21 @@ class _Embedded(nn.Module):
         )
 
 
-class ResidualMLP(_Embedded):
+class ResidualMLP(Network):
     """One trunk on the embedded point; with the paper's settings its baseline."""
 
     def __init__(self, config: ModelConfig, dim: int, *, width: int) -> None:
         super().__init__(config, dim)
         self.trunk = self._trunk(width=width)
 
-    def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """F(x, t): points (n, d), times and shares of noise (n,) or (1,) → (n, d)."""
+    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
+        """F(x, t); see `Network.forward`."""
+        del stratified
         output: Tensor = self.trunk(*self._embed(x, t, s))
         return output
 
 
-class GatedExperts(_Embedded):
+class GatedExperts(Network):
     """Experts mixed by a gate; the paper's DualDiff is the case of two."""
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
@@ -229,8 +189,9 @@ class GatedExperts(_Embedded):
             time_bias=False,
         )
 
-    def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """F(x, t): points (n, d), times and shares of noise (n,) or (1,) → (n, d)."""
+    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
+        """F(x, t); see `Network.forward`."""
+        del stratified
         e_x, e_t = self._embed(x, t, s)
         outputs = torch.stack([trunk(e_x, e_t) for trunk in self.trunks], dim=-1)
         return (outputs * self._weights(e_x, e_t).unsqueeze(1)).sum(-1)
@@ -247,10 +208,70 @@ class GatedExperts(_Embedded):
         return torch.softmax(logits, dim=-1)
 
 
-def build_network(config: ModelConfig, dim: int) -> ResidualMLP | GatedExperts:
-    """Make the network that a configuration describes, for d = dim columns, with torch's default initialisation."""
+class ChosenExperts(Network):
+    """Experts that each have an equal share of the time axis [0, T], with no gate to learn.
+
+    A point costs one expert. In a stratified batch every expert has the same number of neighbouring rows; in any other
+    all are evaluated and one is kept, so that no shape depends on the times.
+
+    Args:
+        config: its ``experts`` is E ≥ 2.
+        dim: number of columns d.
+        span: T, the length of the time axis.
+
+    """
+
+    def __init__(self, config: ModelConfig, dim: int, *, span: float) -> None:
+        super().__init__(config, dim)
+        self.span = span
+        self.trunks = nn.ModuleList(self._trunk(width=config.width) for _ in range(config.experts))
+
+    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
+        """F(x, t); see `Network.forward`."""
+        e_x, e_t = self._embed(x, t, s)
+        if len(t) == 1:
+            return self._alone(e_x, e_t, self._choice(t))
+        if stratified and len(t) % self.experts == 0:
+            rows = zip(self.trunks, e_x.chunk(self.experts), e_t.chunk(self.experts), strict=True)
+            return torch.cat([trunk(*row) for trunk, *row in rows])
+        outputs = torch.stack([trunk(e_x, e_t) for trunk in self.trunks], dim=-1)
+        return (outputs * self.gate(x, t, s).unsqueeze(1)).sum(-1)
+
+    def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """The choice as weights: as for the network → (n, experts), each row a one among zeros."""
+        del s
+        return functional.one_hot(self._choice(t), self.experts).to(x.dtype).expand(len(x), self.experts)
+
+    def _choice(self, t: Tensor) -> Tensor:
+        """The expert's number, ⌊E·t/T⌋, of t's shape."""
+        return (t * (self.experts / self.span)).long().clamp(0, self.experts - 1)
+
+    def _alone(self, e_x: Tensor, e_t: Tensor, choice: Tensor) -> Tensor:
+        """Evaluate one expert: (n, width_x), (1, width_t), (1,) → (n, d).
+
+        Its weights are selected on the device: the number of an expert that had to be known here would be a wait for a
+        GPU, and a constant in a traced graph.
+        """
+        states = [dict(trunk.named_parameters()) for trunk in self.trunks]
+        weights = {
+            name: torch.stack([state[name] for state in states]).index_select(0, choice).squeeze(0)
+            for name in states[0]
+        }
+        output: Tensor = torch.func.functional_call(self.trunks[0], weights, (e_x, e_t))
+        return output
+
+
+def build_network(config: ModelConfig, dim: int, *, span: float = 100.0) -> Network:
+    """Make the network that a configuration describes, with torch's default initialisation.
+
+    Args:
+        config: the description.
+        dim: number of columns d.
+        span: length of the time axis, as the network sees it.
+
+    """
     if config.experts > 1:
-        return GatedExperts(config, dim)
+        return ChosenExperts(config, dim, span=span) if config.gate_on == "level" else GatedExperts(config, dim)
     return ResidualMLP(config, dim, width=matched_width(config, dim) if config.match_parameters else config.width)
 
 

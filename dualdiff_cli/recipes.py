@@ -56,6 +56,14 @@ MODELS: dict[str, Layer] = {
     "diversity-loss": {"model": _INCREASED_CAPACITY, "objective": {"diversity": 0.1}},
 }
 
+# What a recipe changes in some models only. Experts that have a share of the noise levels each score like experts mixed
+# by a gate, and cost half as much to train and to sample; the other variants are of the gate, and keep it.
+_BY_LEVEL: Layer = {"model": {"gate_on": "level"}}
+REFINEMENTS: dict[tuple[str, str], Layer] = {
+    ("precise", "dual-expert"): _BY_LEVEL,
+    ("precise", "baseline-matched"): _BY_LEVEL,
+}
+
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
 
@@ -98,7 +106,8 @@ def resolve(
         raise unknown_name("model", model, MODELS)
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
-    layers = _merge(RECIPES[recipe], MODELS[model], stated, _experts_layer(model, experts), labels)
+    defaults = _merge(RECIPES[recipe], MODELS[model], REFINEMENTS.get((recipe, model), {}))
+    layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
     try:

@@ -106,6 +106,11 @@ class Schedule(nn.Module, ABC):
         """What a network is told of t: an entry's number for a table, and 0 … 100 across a continuous axis."""
         return t if self.discrete else 100 * (t - self.t_min) / (self.t_max - self.t_min)
 
+    @property
+    def network_span(self) -> float:
+        """Length of the axis that `network_time` maps to: the number of a table's entries, or 100."""
+        return self.t_max - self.t_min + 1 if self.discrete else 100.0
+
     def times(self, steps: int) -> Tensor:
         """Decreasing times t_max … t_min at which a sampler with that many steps asks the denoiser, (steps,).
 

@@ -106,7 +106,12 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
     """Weighted mean squared error of the network's output, plus the objective's terms on diversity and balance; ()."""
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
     output, target, weight = denoiser.regression(
-        batch.x, batch.epsilon, batch.t, correction=batch.correction, snr_cap=snr_cap
+        batch.x,
+        batch.epsilon,
+        batch.t,
+        correction=batch.correction,
+        snr_cap=snr_cap,
+        stratified=objective.stratified,
     )
     loss = (weight * (output - target).square()).mean()
     if objective.diversity:

@@ -10,11 +10,11 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from dualdiff_cli.config import ModelConfig
+from dualdiff_cli.embeddings import MultiscaleEmbedding, SinusoidalEmbedding
 from dualdiff_cli.networks import (
+    ChosenExperts,
     GatedExperts,
-    MultiscaleEmbedding,
-    ResidualMLP,
-    SinusoidalEmbedding,
+    Network,
     SplitLinear,
     build_network,
     count_parameters,
@@ -35,7 +35,7 @@ PUBLISHED = {
 PRECISE = {
     "activation": "silu",
     "time_bias": True,
-    "gate_on": "time",
+    "gate_on": "level",
     "embedding": "multiscale",
     "finest_frequency": 50.0,
 }
@@ -57,7 +57,7 @@ def parameters(config: ModelConfig, dim: int) -> int:
         return count_parameters(build_network(config, dim))
 
 
-def small(name: str, *, dim: int = 3, **changes: Any) -> ResidualMLP | GatedExperts:
+def small(name: str, *, dim: int = 3, **changes: Any) -> Network:
     torch.manual_seed(0)
     changes = {"width": 8, "blocks": 2, "gate_hidden": [8, 4], **changes}
     return build_network(variant(name, **changes), dim)
@@ -70,7 +70,10 @@ def batch(dim: int = 3, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return x, t, torch.linspace(0, 1, n) ** 2
 
 
-either_network = pytest.mark.parametrize("settings", [{}, PRECISE], ids=["paper", "precise"])
+GATED = {**PRECISE, "gate_on": "time"}
+
+any_network = pytest.mark.parametrize("settings", [{}, GATED, PRECISE], ids=["paper", "gate on time", "precise"])
+gated_network = pytest.mark.parametrize("settings", [{}, GATED], ids=["paper", "gate on time"])
 
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
@@ -159,19 +162,19 @@ def test_the_split_layer_is_one_linear_map_of_the_concatenation(rows: int) -> No
     assert_allclose(split(e_x, e_t).detach(), whole.detach(), rtol=1e-12)
 
 
-@either_network
+@any_network
 @pytest.mark.parametrize("name", ["baseline", "dual-expert"])
 def test_one_time_for_all_points_equals_that_time_for_each(name: str, settings: dict[str, Any]) -> None:
     network, (x, _, _) = small(name, **settings), batch()
     one = torch.tensor([37.0]), torch.tensor([0.3])
     each = [c.expand(5) for c in one]
     assert_allclose(network(x, *one).detach(), network(x, *each).detach(), atol=1e-6)
-    if isinstance(network, GatedExperts):
+    if isinstance(network, GatedExperts | ChosenExperts):
         assert network.gate(x, *one).shape == (5, 2)
         assert_allclose(network.gate(x, *one).detach(), network.gate(x, *each).detach(), atol=1e-6)
 
 
-@either_network
+@any_network
 @pytest.mark.parametrize("name", ["baseline", "dual-expert"])
 def test_points_do_not_see_each_other(name: str, settings: dict[str, Any]) -> None:
     network, (x, t, s) = small(name, **settings), batch()
@@ -179,7 +182,7 @@ def test_points_do_not_see_each_other(name: str, settings: dict[str, Any]) -> No
     assert_allclose(network(x, t, s).detach(), alone.detach(), atol=1e-6)
 
 
-@either_network
+@gated_network
 @pytest.mark.parametrize("experts", [2, 3, 5])
 def test_gate_rows_sum_to_one(experts: int, settings: dict[str, Any]) -> None:
     network, (x, t, s) = small("dual-expert", experts=experts, **settings), batch()
@@ -202,6 +205,34 @@ def test_a_gate_on_time_sees_the_time_and_nothing_of_the_point(gate_on: str) -> 
 
 
 # Beyond the paper
+
+
+@pytest.mark.parametrize("experts", [2, 4])
+def test_each_share_of_the_time_axis_is_one_experts_alone(experts: int) -> None:
+    network, (x, _, s) = small("dual-expert", experts=experts, **PRECISE), batch(n=8)
+    assert isinstance(network, ChosenExperts)
+    t = torch.tensor([0.0, 20, 24.9, 25, 49.9, 50, 99, 100])
+    number = [min(int(v) * experts // 100, experts - 1) for v in t]
+    assert torch.equal(network.gate(x, t, s), torch.eye(experts)[number])
+    before = network(x, t, s)
+    with torch.no_grad():
+        for p in network.trunks[1].parameters():
+            p.add_(1.0)
+    moved = (network(x, t, s) != before).any(1)
+    assert moved.tolist() == [i == 1 for i in number]
+
+
+@pytest.mark.parametrize("n", [8, 10, 3])
+def test_the_rows_of_a_stratified_batch_meet_the_experts_that_any_batch_does(n: int) -> None:
+    network, (x, _, s) = small("dual-expert", experts=2, **PRECISE), batch(n=n)
+    t = 100 * (torch.arange(n) + torch.rand(n, generator=torch.Generator().manual_seed(2))) / n
+    assert_allclose(network(x, t, s, stratified=True).detach(), network(x, t, s).detach(), atol=1e-6)
+
+
+def test_an_expert_of_a_table_has_its_share_of_the_entries() -> None:
+    network = build_network(variant("dual-expert", gate_on="level", width=4), 2, span=1000.0)
+    x, t = torch.zeros(4, 2), torch.tensor([0.0, 499, 500, 999])
+    assert network.gate(x, t, t)[:, 1].tolist() == [0, 0, 1, 1]
 
 
 def test_multiscale_features_are_sines_and_the_point_itself() -> None:
@@ -289,7 +320,7 @@ def test_an_open_gate_gives_that_expert(experts: int) -> None:
     assert_allclose(network(x, t, s).detach(), expected, atol=1e-4)
 
 
-@either_network
+@any_network
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_matters(name: str, settings: dict[str, Any]) -> None:
     network = small(name, **settings)

@@ -151,7 +151,8 @@ def test_loss_is_the_weighted_squared_error_plus_lambda_times_diversity(
 def test_a_corrected_batch_is_regressed_on_its_corrected_points(either_config: RunConfig) -> None:
     denoiser = build_denoiser(either_config, 2)
     x, epsilon, correction = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(0))
-    t = denoiser.schedule.draw(6, torch.Generator().manual_seed(1))
+    stratified = either_config.objective.stratified
+    t = denoiser.schedule.draw(6, torch.Generator().manual_seed(1), stratified=stratified)
     output, target, _ = denoiser.regression(x, epsilon, t, correction=correction)
     loss = regression_loss(denoiser, either_config.objective, Batch(x, epsilon, t, correction)).detach()
     assert_allclose(loss, (output - target).square().mean().detach(), rtol=1e-6)
@@ -171,7 +172,7 @@ class Scaled(nn.Module):
         super().__init__()
         self.c = nn.Parameter(torch.tensor(c))
 
-    def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
         return self.c * x
 
 

@@ -15,6 +15,8 @@ from ..denoisers import Denoiser
 __all__ = ["fold_constants", "part_by_time", "round_linear_layers", "trace"]
 
 aten = torch.ops.aten
+VIEWS = (aten.squeeze.dim, aten.slice.Tensor)
+"""Operations that show a part of a tensor, as the networks use them."""
 
 
 def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
@@ -34,7 +36,9 @@ def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
             graph.output(copies[node.all_input_nodes[0]])
         elif node.op != "placeholder" and node.target is not aten._assert_tensor_metadata.default:
             copies[node] = graph.node_copy(node, lambda n: copies[n])
-    return fold_constants(fx.GraphModule(traced, graph))
+    folded = fold_constants(fx.GraphModule(traced, graph))
+    _slice_before_selecting(folded.graph)
+    return fold_constants(folded)
 
 
 def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
@@ -54,11 +58,18 @@ def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Cut D(x_t, t) in two: t → what the points need of it, a tuple of tensors, and (x_t, *these) → x̂."""
+    """Cut D(x_t, t) in two: t → what the points need of it, a tuple of tensors, and (x_t, *these) → x̂.
+
+    Of weights that the time chooses among, the points get the choice and not the weights, which every row of a table
+    would repeat.
+    """
     inputs = _inputs(module.graph)
     of_time = {node for node, names in inputs.items() if names == {"t"} and node.op != "output"}
-    cut = [node for node in of_time if any(user not in of_time for user in node.users)]
-    cut.sort(key=list(module.graph.nodes).index)
+    needed = {node for node in of_time if any(user not in of_time for user in node.users)}
+    selections = {node: _selection(node) for node in needed}
+    selected = {node for chain in selections.values() for node in chain}
+    needed = {chain[-1].all_input_nodes[1] if (chain := selections[node]) else node for node in needed}
+    cut = sorted(needed, key=list(module.graph.nodes).index)
 
     first, second = fx.Graph(), fx.Graph()
     in_first: dict[fx.Node, fx.Node] = {}
@@ -71,11 +82,35 @@ def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule
             in_second |= {kept: second.placeholder(kept.name) for kept in cut}
     first.output(tuple(in_first[node] for node in cut))
     for node in module.graph.nodes:
-        if node not in of_time and node.op != "placeholder":
+        if (node not in of_time or node in selected) and node.op != "placeholder":
             in_second[node] = second.node_copy(node, lambda n: in_second[n])
     for graph in (first, second):
         graph.eliminate_dead_code()
     return fx.GraphModule(module, first), fx.GraphModule(module, second)
+
+
+def _selection(node: fx.Node) -> list[fx.Node]:
+    """Give the nodes from a view back to the selection among constants that it is a view of; none if it is not."""
+    chain = [node]
+    while chain[-1].target in VIEWS:
+        chain.append(chain[-1].all_input_nodes[0])
+    last = chain[-1]
+    selects = last.target is aten.index_select.default and last.all_input_nodes[0].op == "get_attr"
+    return chain if selects else []
+
+
+def _slice_before_selecting(graph: fx.Graph) -> None:
+    """Make a slice of a selected row, W[i][:, a:b], the selection from a constant slice, W[:, :, a:b][i]."""
+    for node in list(graph.nodes):
+        chain = _selection(node)
+        if node.target is aten.slice.Tensor and [n.target for n in chain[1:-1]] == [aten.squeeze.dim]:
+            _, squeeze, select = chain
+            stack, first, index = select.args
+            with graph.inserting_before(node):
+                part = graph.call_function(aten.slice.Tensor, (stack, node.args[1] + 1, *node.args[2:]))
+                row = graph.call_function(aten.index_select.default, (part, first, index))
+                node.replace_all_uses_with(graph.call_function(aten.squeeze.dim, (row, squeeze.args[1])))
+    graph.eliminate_dead_code()
 
 
 def round_linear_layers(module: fx.GraphModule, dtype: torch.dtype) -> None:
@@ -86,7 +121,8 @@ def round_linear_layers(module: fx.GraphModule, dtype: torch.dtype) -> None:
     """
     for node in [n for n in module.graph.nodes if n.target is aten.linear.default]:
         for weight in node.all_input_nodes[1:]:
-            module.register_buffer(str(weight.target), getattr(module, str(weight.target)).to(dtype))
+            constant = chain[-1].all_input_nodes[0] if (chain := _selection(weight)) else weight
+            module.register_buffer(str(constant.target), getattr(module, str(constant.target)).to(dtype))
         with module.graph.inserting_before(node):
             node.replace_input_with(node.args[0], module.graph.call_function(aten.to.dtype, (node.args[0], dtype)))
         with module.graph.inserting_after(node):

@@ -89,17 +89,18 @@ class Step(nn.Module):
         self.shapes = [(part.shape, part.dtype) for part in of_time]
 
     def pack(self, of_time: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the parts as two vectors: the coefficients, in float64, and the features, in float32."""
+        """Give the parts as two vectors: the coefficients, in float64, and features and choices, in float32."""
         wide = [part.flatten() for part in of_time if part.dtype == torch.float64]
         narrow = [part.flatten() for part in of_time if part.dtype != torch.float64]
         return torch.cat([torch.zeros(0).double(), *wide]), torch.cat([torch.zeros(0), *narrow])
 
     def _unpack(self, coefficients: Tensor, features: Tensor) -> Iterator[Tensor]:
-        used = {torch.float64: 0, torch.float32: 0}
+        used = {True: 0, False: 0}
         for shape, dtype in self.shapes:
-            source = coefficients if dtype == torch.float64 else features
-            yield source[used[dtype] : used[dtype] + shape.numel()].reshape(shape)
-            used[dtype] += shape.numel()
+            wide = dtype == torch.float64
+            part = (coefficients if wide else features)[used[wide] : used[wide] + shape.numel()]
+            yield part.reshape(shape).to(dtype)
+            used[wide] += shape.numel()
 
     def forward(
         self, state: Tensor, coefficients: Tensor, features: Tensor, mixing: Tensor, step_noise: Tensor, draws: Tensor
