@@ -13,7 +13,7 @@ from dualdiff_cli import likelihood
 from dualdiff_cli.config import ModelConfig
 from dualdiff_cli.data import FloatArray, GaussianMixture, Scaler
 from dualdiff_cli.denoisers import Denoiser, GaussianDenoiser, NetworkDenoiser
-from dualdiff_cli.likelihood import log_density
+from dualdiff_cli.likelihood import log_density, path_divergence
 from dualdiff_cli.networks import build_network
 from dualdiff_cli.oracles import exact_denoiser
 from dualdiff_cli.samplers import SAMPLERS
@@ -134,3 +134,23 @@ def test_points_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(likelihood, "ROWS", 3)
     np.testing.assert_allclose(log_density(denoiser, PLAIN, x, step=0.4), whole, rtol=0, atol=1e-5)
     assert whole.dtype == np.float64
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_paths_of_two_gaussians_differ_by_their_closed_form(schedule: Schedule) -> None:
+    """½‖Δ‖²/v·[1/(1 + r v)] between the ends of r = α²/σ²; over all of r that is the Gaussians' own divergence."""
+    v, shift = 0.5, torch.tensor([0.3, -0.4], dtype=torch.float64)
+    std = torch.full((2,), math.sqrt(v), dtype=torch.float64)
+    true, moved = (GaussianDenoiser(mean, std, schedule) for mean in (torch.zeros(2).double(), shift))
+    draws = torch.Generator().manual_seed(0)
+    x = std * torch.randn(4_000, 2, generator=draws, dtype=torch.float64)
+    terms = path_divergence(moved, true, x, seed=0)
+    r_start, r_end = torch.exp(2 * torch.stack([schedule.lam_start, schedule.lam_end]))
+    expected = 0.5 * float(shift @ shift) / v * float(1 / (1 + r_start * v) - 1 / (1 + r_end * v))
+    assert terms.shape == (4_000,)
+    assert float(terms.mean()) == pytest.approx(expected, rel=0.02 if schedule.discrete else 1e-3)
+
+
+def test_paths_of_one_denoiser_do_not_differ() -> None:
+    denoiser = random_network(SCHEDULES[1])
+    assert not path_divergence(denoiser, denoiser, torch.randn(10, 2).double(), seed=0).any()

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data import Data
 from ..errors import InputError
-from ..likelihood import STEP, log_density
+from ..likelihood import STEP, log_density, path_divergence
 from ..metrics import Points, Score, kl_divergence
 from ..metrics.score import Interval, mean_interval
 from ..models import TrainedModel
@@ -18,12 +19,14 @@ from ..oracles import exact_denoiser
 from ..samplers import Sampler, generate
 from .inputs import held_out_points
 
-__all__ = ["check_request", "diagnose", "exact_scores"]
+__all__ = ["check_request", "diagnose", "exact_scores", "path_score"]
 
 EXACT_POINTS = 2_000
 """Held-out points whose log-density is computed."""
 CHECKED_POINTS = 200
 """Of these, the points that the integrator's error is estimated on."""
+PATH_POINTS = 20_000
+"""Held-out points whose paths are compared with the exact denoiser's."""
 
 Part = dict[str, Any]
 
@@ -79,6 +82,21 @@ def check_request(data: Data, *, files: bool, diagnosis: bool) -> None:
             f"A diagnosis needs the exact denoiser of the data, which a file like {data.name} does not have.",
             "Leave out --diagnose, or use it on a run of one of `dualdiff datasets`.",
         )
+
+
+def path_score(model: TrainedModel, data: Data, *, seed: int) -> Score:
+    """The network's own error with no sampler, no neighbours and no floor: the divergence of paths, in bits.
+
+    It bounds what the network can add to kl_real_generated, and resolves differences far below that estimate's scatter.
+    """
+    assert data.density is not None, "checked with the request"
+    oracle = exact_denoiser(data.density, model.scaler, model.denoiser.schedule).to(model.device)
+    points = model.scaler.transform(held_out_points(data, seed=seed)[:PATH_POINTS])
+    x = torch.from_numpy(points).to(model.device)
+    terms = path_divergence(model.denoiser, oracle, x, seed=seed).cpu().numpy() / math.log(2)
+    notes = ("An upper bound for the points' divergence, of the network alone: schedule and sampler have no part in it.",)
+    interval = mean_interval(terms.tolist())
+    return Score(float(terms.mean()), "bits", interval, floor=0.0, n_real=len(terms), n_generated=0, notes=notes)
 
 
 def diagnose(
