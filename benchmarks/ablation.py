@@ -1,0 +1,145 @@
+"""What each part of the default recipe buys: the full recipe, and the same with one thing changed, trained and scored.
+
+    python benchmarks/ablation.py --dataset dino --dataset circle
+
+One training a change and data set; changes of the sampler share the full recipe's. Runs are kept under --runs, and a
+second call goes on where the first was stopped. Prints a Markdown table and leaves JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from dualdiff_cli.device import describe_machine
+from dualdiff_cli.jobs.cells import Cell
+from dualdiff_cli.jobs.grid import GridProgress, run_grid
+
+METRICS = ("kl_real_generated", "kl_generated_real", "classifier_two_sample")
+FULL = "the full recipe"
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    FULL: (),
+    "the paper's schedule (linear β, T = 100)": ("schedule.name=linear-beta",),
+    "cosine schedule, T = 100": ("schedule.name=cosine",),
+    "σ_min = 0.002, EDM's, not the data's": ("schedule.sigma_min=0.002",),
+    "noise prediction": ("objective.prediction=noise",),
+    "plain targets": ("objective.references=0",),
+    "uniform times, not stratified": ("objective.stratified=false",),
+    "the paper's embedding": ("model.embedding=paper",),
+    "ReLU, time at the first layer only": ("model.activation=relu", "model.time_bias=false"),
+    "the paper's learning rate (3e-4, cosine)": ("training.learning_rate=3e-4", "training.annealing=cosine"),
+    "the paper's average (0.995, every 10)": ("training.ema_decay=0.995", "training.ema_every=10"),
+    "a gate on the point, not on the level": ("model.gate_on=point",),
+}
+"""By name, what differs from the full recipe, as `train --set` takes it."""
+
+OWN = ("dpmpp-2m-sde", 50)
+SAMPLINGS: dict[str, tuple[str, int]] = {
+    FULL: OWN,
+    "ancestral, 50 evaluations": ("ancestral", 50),
+    "Euler, 50 evaluations": ("euler", 50),
+    "Heun, 49 evaluations": ("heun", 25),
+    "DPM-Solver++ 2M, 50 evaluations": ("dpmpp-2m", 50),
+}
+"""By name, how the full recipe's run is sampled."""
+
+
+def cells_of(datasets: list[str], changes: list[str], *, seeds: int, steps: int | None, runs: Path) -> list[Cell]:
+    """Every change on every data set and seed."""
+    return [
+        Cell(
+            dataset=dataset,
+            recipe="precise",
+            model="dual-expert",
+            seed=seed,
+            steps=steps,
+            settings=CHANGES[change],
+            samplings=tuple(SAMPLINGS.values()) if change == FULL else (OWN,),
+            runs=str(runs),
+            metrics=METRICS,
+        )
+        for seed in range(seeds)
+        for dataset in datasets
+        for change in changes
+    ]
+
+
+def rows_of(cells: list[Cell], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a change, data set and seed, with its scores or with the reason why there are none."""
+    names = {settings: change for change, settings in CHANGES.items()}
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        change = names[cell.settings]
+        base = {"dataset": cell.dataset, "seed": cell.seed}
+        if "error" in result:
+            rows.append({**base, "change": change, "error": result["error"]})
+            continue
+        seconds = result["train"]["train_seconds"]
+        labels = SAMPLINGS if change == FULL else [change]
+        for label, evaluation in zip(labels, result["evaluations"], strict=True):
+            metrics = {name: evaluation["metrics"][name] for name in METRICS}
+            rows.append({**base, "change": label, "train_seconds": seconds, "metrics": metrics})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One row a change; for each data set every metric, its floor in the head, mean over seeds ± deviation."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    head = ["change"]
+    for dataset in datasets:
+        for metric in METRICS:
+            floors = [r["metrics"][metric]["floor"] for r in rows if r["dataset"] == dataset and "metrics" in r]
+            floor = f" (floor {statistics.mean(floors):.3f})" if floors else ""
+            head.append(f"{dataset}: {metric}{floor}")
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for change in dict.fromkeys(row["change"] for row in rows):
+        cells = [change]
+        for dataset in datasets:
+            these = [row for row in rows if row["dataset"] == dataset and row["change"] == change]
+            reason = next((row["error"] for row in these if "error" in row), None)
+            for metric in METRICS:
+                values = [row["metrics"][metric]["value"] for row in these if "metrics" in row]
+                spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):.3f}{spread}" if values else (reason or "–"))
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    """Run what is not done yet, and show everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", action="append", help="default: dino and circle")
+    parser.add_argument("--change", action="append", choices=list(CHANGES), help="default: all")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="training steps, default: the recipe's own")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation.json"))
+    args = parser.parse_args()
+
+    changes = list(dict.fromkeys([FULL, *(args.change or CHANGES)]))
+    datasets = args.dataset or ["dino", "circle"]
+    cells = cells_of(datasets, changes, seeds=args.seeds, steps=args.steps, runs=args.runs)
+    reported = -1
+
+    def report(progress: GridProgress) -> None:
+        nonlocal reported
+        if progress.done + progress.failed > reported:
+            reported = progress.done + progress.failed
+            print(f"{reported} of {progress.runs} runs, {progress.failed} failed", flush=True)
+
+    started = time.perf_counter()
+    rows = rows_of(cells, run_grid(cells, jobs=args.jobs, on_progress=report))
+    record = {"machine": describe_machine(), "wall_seconds": time.perf_counter() - started, "rows": rows}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
