@@ -9,13 +9,17 @@ x_t the posterior mean of x is known,
 and E[E[x | x_t, R] | x_t] = E[x | x_t]: the same regression with less variance (Rao–Blackwell). It becomes the smaller,
 the more of the posterior's mass R holds, so R is a systematic sample of a cell around x: cells are the nodes of a k-d
 tree, and for every noise level that level of the tree is used whose targets vary least. Xu et al. 2023, "Stable Target
-Field for Reduced Variance Score Estimation", weigh one reference set for a whole batch, which is biased.
+Target Field for Reduced Variance Score Estimation", weigh one reference set for a whole batch, which is biased.
+
+A batch is made in two halves. ``draw`` takes all that is random from a generator, a few small tensors; ``make`` is a
+pure function of them, which a compiler may fuse with the loss and a graph may replay.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -25,7 +29,7 @@ from torch import Tensor
 from .device import generator
 from .schedules import Schedule
 
-__all__ = ["Batch", "Batches", "PlainBatches", "PosteriorMeanBatches", "nearest_assignment"]
+__all__ = ["Batch", "Batches", "Draws", "PlainBatches", "PosteriorMeanBatches", "nearest_assignment"]
 
 
 class Batch(NamedTuple):
@@ -37,14 +41,38 @@ class Batch(NamedTuple):
     correction: Tensor | None
 
 
-class Batches(Protocol):
+class Draws(NamedTuple):
+    """The random part of a batch of n.
+
+    Attributes:
+        points: what says which clean points: row numbers (n,), or uniform numbers (3, n, 1).
+        epsilon: noise, (n, d).
+        t: times, (n,), float64.
+
+    """
+
+    points: Tensor
+    epsilon: Tensor
+    t: Tensor
+
+
+class Batches(ABC):
     """Draws batches."""
+
+    @abstractmethod
+    def draw(self, n: int, draws: torch.Generator) -> Draws:
+        """Take all the randomness of n training points from the given generator."""
+
+    @abstractmethod
+    def make(self, draws: Draws) -> Batch:
+        """Make the batch; a pure function of what was drawn."""
 
     def __call__(self, n: int, draws: torch.Generator) -> Batch:
         """Draw n training points with all their randomness from the given generator."""
+        return self.make(self.draw(n, draws))
 
 
-class PlainBatches:
+class PlainBatches(Batches):
     """Points with replacement, each with noise and a time of its own.
 
     Args:
@@ -61,15 +89,18 @@ class PlainBatches:
         self.points, self.schedule = points, schedule
         self.stratified, self.optimal_transport = stratified, optimal_transport
 
-    def __call__(self, n: int, draws: torch.Generator) -> Batch:
-        """Draw n training points."""
+    def draw(self, n: int, draws: torch.Generator) -> Draws:
+        """Draw rows, times and noise, matched if so asked."""
         rows = torch.randint(len(self.points), (n,), generator=draws, device=self.points.device)
-        x = self.points[rows]
         t = self.schedule.draw(n, draws, stratified=self.stratified)
-        epsilon = torch.randn(x.shape, generator=draws, device=x.device)
+        epsilon = torch.randn(n, self.points.shape[1], generator=draws, device=self.points.device)
         if self.optimal_transport:
-            epsilon = epsilon[nearest_assignment(x, epsilon)]
-        return Batch(x, epsilon, t, None)
+            epsilon = epsilon[nearest_assignment(self.points[rows], epsilon)]
+        return Draws(rows, epsilon, t)
+
+    def make(self, draws: Draws) -> Batch:
+        """Look the points up."""
+        return Batch(self.points[draws.points], draws.epsilon, draws.t, None)
 
 
 def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
@@ -81,7 +112,7 @@ def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(cost)[1]).to(x.device)
 
 
-class PosteriorMeanBatches:
+class PosteriorMeanBatches(Batches):
     """Points with the posterior mean over a reference set as their target.
 
     Args:
@@ -101,33 +132,40 @@ class PosteriorMeanBatches:
     ) -> None:
         tree = cKDTree(points.cpu().numpy(), leafsize=max(1, min(references, len(points)) // 2), balanced_tree=True)
         # A balanced tree splits at medians: in its order the 2^l nodes of a level are 2^l equal runs.
-        self.points = points[torch.from_numpy(tree.indices).to(points.device)]
+        self._columns = points[torch.from_numpy(tree.indices).to(points.device)].T.contiguous()
         self.schedule, self.stratified = schedule, stratified
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
         self._mean, self._variance = points.mean(0), points.var(0, correction=0)
         self._depth = self._choose_depths(generator(seed, points.device))
 
-    def __call__(self, n: int, draws: torch.Generator) -> Batch:
-        """Draw n training points."""
+    def draw(self, n: int, draws: torch.Generator) -> Draws:
+        """Draw times, noise, and for each point a cell, an offset in it and which of its K points is x."""
         t = self.schedule.draw(n, draws, stratified=self.stratified)
-        return self._draw(t, self._depth[self._bin(t)], draws)
+        device = self._columns.device
+        cells = torch.rand(3, n, 1, generator=draws, device=device)
+        return Draws(cells, torch.randn(n, len(self._columns), generator=draws, device=device), t)
 
-    def _draw(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Batch:
-        n, device = len(t), self.points.device
+    def make(self, draws: Draws) -> Batch:
+        """Find the reference sets and weigh them."""
+        return self._make(draws, self._depth[self._bin(draws.t)])
+
+    def _make(self, draws: Draws, depth: Tensor) -> Batch:
+        (cell, offset, own), epsilon, t = draws
+        N = self._columns.shape[1]
         cells = torch.pow(2.0, depth).unsqueeze(1)
-        cell, offset, own = torch.rand(3, n, 1, generator=draws, device=device)
+        stride = N / (self.K * cells)
         # K points at equal distances through a random cell of the tree, of which x is any one
-        position = ((cell * cells).floor() + (self._strata + offset) / self.K) / cells
-        R = self.points[(position * len(self.points)).long().clamp(max=len(self.points) - 1)]
+        rows = ((cell * cells).floor() * (N / cells) + offset * stride + self._strata * stride).int().clamp(max=N - 1)
+        # One (n, K) matrix a column: sums over a handful of columns would leave a processor's lanes empty.
+        R = self._columns.index_select(1, rows.flatten()).reshape(-1, *rows.shape)
         index = (own * self.K).long().clamp(max=self.K - 1)
-        x = R.gather(1, index.unsqueeze(-1).expand(-1, -1, R.shape[-1])).squeeze(1)
-        epsilon = torch.randn(x.shape, generator=draws, device=device)
-        alpha, sigma = (c.to(x.dtype).reshape(-1, 1, 1) for c in self.schedule(t))
+        x = R.gather(2, index.expand(len(R), -1, -1))
+        alpha, sigma = (c.to(epsilon.dtype).reshape(-1, 1) for c in self.schedule(t))
         # ‖x_t − α R_k‖²/2σ² = ‖ε + (α/σ)(x − R_k)‖²/2, without the difference of large numbers
-        away = R - x.unsqueeze(1)
-        w = torch.softmax(-0.5 * (epsilon.unsqueeze(1) - alpha / sigma * away).square().sum(-1), dim=1)
-        return Batch(x, epsilon, t, torch.einsum("nk,nkd->nd", w, away))
+        away = R - x
+        w = torch.softmax(-0.5 * (epsilon.T.unsqueeze(2) - alpha / sigma * away).square().sum(0), dim=1)
+        return Batch(x.squeeze(2).T, epsilon, t, (w * away).sum(2).T)
 
     def _bin(self, t: Tensor) -> Tensor:
         fraction = (t - self.schedule.t_min) / (self.schedule.t_max - self.schedule.t_min)
@@ -135,8 +173,8 @@ class PosteriorMeanBatches:
 
     def _choose_depths(self, draws: torch.Generator) -> Tensor:
         """Find, for each bin of time, the depth whose targets vary least; (NOISE_BINS,), float."""
-        device = self.points.device
-        depths = torch.arange(int(math.log2(len(self.points) / self.K)) + 1, device=device)
+        device = self._columns.device
+        depths = torch.arange(int(math.log2(self._columns.shape[1] / self.K)) + 1, device=device)
         middles = (torch.arange(self.NOISE_BINS, device=device, dtype=torch.float64) + 0.5) / self.NOISE_BINS
         times = self.schedule.t_min + middles * (self.schedule.t_max - self.schedule.t_min)
         spread = [self._spread(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
@@ -148,7 +186,8 @@ class PosteriorMeanBatches:
         That is their variance plus what no depth changes. The best linear guess of x, f = μ + a (x_t − α μ) with
         a = α v/(α² v + σ²) for columns of mean μ and variance v, leaves little of the latter at every level.
         """
-        batch = self._draw(t, depth.expand(len(t)), draws)
+        drawn = self.draw(len(t), draws)._replace(t=t)
+        batch = self._make(drawn, depth.expand(len(t)))
         assert batch.correction is not None
         alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
         # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which does not cancel at small σ

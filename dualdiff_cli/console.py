@@ -24,7 +24,15 @@ from rich.table import Table
 
 from .errors import DualdiffError
 
-__all__ = ["Bar", "Console", "diagnosis_table", "evaluation_tables", "facts_table", "scores_table"]
+__all__ = [
+    "Bar",
+    "Console",
+    "diagnosis_table",
+    "evaluation_tables",
+    "facts_table",
+    "reproduction_view",
+    "scores_table",
+]
 
 WIDTH_OFF_TERMINAL = 160
 
@@ -161,6 +169,13 @@ def evaluation_tables(record: Mapping[str, Any], *, title: str) -> RenderableTyp
     """Show an evaluation's scores and, where it has one, its diagnosis."""
     scores = scores_table(record["metrics"], title=title)
     return Group(scores, diagnosis_table(record["diagnosis"])) if "diagnosis" in record else scores
+
+
+def reproduction_view(records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show reproduced tables."""
+    from .reproduction_tables import tables_of  # needs SciPy, which --help does not
+
+    return Group(*(table.to_rich() for record in records for table in tables_of(record)))
 
 
 def _number(value: object) -> str:

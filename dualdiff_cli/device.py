@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -18,18 +18,25 @@ from .errors import DeviceError, InputError
 
 __all__ = [
     "Readback",
+    "GraphedCall",
     "choose_device",
+    "capture",
     "describe_choice",
     "describe_machine",
     "generator",
     "memory_rise",
     "peak_memory_bytes",
+    "has_fast_bfloat16",
     "synchronize",
 ]
+    "set_tf32",
 
 
 def choose_device(request: str = "auto") -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into a device that is there.
+T = TypeVar("T")
+
+
 
     ``auto`` takes CUDA where it works and otherwise the CPU, with a warning if there is a GPU that cannot be used.
 
@@ -95,6 +102,68 @@ class Readback:
 
 def peak_memory_bytes() -> int:
     """Give the largest resident size that this process ever had, in bytes (0 where the platform does not tell)."""
+class GraphedCall(Generic[T]):
+    """A call that the GPU repeats by itself: made as it is at first, then captured once, and from then on replayed.
+
+    The call takes nothing: it reads and writes tensors that stay where they are, and what it gives is overwritten by
+    the next one. It must not wait for the device, nor draw random numbers. Its first `WARM_UP` calls are made on a
+    stream of their own, as a capture asks for: they let libraries and optimiser make what they make once, and they
+    count.
+
+    Args:
+        call: what to do.
+        device: a CUDA device.
+
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, call: Callable[[], T], device: torch.device) -> None:
+        self._call = call
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._calls = 0
+
+    def __call__(self) -> T:
+        """Make the call once."""
+        self._calls += 1
+        if self._calls <= self.WARM_UP:
+            current = torch.cuda.current_stream(self._stream.device)
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                result = self._call()
+            current.wait_stream(self._stream)
+            return result
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                self._result = self._call()  # recorded, not done
+        self._graph.replay()
+        return self._result
+
+
+def capture(call: Callable[[], T], device: torch.device) -> GraphedCall[T]:
+    """Make a graphed call ready to be replayed; the call is made some times for it, and so must do no harm."""
+    graphed = GraphedCall(call, device)
+    for _ in range(GraphedCall.WARM_UP + 1):
+        graphed()
+    return graphed
+
+
+def set_tf32(on: bool) -> None:
+    """Let a GPU round the factors of float32 products to 10 bits of mantissa, or not."""
+    torch.set_float32_matmul_precision("high" if on else "highest")
+
+
+def has_fast_bfloat16() -> bool:
+    """Say whether the processor multiplies bfloat16 matrices in units of their own (AMX).
+
+    The vector instructions for bfloat16 alone (AVX-512 BF16) were measured to be slower than float32.
+    """
+    tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that will do
+    return bool(tell and tell().get("amx_bf16", False))
+
+
     try:
         import resource
     except ImportError:

@@ -3,7 +3,11 @@
 One step draws points, times and noise on the device in one go, regresses the network on its target and moves the
 weights. Nothing in it waits for the device; the loss is accumulated there and read whenever its copy has arrived. All
 randomness comes from one generator, and learning rate and averaging decay are functions of the step, so that the state
-below is all there is: on the CPU, a run resumed from it ends bit for bit in the weights of one that was never stopped.
+below is all there is: on the CPU, a run resumed from it with the same `Execution` ends bit for bit in the weights of
+one that was never stopped.
+
+The mathematics is written once. `batch_loss` is what a compiler fuses, and the whole step on tensors that stay where
+they are is what a GPU captures and replays.
 """
 
 from __future__ import annotations
@@ -18,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import Batch, Batches, PlainBatches, PosteriorMeanBatches
+from .batches import Batch, Batches, Draws, PlainBatches, PosteriorMeanBatches
 from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
-from .device import Readback, generator
+from .device import GraphedCall, Readback, generator
+from .execution import PLAIN, Compiled, Execution
 from .schedules import Schedule
 
 __all__ = [
@@ -29,6 +34,7 @@ __all__ = [
     "Progress",
     "Record",
     "Trainer",
+    "batch_loss",
     "build_batches",
     "diversity",
     "ema_decay",
@@ -123,6 +129,15 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
     return loss
 
 
+def batch_loss(
+    denoiser: NetworkDenoiser, objective: ObjectiveConfig, batches: Batches, draws: Draws, *, bfloat16: bool = False
+) -> Tensor:
+    """The regression loss of the batch that was drawn, (); in bfloat16 are the network's matrix products alone."""
+    batch = batches.make(draws)
+    with torch.autocast(draws.epsilon.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        return regression_loss(denoiser, objective, batch)
+
+
 @dataclass(frozen=True)
 class LossEstimate:
     """A mean over points and its standard error."""
@@ -183,6 +198,7 @@ class Trainer:
         points: clean training points, (n, d), on the device to train on.
         objective, config: what to minimise and how.
         seed: of every random number drawn here.
+        execution: how the arithmetic is carried out; its threads are the caller's to set.
 
     Attributes:
         step: steps done.
@@ -198,6 +214,7 @@ class Trainer:
         objective: ObjectiveConfig,
         config: TrainingConfig,
         seed: int,
+        execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
@@ -206,13 +223,19 @@ class Trainer:
         self._batches = build_batches(points, denoiser.schedule, objective, seed=seed)
         self._parameters: list[Tensor] = list(denoiser.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
+        on_gpu = points.is_cuda
         self._optimizer = torch.optim.AdamW(
             self._parameters,
-            lr=config.learning_rate,
+            # a graph that is replayed reads the rate where it stands
+            lr=torch.tensor(config.learning_rate, device=points.device) if on_gpu else config.learning_rate,
             betas=(0.9, config.beta2),
             weight_decay=config.weight_decay,
             fused=True,
+            capturable=on_gpu,
         )
+        self._execution = execution
+        self._loss = Compiled(batch_loss, required=execution.required) if execution.compiled else batch_loss
+        self._graphed = self._graph()
         self._loss_sum = torch.zeros((), device=points.device)
         self._pending: deque[tuple[int, Readback]] = deque()
 
@@ -224,25 +247,48 @@ class Trainer:
             if self.step % every == 0 or self.step == last:
                 interval = self.step % every or every
                 self._pending.append((self.step, Readback(self._loss_sum / interval)))
-                self._loss_sum = torch.zeros_like(self._loss_sum)
+                self._loss_sum.zero_()
                 yield Progress(self.step, self._records(wait=self.step == last))
             if should_stop():
                 yield Progress(self.step, self._records(wait=True))
                 return
 
     def _optimize(self) -> None:
-        rate = learning_rate(self.step, self.config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        batch = self._batches(self.config.batch, self._generator)
-        loss = regression_loss(self.denoiser, self.objective, batch)
+        self._set_rate(learning_rate(self.step, self.config))
+        draws = self._batches.draw(self.config.batch, self._generator)
+        if self._graphed is None:
+            self._descend(draws)
+        else:
+            static, replay = self._graphed
+            for place, drawn in zip(static, draws, strict=True):
+                place.copy_(drawn)
+            replay()
+        self.step += 1
+        self._update_average()
+
+    def _descend(self, draws: Draws) -> None:
+        """Move the weights down the clipped gradient, and add the loss to the sum."""
+        bfloat16 = self._execution.precision == "bfloat16"
+        loss = self._loss(self.denoiser, self.objective, self._batches, draws, bfloat16=bfloat16)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm, foreach=True)
         self._optimizer.step()
         self._loss_sum += loss.detach()
-        self.step += 1
-        self._update_average()
+
+    def _graph(self) -> tuple[Draws, GraphedCall[None]] | None:
+        """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
+        if not self._execution.graphed:
+            return None
+        static = self._batches.draw(self.config.batch, generator(0, self.points.device))
+        return static, GraphedCall(lambda: self._descend(static), self.points.device)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -257,6 +303,17 @@ class Trainer:
             step, readback = self._pending.popleft()
             records.append(Record(step, readback.item(), learning_rate(step, self.config)))
         return tuple(records)
+
+    @property
+    def execution(self) -> Execution:
+        """How the arithmetic is carried out: as was asked, but not compiled if the compiler has failed."""
+        failure = self._loss.failure if isinstance(self._loss, Compiled) else None
+        return self._execution if failure is None else self._execution.without_compiler(failure)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling has taken so far."""
+        return self._loss.seconds if isinstance(self._loss, Compiled) else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: tensors and plain numbers only."""
@@ -276,4 +333,5 @@ class Trainer:
         self.average.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())
-        self._loss_sum = state["loss_sum"].to(self.points.device)
+        self._loss_sum.copy_(state["loss_sum"])
+        self._graphed = self._graph()  # the optimiser's tensors are others now

@@ -20,6 +20,7 @@ ROOT = Path(dualdiff_cli.__file__).parent
 ORDER = [
     "errors",
     "atomic",
+    "typesetting",
     "config",
     "recipes",
     "device",
@@ -42,6 +43,8 @@ ORDER = [
     "drawing",
     "figures",
     "gate_figures",
+    "reproduction",
+    "reproduction_tables",
     "jobs",
     "console",
     "cli",

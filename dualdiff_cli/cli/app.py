@@ -12,6 +12,7 @@ from .evaluate import evaluate
 from .export import export
 from .info import info
 from .plot import plot
+from .reproduce import reproduce
 from .sample import sample
 from .train import train
 
@@ -41,5 +42,5 @@ def _main(
     del version
 
 
-for command in (train, sample, evaluate, export, plot, info, datasets):
+for command in (train, sample, evaluate, export, plot, reproduce, info, datasets):
     app.command()(command)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 from ..console import Console, facts_table
 from ..errors import InputError
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled, names
+from .signals import stop_on_signals
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -104,7 +104,7 @@ def _shown(console: Console) -> Iterator[Callbacks]:
     """Show progress, and let signals stop the training, while the block runs."""
     from ..jobs import Callbacks
 
-    with console.progress("training", unit="steps") as bar, _stop_on_signals(console) as should_stop:
+    with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
 
         def on_start(run: Run, config: RunConfig) -> None:
             console.note(f"Training into {run}")
@@ -126,23 +126,3 @@ def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
                 place = place.setdefault(section, {})
             place[key] = value
     return tree
-
-
-@contextmanager
-def _stop_on_signals(console: Console) -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C or termination signal ask for a stop between two steps, and a second one end it at once."""
-    stopping = False
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal stopping
-        if stopping:
-            raise KeyboardInterrupt
-        stopping = True
-        console.note("Stopping after this step; once more to stop at once.")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

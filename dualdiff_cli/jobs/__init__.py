@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from .evaluate import evaluate, evaluate_exported, evaluate_files
 from .export import export
+from .grid import GridProgress
 from .plot import plot
+from .reproduce import ReproduceRequest, reproduce
 from .sample import sample, sample_exported
 from .train import Callbacks, resume, train
 
 __all__ = [
     "Callbacks",
+    "GridProgress",
+    "ReproduceRequest",
     "evaluate",
     "evaluate_exported",
     "evaluate_files",
     "export",
     "plot",
+    "reproduce",
     "resume",
     "sample",
     "sample_exported",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def evaluate(
     sample_steps: int | None = None,
     exact: bool = False,
     diagnosis: bool = False,
+    metrics: Collection[str] | None = None,
     seed: int = 0,
     device: str = "auto",
     announce: Announce = _silent,
@@ -63,16 +65,19 @@ def evaluate(
         sampler, sample_steps: the method and its number of steps; None takes the run's own.
         exact: whether to compute the model's likelihood too; see `diagnose.exact_scores`.
         diagnosis: whether to split the divergences by their causes; see `diagnose.diagnose`.
+        metrics: names of the scores of points that are wanted, see `metrics.METRICS`; None takes all of them, and so
+            does a diagnosis.
         seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         announce: told what is being computed.
 
     Returns:
-        The record of the ``evaluate`` command's contract; for the run's own sampling also left in ``evaluation.json``.
+        The record of the ``evaluate`` command's contract; with all scores and for the run's own sampling also left in
+        ``evaluation.json``.
 
     Raises:
         InputError: the run is not finished, its data file has changed, a file lacks the run's columns, there are too
-            few points, or the likelihood or the diagnosis of what has none is asked for.
+            few points, a metric is unknown, or the likelihood or the diagnosis of what has none is asked for.
         DeviceError: the device is not there.
 
     """
@@ -80,28 +85,35 @@ def evaluate(
     model = TrainedModel.load(run, place)
     data = reload_data(run)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
+    metrics = None if diagnosis else metrics
     if exact or diagnosis:
         check_request(data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
+        started = time.perf_counter()
         chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling))
         generated = _as_data(np.concatenate(list(chunks)), model.columns)
+        drawn: dict[str, Any] = {
+            "sampler": sampling.sampler,
+            "sample_steps": sampling.steps,
+            "sample_seconds": time.perf_counter() - started,
+        }
     else:
+        drawn = {}
         generated = _read_points(samples, model.columns)
-    truth, scores = _score(generated, data, against=against, seed=seed, announce=announce)
+    truth, scores = _score(generated, data, against=against, metrics=metrics, seed=seed, announce=announce)
     if samples is None:
         announce("losses")
         scores |= _losses(run, model, data, seed=seed)
     if exact:
         announce("exact likelihood")
         scores |= exact_scores(model, data, seed=seed)
-    drawn = {"sampler": sampling.sampler, "sample_steps": sampling.steps} if samples is None else {}
     record = _record(model.config, run, truth.real, generated, scores) | drawn
     if diagnosis:
         announce("exact denoiser")
         method = build_sampler(sampling)
         record["diagnosis"] = diagnose(model, data, real=truth.real, scores=scores, sampler=method, seed=seed)
-    if samples is None and against is None and sampling == model.config.sampling:
+    if samples is None and against is None and metrics is None and sampling == model.config.sampling:
         write_json(run.path / "evaluation.json", record)
     return record
 
@@ -174,7 +186,13 @@ def evaluate_files(samples: Path, against: Path, *, seed: int = 0, announce: Ann
 
 
 def _score(
-    generated: np.ndarray, data: Data, *, against: Path | None, seed: int, announce: Announce
+    generated: np.ndarray,
+    data: Data,
+    *,
+    against: Path | None,
+    metrics: Collection[str] | None = None,
+    seed: int,
+    announce: Announce,
 ) -> tuple[_Truth, dict[str, Score]]:
     real = data.held_out if against is None else _read_points(against, data.columns)
     truth = _Truth(data, real[:REAL], len(generated), seed=seed)
@@ -185,6 +203,7 @@ def _score(
         # The paper's definition is about its own densities; a file's training points are where its floor comes from.
         published_real=truth.training if data.density else None,
         modes=data.density.modes if data.density else None,
+        only=metrics,
         unit=truth.unit,
         seed=seed,
         progress=announce,

@@ -14,8 +14,10 @@ import torch
 
 from ..config import RunConfig
 from ..data import Data
+from ..denoisers import NetworkDenoiser
 from ..device import choose_device, describe_machine, synchronize
 from ..errors import InputError, Interrupted
+from ..execution import Execution, decide
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..networks import count_parameters
 from ..runs import Run
@@ -36,13 +38,13 @@ class Callbacks:
     """How a training reports, and how it is asked to stop.
 
     Attributes:
-        on_start: told the run and its configuration before the first step.
+        on_start: told the run, its configuration and how it will be carried out before the first step.
         on_progress: told where training stands.
         should_stop: asked after each step; once it says yes, the state is saved.
 
     """
 
-    on_start: Callable[[Run, RunConfig], None] = lambda run, config: None
+    on_start: Callable[[Run, RunConfig, Execution], None] = lambda run, config, execution: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -85,18 +87,22 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
     points = training_points(config, data)
     scaler = fit_scaler(config, data, points)
     record_data(run, data)
-    run.save_environment({"device": str(place), **describe_machine()})
-    callbacks.on_start(run, config)
+    state = run.load_state() or {"seconds": 0.0}
+    denoiser = build_denoiser(config, len(data.columns)).to(place)
+    execution = _execution(config, place, denoiser, state)
+    execution.apply()
+    run.save_environment({"device": str(place), **describe_machine(), "execution": execution.to_dict()})
+    callbacks.on_start(run, config, execution)
 
     trainer = Trainer(
-        build_denoiser(config, len(data.columns)).to(place),
+        denoiser,
         torch.from_numpy(scaler.transform(points)).float().to(place),
         objective=config.objective,
         config=config.training,
         seed=config.seed,
+        execution=execution,
     )
-    _warn_of_signal_left(trainer.denoiser.schedule)
-    state = run.load_state() or {"seconds": 0.0}
+    _warn_of_signal_left(denoiser.schedule)
     if "trainer" in state:
         try:
             trainer.load_state_dict(state["trainer"])
@@ -106,7 +112,7 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
                 "Restore its config.toml, or start a new run.",
             ) from error
     run.rewind_metrics(trainer.step)
-    seconds = _train_to_end(run, trainer, config, state["seconds"], callbacks)
+    seconds, compile_seconds = _train_to_end(run, trainer, config, state, callbacks)
 
     model = TrainedModel(config, trainer.average, scaler, data.columns, place)
     model.save(run)
@@ -123,11 +129,20 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
         "steps": trainer.step,
         "parameters": count_parameters(trainer.denoiser.network),
         "train_seconds": seconds,
+        "compile_seconds": compile_seconds,
         "held_out_loss": estimate_loss(average, held_out, seed=seed).mean,
         "terminal_alpha_bar": trainer.denoiser.schedule.terminal_alpha_bar,
         "device": str(place),
         **gated,
     }
+
+
+def _execution(config: RunConfig, place: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any]) -> Execution:
+    """Decide how to carry a run out, or go on as it began: another way would round differently."""
+    if "execution" in state and state["device"] == place.type:
+        return Execution(**state["execution"])
+    parameters = count_parameters(denoiser.network)
+    return decide(config.training, place, parameters=parameters, width=config.model.width)
 
 
 def _warn_of_signal_left(schedule: Schedule) -> None:
@@ -141,13 +156,23 @@ def _warn_of_signal_left(schedule: Schedule) -> None:
         )
 
 
-def _train_to_end(run: Run, trainer: Trainer, config: RunConfig, seconds: float, callbacks: Callbacks) -> float:
-    """Drive the trainer, log and checkpoint; give the seconds that all its steps took together."""
-    started = saved_at = time.monotonic() - seconds
+def _train_to_end(
+    run: Run, trainer: Trainer, config: RunConfig, state: dict[str, Any], callbacks: Callbacks
+) -> tuple[float, float]:
+    """Drive the trainer, log and checkpoint; give the seconds of all steps together, and those of compiling."""
+    started = saved_at = time.monotonic()
     saved_step = trainer.step
 
+    def spent() -> dict[str, float]:
+        compiling = trainer.compile_seconds
+        return {
+            "seconds": state["seconds"] + time.monotonic() - started - compiling,
+            "compile_seconds": state.get("compile_seconds", 0.0) + compiling,
+        }
+
     def save() -> None:
-        run.save_state({"trainer": trainer.state_dict(), "seconds": time.monotonic() - started})
+        how = {"execution": trainer.execution.to_dict(), "device": trainer.points.device.type}
+        run.save_state({"trainer": trainer.state_dict(), **spent(), **how})
 
     for progress in trainer.run(callbacks.should_stop):
         if any(not np.isfinite(record.loss) for record in progress.records):
@@ -162,7 +187,7 @@ def _train_to_end(run: Run, trainer: Trainer, config: RunConfig, seconds: float,
             save()
             saved_step, saved_at = trainer.step, time.monotonic()
     synchronize(trainer.points.device)
-    seconds = time.monotonic() - started
+    seconds, compile_seconds = spent().values()
     if saved_step != trainer.step:
         save()
     if trainer.step < config.training.steps:
@@ -170,4 +195,4 @@ def _train_to_end(run: Run, trainer: Trainer, config: RunConfig, seconds: float,
             f"Stopped after {trainer.step} of {config.training.steps} steps.",
             f"Everything is saved: go on with `dualdiff train --resume {run}`.",
         )
-    return seconds
+    return seconds, compile_seconds

@@ -5,11 +5,12 @@ from __future__ import annotations
 from .classifier import classifier_two_sample
 from .divergence import kl_divergence
 from .modes import ModesLike, mode_scores
-from .report import score_samples
+from .report import METRICS, score_samples
 from .score import Points, Score
 from .transport import sliced_wasserstein, wasserstein2
 
 __all__ = [
+    "METRICS",
     "ModesLike",
     "Points",
     "Score",

@@ -7,23 +7,38 @@ points are the same in the value and in its floor, so that comparing the two can
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import unknown_name
 from .classifier import classifier_two_sample
 from .divergence import kl_divergence
 from .modes import ModesLike, mode_scores
 from .score import Points, Score, as_points, check_pair
 from .transport import sliced_wasserstein, wasserstein2
 
-__all__ = ["score_samples"]
+__all__ = ["METRICS", "score_samples"]
 
 Metric = Callable[[Points, int], Mapping[str, Score]]
 """Samples and the number of jackknife groups, 0 for no interval, → scores by name."""
+
+METRICS = (
+    "kl_real_generated",
+    "kl_generated_real",
+    "kl_published",
+    "sliced_wasserstein",
+    "wasserstein2",
+    "classifier_two_sample",
+    "mode_coverage",
+    "off_mode_share",
+    "mode_share_tv",
+)
+"""All names of scores of points, in order."""
+_OF_MODES = METRICS[-3:]
 
 _GROUPS = 10
 _MIN_POINTS = 6
@@ -42,6 +57,7 @@ def score_samples(
     perfect: Sequence[NDArray[Any]] | NDArray[Any] = (),
     modes: ModesLike | None = None,
     published_real: NDArray[Any] | None = None,
+    only: Collection[str] | None = None,
     unit: str = "data units",
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -58,6 +74,7 @@ def score_samples(
             They have to be independent of `real` and of `published_real`.
         modes: centres, radii and weights, where the distribution has modes that are known.
         published_real: the training points, where the divergence by the paper's definition is wanted too.
+        only: names of the scores that are wanted, of those that the other arguments allow; None takes all of them.
         unit: what the columns are measured in; the unit of the transport distances.
         seed: of everything random here.
         progress: told the name of each metric before it is computed.
@@ -68,9 +85,13 @@ def score_samples(
         mode_coverage, off_mode_share and mode_share_tv.
 
     Raises:
-        InputError: fewer than 6 points on a side, NaN or infinity, different numbers of columns, or unfit modes.
+        InputError: fewer than 6 points on a side, NaN or infinity, different numbers of columns, unfit modes, or an
+            unknown name in `only`.
 
     """
+    for name in only or ():
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
     x, y = check_pair(real, generated, at_least=_MIN_POINTS)
     # Checked here, so that a message names the right side.
     draws = [as_points(draw, name="perfect", at_least=_MIN_POINTS) for draw in perfect]
@@ -96,11 +117,18 @@ def score_samples(
 
     scores: dict[str, Score] = {}
     for label, metric in metrics.items():
+        wanted = only is None or not {label, *(_OF_MODES if label == "modes" else ())}.isdisjoint(only)
+        if not wanted:
+            continue
         if progress is not None:
             progress(label)
         found = metric(y, _GROUPS)
         floors = [metric(draw, 0) for draw in draws]
-        scores |= {name: _with_floor(score, [floor[name] for floor in floors]) for name, score in found.items()}
+        scores |= {
+            name: _with_floor(score, [floor[name] for floor in floors])
+            for name, score in found.items()
+            if only is None or name in only
+        }
     return scores
 
 

@@ -1,0 +1,229 @@
+"""How a training's arithmetic is carried out: threads, precision, compiled or not. None of it changes the mathematics.
+
+What is left to ``auto`` is decided once, with a reason, and kept with the state: a resumed run goes on in the way it
+began, because a sum rounds differently in another precision, another order or another kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
+
+import torch
+
+from .config import TrainingConfig
+from .device import has_fast_bfloat16, set_tf32
+from .errors import DeviceError
+
+__all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide"]
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+REPAID = 1.5e12
+"""Steps × batch × parameters from which compiling repays itself: about a minute of training on one core."""
+NOTICEABLE = 0.9
+"""Share of the time that a thread more must save to be taken: what is nearly free may be somebody else's core."""
+THREAD_TRIALS = 5
+PRODUCTS_PER_TRIAL = 12
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to carry out a training.
+
+    Attributes:
+        threads: of the CPU.
+        precision: of the matrix products; everything else is float32 at least.
+        compiled: whether a compiler fuses batch, loss and gradient.
+        graphed: whether a GPU captures the step once and replays it.
+        required: whether a compiler that fails is an error.
+        why: reasons, by what they are of.
+
+    """
+
+    threads: int = 1
+    precision: Precision = "float32"
+    compiled: bool = False
+    graphed: bool = False
+    required: bool = False
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        compiled = "compiled" if self.compiled else "not compiled"
+        because = f" ({self.why['compiled']})" if "compiled" in self.why else ""
+        return f"{self.precision} on {threads}, {compiled}{because}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values."""
+        return asdict(self)
+
+    def without_compiler(self, failure: str) -> Execution:
+        """Give the same with nothing compiled, and the reason."""
+        return replace(self, compiled=False, why={**self.why, "compiled": f"compiling failed: {failure}"})
+
+    def apply(self) -> None:
+        """Set what is the process's own: threads, and how a GPU multiplies float32."""
+        torch.set_num_threads(self.threads)
+        set_tf32(self.precision == "tf32")
+
+
+PLAIN = Execution()
+"""One thread, float32, nothing compiled."""
+
+
+def decide(config: TrainingConfig, device: torch.device, *, parameters: int, width: int) -> Execution:
+    """Decide what a configuration leaves open.
+
+    Args:
+        config: its ``compile`` and ``precision`` are the request.
+        device: to train on.
+        parameters: trained numbers.
+        width: of the layers, whose products the threads are tried on.
+
+    Raises:
+        DeviceError: compiling was asked for by name and there is no compiler.
+
+    """
+    threads, why_threads = choose_threads(config.batch, width)
+    precision, why_precision = _precision(config, device)
+    compiled, why_compiled = _compiles(config, device, parameters)
+    why = {"threads": why_threads, "precision": why_precision, "compiled": why_compiled}
+    graphed = device.type == "cuda" and config.compile != "off"
+    return Execution(threads, precision, compiled, graphed, required=config.compile == "on", why=why)
+
+
+def choose_threads(rows: int, width: int) -> tuple[int, str]:
+    """Try products (rows, width) × (width, width) on one thread, two, four … and take the fewest that are fast.
+
+    Never more than torch is set to. Threads that somebody chose (OMP_NUM_THREADS, which joblib sets for its workers
+    too, or torch.set_num_threads) are left alone. On cores that others keep busy threads wait for each other, and more
+    of them are slower; trying shows that as well as it shows what is too small to share.
+
+    Returns:
+        The number of threads, and why.
+
+    """
+    most = torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ:
+        return most, "OMP_NUM_THREADS is set"
+    if most == 1:
+        return 1, "torch is set to one thread"
+    numbers = [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
+    seconds = _time_products(rows, width, numbers)
+    torch.set_num_threads(most)
+    best = numbers[0]
+    for number in numbers[1:]:
+        if seconds[number] < NOTICEABLE * seconds[best]:
+            best = number
+    times = ", ".join(f"{1e3 * seconds[number]:.2f} ms on {number}" for number in numbers)
+    return best, f"a product of {rows} × {width} × {width} took {times}"
+
+
+def _time_products(rows: int, width: int, numbers: list[int]) -> dict[int, float]:
+    """Median seconds of a product by number of threads, tried in turn."""
+    x, w = torch.ones(rows, width), torch.ones(width, width)
+    trials: dict[int, list[float]] = {number: [] for number in numbers}
+    for _ in range(1 + THREAD_TRIALS):  # the first also starts the threads, and is not counted
+        for number in numbers:
+            torch.set_num_threads(number)
+            started = time.perf_counter()
+            for _ in range(PRODUCTS_PER_TRIAL):
+                torch.relu_(x @ w)
+            trials[number].append((time.perf_counter() - started) / PRODUCTS_PER_TRIAL)
+    return {number: statistics.median(trial[1:]) for number, trial in trials.items()}
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> tuple[Precision, str]:
+    if config.precision != "auto":
+        return config.precision, "asked for"
+    if device.type == "cuda":
+        return "tf32", "a GPU multiplies float32 fast in TF32"
+    if has_fast_bfloat16():
+        return "bfloat16", "this processor has matrix units for bfloat16 (AMX)"
+    return "float32", "this processor has no matrix units for bfloat16 (AMX), without which float32 is faster"
+
+
+def _compiles(config: TrainingConfig, device: torch.device, parameters: int) -> tuple[bool, str]:
+    compiler = "a C++ compiler" if device.type == "cpu" else "Triton"
+    missing = not _finds_cpp_compiler() if device.type == "cpu" else not _finds_triton()
+    if config.compile == "off":
+        return False, "asked for"
+    if missing and config.compile == "on":
+        raise DeviceError(f"--compile on needs {compiler}, and there is none.", "Install one, or use --compile auto.")
+    if config.compile == "on":
+        return True, "asked for"
+    if missing:
+        return False, f"there is no {compiler.removeprefix('a ')}"
+    if config.steps * config.batch * parameters < REPAID:
+        return False, "the run is too short to repay compiling"
+    return True, "the run is long enough to repay compiling"
+
+
+def _finds_cpp_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))
+
+
+def _finds_triton() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("triton") is not None
+
+
+class Compiled(Generic[P, R]):
+    """A function that is compiled on its first call; where that fails the plain function goes on, with a warning.
+
+    Args:
+        function: plain; what is compiled is the same mathematics.
+        required: raise instead of going on.
+
+    Attributes:
+        seconds: what compiling took, the first call included.
+        failure: why the plain function went on, if it did.
+
+    """
+
+    def __init__(self, function: Callable[P, R], *, required: bool = False) -> None:
+        self._plain, self._required = function, required
+        self._ready: Callable[P, R] | None = None
+        self.seconds = 0.0
+        self.failure: str | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function.
+
+        Raises:
+            DeviceError: it is required to be compiled and the compiler failed.
+
+        """
+        return self._ready(*args, **kwargs) if self._ready else self._first(*args, **kwargs)
+
+    def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        started = time.perf_counter()
+        compiled: Callable[P, R] = torch.compile(self._plain, dynamic=False)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the compiler's about its own parts
+                result = compiled(*args, **kwargs)
+        except Exception as error:  # a compiler can fail in as many ways as there are machines
+            self.failure = str(error).strip().partition("\n")[0] or type(error).__name__
+            if self._required:
+                raise DeviceError(
+                    f"The training step could not be compiled: {self.failure}.", "Use --compile auto or off."
+                ) from error
+            warnings.warn(f"Compiling failed and training goes on without it: {self.failure}", stacklevel=2)
+            compiled, result = self._plain, self._plain(*args, **kwargs)
+        self._ready = compiled
+        self.seconds = time.perf_counter() - started
+        return result

@@ -1,0 +1,140 @@
+"""Run the paper's tables again, with seeds, and leave them as files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from ..atomic import write_json, write_text
+from ..device import describe_machine
+from ..errors import unknown_name
+from ..reproduction import METRICS, TABLES, Row, rows_of, summarise
+from ..reproduction_tables import tables_of
+from .cells import Cell
+from .grid import Engine, GridProgress, run_grid
+
+__all__ = ["ReproduceRequest", "reproduce"]
+
+WHAT = (*TABLES, "all")
+
+
+@dataclass(frozen=True)
+class ReproduceRequest:
+    """What is to be reproduced.
+
+    Attributes:
+        what: ``table1``, ``table2`` or ``all``.
+        seeds: runs of every row, with the seeds 0, 1, ….
+        recipe: how all of them are trained and sampled.
+        steps: of every training; None takes the recipe's own.
+        datasets: instead of each table's own.
+        settings: ``key=value`` for every run, as `train --set` takes them.
+        jobs: processes, of one thread each; None takes as many as there are cores.
+        engine: what spreads the runs.
+        output: where tables and pictures go, and the runs into its folder ``runs``.
+
+    """
+
+    what: str
+    seeds: int = 5
+    recipe: str = "paper"
+    steps: int | None = None
+    datasets: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    jobs: int | None = None
+    engine: Engine = "joblib"
+    output: Path = Path("reproduction")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tables to make.
+
+        Raises:
+            InputError: what is asked for is not known.
+
+        """
+        if self.what not in WHAT:
+            raise unknown_name("table", self.what, WHAT)
+        return tuple(TABLES) if self.what == "all" else (self.what,)
+
+    def cells(self) -> dict[tuple[Row, int], Cell]:
+        """Give the run of every row and seed; what two tables share is one run. First seeds come first."""
+        rows = dict.fromkeys(row for table in self.parts for row in rows_of(table, self.datasets))
+        return {(row, seed): self._cell(row, seed) for seed in range(self.seeds) for row in rows}
+
+    def _cell(self, row: Row, seed: int) -> Cell:
+        return Cell(
+            row.dataset,
+            self.recipe,
+            row.model,
+            seed,
+            steps=self.steps,
+            settings=(*row.settings, *self.settings),
+            runs=str(self.output / "runs"),
+            metrics=tuple(name for name in METRICS if name.startswith("kl_")),
+        )
+
+
+def reproduce(
+    request: ReproduceRequest,
+    *,
+    on_progress: Callable[[GridProgress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Do the runs that are not done yet, and write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``.
+
+    Args:
+        request: what is asked for.
+        on_progress, should_stop: see `run_grid`.
+
+    Returns:
+        For each table the record of the ``reproduce`` command's contract, with the metrics of `summarise`.
+
+    Raises:
+        Interrupted: stopped; everything is saved.
+        InputError: a name is unknown, a setting is not allowed, or Ray is not installed.
+
+    """
+    cells = request.cells()
+    started = time.monotonic()
+    found = run_grid(
+        list(cells.values()), jobs=request.jobs, engine=request.engine, on_progress=on_progress, should_stop=should_stop
+    )
+    wall_seconds = time.monotonic() - started
+    results: dict[Row, dict[int, dict[str, Any]]] = {}
+    for (row, seed), result in zip(cells, found, strict=True):
+        results.setdefault(row, {})[seed] = result
+    records = []
+    for table in request.parts:
+        record = {
+            "table": table,
+            "recipe": request.recipe,
+            "seeds": request.seeds,
+            "steps": request.steps,
+            "settings": list(request.settings),
+            "jobs": request.jobs or joblib.cpu_count(),
+            "wall_seconds": wall_seconds,
+            "machine": describe_machine(),
+            "rows": summarise(rows_of(table, request.datasets), results, table=table, recipe=request.recipe),
+        }
+        record["files"] = _write(record, request.output / table)
+        records.append(record)
+    return records
+
+
+def _write(record: dict[str, Any], stem: Path) -> list[str]:
+    quality, cost = tables_of(record)
+    texts = {
+        ".md": quality.to_markdown() + "\n" + cost.to_markdown(),
+        ".csv": quality.beside(cost, shared=2).to_csv(),
+        ".tex": quality.to_latex() + "\n" + cost.to_latex(),
+    }
+    for suffix, text in texts.items():
+        write_text(stem.with_suffix(suffix), text)
+    write_json(stem.with_suffix(".json"), record)
+    return [str(stem.with_suffix(suffix)) for suffix in (".json", *texts)]
