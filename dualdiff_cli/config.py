@@ -148,6 +148,10 @@ class TrainingConfig(_Section):
     ema_warmup: Annotated[int, Field(ge=0)] = 100
     log_every: Count = 100
     checkpoint_every: Count = 1_000
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile batch, loss and gradient; auto does where the run is long enough to repay it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products; auto takes what is fast here."""
 
 
 class SamplingConfig(_Section):

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,26 +18,27 @@ import torch
 from .errors import DeviceError, InputError
 
 __all__ = [
-    "Readback",
     "GraphedCall",
-    "choose_device",
+    "Readback",
     "capture",
+    "choose_device",
     "describe_choice",
+    "describe_conditions",
     "describe_machine",
     "generator",
+    "has_fast_bfloat16",
     "memory_rise",
     "peak_memory_bytes",
-    "has_fast_bfloat16",
+    "set_tf32",
     "synchronize",
 ]
-    "set_tf32",
+
+
+T = TypeVar("T")
 
 
 def choose_device(request: str = "auto") -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into a device that is there.
-T = TypeVar("T")
-
-
 
     ``auto`` takes CUDA where it works and otherwise the CPU, with a warning if there is a GPU that cannot be used.
 
@@ -100,8 +102,6 @@ class Readback:
         return float(self._host)
 
 
-def peak_memory_bytes() -> int:
-    """Give the largest resident size that this process ever had, in bytes (0 where the platform does not tell)."""
 class GraphedCall(Generic[T]):
     """A call that the GPU repeats by itself: made as it is at first, then captured once, and from then on replayed.
 
@@ -164,6 +164,8 @@ def has_fast_bfloat16() -> bool:
     return bool(tell and tell().get("amx_bf16", False))
 
 
+def peak_memory_bytes() -> int:
+    """Give the largest resident size that this process ever had, in bytes (0 where the platform does not tell)."""
     try:
         import resource
     except ImportError:
@@ -227,6 +229,42 @@ def describe_machine() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def describe_conditions(device: torch.device) -> dict[str, Any]:
+    """Say under what conditions a timing is taken: how busy the machine is, its clocks, the GPU's driver."""
+    import onnxruntime
+
+    gpu = _gpu_facts(device) if device.type == "cuda" else {}
+    return {
+        "device": str(device),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "processor_mhz": _processor_mhz(),
+        "providers": onnxruntime.get_available_providers(),
+        **gpu,
+    }
+
+
+def _processor_mhz() -> list[float] | None:
+    """Read the clock that each core runs at now, where Linux tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return [float(line.split(":", 1)[1]) for line in lines if line.startswith("cpu MHz")] or None
+    except OSError:
+        return None
+
+
+def _gpu_facts(device: torch.device) -> dict[str, Any]:
+    """Ask NVIDIA's tool, which comes with the driver, for what torch does not tell."""
+    facts = ("driver_version", "clocks.sm", "clocks.mem")
+    try:
+        identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"  # its numbers need not be torch's
+        command = ["nvidia-smi", f"--id={identity}", f"--query-gpu={','.join(facts)}", "--format=csv,noheader"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (AttributeError, OSError, subprocess.SubprocessError):
+        return {"gpu_clocks": None, "gpu_driver": None}
+    driver, *clocks = (part.strip() for part in answer.strip().split(","))
+    return {"gpu_driver": driver, "gpu_clocks": clocks}
 
 
 def describe_choice() -> dict[str, Any]:

@@ -146,7 +146,7 @@ def test_a_run_holds_everything_about_its_training(of_people: dict[str, Any], sh
 def test_callbacks_hear_the_start_and_every_logged_step(tmp_path: Path) -> None:
     heard: list[Any] = []
     callbacks = Callbacks(
-        on_start=lambda run, config: heard.append((str(run), config.training.steps)),
+        on_start=lambda run, config, execution: heard.append((str(run), config.training.steps)),
         on_progress=lambda progress: heard.append(progress.step),
     )
     jobs.train(tiny("line", model="baseline"), device="cpu", callbacks=callbacks)

@@ -16,6 +16,7 @@ from .signals import stop_on_signals
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..execution import Execution
     from ..jobs import Callbacks
     from ..runs import Run
     from ..training import Progress
@@ -41,6 +42,12 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", metavar="N")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data, weights and training.", metavar="N")] = None,
     device: DeviceOption = "auto",
+    compile_: Annotated[
+        str | None, typer.Option("--compile", help="Compile the training step: auto, on or off.", metavar="WHEN")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the matrix products: auto, float32 or bfloat16.", metavar="NAME")
+    ] = None,
     columns: Annotated[str | None, typer.Option(help="Columns of a file to learn.", metavar="A,B,…")] = None,
     missing: Annotated[
         str | None, typer.Option(help="What to do with rows that lack a value: error or drop.", metavar="WHAT")
@@ -67,6 +74,8 @@ def train(
     options = _nested(
         {
             ("training", "steps"): steps,
+            ("training", "compile"): compile_,
+            ("training", "precision"): precision,
             ("seed",): seed,
             ("data", "columns"): names(columns),
             ("data", "missing"): missing,
@@ -106,8 +115,9 @@ def _shown(console: Console) -> Iterator[Callbacks]:
 
     with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
 
-        def on_start(run: Run, config: RunConfig) -> None:
+        def on_start(run: Run, config: RunConfig, execution: Execution) -> None:
             console.note(f"Training into {run}")
+            console.note(execution.summary)
             bar.start(config.training.steps)
 
         def on_progress(progress: Progress) -> None:
