@@ -81,7 +81,13 @@ class ScheduleConfig(_Section):
     """How noise grows with time."""
 
     name: Literal[
-        "linear-beta", "linear-beta-continuous", "cosine", "variance-exploding", "straight-line", "log-snr-uniform"
+        "linear-beta",
+        "linear-beta-continuous",
+        "cosine",
+        "variance-exploding",
+        "straight-line",
+        "log-snr-uniform",
+        "learned",
     ] = "linear-beta"
     length: Annotated[int, Field(ge=2)] = 100
     """Entries of a table, or the table that a continuous schedule is the limit of."""
@@ -90,8 +96,9 @@ class ScheduleConfig(_Section):
     zero_terminal_snr: bool = False
     """Rescale a table so that it ends in pure noise."""
     sigma_min: Positive | None = None
-    """σ/α at the clean end of variance-exploding and log-snr-uniform; None asks the data's nearest neighbours."""
+    """σ/α at the clean end of variance-exploding, log-snr-uniform and learned; None asks the data's neighbours."""
     sigma_max: Positive = 5.0
+    """σ/α at the noisy end of these; of a learned schedule where its training begins."""
 
     @model_validator(mode="after")
     def _only_tables_are_rescaled(self) -> Self:
@@ -111,8 +118,8 @@ class ObjectiveConfig(_Section):
     """What the network predicts and what it is penalised for."""
 
     prediction: Literal["noise", "data", "velocity", "flow", "score", "edm"] = "noise"
-    weighting: Literal["uniform", "min-snr"] = "uniform"
-    """What an error counts: the same in the prediction's own unit, or min(SNR, 5) in x."""
+    weighting: Literal["uniform", "min-snr", "likelihood"] = "uniform"
+    """What an error counts: the same in the prediction's own unit, min(SNR, 5) in x, or as in the variational bound."""
     stratified: bool = False
     """Spread a batch's times evenly over the time axis."""
     coupling: Literal["independent", "optimal-transport"] = "independent"
@@ -191,6 +198,19 @@ class RunConfig(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _bounds_are_of_continuous_time(self) -> Self:
+        by_likelihood = self.objective.weighting == "likelihood"
+        if by_likelihood and self.schedule.name in ("linear-beta", "cosine"):
+            raise ValueError("weighting=likelihood integrates over time: use a continuous schedule, not a table")
+        if self.schedule.name == "learned" and not by_likelihood:
+            raise ValueError("a learned schedule is trained by the bound: set objective.weighting=likelihood")
+        if self.schedule.name == "learned" and self.objective.references:
+            raise ValueError(
+                "references are chosen for a schedule that stays as it is: set objective.references=0 to learn one"
+            )
+        return self
 
     def to_toml(self) -> str:
         """Give the configuration as TOML, which has no null: what is None is left out."""

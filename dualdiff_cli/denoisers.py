@@ -118,22 +118,27 @@ class NetworkDenoiser(Denoiser):
         *,
         correction: Tensor | None = None,
         snr_cap: float | None = None,
+        likelihood: bool = False,
         stratified: bool = False,
     ) -> Regression:
         """Set the training problem at clean points x, noise ε (n, d) and times t (n,).
 
         Errors count the same in the network's own unit, but σ² for a score (Song & Ermon 2019, eq. 5). With a cap γ an
         error in x counts min(SNR, γ), which is min(SNR, γ)·c_out² in the network's unit (Hang et al. 2023, "Efficient
-        Diffusion Training via Min-SNR Weighting Strategy", eq. 7). A correction (n, d) moves what should be predicted
-        from x to x + correction. ``stratified`` says that t has one time in each of n equal slices of the axis,
-        in order.
+        Diffusion Training via Min-SNR Weighting Strategy", eq. 7). With ``likelihood`` an error in ε counts
+        ½(t_max − t_min)·γ'(t), γ = −log SNR, as in the variational bound (Kingma et al. 2021, eq. 17). A correction
+        (n, d) moves what should be predicted from x to x + correction. ``stratified`` says that t has one time in each
+        of n equal slices of the axis, in order.
         """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
         x_t = alpha * x + sigma * epsilon
-        output = self._output(x_t, t, alpha, sigma, stratified=stratified)
+        output = self._output(x_t, t, alpha, sigma, stratified=stratified and self.schedule.even)
         weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
         if snr_cap is not None:
             weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
+        if likelihood:
+            rate = 0.5 * (self.schedule.t_max - self.schedule.t_min) * _column(self.schedule.rate(t)).to(x.dtype)
+            weight = rate * (alpha / sigma * self.coefficients(alpha, sigma)[1]).square()
         target = self._target(x, epsilon, alpha, sigma)
         if correction is not None:
             target = target + correction / self.coefficients(alpha, sigma)[1]
@@ -153,6 +158,22 @@ class NetworkDenoiser(Denoiser):
         # (x − c_skip x_t)/c_out with the difference taken by hand, which would cancel at small σ
         total = (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
         return (sigma / self.sigma_data * x - alpha * self.sigma_data * epsilon) / total
+
+    def weights(self) -> dict[str, Tensor]:
+        """Everything that is trained, by name: the network's, and the schedule's if it is learnt."""
+        schedule = {f"schedule.{name}": tensor for name, tensor in self.schedule.state_dict().items()}
+        return {**self.network.state_dict(), **schedule}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take what `weights` gave.
+
+        Raises:
+            RuntimeError: they are another model's.
+
+        """
+        schedule = {key: tensor for key, tensor in weights.items() if key.startswith("schedule.")}
+        self.schedule.load_state_dict({key.removeprefix("schedule."): tensor for key, tensor in schedule.items()})
+        self.network.load_state_dict({key: tensor for key, tensor in weights.items() if key not in schedule})
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Weights of the experts, (n, experts); only where the network has a gate."""

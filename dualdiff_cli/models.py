@@ -27,6 +27,7 @@ from .schedules import (
     VarianceExploding,
     zero_terminal_snr,
 )
+from .variational import LearnedSchedule
 
 __all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule"]
 
@@ -44,8 +45,8 @@ def build_schedule(config: RunConfig) -> Schedule:
     if s.name == "straight-line":
         return StraightLine()
     assert s.sigma_min is not None, "settled from the data before a run begins"
-    kind = VarianceExploding if s.name == "variance-exploding" else LogSNRUniform
-    return kind(sigma_min=s.sigma_min, sigma_max=s.sigma_max)
+    kinds = {"variance-exploding": VarianceExploding, "log-snr-uniform": LogSNRUniform, "learned": LearnedSchedule}
+    return kinds[s.name](sigma_min=s.sigma_min, sigma_max=s.sigma_max)
 
 
 def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
@@ -97,7 +98,7 @@ class TrainedModel:
             columns = tuple(Column(**column) for column in metadata["columns"])
             scaler = Scaler.from_dict(metadata["scaler"])
             denoiser = build_denoiser(config, len(columns))
-            denoiser.network.load_state_dict(tensors)
+            denoiser.load_weights(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
             raise InputError(
                 f"The model of the run {run} is not its configuration's.", "Train the run again."
@@ -114,7 +115,7 @@ class TrainedModel:
             "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
             "scaler": self.scaler.to_dict(),
         }
-        run.save_model(self.denoiser.network.state_dict(), metadata)
+        run.save_model(self.denoiser.weights(), metadata)
 
     def sample(self, n: int, *, seed: int, sampler: Sampler | None = None) -> Iterator[np.ndarray]:
         """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`."""

@@ -38,6 +38,7 @@ class Schedule(nn.Module, ABC):
     Attributes:
         t_min, t_max: the ends of the time axis, in the schedule's own unit.
         discrete: whether training draws t from the integers t_min … t_max only.
+        even: whether equal slices of the time axis are equal slices of `network_time`.
         prior_std: standard deviation of the Gaussian that sampling starts from, in units of x_t.
         LARGEST_LOG_SNR: where solvers that need a finite log SNR begin if α_t is zero at t_max.
 
@@ -46,6 +47,7 @@ class Schedule(nn.Module, ABC):
     t_min: float = 0.0
     t_max: float = 1.0
     discrete: bool = False
+    even: bool = True
     prior_std: float = 1.0
     LARGEST_LOG_SNR = 20.0
 
@@ -63,6 +65,15 @@ class Schedule(nn.Module, ABC):
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
         """log(α_t²/σ_t²), decreasing in t; same shape as t, float64."""
+
+    def rate(self, t: Tensor) -> Tensor:
+        """d(−log SNR)/dt, positive; same shape as t, float64.
+
+        Raises:
+            InputError: the schedule is a table.
+
+        """
+        raise InputError("A table of noise levels has no rate of change.", "Use a continuous schedule.")
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(α_t, σ_t), each of t's shape, float64; α² + σ² = 1 unless a subclass says otherwise."""
@@ -92,12 +103,14 @@ class Schedule(nn.Module, ABC):
         return 0.5 * self.log_snr(self.ends)[1].clamp(max=self.LARGEST_LOG_SNR)
 
     @property
+    @torch.no_grad()
     def terminal_alpha_bar(self) -> float:
         """α²/(α² + σ²) at t_max: the share of a unit-variance signal in what sampling takes for pure noise."""
         alpha, sigma = self(self.ends)
         return float(alpha[0] ** 2 / (alpha[0] ** 2 + sigma[0] ** 2))
 
     @property
+    @torch.no_grad()
     def ends_in_pure_noise(self) -> bool:
         """Whether α is zero at t_max."""
         return float(self(self.ends)[0][0]) == 0.0
@@ -226,8 +239,16 @@ class ContinuousLinearBeta(Schedule):
 
     def log_snr(self, t: Tensor) -> Tensor:
         """−log(e^B − 1) with B = ∫_0^t β."""
+        return -torch.log(torch.expm1(self._integral(t.double())))
+
+    def rate(self, t: Tensor) -> Tensor:
+        """β(t)/(1 − e^−B)."""
         t = t.double()
-        return -torch.log(torch.expm1(self.start * t + 0.5 * (self.end - self.start) * t**2))
+        return (self.start + (self.end - self.start) * t) / -torch.expm1(-self._integral(t))
+
+    def _integral(self, t: Tensor) -> Tensor:
+        """B(t)."""
+        return self.start * t + 0.5 * (self.end - self.start) * t**2
 
 
 class LogSNRUniform(Schedule):
@@ -245,6 +266,10 @@ class LogSNRUniform(Schedule):
     def log_snr(self, t: Tensor) -> Tensor:
         """−2·log(σ_t/α_t)."""
         return -2 * (self.log_sigma_min + (self.log_sigma_max - self.log_sigma_min) * t.double())
+
+    def rate(self, t: Tensor) -> Tensor:
+        """2·log(σ_max/σ_min)."""
+        return torch.full_like(t, 2 * (self.log_sigma_max - self.log_sigma_min), dtype=torch.float64)
 
 
 class VarianceExploding(LogSNRUniform):
@@ -272,6 +297,11 @@ class StraightLine(Schedule):
         """2·log((1 − t)/t)."""
         t = t.double()
         return 2 * torch.log((1 - t) / t)
+
+    def rate(self, t: Tensor) -> Tensor:
+        """2/(t(1 − t))."""
+        t = t.double()
+        return 2 / (t * (1 - t))
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(1 − t, t)."""

@@ -28,6 +28,7 @@ from .denoisers import NetworkDenoiser
 from .device import GraphedCall, Readback, generator
 from .execution import PLAIN, Compiled, Execution
 from .schedules import Schedule
+from .variational import LearnedSchedule, bound_at_ends
 
 __all__ = [
     "LossEstimate",
@@ -109,7 +110,10 @@ def imbalance(weights: Tensor) -> Tensor:
 
 
 def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch: Batch) -> Tensor:
-    """Weighted mean squared error of the network's output, plus the objective's terms on diversity and balance; ()."""
+    """Weighted mean squared error of the network's output, plus the objective's terms on diversity and balance; ().
+
+    Weighted by likelihood it is the variational bound in nats a column, as long as targets are plain.
+    """
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
     output, target, weight = denoiser.regression(
         batch.x,
@@ -117,9 +121,15 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         batch.t,
         correction=batch.correction,
         snr_cap=snr_cap,
+        likelihood=objective.weighting == "likelihood",
         stratified=objective.stratified,
     )
-    loss = (weight * (output - target).square()).mean()
+    losses = (weight * (output - target).square()).mean(1)
+    loss = losses.mean()
+    if objective.weighting == "likelihood":
+        loss = loss + bound_at_ends(denoiser.schedule, batch.x)
+    if isinstance(denoiser.schedule, LearnedSchedule):
+        loss = loss + denoiser.schedule.shape_loss(batch.t, losses)
     if objective.diversity:
         loss = loss + objective.diversity * diversity(output)
     if objective.balance:
@@ -223,13 +233,13 @@ class Trainer:
         self._batches = build_batches(points, denoiser.schedule, objective, seed=seed)
         self._parameters: list[Tensor] = list(denoiser.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
+        self._network: list[Tensor] = list(denoiser.network.parameters())
         on_gpu = points.is_cuda
         self._optimizer = torch.optim.AdamW(
-            self._parameters,
+            self._groups(config.weight_decay),
             # a graph that is replayed reads the rate where it stands
             lr=torch.tensor(config.learning_rate, device=points.device) if on_gpu else config.learning_rate,
             betas=(0.9, config.beta2),
-            weight_decay=config.weight_decay,
             fused=True,
             capturable=on_gpu,
         )
@@ -272,7 +282,7 @@ class Trainer:
         loss = self._loss(self.denoiser, self.objective, self._batches, draws, bfloat16=bfloat16)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm, foreach=True)
+        torch.nn.utils.clip_grad_norm_(self._network, self.config.clip_norm, foreach=True)
         self._optimizer.step()
         self._loss_sum += loss.detach()
 
@@ -282,6 +292,12 @@ class Trainer:
             return None
         static = self._batches.draw(self.config.batch, generator(0, self.points.device))
         return static, GraphedCall(lambda: self._descend(static), self.points.device)
+
+    def _groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Part the parameters: those of a learned schedule have no zero to decay to."""
+        groups: list[dict[str, Any]] = [{"params": self._network, "weight_decay": weight_decay}]
+        schedule = list(self.denoiser.schedule.parameters())
+        return [*groups, {"params": schedule, "weight_decay": 0.0}] if schedule else groups
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
@@ -319,8 +335,8 @@ class Trainer:
         """Everything that the rest of the training depends on: tensors and plain numbers only."""
         return {
             "step": self.step,
-            "network": self.denoiser.network.state_dict(),
-            "average": self.average.network.state_dict(),
+            "network": self.denoiser.weights(),
+            "average": self.average.weights(),
             "optimizer": self._optimizer.state_dict(),
             "generator": self._generator.get_state(),
             "loss_sum": self._loss_sum,
@@ -329,8 +345,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where ``state_dict`` was taken."""
         self.step = state["step"]
-        self.denoiser.network.load_state_dict(state["network"])
-        self.average.network.load_state_dict(state["average"])
+        self.denoiser.load_weights(state["network"])
+        self.average.load_weights(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())
         self._loss_sum.copy_(state["loss_sum"])

@@ -29,6 +29,7 @@ ORDER = [
     "embeddings",
     "networks",
     "schedules",
+    "variational",
     "denoisers",
     "samplers",
     "oracles",

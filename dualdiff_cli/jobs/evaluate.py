@@ -265,7 +265,7 @@ def _losses(run: Run, model: TrainedModel, data: Data, *, seed: int) -> dict[str
     state = run.load_state()
     if state is not None:
         last = build_denoiser(model.config, len(model.columns))
-        last.network.load_state_dict(state["trainer"]["network"])
+        last.load_weights(state["trainer"]["network"])
         training = scaled(training_points(model.config, data)[:REAL])
         losses["training_loss_published"] = score(estimate_loss(last.to(model.device), training, seed=seed))
     return losses

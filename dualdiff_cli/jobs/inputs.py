@@ -74,7 +74,7 @@ def settle(config: RunConfig, data: Data) -> RunConfig:
     [10⁻⁴, 0.02]: below it there is nothing between the points to learn, and more would blur what there is.
     """
     schedule, model = config.schedule, config.model
-    if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform"):
+    if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform", "learned"):
         points = training_points(config, data)
         scaled = fit_scaler(config, data, points).transform(points)
         # from all over the table, whose rows may be in order of something
