@@ -50,6 +50,7 @@ class Competitor:
         prepare: does all that is done once; what is compiled on the first call is to be called there.
         whole: units of the whole task.
         quantum: units that a call takes at least, and takes a multiple of unless it takes the whole.
+        memory_on: the device whose memory it works in; None where nothing tells how much it takes.
 
     """
 
@@ -57,6 +58,7 @@ class Competitor:
     prepare: Callable[[], Prepared]
     whole: int = 1
     quantum: int = 1
+    memory_on: torch.device | None = None
 
 
 @dataclass
@@ -174,7 +176,11 @@ def _warm_up(measurement: Measurement, call: Call, device: torch.device, target:
         nonlocal seconds
         seconds = _clock(call, units, device)
 
-    measurement.memory_bytes = memory_rise(first, device)
+    place = measurement.competitor.memory_on
+    if place is None:
+        first()
+    else:
+        measurement.memory_bytes = memory_rise(first, place)
     measurement.warm_up_s = seconds
     # The first call may be slow for reasons of its own: it is believed only where that cannot make the block smaller.
     while seconds < target:

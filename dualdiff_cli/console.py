@@ -30,6 +30,7 @@ __all__ = [
     "diagnosis_table",
     "evaluation_tables",
     "facts_table",
+    "number",
     "reproduction_view",
     "scores_table",
 ]
@@ -123,7 +124,7 @@ def facts_table(facts: Mapping[str, object], *, title: str | None = None) -> Tab
     """Two columns: what, and its value."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in facts.items():
-        table.add_row(name, escape(value if isinstance(value, str) else _number(value)))
+        table.add_row(name, escape(value if isinstance(value, str) else number(value)))
     return table
 
 
@@ -137,13 +138,13 @@ def scores_table(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Tab
     table.add_column("real · generated", justify="right")
     notes: list[str] = []
     for name, score in metrics.items():
-        floor, spread = _number(score["floor"]), score.get("floor_spread")
+        floor, spread = number(score["floor"]), score.get("floor_spread")
         sizes = " · ".join(f"{size:,}" if size else "–" for size in (score["n_real"], score["n_generated"]))
         table.add_row(
             name,
-            _number(score["value"]),
+            number(score["value"]),
             _interval(score["ci95"]),
-            floor if spread is None else f"{floor} ± {_number(spread)}",
+            floor if spread is None else f"{floor} ± {number(spread)}",
             score["unit"],
             sizes,
         )
@@ -161,7 +162,7 @@ def diagnosis_table(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
     for part in next(iter(diagnosis.values())):
         table.add_column(part.replace("_", " "), justify="right")
     for name, parts in diagnosis.items():
-        table.add_row(name, *(f"{_number(part['value'])}\n({_interval(part['ci95'])})" for part in parts.values()))
+        table.add_row(name, *(f"{number(part['value'])}\n({_interval(part['ci95'])})" for part in parts.values()))
     return table
 
 
@@ -178,13 +179,14 @@ def reproduction_view(records: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Group(*(table.to_rich() for record in records for table in tables_of(record)))
 
 
-def _number(value: object) -> str:
+def number(value: object) -> str:
+    """Give four digits of a float, thousands apart of a whole number, a dash for what is not there."""
     if value is None:
         return "–"
     if isinstance(value, list):
-        return ", ".join(map(_number, value))
+        return ", ".join(map(number, value))
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _interval(ends: Sequence[float] | None) -> str:
-    return "–" if ends is None else f"{_number(ends[0])} … {_number(ends[1])}"
+    return "–" if ends is None else f"{number(ends[0])} … {number(ends[1])}"

@@ -56,8 +56,13 @@ class ExportedModel:
     call: Call = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "auto") -> ExportedModel:
+    def open(cls, path: Path, *, device: str = "auto", io_binding: bool = True) -> ExportedModel:
         """Load a file.
+
+        Args:
+            path: the file.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+            io_binding: of ONNX files: tie inputs and outputs to the session, or hand them over call by call.
 
         Raises:
             InputError: the file is none that was exported here, or the runtime cannot run it.
@@ -68,7 +73,7 @@ class ExportedModel:
             raise InputError(f"There is no file {path}.", "Name one that `dualdiff export` wrote.")
         members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
         if members is None:
-            metadata, provider, call = _open_onnx(path, device)
+            metadata, provider, call = _open_onnx(path, device, io_binding)
         elif any(member.endswith("archive_format") for member in members):
             metadata, provider, call = _open_pt2(path, device)
         else:
@@ -160,7 +165,7 @@ class _ExportedDenoiser(Denoiser):
         return self.call({"x_t": x_t.float(), "t": t.double()}).to(x_t.dtype)
 
 
-def _open_onnx(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
+def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Call]:
     session = _session(path, device)
     try:
         metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
@@ -168,7 +173,10 @@ def _open_onnx(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
         metadata = {}
     first = session.get_outputs()[0].name
 
-    def call(inputs: dict[str, Tensor]) -> Tensor:
+    def plainly(inputs: dict[str, Tensor]) -> Tensor:
+        return torch.from_numpy(session.run([first], {name: value.numpy() for name, value in inputs.items()})[0])
+
+    def bound(inputs: dict[str, Tensor]) -> Tensor:
         """Bind inputs and the first output: nothing else is copied between the CPU and the provider's device."""
         binding = session.io_binding()
         for name, value in inputs.items():
@@ -177,7 +185,7 @@ def _open_onnx(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
         session.run_with_iobinding(binding)
         return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
-    return metadata, session.get_providers()[0], call
+    return metadata, session.get_providers()[0], bound if io_binding else plainly
 
 
 def _session(path: Path, device: str) -> Any:

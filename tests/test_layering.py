@@ -50,6 +50,7 @@ ORDER = [
     "reproduction_tables",
     "jobs",
     "console",
+    "bench_tables",
     "cli",
     "__main__",
 ]

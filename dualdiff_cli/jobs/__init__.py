@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .bench import BenchRequest, bench
+from .bench import compare as compare_benchmarks
 from .evaluate import evaluate, evaluate_exported, evaluate_files
 from .export import export
 from .grid import GridProgress
@@ -11,9 +13,12 @@ from .sample import sample, sample_exported
 from .train import Callbacks, resume, train
 
 __all__ = [
+    "BenchRequest",
     "Callbacks",
     "GridProgress",
     "ReproduceRequest",
+    "bench",
+    "compare_benchmarks",
     "evaluate",
     "evaluate_exported",
     "evaluate_files",
