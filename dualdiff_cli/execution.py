@@ -21,16 +21,16 @@ from .config import TrainingConfig
 from .device import has_fast_bfloat16, set_tf32
 from .errors import DeviceError
 
-__all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide"]
+__all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide", "use_fast_threads"]
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 REPAID = 1.5e12
 """Steps × batch × parameters from which compiling repays itself: about a minute of training on one core."""
-NOTICEABLE = 0.9
+NOTICEABLE = 0.8
 """Share of the time that a thread more must save to be taken: what is nearly free may be somebody else's core."""
 THREAD_TRIALS = 5
-PRODUCTS_PER_TRIAL = 12
+TRIAL_SECONDS = 3e-3
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +131,11 @@ def choose_threads(rows: int, width: int) -> tuple[int, str]:
     return best, f"a product of {rows} × {width} × {width} took {times}"
 
 
+def use_fast_threads(rows: int, width: int) -> None:
+    """Set torch to the threads of `choose_threads`, for the rest of the process."""
+    torch.set_num_threads(choose_threads(rows, width)[0])
+
+
 def _time_products(rows: int, width: int, numbers: list[int]) -> dict[int, float]:
     """Median seconds of a product by number of threads, tried in turn."""
     x, w = torch.ones(rows, width), torch.ones(width, width)
@@ -138,10 +143,11 @@ def _time_products(rows: int, width: int, numbers: list[int]) -> dict[int, float
     for _ in range(1 + THREAD_TRIALS):  # the first also starts the threads, and is not counted
         for number in numbers:
             torch.set_num_threads(number)
-            started = time.perf_counter()
-            for _ in range(PRODUCTS_PER_TRIAL):
+            started, products, spent = time.perf_counter(), 0, 0.0
+            while spent < TRIAL_SECONDS:
                 torch.relu_(x @ w)
-            trials[number].append((time.perf_counter() - started) / PRODUCTS_PER_TRIAL)
+                products, spent = products + 1, time.perf_counter() - started
+            trials[number].append(spent / products)
     return {number: statistics.median(trial[1:]) for number, trial in trials.items()}
 
 
@@ -211,10 +217,10 @@ class Compiled(Generic[P, R]):
 
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
         started = time.perf_counter()
-        compiled: Callable[P, R] = torch.compile(self._plain, dynamic=False)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's about its own parts
+                compiled: Callable[P, R] = torch.compile(self._plain, dynamic=False)
                 result = compiled(*args, **kwargs)
         except Exception as error:  # a compiler can fail in as many ways as there are machines
             self.failure = str(error).strip().partition("\n")[0] or type(error).__name__
