@@ -16,7 +16,7 @@ from .console import facts_table, number
 __all__ = ["bench_tables", "comparison_table"]
 
 CAPTION = """Times are of the whole task; where only a part of it was measured, the last column says how much.
-~ unstable: the interquartile range is more than a tenth of the median. Memory: what the first call adds.
+~ unstable: the interquartile range is more than a tenth of the median. Memory: what a first call adds.
 × baseline and × published: ratios of medians of interleaved rounds, the former with its 95 % interval.
 Paper: the same ratio of its tables (its text says 1.45 for training, 1.42 for sampling); V100: its own single run."""
 COLUMNS = (

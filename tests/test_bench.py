@@ -250,7 +250,7 @@ def test_a_signal_ends_the_command_with_130_and_the_rows_kept(tmp_path: Path) ->
 
 @pytest.mark.gpu
 def test_every_backend_runs_on_a_gpu() -> None:
-    record = bench(replace(REQUEST, backends=(), models=("baseline",)), device="cuda")
+    record = bench(replace(REQUEST, backends=(), models=("baseline",)), device="cuda:0")
     assert {row["backend"]: row["failure"] for row in record["rows"] if row["failure"]} == {}
     graph = row_of(record, task="sample", backend="cuda-graph")
-    assert (graph["provider"], graph["memory_bytes"]) == ("torch cuda", None)
+    assert (graph["provider"], graph["memory_bytes"]) == ("torch cuda:0", None)

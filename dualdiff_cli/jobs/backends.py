@@ -185,6 +185,7 @@ def _training(cell: Cell, backend: str) -> Call:
             seed=config.seed,
             device=cell.device,
         )
+        next(losses)  # makes the optimiser's state, which is no step's own
         return lambda steps: _advance(losses, steps)
     c = cell.config.training
     execution = Execution(
@@ -208,8 +209,7 @@ def _training(cell: Cell, backend: str) -> Call:
         for _ in trainer.run(lambda: trainer.step >= last):
             pass
 
-    if backend != "eager":
-        train(GraphedCall.WARM_UP + 1 if backend == "cuda-graph" else 1)
+    train(GraphedCall.WARM_UP + 1 if backend == "cuda-graph" else 1)
     return train
 
 

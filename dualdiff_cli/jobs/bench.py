@@ -206,7 +206,7 @@ def _words(doing: str, of: Measurement) -> str:
 
 
 def _interrupted(record: Mapping[str, Any], output: Path | None) -> Interrupted:
-    problem = f"Interrupted with {len(record['rows'])} rows begun."
+    problem = f"Interrupted; {len(record['rows'])} rows have times or a reason."
     if output is None:
         return Interrupted(problem, "With --output they would have been kept.")
     write_json(output, record)
