@@ -19,6 +19,7 @@ __all__ = [
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "SettledConfig",
     "TrainingConfig",
 ]
 
@@ -186,6 +187,13 @@ class SamplingConfig(_Section):
     """Share of fresh noise in ddim."""
 
 
+class SettledConfig(_Section):
+    """What the data decided: a setting that still has the value here is decided anew by the data of another run."""
+
+    sigma_min: Positive | None = None
+    finest_frequency: Positive | None = None
+
+
 class RunConfig(_Section):
     """Everything that shapes a run, resolved."""
 
@@ -198,6 +206,7 @@ class RunConfig(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+    settled: SettledConfig = SettledConfig()
 
     @model_validator(mode="after")
     def _bounds_are_of_continuous_time(self) -> Self:

@@ -123,3 +123,19 @@ def test_settling_depends_on_the_training_points_and_their_seed_alone() -> None:
     first, again, other = (settled(ask("circle", f"seed={seed}", n=2000)) for seed in (0, 0, 1))
     assert first == again
     assert first.schedule.sigma_min != other.schedule.sigma_min
+
+
+def test_what_one_data_set_decided_is_decided_anew_by_another(tmp_path: Path) -> None:
+    first = Run.create(settled(ask("circle", n=2000)), tmp_path / "circle")
+    moved = settled(resolve(dataset="moons", file=first.path / "config.toml"))
+    fresh = settled(ask("moons", n=2000))
+    assert moved.schedule == fresh.schedule != first.config.schedule
+    assert moved == fresh
+
+
+def test_what_was_asked_for_is_kept_with_another_data_set(tmp_path: Path) -> None:
+    first = Run.create(settled(ask("circle", "schedule.sigma_min=0.01", n=2000)), tmp_path / "circle")
+    moved = settled(resolve(dataset="moons", file=first.path / "config.toml"))
+    assert moved.schedule.sigma_min == 0.01
+    edited = settled(resolve(dataset="moons", file=first.path / "config.toml", settings=["model.finest_frequency=3.0"]))
+    assert edited.model.finest_frequency == 3.0

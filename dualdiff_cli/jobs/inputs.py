@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..atomic import replaced, write_json
-from ..config import LARGEST_SIGMA_MIN, RunConfig
+from ..config import LARGEST_SIGMA_MIN, RunConfig, SettledConfig
 from ..data import Data, Scaler, dequantise, load_data
 from ..errors import InputError
 from ..runs import Run
@@ -71,9 +71,15 @@ def settle(config: RunConfig, data: Data) -> RunConfig:
     """Fill in what a configuration leaves to the data, so that nothing of a run is left open.
 
     The least noise level σ_min is the median distance to the fifth-nearest of the scaled training points, within
-    [10⁻⁴, 0.02]: below it there is nothing between the points to learn, and more would blur what there is.
+    [10⁻⁴, 0.02]: below it there is nothing between the points to learn, and more would blur what there is. What is
+    filled in is noted as settled; if the configuration came from another run, it is decided anew.
     """
     schedule, model = config.schedule, config.model
+    if schedule.sigma_min == config.settled.sigma_min:
+        schedule = schedule.model_copy(update={"sigma_min": None})
+    if model.finest_frequency == config.settled.finest_frequency:
+        model = model.model_copy(update={"finest_frequency": None})
+    open_sigma_min, open_frequency = schedule.sigma_min is None, model.finest_frequency is None
     if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform", "learned"):
         points = training_points(config, data)
         scaled = fit_scaler(config, data, points).transform(points)
@@ -87,7 +93,11 @@ def settle(config: RunConfig, data: Data) -> RunConfig:
         model = model.model_copy(update={"finest_frequency": finest})
     # A file is found again from wherever the run is used.
     dataset = config.dataset if data.density else str(Path(config.dataset).resolve())
-    return config.model_copy(update={"dataset": dataset, "schedule": schedule, "model": model})
+    settled = SettledConfig(
+        sigma_min=schedule.sigma_min if open_sigma_min else None,
+        finest_frequency=model.finest_frequency if open_frequency else None,
+    )
+    return config.model_copy(update={"dataset": dataset, "schedule": schedule, "model": model, "settled": settled})
 
 
 def fit_scaler(config: RunConfig, data: Data, points: np.ndarray) -> Scaler:
