@@ -80,19 +80,28 @@ class PlainBatches(Batches):
         schedule: gives the times.
         stratified: spread the times of a batch evenly.
         optimal_transport: let each point meet the noise of a least-cost matching of the batch.
+        noise: the noise that each point always meets, (N, d); None draws it afresh.
 
     """
 
     def __init__(
-        self, points: Tensor, schedule: Schedule, *, stratified: bool = False, optimal_transport: bool = False
+        self,
+        points: Tensor,
+        schedule: Schedule,
+        *,
+        stratified: bool = False,
+        optimal_transport: bool = False,
+        noise: Tensor | None = None,
     ) -> None:
-        self.points, self.schedule = points, schedule
+        self.points, self.schedule, self.noise = points, schedule, noise
         self.stratified, self.optimal_transport = stratified, optimal_transport
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw rows, times and noise, matched if so asked."""
         rows = torch.randint(len(self.points), (n,), generator=draws, device=self.points.device)
         t = self.schedule.draw(n, draws, stratified=self.stratified)
+        if self.noise is not None:
+            return Draws(rows, self.noise[rows], t)
         epsilon = torch.randn(n, self.points.shape[1], generator=draws, device=self.points.device)
         if self.optimal_transport:
             epsilon = epsilon[nearest_assignment(self.points[rows], epsilon)]

@@ -125,6 +125,8 @@ class ObjectiveConfig(_Section):
     """Spread a batch's times evenly over the time axis."""
     coupling: Literal["independent", "optimal-transport"] = "independent"
     """Which noise meets which point of a batch."""
+    teacher: str | None = None
+    """A finished run whose flow says which noise meets which point: reflow."""
     references: Annotated[int, Field(ge=0)] = 0
     """Take the noise out of the targets with the posterior mean over this many training points; 0 leaves it in."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
@@ -136,6 +138,8 @@ class ObjectiveConfig(_Section):
     def _posterior_means_are_of_independent_noise(self) -> Self:
         if self.references and self.coupling != "independent":
             raise ValueError("references needs the independent coupling: set references=0 to use another one")
+        if self.teacher and (self.references or self.coupling != "independent"):
+            raise ValueError("a teacher says which noise meets which point: set references=0 and no coupling with it")
         return self
 
 

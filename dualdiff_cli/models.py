@@ -29,7 +29,7 @@ from .schedules import (
 )
 from .variational import LearnedSchedule
 
-__all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule"]
+__all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule", "check_sampler"]
 
 
 def build_schedule(config: RunConfig) -> Schedule:
@@ -63,6 +63,21 @@ def build_sampler(config: SamplingConfig) -> Sampler:
     if config.sampler == "ddim":
         return DDIM(steps=config.steps, grid=config.grid, eta=config.eta)
     return SAMPLERS[config.sampler](steps=config.steps, grid=config.grid)
+
+
+def check_sampler(config: RunConfig, sampler: Sampler) -> None:
+    """Refuse to draw fresh noise on the way where training did not.
+
+    Raises:
+        InputError: noise and points of the training were coupled, and the sampler is a stochastic one.
+
+    """
+    objective = config.objective
+    if sampler.stochastic and (objective.teacher is not None or objective.coupling != "independent"):
+        raise InputError(
+            f"The sampler {sampler.name} draws fresh noise, but this model has learnt one point for every noise.",
+            "Use a deterministic one, such as euler, heun or dpmpp-2m.",
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,13 @@ class TrainedModel:
         run.save_model(self.denoiser.weights(), metadata)
 
     def sample(self, n: int, *, seed: int, sampler: Sampler | None = None) -> Iterator[np.ndarray]:
-        """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`."""
+        """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`.
+
+        Raises:
+            InputError: the sampler does not go with the training; see `check_sampler`.
+
+        """
         sampler = sampler or build_sampler(self.config.sampling)
+        check_sampler(self.config, sampler)
         for chunk in generate(sampler, self.denoiser, n, dim=len(self.columns), seed=seed, device=self.device):
             yield self.scaler.inverse(chunk)

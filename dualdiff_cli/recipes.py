@@ -64,6 +64,13 @@ REFINEMENTS: dict[tuple[str, str], Layer] = {
     ("precise", "baseline-matched"): _BY_LEVEL,
 }
 
+# What a reflow changes: straight lines between a teacher's pairs, followed in few steps.
+REFLOW: Layer = {
+    "schedule": {"name": "straight-line"},
+    "objective": {"prediction": "flow", "references": 0},
+    "sampling": {"sampler": "euler", "steps": 5, "grid": "uniform"},
+}
+
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
 
@@ -75,6 +82,7 @@ def resolve(
     recipe: str | None = None,
     file: Path | None = None,
     experts: int | None = None,
+    teacher: Path | None = None,
     options: Layer | None = None,
     settings: Sequence[str] | None = None,
 ) -> RunConfig:
@@ -83,6 +91,7 @@ def resolve(
     Args:
         dataset, model, recipe: names; None leaves the choice to the file, and then to the defaults.
         file: a TOML file with any part of a configuration.
+        teacher: a run to reflow, which gives data set, seed and settings of the data, and the finest features.
         experts: how many the model has, or for ``baseline-matched`` how many it is the control of.
         options: nested values that the command's own options stand for.
         settings: ``key=value`` strings, keys dotted, values as in TOML (bare words are strings).
@@ -107,6 +116,8 @@ def resolve(
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
     defaults = _merge(RECIPES[recipe], MODELS[model], REFINEMENTS.get((recipe, model), {}))
+    if teacher is not None:
+        defaults = _merge(defaults, REFLOW, _of_teacher(teacher, dataset=stated.get("dataset")))
     layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
@@ -138,6 +149,23 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
     if model == "baseline" and experts != 1:
         raise InputError(f"A baseline has one network, not {experts}.", "Use --model dual-expert with --experts.")
     return {"model": {"experts": experts}}
+
+
+def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
+    """Give what a reflow takes from its teacher's configuration."""
+    if not (teacher / "config.toml").is_file():
+        raise InputError(f"{teacher} is not a run: it has no config.toml.", "Give --reflow a directory of `train`.")
+    config = _read_toml(teacher / "config.toml")
+    if dataset is not None and dataset != config["dataset"]:
+        raise InputError(
+            f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."
+        )
+    frequency = config["model"].get("finest_frequency")
+    return {
+        **{key: config[key] for key in ("dataset", "seed", "data")},
+        "objective": {"teacher": str(teacher.resolve())},
+        "model": {} if frequency is None else {"finest_frequency": frequency},
+    }
 
 
 def _merge(*layers: Layer) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     environment.json     versions, device, threads, commit
     data.json            where the points came from and how they were split; for a file also held_out_rows.npy
     model.safetensors    the averaged weights, with the columns and the scaler in its metadata
+    pairs.safetensors    of a reflow, the points that it trains on and the noise of each
     state.pt             what training resumes from
     metrics.jsonl        one object a logged step
     samples/ figures/ exports/
@@ -153,6 +154,28 @@ class Run:
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise InputError(f"The model {path} cannot be read: {error}.", "Train the run again.") from error
+
+    def save_pairs(self, tensors: dict[str, Tensor], scaler: str) -> None:
+        """Keep what a reflow trains on."""
+        with replaced(self.path / "pairs.safetensors") as temporary:
+            temporary.write_bytes(save(tensors, metadata={"scaler": scaler}))
+
+    def load_pairs(self) -> tuple[dict[str, Tensor], str] | None:
+        """Give what a reflow trains on, None where there is none.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
+        path = self.path / "pairs.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in ("points", "noise", "held_out")}
+                return tensors, file.metadata()["scaler"]
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise InputError(f"The pairs {path} cannot be read.", "Remove them to have them drawn again.") from error
 
     def append_metrics(self, records: Iterable[dict[str, Any]]) -> None:
         """Add logged steps."""

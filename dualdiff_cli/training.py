@@ -158,18 +158,21 @@ class LossEstimate:
 
 
 @torch.no_grad()
-def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> LossEstimate:
+def estimate_loss(
+    denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise: Tensor | None = None
+) -> LossEstimate:
     """Mean squared error of the network's output on given points, each at one random time; no diversity term.
 
     Args:
         denoiser: with the weights to judge.
         points: (n, d), in the denoiser's units, on its device.
         seed: of the times and the noise.
+        noise: what each point is paired with, (n, d); None draws it.
 
     """
     draws = generator(seed, points.device)
     t = denoiser.schedule.draw(len(points), draws)
-    epsilon = torch.randn(points.shape, generator=draws, device=points.device)
+    epsilon = torch.randn(points.shape, generator=draws, device=points.device) if noise is None else noise
     errors = []
     for first in range(0, len(points), EVALUATION_BATCH):
         rows = slice(first, first + EVALUATION_BATCH)
@@ -190,14 +193,16 @@ def expert_usage(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> lis
     return usage
 
 
-def build_batches(points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int) -> Batches:
-    """Make what draws the batches that an objective asks for from clean points (N, d)."""
+def build_batches(
+    points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int, noise: Tensor | None = None
+) -> Batches:
+    """Make what draws an objective's batches from clean points (N, d), with their noise (N, d) if it is given."""
     if objective.references:
         return PosteriorMeanBatches(
             points, schedule, references=objective.references, stratified=objective.stratified, seed=seed
         )
     coupled = objective.coupling == "optimal-transport"
-    return PlainBatches(points, schedule, stratified=objective.stratified, optimal_transport=coupled)
+    return PlainBatches(points, schedule, stratified=objective.stratified, optimal_transport=coupled, noise=noise)
 
 
 class Trainer:
@@ -208,6 +213,7 @@ class Trainer:
         points: clean training points, (n, d), on the device to train on.
         objective, config: what to minimise and how.
         seed: of every random number drawn here.
+        noise: what each point is paired with, (n, d); None draws it afresh.
         execution: how the arithmetic is carried out; its threads are the caller's to set.
 
     Attributes:
@@ -224,13 +230,14 @@ class Trainer:
         objective: ObjectiveConfig,
         config: TrainingConfig,
         seed: int,
+        noise: Tensor | None = None,
         execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.step = 0
         self._generator = generator(seed, points.device)
-        self._batches = build_batches(points, denoiser.schedule, objective, seed=seed)
+        self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise)
         self._parameters: list[Tensor] = list(denoiser.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
         self._network: list[Tensor] = list(denoiser.network.parameters())

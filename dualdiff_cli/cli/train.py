@@ -56,6 +56,10 @@ def train(
         Path | None, typer.Option(help="Where the run goes; runs/<dataset>-<model>-<k> if left out.", metavar="DIR")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a run that was stopped.")] = False,
+    reflow: Annotated[
+        Path | None,
+        typer.Option(help="A finished run, whose paths are learnt again so that few steps follow them.", metavar="RUN"),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with any part of a configuration.", metavar="FILE.toml")
     ] = None,
@@ -81,7 +85,7 @@ def train(
             ("data", "missing"): missing,
         }
     )
-    if resume and any((dataset, model, recipe, experts, config, setting, run_dir, options)):
+    if resume and any((dataset, model, recipe, experts, config, reflow, setting, run_dir, options)):
         raise InputError("--resume keeps the run's own configuration.", "Leave other options out, or start a new run.")
     if run is not None and not resume:
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
@@ -101,6 +105,7 @@ def train(
                 recipe=recipe,
                 file=config,
                 experts=experts,
+                teacher=reflow,
                 options=options,
                 settings=setting,
             )

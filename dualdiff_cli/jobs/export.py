@@ -16,7 +16,7 @@ from ..config import SamplingConfig
 from ..data import DENSITIES
 from ..errors import InputError, ToleranceError, unknown_name
 from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, Precision, convert
-from ..models import TrainedModel, build_sampler
+from ..models import TrainedModel, build_sampler, check_sampler
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import FORMAT_VERSION, ExportedModel
@@ -74,6 +74,7 @@ def export(
     model = TrainedModel.load(run, torch.device("cpu"))
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
+    check_sampler(model.config, method)
 
     announce(f"{what} to {format}")
     started = time.perf_counter()

@@ -18,13 +18,14 @@ from ..denoisers import NetworkDenoiser
 from ..device import choose_device, describe_machine, synchronize
 from ..errors import InputError, Interrupted
 from ..execution import Execution, decide
-from ..models import TrainedModel, build_denoiser, build_sampler
+from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler
 from ..networks import count_parameters
 from ..runs import Run
 from ..schedules import Schedule
-from ..training import Progress, Trainer, estimate_loss, expert_usage
+from ..training import Progress, Trainer, expert_usage
 from .inputs import fit_scaler, held_out_points, load_run_data, record_data, reload_data, settle, training_points
 from .plot import plot
+from .reflow import Pairs, draw_pairs, held_out_loss, kept_pairs, load_teacher
 
 __all__ = ["Callbacks", "resume", "train"]
 
@@ -73,7 +74,11 @@ def train(
     # Before the directory is made, so that a bad request leaves none behind, nor fails after all the training.
     data = load_run_data(config)
     config = settle(config, data)
-    build_sampler(config.sampling).levels(build_denoiser(config, len(data.columns)).schedule)
+    sampler = build_sampler(config.sampling)
+    check_sampler(config, sampler)
+    sampler.levels(build_denoiser(config, len(data.columns)).schedule)
+    if config.objective.teacher is not None:
+        load_teacher(config, data, place)
     return _train(Run.create(config, path), config, data, place, callbacks)
 
 
@@ -84,8 +89,9 @@ def resume(run: Run, *, device: str = "auto", callbacks: Callbacks = Callbacks()
 
 
 def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbacks: Callbacks) -> dict[str, Any]:
+    pairs = _pairs(run, config, data, place)
     points = training_points(config, data)
-    scaler = fit_scaler(config, data, points)
+    scaler = fit_scaler(config, data, points) if pairs is None else pairs.scaler
     record_data(run, data)
     state = run.load_state() or {"seconds": 0.0}
     denoiser = build_denoiser(config, len(data.columns)).to(place)
@@ -96,10 +102,11 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
 
     trainer = Trainer(
         denoiser,
-        torch.from_numpy(scaler.transform(points)).float().to(place),
+        (torch.from_numpy(scaler.transform(points)).float() if pairs is None else pairs.points).to(place),
         objective=config.objective,
         config=config.training,
         seed=config.seed,
+        noise=None if pairs is None else pairs.noise.to(place),
         execution=execution,
     )
     _warn_of_signal_left(denoiser.schedule)
@@ -130,11 +137,20 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
         "parameters": count_parameters(trainer.denoiser.network),
         "train_seconds": seconds,
         "compile_seconds": compile_seconds,
-        "held_out_loss": estimate_loss(average, held_out, seed=seed).mean,
+        "held_out_loss": held_out_loss(average, held_out, pairs, seed=seed).mean,
         "terminal_alpha_bar": trainer.denoiser.schedule.terminal_alpha_bar,
         "device": str(place),
         **gated,
     }
+
+
+def _pairs(run: Run, config: RunConfig, data: Data, place: torch.device) -> Pairs | None:
+    """Give the pairs of a reflow, drawn once and kept in the run."""
+    pairs = kept_pairs(run)
+    if pairs is None and config.objective.teacher is not None:
+        pairs = draw_pairs(load_teacher(config, data, place), len(data.train), seed=config.seed)
+        pairs.save(run)
+    return pairs
 
 
 def _execution(config: RunConfig, place: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any]) -> Execution:
