@@ -23,6 +23,7 @@ from ..runtimes import ExportedModel
 from ..training import LossEstimate, estimate_loss
 from .diagnose import check_request, diagnose, exact_scores
 from .inputs import held_out_points, load_run_data, reload_data, training_points
+from .reflow import held_out_loss, kept_pairs
 
 __all__ = ["evaluate", "evaluate_exported", "evaluate_files"]
 
@@ -261,9 +262,10 @@ def _losses(run: Run, model: TrainedModel, data: Data, *, seed: int) -> dict[str
 
     unit = f"mean squared error of the {model.config.objective.prediction}"
     held_out = scaled(held_out_points(data, seed=seed))
-    losses = {"held_out_loss": score(estimate_loss(model.denoiser, held_out, seed=seed))}
+    pairs = kept_pairs(run)
+    losses = {"held_out_loss": score(held_out_loss(model.denoiser, held_out, pairs, seed=seed))}
     state = run.load_state()
-    if state is not None:
+    if state is not None and pairs is None:
         last = build_denoiser(model.config, len(model.columns))
         last.load_weights(state["trainer"]["network"])
         training = scaled(training_points(model.config, data)[:REAL])
