@@ -27,6 +27,7 @@ __all__ = [
     "describe_machine",
     "generator",
     "has_fast_bfloat16",
+    "keep_freed_memory",
     "memory_rise",
     "peak_memory_bytes",
     "set_tf32",
@@ -162,6 +163,19 @@ def has_fast_bfloat16() -> bool:
     """
     tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that will do
     return bool(tell and tell().get("amx_bf16", False))
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc's allocator to keep what is freed, up to 256 MiB, instead of giving it back to the kernel at once.
+
+    Activations of a few megabytes are freed and asked for again at every layer; each time the kernel maps and clears
+    their pages afresh, which was measured to be a fifth of sampling. Elsewhere than on glibc nothing is changed.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # see mallopt(3)
+        set_option(M_TRIM_THRESHOLD, 2**28)
+        set_option(M_MMAP_THRESHOLD, 2**25)
 
 
 def peak_memory_bytes() -> int:

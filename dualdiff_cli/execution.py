@@ -18,10 +18,10 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar
 import torch
 
 from .config import TrainingConfig
-from .device import has_fast_bfloat16, set_tf32
+from .device import has_fast_bfloat16, keep_freed_memory, set_tf32
 from .errors import DeviceError
 
-__all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide", "use_fast_threads"]
+__all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide", "prepare_sampling"]
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -74,8 +74,9 @@ class Execution:
         return replace(self, compiled=False, why={**self.why, "compiled": f"compiling failed: {failure}"})
 
     def apply(self) -> None:
-        """Set what is the process's own: threads, and how a GPU multiplies float32."""
+        """Set what is the process's own: threads, memory, and how a GPU multiplies float32."""
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         set_tf32(self.precision == "tf32")
 
 
@@ -131,9 +132,10 @@ def choose_threads(rows: int, width: int) -> tuple[int, str]:
     return best, f"a product of {rows} × {width} × {width} took {times}"
 
 
-def use_fast_threads(rows: int, width: int) -> None:
-    """Set torch to the threads of `choose_threads`, for the rest of the process."""
+def prepare_sampling(rows: int, width: int) -> None:
+    """Set up the process for networks that are asked about so many rows at once: threads as `choose_threads` says."""
     torch.set_num_threads(choose_threads(rows, width)[0])
+    keep_freed_memory()
 
 
 def _time_products(rows: int, width: int, numbers: list[int]) -> dict[int, float]:

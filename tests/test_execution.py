@@ -14,7 +14,7 @@ from torch import Tensor
 from dualdiff_cli.config import RunConfig, TrainingConfig
 from dualdiff_cli.device import has_fast_bfloat16
 from dualdiff_cli.errors import DeviceError
-from dualdiff_cli.execution import PLAIN, REPAID, Compiled, Execution, choose_threads, decide, use_fast_threads
+from dualdiff_cli.execution import PLAIN, REPAID, Compiled, Execution, choose_threads, decide, prepare_sampling
 from dualdiff_cli.models import build_denoiser
 from dualdiff_cli.training import Trainer, batch_loss
 
@@ -188,6 +188,6 @@ def test_threads_are_tried_up_to_what_torch_is_set_to_and_a_look_changes_nothing
     assert "ms on 1, " in why
     assert why.endswith("ms on 2")
     assert torch.get_num_threads() == 2
-    use_fast_threads(8, 8)
+    prepare_sampling(8, 8)
     assert torch.get_num_threads() in (1, 2)
     assert "OMP_NUM_THREADS" not in os.environ

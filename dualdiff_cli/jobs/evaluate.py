@@ -15,11 +15,13 @@ from ..config import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
 from ..device import choose_device
 from ..errors import InputError
+from ..execution import prepare_sampling
 from ..metrics import Score, score_samples
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
+from ..samplers import points_per_call
 from ..training import LossEstimate, estimate_loss
 from .diagnose import check_request, diagnose, exact_scores
 from .inputs import held_out_points, load_run_data, reload_data, training_points
@@ -91,6 +93,7 @@ def evaluate(
         check_request(data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
+        prepare_sampling(points_per_call(place), model.config.model.width)
         started = time.perf_counter()
         chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling))
         generated = _as_data(np.concatenate(list(chunks)), model.columns)

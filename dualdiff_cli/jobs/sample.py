@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import write_chunks
 from ..device import choose_device, peak_memory_bytes
+from ..execution import prepare_sampling
 from ..models import TrainedModel, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
@@ -50,6 +51,7 @@ def sample(
 
     """
     model = TrainedModel.load(run, choose_device(device))
+    prepare_sampling(points_per_call(model.device), model.config.model.width)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
     name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"

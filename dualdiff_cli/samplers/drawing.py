@@ -44,6 +44,7 @@ def generate(
     The points depend on the seed alone, and on the device by rounding.
     """
 
+    @torch.inference_mode()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         on_device = None if step_noise is None else step_noise.to(device)
         return sampler(denoiser, noise.to(device), on_device).cpu()

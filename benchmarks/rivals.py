@@ -1,0 +1,164 @@
+"""What `speed.py` and `parts.py` time: products, training steps and samples, each in several ways.
+
+The rate of the matrix products is measured in the same rounds as everything else: products of 256 × 256 matrices, which
+is the shape that most of a step's arithmetic has. A row's share is its products, counted by torch, at that rate, over
+its time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dualdiff_cli import RunConfig, load_data, resolve
+from dualdiff_cli.benchmarking import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
+from dualdiff_cli.data import Scaler
+from dualdiff_cli.execution import PLAIN, Execution
+from dualdiff_cli.jobs.inputs import settle
+from dualdiff_cli.models import TrainedModel, build_denoiser
+from dualdiff_cli.published import published_sampling, published_training
+from dualdiff_cli.samplers import points_per_call
+from dualdiff_cli.training import Trainer
+
+CPU = torch.device("cpu")
+ENDLESS = 10**9
+SAMPLES = 10_000
+SIDE, PRODUCTS = 256, 64
+
+
+def configuration(model: str, recipe: str, *settings: str) -> RunConfig:
+    """Make a configuration on moons, settled."""
+    config = resolve(dataset="moons", model=model, recipe=recipe, settings=settings)
+    return settle(config, load_data("moons", seed=0))
+
+
+def on_threads(number: int, call: Call) -> Call:
+    """Make a call on a number of threads."""
+
+    def run(units: int) -> None:
+        torch.set_num_threads(number)
+        call(units)
+
+    return run
+
+
+def exhaust(items: Iterator[Any], n: int) -> None:
+    """Take n items and keep none."""
+    for _, _ in zip(range(n), items, strict=False):
+        pass
+
+
+def products(threads: int) -> Competitor:
+    """Matrix products, `PRODUCTS` to a unit."""
+
+    def prepare() -> Prepared:
+        a, b, c = (torch.randn(SIDE, SIDE) for _ in range(3))
+
+        def multiply(units: int) -> None:
+            for _ in range(units * PRODUCTS):
+                torch.mm(a, b, out=c)
+
+        return Prepared(on_threads(threads, multiply))
+
+    labels = {"task": "products", "model": f"{SIDE} × {SIDE}", "how": "torch.mm", "threads": threads}
+    return Competitor({**labels, "operations": 2 * SIDE**3 * PRODUCTS}, prepare)
+
+
+def our_trainer(config: RunConfig, execution: Execution = PLAIN) -> Trainer:
+    """Make a training without end."""
+    points = torch.from_numpy(load_data("moons", seed=0).train).float()
+    training = config.training.model_copy(update={"steps": ENDLESS})
+    denoiser = build_denoiser(config, points.shape[1])
+    return Trainer(denoiser, points, objective=config.objective, config=training, seed=0, execution=execution)
+
+
+def training(config: RunConfig, how: str, threads: int, **labels: Any) -> Competitor:
+    """A training step: published, eager or compiled."""
+
+    def prepare() -> Prepared:
+        torch.set_num_threads(threads)
+        if how == "published":
+            denoiser = build_denoiser(config, 2)
+            points = torch.from_numpy(load_data("moons", seed=0).train).float()
+            losses = published_training(
+                denoiser, points, objective=config.objective, config=config.training, seed=0, device=CPU
+            )
+            return Prepared(on_threads(threads, lambda steps: exhaust(losses, steps)))
+        trainer = our_trainer(config, Execution(threads, compiled=how == "compiled", required=True))
+
+        def advance(steps: int) -> None:
+            last = trainer.step + steps
+            exhaust(trainer.run(lambda: trainer.step >= last), steps)
+
+        advance(1)
+        return Prepared(on_threads(threads, advance), {"compile_s": trainer.compile_seconds})
+
+    with FlopCounterMode(display=False) as counter:
+        next(our_trainer(config).run(lambda: True))
+    facts = {"task": "training step", "model": config.model.name, "recipe": config.recipe, "how": how}
+    return Competitor({**facts, "threads": threads, "operations": counter.get_total_flops(), **labels}, prepare)
+
+
+def sampling(config: RunConfig, how: str, threads: int, **labels: Any) -> Competitor:
+    """10,000 samples by the published loop, all points at once, or by ours."""
+    evaluations = config.sampling.steps
+    whole = evaluations if how == "published" else SAMPLES
+
+    def prepare() -> Prepared:
+        torch.set_num_threads(threads)
+        denoiser = build_denoiser(config, 2).requires_grad_(False).eval()
+        if how == "published":
+            return Prepared(
+                on_threads(
+                    threads,
+                    lambda steps: exhaust(published_sampling(denoiser, SAMPLES, dim=2, seed=0, device=CPU), steps),
+                )
+            )
+        data = load_data("moons", seed=0)
+        model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU)
+        return Prepared(on_threads(threads, lambda points: exhaust(model.sample(points, seed=0), ENDLESS)))
+
+    network = build_denoiser(config, 2).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(points_per_call(CPU), 2, dtype=torch.float64), network.schedule.ends[0])
+    operations = counter.get_total_flops() / points_per_call(CPU) * SAMPLES * evaluations
+    facts = {"task": f"{SAMPLES} samples", "model": config.model.name, "recipe": config.recipe, "how": how}
+    facts |= {"evaluations": evaluations, "threads": threads, "operations": operations, **labels}
+    return Competitor(facts, prepare, whole=whole, quantum=1 if how == "published" else points_per_call(CPU))
+
+
+def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> list[dict[str, Any]]:
+    """Time competitors in turn, with the products on as many threads among them, and add each one's share."""
+    numbers = sorted({competitor.labels["threads"] for competitor in competitors})
+    everyone = [Measurement(c) for c in (*map(products, numbers), *competitors)]
+    measure(
+        everyone,
+        repeats=repeats,
+        device=CPU,
+        seconds_per_block=seconds,
+        on_step=lambda doing, m: print(doing, m.competitor.labels["task"], m.competitor.labels["how"], file=sys.stderr),
+    )
+    rates = {}
+    rows = []
+    for measurement in everyone:
+        row = measurement.record()
+        if row["median_s"] is not None:
+            row["operations_per_s"] = row["operations"] / row["median_s"]
+            if row["task"] == "products":
+                rates[row["threads"]] = row["operations_per_s"]
+            row["share"] = row["operations_per_s"] / rates[row["threads"]]
+        rows.append(row)
+    for measurement, row in zip(everyone, rows, strict=True):
+        rival = [m for m in everyone if _rivals(m.competitor.labels, row)]
+        if rival and measurement.raw_s and rival[0].raw_s:
+            row["of_published"] = ratio_of_medians(measurement.seconds, rival[0].seconds, paired=True)
+    return rows
+
+
+def _rivals(labels: Any, row: dict[str, Any]) -> bool:
+    same = all(labels.get(key) == row.get(key) for key in ("task", "model", "recipe", "evaluations"))
+    return same and labels["how"] == "published" != row["how"]

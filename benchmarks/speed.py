@@ -1,0 +1,196 @@
+"""Training and sampling beside the published loops, beside what the matrix products alone take, in one run.
+
+    python benchmarks/speed.py                            # steps, samples, start-up: the table
+    python benchmarks/speed.py --quality --memory         # and the seconds to the paper's score, and ten million points
+    python benchmarks/speed.py --only scaling
+
+All times of a section are interleaved by `dualdiff_cli.benchmarking`; `rivals.py` says what is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rivals import configuration, sampling, timed, training
+
+from dualdiff_cli.device import describe_conditions, describe_machine
+from dualdiff_cli.execution import choose_threads
+
+CPU = torch.device("cpu")
+PAPER_KL = 0.650
+"""The best published divergence on dino (Table 2), in bits."""
+BUDGETS = (250, 500, 1000, 2000, 4000)
+"""Lengths of training tried in turn, shortest first, until one scores that."""
+COMMAND = [sys.executable, "-m", "dualdiff_cli"]
+
+
+def table(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The steps and the samples of both models, and of the default recipe."""
+    everything = torch.get_num_threads()
+    ours, why = choose_threads(256, 256)
+    print(f"ours on {ours} threads: {why}", file=sys.stderr)
+    competitors = []
+    for model in ("baseline", "dual-expert"):
+        config = configuration(model, "paper")
+        competitors += [training(config, "published", everything)]
+        competitors += [training(config, how, ours) for how in ("eager", "compiled")]
+        competitors += [sampling(config, "published", everything), sampling(config, "eager", ours)]
+    default = configuration("dual-expert", "precise")
+    competitors += [training(default, how, ours) for how in ("eager", "compiled")]
+    competitors += [sampling(default, "eager", ours)]
+    return timed(competitors, args.repeats, args.seconds)
+
+
+def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """How a step grows with batch, width and experts, and sampling with its evaluations; the rest as by default."""
+    threads = choose_threads(256, 256)[0]
+    axes: dict[str, tuple[int, ...]] = {
+        "training.batch": (64, 128, 256, 512, 1024, 2048),
+        "model.width": (64, 128, 256, 512),
+        "model.experts": (1, 2, 4, 8),
+    }
+    competitors = [
+        training(configuration("dual-expert", "precise", f"{key}={value}"), "eager", threads, varied=key, value=value)
+        for key, values in axes.items()
+        for value in values
+    ]
+    for steps in (10, 20, 50, 100):
+        config = configuration("dual-expert", "precise", f"sampling.steps={steps}")
+        competitors.append(sampling(config, "eager", threads, varied="sampling.steps", value=steps))
+    return timed(competitors, args.repeats, args.seconds)
+
+
+def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Wall seconds of commands that do next to nothing; the first call of each is not counted."""
+    rows = []
+    for words in (["--help"], ["info"], ["train", "--help"]):
+        times = [_seconds([*COMMAND, *words])[0] for _ in range(1 + args.repeats)][1:]
+        rows.append({"task": "dualdiff " + " ".join(words), "median_s": statistics.median(times), "raw_s": times})
+    return rows
+
+
+def compiling(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds that compiling takes from an empty cache, and from the one that the first run left."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
+            for cache in ("empty", "left by the first"):
+                run = f"{folder}/{model}-{recipe}-{cache[:5]}"
+                options = ["--model", model, "--recipe", recipe, "--run-dir", run]
+                record = _train(folder, *options, "--dataset", "moons", "--steps", "2", "--compile", "on")
+                row = {"task": "compiling", "model": model, "recipe": recipe, "cache": cache}
+                rows.append({**row, "median_s": record["compile_seconds"]})
+    return rows
+
+
+def quality(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The shortest training whose samples reach the paper's score on dino, by the command from a cold start."""
+    rows = []
+    for steps in BUDGETS:
+        with tempfile.TemporaryDirectory() as folder:
+            record = _train(folder, "--dataset", "dino", "--steps", str(steps), "--run-dir", f"{folder}/run")
+            _, out = _seconds([*COMMAND, "evaluate", f"{folder}/run", "--json", "--quiet"])
+            score = json.loads(out)["metrics"]["kl_real_generated"]
+        row = {"task": "train to the paper's score", "dataset": "dino", "steps": steps, "median_s": record["wall"]}
+        rows.append({**row, "train_s": record["train_seconds"], "score": score})
+        if score["value"] <= PAPER_KL:
+            break
+    return rows
+
+
+def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory of ten million points to Parquet, above that of the imports alone; two evaluations a point."""
+    peak = "from dualdiff_cli.device import peak_memory_bytes; print(peak_memory_bytes())"
+    imports = int(_seconds([sys.executable, "-c", f"import dualdiff_cli.jobs; {peak}"])[1])
+    with tempfile.TemporaryDirectory() as folder:
+        run, points = f"{folder}/run", f"{folder}/points.parquet"
+        _train(folder, "--dataset", "moons", "--steps", "2", "--run-dir", run)
+        options = ["-n", str(args.points), "-o", points, "--sample-steps", "2", "--json", "--quiet"]
+        _, out = _seconds([*COMMAND, "sample", run, *options])
+    record = json.loads(out)
+    above = record["peak_memory_bytes"] - imports
+    row = {"task": f"{args.points} samples to Parquet", "median_s": record["seconds"]}
+    return [{**row, "imports_bytes": imports, "peak_above_imports_bytes": above}]
+
+
+def _train(folder: str, *options: str) -> dict[str, Any]:
+    """Train by the command with a compiler's cache of its own; its record, and the whole command's seconds."""
+    cache = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/cache-of-the-compiler"}
+    wall, out = _seconds([*COMMAND, "train", *options, "--json", "--quiet"], **cache)
+    return {**json.loads(out), "wall": wall}
+
+
+def _seconds(command: Sequence[str], **environment: str) -> tuple[float, str]:
+    started = time.perf_counter()
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stdout
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "table": table,
+    "startup": startup,
+    "compiling": compiling,
+    "quality": quality,
+    "memory": memory,
+    "scaling": scaling,
+}
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """One line a row: what, how, seconds, against the published loop, and the share of the products' rate."""
+    lines = [
+        "| what | how | threads | median | of the published | share of the products' rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        what = " ".join(str(row[key]) for key in ("task", "recipe", "model", "varied", "value", "steps") if key in row)
+        seconds = row["median_s"]
+        median = row["failure"] if seconds is None else f"{1e3 * seconds:.2f} ms" if seconds < 1 else f"{seconds:.1f} s"
+        if "score" in row:
+            median += f", {row['score']['value']:.3f} bits"
+        if "peak_above_imports_bytes" in row:
+            median += f", {row['peak_above_imports_bytes'] / 2**20:.0f} MiB above the imports"
+        if row.get("unstable"):
+            median += " (unstable)"
+        ratio = "" if "of_published" not in row else "{:.3f} ({:.3f} to {:.3f})".format(*row["of_published"])
+        share = "" if "share" not in row else f"{100 * row['share']:.0f} %"
+        if row["task"] == "products":
+            share = f"{row['operations_per_s'] / 1e9:.0f} GFLOP/s"
+        how = row.get("how", row.get("cache", ""))
+        lines.append(f"| {what} | {how} | {row.get('threads', '')} | {median} | {ratio} | {share} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the sections that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="default: table, startup and compiling")
+    parser.add_argument("--quality", action="store_true", help="also train to the paper's score; minutes")
+    parser.add_argument("--memory", action="store_true", help="also draw ten million points; minutes")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a timed block")
+    parser.add_argument("--points", type=int, default=10_000_000, help="of --memory")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed.json"))
+    args = parser.parse_args()
+    asked = args.only or ["table", "startup", "compiling", *(s for s in ("quality", "memory") if getattr(args, s))]
+    record: dict[str, Any] = {"machine": describe_machine(), "conditions": describe_conditions(CPU)}
+    for name in asked:
+        record[name] = SECTIONS[name](args)
+        print(f"\n{name}\n\n{markdown(record[name])}", flush=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
