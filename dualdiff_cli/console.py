@@ -49,6 +49,11 @@ class Bar:
         """Begin counting to ``total``."""
         self._task = self._progress.add_task(self._what, total=total, words="")
 
+    def describe(self, what: str) -> None:
+        """Say what is going on now."""
+        if self._task is not None:
+            self._progress.update(self._task, description=what)
+
     def report(self, done: int, words: str = "") -> None:
         """Say how far the job is, and in a few words how it goes."""
         if self._task is not None:
@@ -172,11 +177,12 @@ def evaluation_tables(record: Mapping[str, Any], *, title: str) -> RenderableTyp
     return Group(scores, diagnosis_table(record["diagnosis"])) if "diagnosis" in record else scores
 
 
-def reproduction_view(records: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Show reproduced tables."""
+def reproduction_view(records: Sequence[Mapping[str, Any]], *, figures: Sequence[str] = ()) -> RenderableType:
+    """Show reproduced tables, and where the figures are."""
     from .reproduction_tables import tables_of  # needs SciPy, which --help does not
 
-    return Group(*(table.to_rich() for record in records for table in tables_of(record)))
+    tables = [table.to_rich() for record in records for table in tables_of(record)]
+    return Group(*tables, *([facts_table({"figures": "\n".join(figures)})] if figures else []))
 
 
 def number(value: object) -> str:

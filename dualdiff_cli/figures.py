@@ -40,7 +40,7 @@ from .drawing import (
 )
 from .errors import InputError
 
-__all__ = ["data_beside_samples", "loss_curve"]
+__all__ = ["data_beside_samples", "loss_curve", "running_mean"]
 
 MAX_COLUMNS = 6  # of a pair plot; beyond that a panel is too small to read
 
@@ -110,7 +110,7 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
     if not finite.any():
         raise InputError("There is no finite loss to draw.", "Train for at least one logged step.")
     x, y = steps[finite], losses[finite]
-    mean = _running_mean(y, max(1, len(y) // 20))
+    mean = running_mean(y, max(1, len(y) // 20))
     figure = Figure(figsize=(4.8, 3.0), layout="constrained")
     axes = figure.subplots()
     marker = "o" if len(y) == 1 else ""
@@ -215,7 +215,7 @@ def _key(real: Array, generated: Array, view: Array) -> list[Line2D]:
     return [dot_handle(colour, label) for colour, label in zip((DATA, SAMPLES), labels, strict=True)]
 
 
-def _running_mean(values: Array, window: int) -> Array:
+def running_mean(values: Array, window: int) -> Array:
     """Centred mean over at most ``window`` values on either half; shorter at both ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     first = np.maximum(np.arange(len(values)) - window // 2, 0)

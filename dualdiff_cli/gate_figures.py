@@ -39,7 +39,7 @@ from .drawing import (
 )
 from .errors import InputError
 
-__all__ = ["gate_histogram", "gate_profile", "gate_scatter"]
+__all__ = ["GATE", "gate_histogram", "gate_profile", "gate_scatter"]
 
 GATE = LinearSegmentedColormap.from_list("gate", [EXPERTS[1], "#c4c4c4", EXPERTS[0]])
 OTHERS = "#c4c4c4"  # experts without a colour of their own

@@ -47,6 +47,8 @@ _LATEX = {
     "–": "--",
     "‖": r"$\|$",
     "×": r"$\times$",
+    "✗": r"$\times$",
+    "·": r"$\cdot$",
     "λ": r"$\lambda$",
     "α": r"$\alpha$",
     "ᾱ": r"$\bar\alpha$",

@@ -46,6 +46,7 @@ ORDER = [
     "drawing",
     "figures",
     "gate_figures",
+    "paper_figures",
     "reproduction",
     "reproduction_tables",
     "jobs",

@@ -23,7 +23,9 @@ SHARE_FOR_ESTIMATE = 0.01
 
 @handled
 def reproduce(
-    what: Annotated[str, typer.Argument(help="table1, table2, or all.", metavar="WHAT")],
+    what: Annotated[
+        str, typer.Argument(help="table1, table2, figures (of both tables' runs), or all.", metavar="WHAT")
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every row.", metavar="N")] = 5,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes, of one thread each; as many as cores.", metavar="N")
@@ -41,7 +43,9 @@ def reproduce(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, as for train.", metavar="KEY=VALUE")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where tables and runs go.", metavar="DIR")] = Path("reproduction"),
+    output: Annotated[Path, typer.Option(help="Where tables, figures and runs go.", metavar="DIR")] = Path(
+        "reproduction"
+    ),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -69,13 +73,15 @@ def reproduce(
         console.progress("reproducing", unit="steps") as bar,
         stop_on_signals(console, after="the steps under way") as should_stop,
     ):
-        records = job(request, on_progress=_shown(console, bar), should_stop=should_stop)
-    for failure in (failure for record in records for row in record["rows"] for failure in row["failed"]):
+        record = job(
+            request, on_progress=_shown(console, bar), should_stop=should_stop, announce=lambda what: bar.describe(what)
+        )
+    tables = record.get("tables", [record])
+    for failure in (failure for table in tables for row in table["rows"] for failure in row["failed"]):
         console.warn(f"A run with seed {failure['seed']} failed: {failure['reason']}")
-    console.result(
-        records[0] if len(records) == 1 else {"tables": records},
-        lambda: reproduction_view(records),
-    )
+    for sentence in record.get("left_out", []):
+        console.note(sentence)
+    console.result(record, lambda: reproduction_view(tables, figures=record.get("figures", [])))
 
 
 def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:

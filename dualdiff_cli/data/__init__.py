@@ -5,7 +5,7 @@ from __future__ import annotations
 from .catalogue import DENSITIES, describe, get_density
 from .densities import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
 from .scaling import Scaler, dequantise
-from .sources import Data, draw, load_data
+from .sources import Data, check_source, draw, load_data
 from .tables import READABLE, Column, Points, Table, read_table
 from .writing import to_frame, write_chunks
 
@@ -24,6 +24,7 @@ __all__ = [
     "Points",
     "Scaler",
     "Table",
+    "check_source",
     "dequantise",
     "describe",
     "draw",

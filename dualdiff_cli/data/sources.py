@@ -20,7 +20,7 @@ from .catalogue import DENSITIES, get_density
 from .densities import Density, FloatArray
 from .tables import READABLE, Column, read_table
 
-__all__ = ["JSON", "Data", "draw", "load_data"]
+__all__ = ["JSON", "Data", "check_source", "draw", "load_data"]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -81,12 +81,22 @@ def load_data(
                 "Leave them out, or give a file as --dataset.",
             )
         return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
-    if not Path(source).exists():
+    check_source(source)
+    return _split(Path(source), seed=seed, columns=columns, missing=missing, fraction=held_out_fraction)
+
+
+def check_source(source: str) -> None:
+    """See that there is such a density or such a file, whatever it holds.
+
+    Raises:
+        InputError: there is neither.
+
+    """
+    if source not in DENSITIES and not Path(source).exists():
         accepted = f"Give a {', '.join(READABLE)} file, or one of {', '.join(DENSITIES)}."
         raise InputError(
             f"'{source}' is neither a density nor a file that exists.", did_you_mean(source, DENSITIES) + accepted
         )
-    return _split(Path(source), seed=seed, columns=columns, missing=missing, fraction=held_out_fraction)
 
 
 def draw(density: Density, n: int, *, seed: int, role: str) -> FloatArray:

@@ -23,7 +23,7 @@ from ..config import RunConfig
 from ..errors import DualdiffError, InputError, Interrupted
 from ..recipes import resolve
 from ..runs import Run
-from .evaluate import evaluate
+from .evaluate import GENERATED, evaluate
 from .train import Callbacks, resume, train
 
 __all__ = ["Cell"]
@@ -169,6 +169,7 @@ class Cell:
             started = time.perf_counter()
             record = evaluate(
                 Run.open(self.path),
+                n=GENERATED,
                 sampler=sampling[0],
                 sample_steps=sampling[1],
                 metrics=self.metrics,

@@ -24,6 +24,7 @@ import joblib
 import torch
 from threadpoolctl import threadpool_limits
 
+from ..data import check_source
 from ..errors import InputError, Interrupted
 from .cells import Cell
 
@@ -74,7 +75,9 @@ def run_grid(
         cells = [replace(cell, runs=str(Path(cell.runs).absolute())) for cell in cells]
     if not cells or len({cell.path for cell in cells}) != len(cells):
         raise ValueError("a grid has cells, and no two of them share a run")
-    progress = _Progress(cells, on_progress)  # a bad request fails here
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        check_source(dataset)
+    progress = _Progress(cells, on_progress)  # which resolves every cell: a bad request fails here
     todo = [cell for cell in cells if not cell.is_done()]
     for cell in todo:
         cell.forget_failure()

@@ -16,7 +16,7 @@ from ..runs import Run
 from ..samplers import BLOCK
 from .inputs import held_out_points, reload_data
 
-__all__ = ["plot"]
+__all__ = ["gate_weights", "plot"]
 
 PROFILE_POINTS, PROFILE_TIMES = 512, 64
 
@@ -47,7 +47,7 @@ def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -
         )
     if model.config.model.experts > 1:
         if model.config.model.gate_on == "point":
-            weights = _gate_weights(model, generated)
+            weights = gate_weights(model, generated)
             pictures["gate-scatter"] = gate_scatter(generated, weights, columns=columns)
             pictures["gate-histogram"] = gate_histogram(weights)
         points = held_out_points(data, seed=model.config.seed)[:PROFILE_POINTS]
@@ -55,7 +55,7 @@ def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -
     return [str(path) for name, figure in pictures.items() for path in save(figure, run.output_path("figures", name))]
 
 
-def _gate_weights(model: TrainedModel, points: np.ndarray) -> np.ndarray:
+def gate_weights(model: TrainedModel, points: np.ndarray) -> np.ndarray:
     """Weights of the experts at the least noisy time, where the samples are; (n, d) → (n, experts)."""
     x = torch.from_numpy(model.scaler.transform(points)).to(model.device)
     t = torch.tensor(model.denoiser.schedule.t_min, dtype=torch.float64, device=model.device)
