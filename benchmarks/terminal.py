@@ -1,0 +1,125 @@
+"""Where the published error comes from, without any network: the paper's schedule with the exact denoisers.
+
+    python benchmarks/terminal.py
+
+At its last step the paper's schedule still holds a part of the signal, but sampling starts from N(0, I). For every data
+set: the share ᾱ_T, how far the noised data is from where sampling starts, and what the paper's sampler makes of that
+start with a denoiser that makes no mistakes. Prints a Markdown table, leaves JSON and a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from dualdiff_cli import resolve
+from dualdiff_cli.data import Scaler, draw, get_density
+from dualdiff_cli.device import describe_machine
+from dualdiff_cli.drawing import DATA, INK, SAMPLES, save, styled
+from dualdiff_cli.metrics import kl_divergence
+from dualdiff_cli.models import build_sampler, build_schedule
+from dualdiff_cli.oracles import exact_denoiser
+from dualdiff_cli.samplers import generate
+
+PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper" / "table1.csv"
+DATASETS = ("circle", "dino", "line", "moons")
+
+
+def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.ndarray]:
+    """One data set's row, and its points at the noisy end, (n_real, d)."""
+    config, density = resolve(dataset=dataset, recipe="paper"), get_density(dataset)
+    schedule, sampler = build_schedule(config), build_sampler(config.sampling)
+    alpha, sigma = (c[0].item() for c in schedule(schedule.ends))
+    real, d = draw(density, n_real, seed=0, role="held-out"), len(density.columns)
+    rng = np.random.default_rng(0)
+    noised = alpha * real + sigma * rng.standard_normal(real.shape)
+    start = rng.standard_normal((n, d))
+    denoiser = exact_denoiser(density, Scaler.identity(d), schedule)
+    points = np.concatenate(list(generate(sampler, denoiser, n, dim=d, seed=0, device=torch.device("cpu"))))
+    perfect = draw(density, n, seed=0, role="perfect-0")
+    row = {
+        "dataset": dataset,
+        "terminal_alpha_bar": schedule.terminal_alpha_bar,
+        "start": kl_divergence(noised, start).to_dict(),
+        "exact": kl_divergence(real, points).to_dict(),
+        "floor": kl_divergence(real, perfect, groups=0).value,
+        "std_real": real.std(axis=0).tolist(),
+        "std_exact": points.std(axis=0).tolist(),
+    }
+    return row, noised
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One row a data set."""
+    with open(PAPER, encoding="utf-8") as file:
+        published = {row["dataset"]: row["kl_bits"] for row in csv.DictReader(file) if row["model"] == "baseline"}
+    head = [
+        "data set",
+        "ᾱ_T",
+        "D(x_T ‖ N(0, I))",
+        "std of the data",
+        "of exact samples",
+        "D(real ‖ exact samples)",
+        "floor",
+        "paper's baseline",
+    ]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for row in rows:
+        stds = (", ".join(f"{v:.2f}" for v in row[key]) for key in ("std_real", "std_exact"))
+        bits = (f"{row[key]['value']:.3f}" for key in ("start", "exact"))
+        first, second = bits
+        cells = [row["dataset"], f"{row['terminal_alpha_bar']:.3f}", first, *stds, second]
+        lines.append(" | ".join([*cells, f"{row['floor']:.3f}", published.get(row["dataset"], "–")]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+@styled
+def picture(noised: dict[str, np.ndarray]) -> Figure:
+    """For each data set the density of its widest column at the noisy end, over that of the start of sampling."""
+    figure = Figure(figsize=(7.2, 2.0), layout="constrained")
+    panels = figure.subplots(1, len(noised), sharey=True, squeeze=False)[0]
+    axis = np.linspace(-5, 5, 201)
+    for axes, (name, points) in zip(panels, noised.items(), strict=True):
+        widest = points[:, points.std(axis=0).argmax()]
+        axes.hist(widest, bins=100, range=(-5, 5), density=True, color=DATA, alpha=0.6, label="data, noised to the end")
+        start = np.exp(-(axis**2) / 2) / np.sqrt(2 * np.pi)
+        axes.plot(axis, start, color=SAMPLES, lw=1.4, label="where sampling starts")
+        axes.set_title(name)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    figure.suptitle("The paper's schedule at t = T", x=0.01, ha="left", color=INK)
+    return figure
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", action="append", help="default: the paper's four")
+    parser.add_argument("--real", type=int, default=100_000)
+    parser.add_argument("--points", type=int, default=10_000)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/terminal.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/terminal.png"))
+    args = parser.parse_args()
+
+    rows, noised = [], {}
+    for dataset in args.dataset or DATASETS:
+        row, noised[dataset] = measure(dataset, n_real=args.real, n=args.points)
+        rows.append(row)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.figure.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    save(picture(noised), args.figure.with_suffix(""))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
