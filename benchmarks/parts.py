@@ -22,7 +22,7 @@ from dualdiff_cli import RunConfig
 from dualdiff_cli.benchmarking import Competitor, Prepared
 from dualdiff_cli.device import describe_conditions, describe_machine
 from dualdiff_cli.models import build_denoiser
-from dualdiff_cli.training import batch_loss
+from dualdiff_cli.objectives import batch_loss
 
 MANY = 4
 

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import generator
+from .objectives import diversity
 from .schedules import TableSchedule
-from .training import diversity, ema_decay
+from .training import ema_decay
 
 __all__ = ["MovingAverage", "NoiseTable", "published_loss", "published_sampling", "published_training"]
 

@@ -16,7 +16,8 @@ from dualdiff_cli.device import has_fast_bfloat16
 from dualdiff_cli.errors import DeviceError
 from dualdiff_cli.execution import PLAIN, REPAID, Compiled, Execution, choose_threads, decide, prepare_sampling
 from dualdiff_cli.models import build_denoiser
-from dualdiff_cli.training import Trainer, batch_loss
+from dualdiff_cli.objectives import batch_loss
+from dualdiff_cli.training import Trainer
 
 CPU = torch.device("cpu")
 COMPILED = Execution(compiled=True, required=True)

@@ -498,6 +498,9 @@ def test_a_diagnosis_splits_the_divergences_into_parts_that_add_up(trained: dict
         assert sum(values[:3]) == pytest.approx(values[3])
         assert all(part["ci95"][0] <= part["value"] <= part["ci95"][1] for part in parts.values())
     assert record["diagnosis"]["kl_generated_real"]["network"]["ci95"][0] > 0
+    path = record["metrics"]["kl_path"]
+    assert (path["unit"], path["floor"]) == ("bits", 0.0)
+    assert 0 < path["ci95"][0] < path["value"] < path["ci95"][1]
 
 
 def test_a_diagnosis_sees_a_sampler_that_is_too_coarse(trained: dict[str, Any], tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ ORDER = [
     "oracles",
     "likelihood",
     "batches",
+    "objectives",
     "training",
     "published",
     "metrics",

@@ -11,6 +11,7 @@ from dualdiff_cli.batches import Batch
 from dualdiff_cli.config import RunConfig
 from dualdiff_cli.denoisers import NetworkDenoiser
 from dualdiff_cli.models import build_denoiser
+from dualdiff_cli.objectives import regression_loss
 from dualdiff_cli.published import (
     MovingAverage,
     NoiseTable,
@@ -22,7 +23,7 @@ from dualdiff_cli.published import (
 from dualdiff_cli.samplers import SAMPLERS
 from dualdiff_cli.samplers.base import Level
 from dualdiff_cli.schedules import LinearBeta
-from dualdiff_cli.training import Trainer, regression_loss
+from dualdiff_cli.training import Trainer
 
 CPU = torch.device("cpu")
 

@@ -12,24 +12,14 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from dualdiff_cli import training
+from dualdiff_cli import objectives
 from dualdiff_cli.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
 from dualdiff_cli.config import RunConfig, TrainingConfig
 from dualdiff_cli.denoisers import NetworkDenoiser
 from dualdiff_cli.models import build_denoiser
+from dualdiff_cli.objectives import diversity, estimate_loss, expert_usage, imbalance, regression_loss
 from dualdiff_cli.recipes import resolve
-from dualdiff_cli.training import (
-    Progress,
-    Record,
-    Trainer,
-    diversity,
-    ema_decay,
-    estimate_loss,
-    expert_usage,
-    imbalance,
-    learning_rate,
-    regression_loss,
-)
+from dualdiff_cli.training import Progress, Record, Trainer, ema_decay, learning_rate
 
 POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 0.3]) + 0.5
 
@@ -209,7 +199,7 @@ def test_the_loss_depends_on_the_seed_and_not_on_the_evaluation_batch(monkeypatc
     denoiser = scaled_denoiser(0.5)
     whole = estimate_loss(denoiser, POINTS, seed=1)
     assert estimate_loss(denoiser, POINTS, seed=2).mean != whole.mean
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(objectives, "EVALUATION_BATCH", 7)
     assert estimate_loss(denoiser, POINTS, seed=1).mean == pytest.approx(whole.mean, rel=1e-6)
 
 

@@ -15,10 +15,11 @@ from dualdiff_cli.denoisers import GaussianDenoiser, NetworkDenoiser, Prediction
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, export, resume, train
 from dualdiff_cli.models import TrainedModel, build_denoiser
+from dualdiff_cli.objectives import regression_loss
 from dualdiff_cli.recipes import resolve
 from dualdiff_cli.runs import Run
 from dualdiff_cli.schedules import ContinuousLinearBeta, LinearBeta, LogSNRUniform, Schedule, StraightLine
-from dualdiff_cli.training import Trainer, regression_loss
+from dualdiff_cli.training import Trainer
 from dualdiff_cli.variational import LearnedSchedule, bound_at_ends
 
 LEARNED = ["schedule.name=learned", "objective.weighting=likelihood", "objective.references=0"]

@@ -94,9 +94,10 @@ def path_score(model: TrainedModel, data: Data, *, seed: int) -> Score:
     points = model.scaler.transform(held_out_points(data, seed=seed)[:PATH_POINTS])
     x = torch.from_numpy(points).to(model.device)
     terms = path_divergence(model.denoiser, oracle, x, seed=seed).cpu().numpy() / math.log(2)
-    notes = ("An upper bound for the points' divergence, of the network alone: schedule and sampler have no part in it.",)
+    notes = ("An upper bound for what the network adds; schedule and sampler have no part in it.",)
     interval = mean_interval(terms.tolist())
-    return Score(float(terms.mean()), "bits", interval, floor=0.0, n_real=len(terms), n_generated=0, notes=notes)
+    value, n = float(terms.mean()), len(terms)
+    return Score(value=value, unit="bits", ci95=interval, floor=0.0, n_real=n, n_generated=0, notes=notes)
 
 
 def diagnose(

@@ -18,12 +18,12 @@ from ..errors import InputError
 from ..execution import prepare_sampling
 from ..metrics import Score, score_samples
 from ..models import TrainedModel, build_denoiser, build_sampler
+from ..objectives import LossEstimate, estimate_loss
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
 from ..samplers import points_per_call
-from ..training import LossEstimate, estimate_loss
-from .diagnose import check_request, diagnose, exact_scores
+from .diagnose import check_request, diagnose, exact_scores, path_score
 from .inputs import held_out_points, load_run_data, reload_data, training_points
 from .reflow import held_out_loss, kept_pairs
 
@@ -112,6 +112,9 @@ def evaluate(
     if exact:
         announce("exact likelihood")
         scores |= exact_scores(model, data, seed=seed)
+    if diagnosis:
+        announce("paths of the exact denoiser")
+        scores |= {"kl_path": path_score(model, data, seed=seed)}
     record = _record(model.config, run, truth.real, generated, scores) | drawn
     if diagnosis:
         announce("exact denoiser")

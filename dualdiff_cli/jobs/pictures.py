@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .. import paper_figures
 from ..device import choose_device
 from ..drawing import save
 from ..models import TrainedModel
+from ..paper_figures import divergences, gates_histograms, gates_scatter, losses, samples
 from ..reproduction import Row
 from ..runs import Run
 from ..samplers import BLOCK
@@ -53,7 +53,7 @@ def draw_figures(
     told = f"recipe {recipe} · {seeds} seeds"
     left_out: list[str] = []
     announce("figure 1")
-    pictures = {"figure1-divergences": paper_figures.divergences(summaries, title=f"Divergence · {told}")}
+    pictures = {"figure1-divergences": divergences(summaries, title=f"Divergence · {told}")}
     finished = {row: runs[row] for row in rows if runs.get(row)}
     if finished:
         pictures |= _of_runs(finished, recipe=recipe, told=told, left_out=left_out, announce=announce)
@@ -90,13 +90,11 @@ def _of_runs(
             gates[row.label] = generated[row.label], gate_weights(model, generated[row.label])
     shown = f"{dataset} · recipe {recipe} · seed {', '.join(map(str, sorted(seeds_shown)))}"
     if data is not None and len(columns) > 1:
-        pictures["figure2-samples"] = paper_figures.samples(
-            data, generated, columns=columns, title=f"Samples · {shown}"
-        )
+        pictures["figure2-samples"] = samples(data, generated, columns=columns, title=f"Samples · {shown}")
     else:
         left_out.append("Figures 2 and 4 are left out: the data have one column.")
     announce("losses")
-    pictures["figure3-losses"] = paper_figures.losses(
+    pictures["figure3-losses"] = losses(
         {row.label: [_losses(path) for path in by_seed.values()] for row, by_seed in finished.items()},
         penalised=penalised,
         title=f"Training loss, mean and range of seeds · {dataset} · {told}",
@@ -108,9 +106,9 @@ def _of_runs(
         )
         return pictures
     if len(columns) > 1:
-        pictures["figure4-gates"] = paper_figures.gates_scatter(gates, columns=columns, title=f"Gate · {shown}")
+        pictures["figure4-gates"] = gates_scatter(gates, columns=columns, title=f"Gate · {shown}")
     weights = {label: weight for label, (_, weight) in gates.items()}
-    pictures["figure5-gates"] = paper_figures.gates_histograms(weights, title=f"Gate on samples · {shown}")
+    pictures["figure5-gates"] = gates_histograms(weights, title=f"Gate on samples · {shown}")
     return pictures
 
 

@@ -18,9 +18,9 @@ from ..data import Data, Scaler
 from ..denoisers import NetworkDenoiser
 from ..errors import InputError
 from ..models import TrainedModel
+from ..objectives import LossEstimate, estimate_loss
 from ..runs import Run
 from ..samplers import BLOCK, SAMPLERS, draw_noise, points_per_call
-from ..training import LossEstimate, estimate_loss
 
 __all__ = ["Pairs", "draw_pairs", "held_out_loss", "kept_pairs", "load_teacher"]
 

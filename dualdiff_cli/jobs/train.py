@@ -20,9 +20,10 @@ from ..errors import InputError, Interrupted
 from ..execution import Execution, decide
 from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler
 from ..networks import count_parameters
+from ..objectives import expert_usage
 from ..runs import Run
 from ..schedules import Schedule
-from ..training import Progress, Trainer, expert_usage
+from ..training import Progress, Trainer
 from .inputs import fit_scaler, held_out_points, load_run_data, record_data, reload_data, settle, training_points
 from .plot import plot
 from .reflow import Pairs, draw_pairs, held_out_loss, kept_pairs, load_teacher
