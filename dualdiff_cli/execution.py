@@ -159,7 +159,7 @@ def _precision(config: TrainingConfig, device: torch.device) -> tuple[Precision,
     if device.type == "cuda":
         return "tf32", "a GPU multiplies float32 fast in TF32"
     if has_fast_bfloat16():
-        return "bfloat16", "this processor has matrix units for bfloat16 (AMX)"
+        return "float32", "bfloat16 would be faster on this processor (AMX), but its scores are not proven: ask for it"
     return "float32", "this processor has no matrix units for bfloat16 (AMX), without which float32 is faster"
 
 
