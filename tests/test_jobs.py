@@ -395,7 +395,9 @@ def test_the_record_of_an_evaluation_has_every_metric_with_its_keys(
         "n_generated": 300,
         "sampler": "ancestral",
         "sample_steps": 8,
+        "sample_seconds": evaluated["sample_seconds"],
     }
+    assert evaluated["sample_seconds"] > 0
     metrics = evaluated["metrics"]
     assert set(metrics) == {
         "kl_real_generated",
