@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -184,10 +185,10 @@ def _engine(engine: Engine, jobs: int | None) -> Iterator[None]:
             yield
         return
     try:
-        from ray.util.joblib import register_ray
+        register_ray = import_module("ray.util.joblib").register_ray
     except ImportError as error:
         raise InputError("Ray is not installed.", "Install dualdiff-cli[ray], or use --engine joblib.") from error
-    register_ray()  # type: ignore[no-untyped-call]
+    register_ray()
     with joblib.parallel_config("ray", n_jobs=workers):
         yield
 
