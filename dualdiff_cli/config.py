@@ -162,7 +162,7 @@ class TrainingConfig(_Section):
     checkpoint_every: Count = 1_000
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile batch, loss and gradient; auto does where the run is long enough to repay it."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """Of the matrix products; auto takes what is fast here."""
 
 

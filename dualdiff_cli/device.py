@@ -26,7 +26,7 @@ __all__ = [
     "describe_conditions",
     "describe_machine",
     "generator",
-    "has_fast_bfloat16",
+    "has_bfloat16_products",
     "keep_freed_memory",
     "memory_rise",
     "peak_memory_bytes",
@@ -156,13 +156,11 @@ def set_tf32(on: bool) -> None:
     torch.set_float32_matmul_precision("high" if on else "highest")
 
 
-def has_fast_bfloat16() -> bool:
-    """Say whether the processor multiplies bfloat16 matrices in units of their own (AMX).
-
-    The vector instructions for bfloat16 alone (AVX-512 BF16) were measured to be slower than float32.
-    """
+def has_bfloat16_products() -> bool:
+    """Say whether the processor has instructions for products of bfloat16 (AVX-512 BF16 or AMX); not how fast they are."""
     tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that will do
-    return bool(tell and tell().get("amx_bf16", False))
+    known: dict[str, bool] = tell() if tell else {}
+    return known.get("avx512_bf16", False) or known.get("amx_bf16", False)
 
 
 def keep_freed_memory() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar
 import torch
 
 from .config import TrainingConfig
-from .device import has_fast_bfloat16, keep_freed_memory, set_tf32
+from .device import has_bfloat16_products, keep_freed_memory, set_tf32
 from .errors import DeviceError
 
 __all__ = ["PLAIN", "Compiled", "Execution", "choose_threads", "decide", "prepare_sampling"]
@@ -29,7 +29,11 @@ REPAID = 1.5e12
 """Steps × batch × parameters from which compiling repays itself: about a minute of training on one core."""
 NOTICEABLE = 0.8
 """Share of the time that a thread more must save to be taken: what is nearly free may be somebody else's core."""
-THREAD_TRIALS = 5
+CLEARLY_FASTER = 0.75
+"""Share of float32's time that bfloat16 must not exceed to be taken: it rounds, and what it saves must be worth it."""
+WORTH_ROUNDING = 2**22
+"""Multiplications of a layer below which its products are not tried in bfloat16: 256 rows of width 128."""
+TRIALS = 5
 TRIAL_SECONDS = 3e-3
 
 P = ParamSpec("P")
@@ -98,7 +102,7 @@ def decide(config: TrainingConfig, device: torch.device, *, parameters: int, wid
 
     """
     threads, why_threads = choose_threads(config.batch, width)
-    precision, why_precision = _precision(config, device)
+    precision, why_precision = _precision(config, device, threads, width)
     compiled, why_compiled = _compiles(config, device, parameters)
     why = {"threads": why_threads, "precision": why_precision, "compiled": why_compiled}
     graphed = device.type == "cuda" and config.compile != "off"
@@ -122,14 +126,13 @@ def choose_threads(rows: int, width: int) -> tuple[int, str]:
     if most == 1:
         return 1, "torch is set to one thread"
     numbers = [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
-    seconds = _time_products(rows, width, numbers)
-    torch.set_num_threads(most)
-    best = numbers[0]
-    for number in numbers[1:]:
-        if seconds[number] < NOTICEABLE * seconds[best]:
-            best = number
-    times = ", ".join(f"{1e3 * seconds[number]:.2f} ms on {number}" for number in numbers)
-    return best, f"a product of {rows} × {width} × {width} took {times}"
+    seconds = _time_products(rows, width, [(number, torch.float32) for number in numbers])
+    best = 0
+    for i in range(1, len(numbers)):
+        if seconds[i] < NOTICEABLE * seconds[best]:
+            best = i
+    times = ", ".join(f"{1e3 * taken:.2f} ms on {number}" for number, taken in zip(numbers, seconds, strict=True))
+    return numbers[best], f"a product of {rows} × {width} × {width} took {times}"
 
 
 def prepare_sampling(rows: int, width: int) -> None:
@@ -138,29 +141,36 @@ def prepare_sampling(rows: int, width: int) -> None:
     keep_freed_memory()
 
 
-def _time_products(rows: int, width: int, numbers: list[int]) -> dict[int, float]:
-    """Median seconds of a product by number of threads, tried in turn."""
-    x, w = torch.ones(rows, width), torch.ones(width, width)
-    trials: dict[int, list[float]] = {number: [] for number in numbers}
-    for _ in range(1 + THREAD_TRIALS):  # the first also starts the threads, and is not counted
-        for number in numbers:
-            torch.set_num_threads(number)
+def _time_products(rows: int, width: int, ways: list[tuple[int, torch.dtype]]) -> list[float]:
+    """Median seconds of a product in each way, (threads, type), tried in turn; leaves the threads as they were."""
+    before = torch.get_num_threads()
+    factors = {dtype: (torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for _, dtype in ways}
+    trials: list[list[float]] = [[] for _ in ways]
+    for _ in range(1 + TRIALS):  # the first also starts the threads, and is not counted
+        for (threads, dtype), trial in zip(ways, trials, strict=True):
+            torch.set_num_threads(threads)
+            x, w = factors[dtype]
             started, products, spent = time.perf_counter(), 0, 0.0
             while spent < TRIAL_SECONDS:
                 torch.relu_(x @ w)
                 products, spent = products + 1, time.perf_counter() - started
-            trials[number].append(spent / products)
-    return {number: statistics.median(trial[1:]) for number, trial in trials.items()}
+            trial.append(spent / products)
+    torch.set_num_threads(before)
+    return [statistics.median(trial[1:]) for trial in trials]
 
 
-def _precision(config: TrainingConfig, device: torch.device) -> tuple[Precision, str]:
+def _precision(config: TrainingConfig, device: torch.device, threads: int, width: int) -> tuple[Precision, str]:
     if config.precision != "auto":
         return config.precision, "asked for"
     if device.type == "cuda":
         return "tf32", "a GPU multiplies float32 fast in TF32"
-    if has_fast_bfloat16():
-        return "float32", "bfloat16 would be faster on this processor (AMX), but its scores are not proven: ask for it"
-    return "float32", "this processor has no matrix units for bfloat16 (AMX), without which float32 is faster"
+    if not has_bfloat16_products():
+        return "float32", "this processor has no instructions for bfloat16"
+    if config.batch * width**2 < WORTH_ROUNDING:
+        return "float32", "products as small as these gain nothing from bfloat16"
+    full, half = _time_products(config.batch, width, [(threads, torch.float32), (threads, torch.bfloat16)])
+    why = f"a product took {1e3 * full:.2f} ms in float32, {1e3 * half:.2f} ms in bfloat16"
+    return ("bfloat16" if half < CLEARLY_FASTER * full else "float32"), why
 
 
 def _compiles(config: TrainingConfig, device: torch.device, parameters: int) -> tuple[bool, str]:

@@ -37,6 +37,7 @@ RECIPES: dict[str, Layer] = {
             "ema_decay": 0.998,
             "ema_every": 1,
             "ema_warmup": 0,
+            "precision": "auto",
         },
         "sampling": {"sampler": "dpmpp-2m-sde", "steps": 50, "grid": "log-snr"},
     },

@@ -12,7 +12,7 @@ from conftest import tiny
 from torch import Tensor
 
 from dualdiff_cli.config import RunConfig, TrainingConfig
-from dualdiff_cli.device import has_fast_bfloat16
+from dualdiff_cli.device import has_bfloat16_products
 from dualdiff_cli.errors import DeviceError
 from dualdiff_cli.execution import PLAIN, REPAID, Compiled, Execution, choose_threads, decide, prepare_sampling
 from dualdiff_cli.models import build_denoiser
@@ -152,12 +152,31 @@ def test_without_a_compiler_nothing_is_compiled_and_asking_for_it_is_an_error(
 # Precision
 
 
-def test_bfloat16_is_taken_only_by_name() -> None:
-    auto, asked = (decide(TrainingConfig(precision=word), CPU, parameters=1, width=8) for word in ("auto", "bfloat16"))
-    assert auto.precision == "float32"
-    assert ("would be faster" in auto.why["precision"]) == has_fast_bfloat16()
-    assert "AMX" in auto.why["precision"]
-    assert asked.precision == "bfloat16"
+@pytest.mark.parametrize(("share", "taken"), [(0.5, "bfloat16"), (0.9, "float32")])
+def test_bfloat16_is_taken_where_it_is_clearly_faster(
+    share: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualdiff_cli.execution.has_bfloat16_products", lambda: True)
+    monkeypatch.setattr("dualdiff_cli.execution._time_products", lambda rows, width, ways: [1e-3, share * 1e-3])
+    chosen = decide(TrainingConfig(precision="auto"), CPU, parameters=1, width=256)
+    assert chosen.precision == taken
+    assert chosen.why["precision"] == f"a product took 1.00 ms in float32, {share:.2f} ms in bfloat16"
+
+
+def test_bfloat16_is_tried_only_where_the_processor_has_it_and_by_name_it_is_taken_anywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, large = (decide(TrainingConfig(precision="auto"), CPU, parameters=1, width=width) for width in (8, 256))
+    assert small.precision == "float32"
+    assert ("in bfloat16" in large.why["precision"]) == has_bfloat16_products()
+    monkeypatch.setattr("dualdiff_cli.execution.has_bfloat16_products", lambda: False)
+    auto, asked = (decide(TrainingConfig(precision=word), CPU, parameters=1, width=256) for word in ("auto", "bfloat16"))
+    assert (auto.precision, asked.precision) == ("float32", "bfloat16")
+    assert auto.why["precision"] == "this processor has no instructions for bfloat16"
+
+
+def test_the_papers_recipe_is_float32_whatever_is_fast() -> None:
+    assert [tiny(recipe).training.precision for recipe in ("paper", "precise")] == ["float32", "auto"]
 
 
 def test_in_bfloat16_the_loss_is_the_same_to_its_three_digits_and_the_weights_stay_float32() -> None:
