@@ -35,7 +35,10 @@ def part(name: str, config: RunConfig, call: Callable[[], object]) -> Competitor
             call()
 
     labels = {"task": name, "model": config.model.name, "recipe": config.recipe, "how": "alone"}
-    return Competitor({**labels, "threads": torch.get_num_threads(), "operations": 0}, lambda: Prepared(repeat))
+    return Competitor(
+        {**labels, "threads": torch.get_num_threads(), "precision": "float32", "operations": 0},
+        lambda: Prepared(repeat),
+    )
 
 
 def parts(config: RunConfig) -> list[Competitor]:

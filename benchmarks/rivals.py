@@ -1,23 +1,25 @@
 """What `speed.py` and `parts.py` time: products, training steps and samples, each in several ways.
 
 The rate of the matrix products is measured in the same rounds as everything else: products of 256 × 256 matrices, which
-is the shape that most of a step's arithmetic has. A row's share is its products, counted by torch, at that rate, over
-its time.
+is the shape that most of a step's arithmetic has, in float32 and in bfloat16. A row's share is its products, counted by
+torch, at the rate of its own precision, over its time.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualdiff_cli import RunConfig, load_data, resolve
 from dualdiff_cli.benchmarking import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
 from dualdiff_cli.data import Scaler
-from dualdiff_cli.execution import PLAIN, Execution
+from dualdiff_cli.execution import PLAIN, Execution, Precision
 from dualdiff_cli.jobs.inputs import settle
 from dualdiff_cli.models import TrainedModel, build_denoiser
 from dualdiff_cli.published import published_sampling, published_training
@@ -52,11 +54,11 @@ def exhaust(items: Iterator[Any], n: int) -> None:
         pass
 
 
-def products(threads: int) -> Competitor:
+def products(threads: int, precision: str) -> Competitor:
     """Matrix products, `PRODUCTS` to a unit."""
 
     def prepare() -> Prepared:
-        a, b, c = (torch.randn(SIDE, SIDE) for _ in range(3))
+        a, b, c = (torch.randn(SIDE, SIDE).to(getattr(torch, precision)) for _ in range(3))
 
         def multiply(units: int) -> None:
             for _ in range(units * PRODUCTS):
@@ -64,31 +66,45 @@ def products(threads: int) -> Competitor:
 
         return Prepared(on_threads(threads, multiply))
 
-    labels = {"task": "products", "model": f"{SIDE} × {SIDE}", "how": "torch.mm", "threads": threads}
+    labels = {
+        "task": "products",
+        "model": f"{SIDE} × {SIDE}",
+        "how": "torch.mm",
+        "threads": threads,
+        "precision": precision,
+    }
     return Competitor({**labels, "operations": 2 * SIDE**3 * PRODUCTS}, prepare)
 
 
-def our_trainer(config: RunConfig, execution: Execution = PLAIN) -> Trainer:
+def points_of(columns: int) -> Tensor:
+    """Moons, or for another number of columns as many points of a Gaussian: a step's cost does not know them apart."""
+    moons = torch.from_numpy(load_data("moons", seed=0).train).float()
+    return moons if columns == moons.shape[1] else torch.randn(len(moons), columns)
+
+
+def our_trainer(config: RunConfig, execution: Execution = PLAIN, *, columns: int = 2) -> Trainer:
     """Make a training without end."""
-    points = torch.from_numpy(load_data("moons", seed=0).train).float()
+    points = points_of(columns)
     training = config.training.model_copy(update={"steps": ENDLESS})
     denoiser = build_denoiser(config, points.shape[1])
     return Trainer(denoiser, points, objective=config.objective, config=training, seed=0, execution=execution)
 
 
-def training(config: RunConfig, how: str, threads: int, **labels: Any) -> Competitor:
+def training(
+    config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", columns: int = 2, **labels: Any
+) -> Competitor:
     """A training step: published, eager or compiled."""
 
     def prepare() -> Prepared:
         torch.set_num_threads(threads)
         if how == "published":
             denoiser = build_denoiser(config, 2)
-            points = torch.from_numpy(load_data("moons", seed=0).train).float()
             losses = published_training(
-                denoiser, points, objective=config.objective, config=config.training, seed=0, device=CPU
+                denoiser, points_of(2), objective=config.objective, config=config.training, seed=0, device=CPU
             )
             return Prepared(on_threads(threads, lambda steps: exhaust(losses, steps)))
-        trainer = our_trainer(config, Execution(threads, compiled=how == "compiled", required=True))
+        execution = Execution(threads, precision, compiled=how == "compiled", required=True)
+        trainer = our_trainer(config, execution, columns=columns)
 
         def advance(steps: int) -> None:
             last = trainer.step + steps
@@ -98,12 +114,15 @@ def training(config: RunConfig, how: str, threads: int, **labels: Any) -> Compet
         return Prepared(on_threads(threads, advance), {"compile_s": trainer.compile_seconds})
 
     with FlopCounterMode(display=False) as counter:
-        next(our_trainer(config).run(lambda: True))
+        next(our_trainer(config, columns=columns).run(lambda: True))
     facts = {"task": "training step", "model": config.model.name, "recipe": config.recipe, "how": how}
-    return Competitor({**facts, "threads": threads, "operations": counter.get_total_flops(), **labels}, prepare)
+    facts |= {"threads": threads, "precision": precision}
+    return Competitor({**facts, "operations": counter.get_total_flops(), **labels}, prepare)
 
 
-def sampling(config: RunConfig, how: str, threads: int, **labels: Any) -> Competitor:
+def sampling(
+    config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", **labels: Any
+) -> Competitor:
     """10,000 samples by the published loop, all points at once, or by ours."""
     evaluations = config.sampling.steps
     whole = evaluations if how == "published" else SAMPLES
@@ -120,21 +139,29 @@ def sampling(config: RunConfig, how: str, threads: int, **labels: Any) -> Compet
             )
         data = load_data("moons", seed=0)
         model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU)
-        return Prepared(on_threads(threads, lambda points: exhaust(model.sample(points, seed=0), ENDLESS)))
+        rounded = precision == "bfloat16"
+        call = partial(model.sample, seed=0, bfloat16=rounded)
+        return Prepared(on_threads(threads, lambda points: exhaust(call(points), ENDLESS)))
 
     network = build_denoiser(config, 2).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(points_per_call(CPU), 2, dtype=torch.float64), network.schedule.ends[0])
     operations = counter.get_total_flops() / points_per_call(CPU) * SAMPLES * evaluations
     facts = {"task": f"{SAMPLES} samples", "model": config.model.name, "recipe": config.recipe, "how": how}
-    facts |= {"evaluations": evaluations, "threads": threads, "operations": operations, **labels}
+    facts |= {
+        "evaluations": evaluations,
+        "threads": threads,
+        "precision": precision,
+        "operations": operations,
+        **labels,
+    }
     return Competitor(facts, prepare, whole=whole, quantum=1 if how == "published" else points_per_call(CPU))
 
 
 def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> list[dict[str, Any]]:
     """Time competitors in turn, with the products on as many threads among them, and add each one's share."""
-    numbers = sorted({competitor.labels["threads"] for competitor in competitors})
-    everyone = [Measurement(c) for c in (*map(products, numbers), *competitors)]
+    ways = sorted({(c.labels["threads"], c.labels["precision"]) for c in competitors})
+    everyone = [Measurement(c) for c in (*(products(*way) for way in ways), *competitors)]
     measure(
         everyone,
         repeats=repeats,
@@ -148,9 +175,10 @@ def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> li
         row = measurement.record()
         if row["median_s"] is not None:
             row["operations_per_s"] = row["operations"] / row["median_s"]
+            way = (row["threads"], row["precision"])
             if row["task"] == "products":
-                rates[row["threads"]] = row["operations_per_s"]
-            row["share"] = row["operations_per_s"] / rates[row["threads"]]
+                rates[way] = row["operations_per_s"]
+            row["share"] = row["operations_per_s"] / rates[way]
         rows.append(row)
     for measurement, row in zip(everyone, rows, strict=True):
         rival = [m for m in everyone if _rivals(m.competitor.labels, row)]

@@ -41,19 +41,18 @@ def table(args: argparse.Namespace) -> list[dict[str, Any]]:
     ours, why = choose_threads(256, 256)
     print(f"ours on {ours} threads: {why}", file=sys.stderr)
     competitors = []
-    for model in ("baseline", "dual-expert"):
-        config = configuration(model, "paper")
-        competitors += [training(config, "published", everything)]
+    for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
+        config = configuration(model, recipe)
+        if recipe == "paper":
+            competitors += [training(config, "published", everything), sampling(config, "published", everything)]
         competitors += [training(config, how, ours) for how in ("eager", "compiled")]
-        competitors += [sampling(config, "published", everything), sampling(config, "eager", ours)]
-    default = configuration("dual-expert", "precise")
-    competitors += [training(default, how, ours) for how in ("eager", "compiled")]
-    competitors += [sampling(default, "eager", ours)]
+        competitors += [training(config, "compiled", ours, precision="bfloat16")]
+        competitors += [sampling(config, "eager", ours), sampling(config, "eager", ours, precision="bfloat16")]
     return timed(competitors, args.repeats, args.seconds)
 
 
 def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """How a step grows with batch, width and experts, and sampling with its evaluations; the rest as by default."""
+    """How a step grows with batch, width, experts and columns, and sampling with its evaluations."""
     threads = choose_threads(256, 256)[0]
     axes: dict[str, tuple[int, ...]] = {
         "training.batch": (64, 128, 256, 512, 1024, 2048),
@@ -65,6 +64,8 @@ def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
         for key, values in axes.items()
         for value in values
     ]
+    default = configuration("dual-expert", "precise")
+    competitors += [training(default, "eager", threads, columns=d, varied="columns", value=d) for d in (1, 2, 4, 8, 16)]
     for steps in (10, 20, 50, 100):
         config = configuration("dual-expert", "precise", f"sampling.steps={steps}")
         competitors.append(sampling(config, "eager", threads, varied="sampling.steps", value=steps))
@@ -168,6 +169,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         if row["task"] == "products":
             share = f"{row['operations_per_s'] / 1e9:.0f} GFLOP/s"
         how = row.get("how", row.get("cache", ""))
+        if "precision" in row:
+            how += f", {row['precision']}"
         lines.append(f"| {what} | {how} | {row.get('threads', '')} | {median} | {ratio} | {share} |")
     return "\n".join(lines)
 

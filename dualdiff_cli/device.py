@@ -157,7 +157,7 @@ def set_tf32(on: bool) -> None:
 
 
 def has_bfloat16_products() -> bool:
-    """Say whether the processor has instructions for products of bfloat16 (AVX-512 BF16 or AMX); not how fast they are."""
+    """Say whether the processor has instructions for products of bfloat16 (AVX-512 BF16 or AMX), fast or not."""
     tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that will do
     known: dict[str, bool] = tell() if tell else {}
     return known.get("avx512_bf16", False) or known.get("amx_bf16", False)

@@ -144,7 +144,8 @@ def prepare_sampling(rows: int, width: int) -> None:
 def _time_products(rows: int, width: int, ways: list[tuple[int, torch.dtype]]) -> list[float]:
     """Median seconds of a product in each way, (threads, type), tried in turn; leaves the threads as they were."""
     before = torch.get_num_threads()
-    factors = {dtype: (torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for _, dtype in ways}
+    shapes = ((rows, width), (width, width))
+    factors = {dtype: [torch.ones(shape, dtype=dtype) for shape in shapes] for _, dtype in ways}
     trials: list[list[float]] = [[] for _ in ways]
     for _ in range(1 + TRIALS):  # the first also starts the threads, and is not counted
         for (threads, dtype), trial in zip(ways, trials, strict=True):

@@ -132,7 +132,9 @@ class TrainedModel:
         }
         run.save_model(self.denoiser.weights(), metadata)
 
-    def sample(self, n: int, *, seed: int, sampler: Sampler | None = None) -> Iterator[np.ndarray]:
+    def sample(
+        self, n: int, *, seed: int, sampler: Sampler | None = None, bfloat16: bool = False
+    ) -> Iterator[np.ndarray]:
         """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`.
 
         Raises:
@@ -141,5 +143,6 @@ class TrainedModel:
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        for chunk in generate(sampler, self.denoiser, n, dim=len(self.columns), seed=seed, device=self.device):
+        d, device = len(self.columns), self.device
+        for chunk in generate(sampler, self.denoiser, n, dim=d, seed=seed, device=device, bfloat16=bfloat16):
             yield self.scaler.inverse(chunk)

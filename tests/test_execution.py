@@ -170,7 +170,9 @@ def test_bfloat16_is_tried_only_where_the_processor_has_it_and_by_name_it_is_tak
     assert small.precision == "float32"
     assert ("in bfloat16" in large.why["precision"]) == has_bfloat16_products()
     monkeypatch.setattr("dualdiff_cli.execution.has_bfloat16_products", lambda: False)
-    auto, asked = (decide(TrainingConfig(precision=word), CPU, parameters=1, width=256) for word in ("auto", "bfloat16"))
+    auto, asked = (
+        decide(TrainingConfig(precision=word), CPU, parameters=1, width=256) for word in ("auto", "bfloat16")
+    )
     assert (auto.precision, asked.precision) == ("float32", "bfloat16")
     assert auto.why["precision"] == "this processor has no instructions for bfloat16"
 

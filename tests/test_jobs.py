@@ -310,6 +310,7 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
         "columns": ["x", "y"],
         "sampler": "ancestral",
         "sample_steps": 5,
+        "precision": "float32",
         "network_evaluations": 5,
         "seed": 3,
         "seconds": 0,
@@ -395,6 +396,7 @@ def test_the_record_of_an_evaluation_has_every_metric_with_its_keys(
         "n_generated": 300,
         "sampler": "ancestral",
         "sample_steps": 8,
+        "precision": "float32",
         "sample_seconds": evaluated["sample_seconds"],
     }
     assert evaluated["sample_seconds"] > 0

@@ -113,6 +113,13 @@ def test_samples_depend_on_their_seed(either_config: RunConfig) -> None:
     assert not np.array_equal(points(model, 3, seed=5), points(model, 3, seed=6))
 
 
+def test_samples_in_bfloat16_are_the_same_but_for_its_rounding(either_config: RunConfig) -> None:
+    model = untrained(either_config)
+    plain, rounded = (np.concatenate(list(model.sample(200, seed=5, bfloat16=b))) for b in (False, True))
+    assert not np.array_equal(plain, rounded)
+    assert np.abs(plain - rounded).max() < 0.05 * plain.std()
+
+
 def test_a_model_of_another_configuration_is_refused(saved: Run, either_config: RunConfig, tmp_path: Path) -> None:
     wider = either_config.model_copy(update={"model": either_config.model.model_copy(update={"width": 9})})
     other = Run.create(wider, tmp_path / "wider")

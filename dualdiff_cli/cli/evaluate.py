@@ -14,6 +14,7 @@ from .options import (
     DeviceOption,
     FromOption,
     JsonOption,
+    PrecisionOption,
     QuietOption,
     RunArgument,
     SamplerOption,
@@ -46,6 +47,7 @@ def evaluate(
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -64,6 +66,8 @@ def evaluate(
             "--from scores an exported file's own samples, and nothing else.",
             "Leave the run, --samples, --exact and --diagnose out.",
         )
+    if (exported is not None or samples is not None) and precision != "float32":
+        raise InputError("--precision is of points that a run draws.", "Leave it out.")
     console = Console(as_json=as_json, quiet=quiet)
     with console.activity() as announce:
         about_the_model = exact or diagnose
@@ -91,6 +95,7 @@ def evaluate(
                 diagnosis=diagnose,
                 seed=seed,
                 device=device,
+                bfloat16=precision == "bfloat16",
                 announce=announce,
             )
     title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"

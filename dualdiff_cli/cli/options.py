@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Literal, ParamSpec
 
 import typer
 
@@ -20,6 +20,7 @@ __all__ = [
     "DeviceOption",
     "FromOption",
     "JsonOption",
+    "PrecisionOption",
     "QuietOption",
     "RunArgument",
     "SampleStepsOption",
@@ -41,6 +42,9 @@ SamplerOption = Annotated[
 ]
 SampleStepsOption = Annotated[
     int | None, typer.Option("--sample-steps", min=1, help="The method's number of steps.", metavar="N")
+]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16"], typer.Option("--precision", help="Of the network's products.")
 ]
 FromOption = Annotated[
     Path | None, typer.Option("--from", help="Use this file that `dualdiff export` wrote, and no run.", metavar="FILE")

@@ -13,6 +13,7 @@ from .options import (
     DeviceOption,
     FromOption,
     JsonOption,
+    PrecisionOption,
     QuietOption,
     RunArgument,
     SamplerOption,
@@ -39,6 +40,7 @@ def sample(
     sample_steps: SampleStepsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -51,6 +53,8 @@ def sample(
 
     if run is not None and exported is not None:
         raise InputError(f"A run, {run}, and a file, {exported}, were both named.", "Leave one of them out.")
+    if exported is not None and precision != "float32":
+        raise InputError("A file's precision is its own.", "Leave --precision out, or export with another.")
     if output == "-" and as_json:
         raise InputError("--json and --output - both want standard output.", "Give --output a file.")
     console = Console(as_json=as_json, quiet=quiet or output == "-")
@@ -75,6 +79,7 @@ def sample(
                 sample_steps=sample_steps,
                 seed=seed,
                 device=device,
+                bfloat16=precision == "bfloat16",
                 on_progress=bar.report,
             )
     console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))

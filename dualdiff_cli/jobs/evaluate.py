@@ -56,6 +56,7 @@ def evaluate(
     metrics: Collection[str] | None = None,
     seed: int = 0,
     device: str = "auto",
+    bfloat16: bool = False,
     announce: Announce = _silent,
 ) -> dict[str, Any]:
     """Score a finished run's model, or points that are said to be its, against points that it never saw.
@@ -72,6 +73,7 @@ def evaluate(
             does a diagnosis.
         seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        bfloat16: whether the network's matrix products are rounded to it while points are drawn.
         announce: told what is being computed.
 
     Returns:
@@ -95,11 +97,12 @@ def evaluate(
         announce(f"{n:,} samples")
         prepare_sampling(points_per_call(place), model.config.model.width)
         started = time.perf_counter()
-        chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling))
+        chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling), bfloat16=bfloat16)
         generated = _as_data(np.concatenate(list(chunks)), model.columns)
         drawn: dict[str, Any] = {
             "sampler": sampling.sampler,
             "sample_steps": sampling.steps,
+            "precision": "bfloat16" if bfloat16 else "float32",
             "sample_seconds": time.perf_counter() - started,
         }
     else:
@@ -120,7 +123,8 @@ def evaluate(
         announce("exact denoiser")
         method = build_sampler(sampling)
         record["diagnosis"] = diagnose(model, data, real=truth.real, scores=scores, sampler=method, seed=seed)
-    if samples is None and against is None and metrics is None and sampling == model.config.sampling:
+    its_own = samples is None and sampling == model.config.sampling and not bfloat16
+    if its_own and against is None and metrics is None:
         write_json(run.path / "evaluation.json", record)
     return record
 

@@ -29,6 +29,7 @@ def sample(
     sample_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    bfloat16: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Draw n points and stream them to a file, in memory that n does not change.
@@ -40,6 +41,7 @@ def sample(
         sampler, sample_steps: the method and its number of steps; None takes the run's own.
         seed: of the noise; the points depend on nothing else of the request.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        bfloat16: whether the network's matrix products are rounded to it.
         on_progress: told how many points are drawn.
 
     Returns:
@@ -65,7 +67,8 @@ def sample(
 
     counting = model.denoiser.register_forward_hook(count)
     started = time.perf_counter()
-    write_chunks(target, model.columns, _reported(model.sample(n, seed=seed, sampler=method), on_progress))
+    chunks = model.sample(n, seed=seed, sampler=method, bfloat16=bfloat16)
+    write_chunks(target, model.columns, _reported(chunks, on_progress))
     counting.remove()
     return {
         "run": str(run),
@@ -73,6 +76,7 @@ def sample(
         "columns": [column.name for column in model.columns],
         "sampler": sampling.sampler,
         "sample_steps": sampling.steps,
+        "precision": "bfloat16" if bfloat16 else "float32",
         "network_evaluations": round(calls / -(-n // points_per_call(model.device))),
         "seed": seed,
         "seconds": time.perf_counter() - started,

@@ -37,17 +37,27 @@ def points_per_call(device: torch.device) -> int:
 
 
 def generate(
-    sampler: Sampler, denoiser: Denoiser, n: int, *, dim: int, seed: int, device: torch.device, chunk: int = 32 * BLOCK
+    sampler: Sampler,
+    denoiser: Denoiser,
+    n: int,
+    *,
+    dim: int,
+    seed: int,
+    device: torch.device,
+    chunk: int = 32 * BLOCK,
+    bfloat16: bool = False,
 ) -> Iterator[np.ndarray]:
     """Draw n points in chunks of at most about ``chunk``, each (c, dim) float64, in memory that n does not change.
 
-    The points depend on the seed alone, and on the device by rounding.
+    The points depend on the seed alone, and by rounding on the device and on ``bfloat16``, which is of the network's
+    matrix products.
     """
 
     @torch.inference_mode()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         on_device = None if step_noise is None else step_noise.to(device)
-        return sampler(denoiser, noise.to(device), on_device).cpu()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return sampler(denoiser, noise.to(device), on_device).cpu()
 
     return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=points_per_call(device), chunk=chunk)
 
