@@ -218,18 +218,22 @@ def test_the_command_prints_one_object_or_tables_and_writes_the_record(tmp_path:
     shown = invoke(*TINY, "--backend", "eager", "--backend", "cuda-graph").stdout
     for words in ("line: training", "line: sampling", "dual-expert", "1/1,000", "A CUDA graph needs", "V100"):
         assert words in shown
+    kept = invoke("bench", "show", output).stdout
+    for words in ("line: training", "baseline", "1/1,000", "V100"):
+        assert words in kept
     same = invoke("bench", "compare", output, output).stdout
     assert "1 (" in same
     assert json.loads(invoke("bench", "compare", output, output, "--json").stdout)["rows"][0]["ratio"]["value"] == 1
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"rows": [{}]}', '{"rows": 1}'])
-def test_what_is_no_record_cannot_be_compared(text: str, tmp_path: Path) -> None:
+def test_what_is_no_record_is_neither_shown_nor_compared(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    result = invoke("bench", "compare", path, path)
-    assert result.exit_code == 2
-    assert "is not a record of `dualdiff bench`" in result.stderr
+    for words in (("compare", path, path), ("show", path)):
+        result = invoke("bench", *words)
+        assert result.exit_code == 2
+        assert "is not a record of `dualdiff bench`" in result.stderr
 
 
 def test_a_signal_ends_the_command_with_130_and_the_rows_kept(tmp_path: Path) -> None:

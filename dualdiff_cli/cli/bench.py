@@ -1,4 +1,4 @@
-"""``dualdiff bench`` and ``dualdiff bench compare``."""
+"""``dualdiff bench``, and ``show`` and ``compare`` of what it kept."""
 
 from __future__ import annotations
 
@@ -99,6 +99,19 @@ def bench(
 
         record = job(request, device=device, threads=threads, output=output, on_start=bar.start, on_step=on_step)
     console.result(record, lambda: bench_tables(record))
+
+
+@app.command()
+@handled
+def show(
+    record: Annotated[Path, typer.Argument(help="What --output wrote.", metavar="FILE.json", show_default=False)],
+    debug: DebugOption = False,
+) -> None:
+    """Show the tables of a benchmark that was kept, from this machine or another."""
+    from ..jobs import read_benchmark
+
+    kept = read_benchmark(record)
+    Console().result(kept, lambda: bench_tables(kept))
 
 
 @app.command()

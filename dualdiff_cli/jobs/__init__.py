@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bench import BenchRequest, bench
+from .bench import BenchRequest, bench, read_benchmark
 from .bench import compare as compare_benchmarks
 from .evaluate import evaluate, evaluate_exported, evaluate_files
 from .export import export
@@ -24,6 +24,7 @@ __all__ = [
     "evaluate_files",
     "export",
     "plot",
+    "read_benchmark",
     "reproduce",
     "resume",
     "sample",

@@ -23,7 +23,7 @@ from ..reproduction import published
 from .backends import BACKENDS, TASKS, Cell, backends_of, competitor, export_for
 from .inputs import fit_scaler, load_run_data, settle, training_points
 
-__all__ = ["BenchRequest", "bench", "compare"]
+__all__ = ["BenchRequest", "bench", "compare", "read_benchmark"]
 
 KEY = ("dataset", "model", "recipe", "task", "backend")
 """What two records' rows are matched by."""
@@ -268,7 +268,7 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
         InputError: a file is no such record.
 
     """
-    old, new = _read(before), _read(after)
+    old, new = _by_key(read_benchmark(before)), _by_key(read_benchmark(after))
     both = [key for key in new if key in old]
     rows = []
     for key in both:
@@ -285,11 +285,22 @@ def compare(before: Path, after: Path) -> dict[str, Any]:
     return {"before": str(before), "after": str(after), "rows": rows, "unmatched": unmatched}
 
 
-def _read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Read a record that `bench` kept.
+
+    Raises:
+        InputError: the file is not one.
+
+    """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return {tuple(row[part] for part in KEY): row for row in rows if row["raw_s"]}
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _by_key(record), record["environment"]["versions"]
+        return record
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a record of `dualdiff bench`.", "Name a file that its --output wrote."
         ) from error
+
+
+def _by_key(record: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(row[part] for part in KEY): row for row in record["rows"] if row["raw_s"]}
