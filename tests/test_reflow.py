@@ -117,6 +117,11 @@ def test_the_held_out_loss_of_a_reflow_is_of_pairs(student: Path) -> None:
     assert "training_loss_published" not in record["metrics"]
 
 
+def test_a_reflow_has_no_diagnosis(student: Path) -> None:
+    with pytest.raises(InputError, match="has learnt coupled noise"):
+        evaluate(Run.open(student), diagnosis=True, device="cpu")
+
+
 def test_a_teacher_of_other_data_is_refused(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has learnt line, not moons"):
         resolve(dataset="moons", teacher=teacher)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..config import RunConfig
 from ..data import Data
 from ..errors import InputError
 from ..likelihood import STEP, log_density, path_divergence
@@ -65,11 +66,12 @@ def exact_scores(model: TrainedModel, data: Data, *, seed: int) -> dict[str, Sco
     }
 
 
-def check_request(data: Data, *, files: bool, diagnosis: bool) -> None:
+def check_request(config: RunConfig, data: Data, *, files: bool, diagnosis: bool) -> None:
     """Refuse what has no likelihood or no exact denoiser before anything is computed.
 
     Raises:
-        InputError: points come from files; or a diagnosis is asked for and the data came from a file.
+        InputError: points come from files; or a diagnosis is asked for, and the data came from a file or the network
+            has learnt coupled noise and points, whose flow is no denoiser of the data.
 
     """
     if files:
@@ -81,6 +83,12 @@ def check_request(data: Data, *, files: bool, diagnosis: bool) -> None:
         raise InputError(
             f"A diagnosis needs the exact denoiser of the data, which a file like {data.name} does not have.",
             "Leave out --diagnose, or use it on a run of one of `dualdiff datasets`.",
+        )
+    coupled = config.objective.teacher is not None or config.objective.coupling != "independent"
+    if diagnosis and coupled:
+        raise InputError(
+            "A diagnosis asks for a denoiser of the data, and this model has learnt coupled noise and points.",
+            "Leave out --diagnose, or use it on a run with the independent coupling, such as a reflow's teacher.",
         )
 
 

@@ -92,7 +92,7 @@ def evaluate(
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     metrics = None if diagnosis else metrics
     if exact or diagnosis:
-        check_request(data, files=not (samples is None and against is None), diagnosis=diagnosis)
+        check_request(model.config, data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
         prepare_sampling(points_per_call(place), model.config.model.width)
