@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from dualdiff_cli import Run, export, resolve, train
-from dualdiff_cli.device import describe_machine
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.models import TrainedModel, build_sampler
 from dualdiff_cli.recipes import MODELS, RECIPES
 from dualdiff_cli.runtimes import ExportedModel

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dualdiff_cli.device import describe_machine
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.jobs.cells import Cell
 from dualdiff_cli.jobs.grid import GridProgress, run_grid
+from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.reproduction import published
 from dualdiff_cli.typesetting import Column, Estimate, Table, Value
 

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dualdiff_cli import RunConfig
 from dualdiff_cli.benchmarking import Competitor, Prepared
-from dualdiff_cli.device import describe_conditions, describe_machine
+from dualdiff_cli.machine import describe_conditions, describe_machine
 from dualdiff_cli.models import build_denoiser
 from dualdiff_cli.objectives import batch_loss
 

@@ -29,9 +29,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from dualdiff_cli import Run
 from dualdiff_cli.data import DENSITIES, draw
 from dualdiff_cli.denoisers import Denoiser
-from dualdiff_cli.device import describe_machine
 from dualdiff_cli.drawing import EXPERTS, SAMPLES, save, styled
 from dualdiff_cli.jobs.inputs import reload_data
+from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.metrics import Score, kl_divergence
 from dualdiff_cli.models import TrainedModel
 from dualdiff_cli.oracles import exact_denoiser

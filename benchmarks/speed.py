@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from rivals import configuration, sampling, timed, training
 
-from dualdiff_cli.device import describe_conditions, describe_machine
 from dualdiff_cli.execution import choose_threads
+from dualdiff_cli.machine import describe_conditions, describe_machine
 
 CPU = torch.device("cpu")
 PAPER_KL = 0.650

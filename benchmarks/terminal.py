@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 from dualdiff_cli import resolve
 from dualdiff_cli.data import Scaler, draw, get_density
-from dualdiff_cli.device import describe_machine
 from dualdiff_cli.drawing import DATA, INK, SAMPLES, save, styled
+from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.metrics import kl_divergence
 from dualdiff_cli.models import build_sampler, build_schedule
 from dualdiff_cli.oracles import exact_denoiser

@@ -50,13 +50,15 @@ def _bench_facts(record: Mapping[str, Any]) -> dict[str, object]:
     e = record["environment"]
     clocks = e["processor_mhz"] or ()
     providers = {(row["backend"], row["requested_provider"], row["provider"] or "none") for row in record["rows"]}
-    gpu = {"driver, clocks": f"{e['gpu_driver']}, {e['gpu_clocks']}"} if "gpu_driver" in e else {}
+    gpu = {"GPU": ", ".join(e["gpus"]) or "none"}
+    if "gpu_driver" in e:
+        gpu |= {"driver, clocks at rest": f"{e['gpu_driver']}, {e['gpu_clocks']}"}
     return {
         "processor": f"{e['processor']}, {e['cores']} cores, threads: {e['threads']}",
         "clock, MHz": f"{min(clocks):.0f} to {max(clocks):.0f}" if clocks else "not told",
         "load average": ", ".join(f"{load:.2f}" for load in e["load_average"] or ()) or "not told",
-        "GPU": ", ".join(e["gpus"]) or "none",
-        **gpu,
+        "device": e["device"],
+        **(gpu if e["device"] != "cpu" else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in e["versions"].items()),
         "provider, asked → actual": "; ".join(f"{name} {a} → {b}" for name, a, b in sorted(providers)),
     }
@@ -112,7 +114,9 @@ def comparison_table(record: Mapping[str, Any]) -> RenderableType:
     for name in ("before, s", "after, s", "ratio"):
         table.add_column(name, justify="right")
     for row in record["rows"]:
-        labels = (row[part] for part in ("dataset", "model", "recipe", "task", "backend"))
+        labels = [row[part] for part in ("dataset", "model", "recipe", "task", "backend")]
+        if row["device_before"] != row["device_after"]:
+            labels[-1] += f", {row['device_before']} → {row['device_after']}"
         mark = " ~" * row["unstable"]
         times = (number(row["before_s"]), number(row["after_s"]), _ratio(row["ratio"]) + mark)
         table.add_row(*map(escape, labels), *times)

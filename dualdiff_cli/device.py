@@ -1,16 +1,15 @@
-"""The only file that knows which devices exist: choosing one, seeding it, waiting for it, describing the machine."""
+"""The only file that knows which devices exist: choosing one, seeding it, waiting for it, its graphs and its memory."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
-import platform
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -22,10 +21,10 @@ __all__ = [
     "Readback",
     "capture",
     "choose_device",
-    "describe_choice",
-    "describe_conditions",
-    "describe_machine",
+    "cuda_version",
     "generator",
+    "gpu_facts",
+    "gpu_names",
     "has_bfloat16_products",
     "keep_freed_memory",
     "memory_rise",
@@ -136,11 +135,27 @@ class GraphedCall(Generic[T]):
             current.wait_stream(self._stream)
             return result
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._stream):
-                self._result = self._call()  # recorded, not done
+            self._graph = self._record()
         self._graph.replay()
         return self._result
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """Capture the call, which is not made by that.
+
+        Raises:
+            DeviceError: it waits for the device, or does something else that cannot be captured.
+
+        """
+        gc.collect()  # an old graph that were freed in the middle would end the capture
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._result = self._call()
+        except Exception as error:
+            torch.cuda.set_stream(before)  # a capture that failed leaves its own behind
+            reason = str(error.__context__ or error).strip().partition("\n")[0].rstrip(".")
+            raise DeviceError(f"This cannot be captured as a CUDA graph: {reason}.", "Use --compile off.") from error
+        return graph
 
 
 def capture(call: Callable[[], T], device: torch.device) -> GraphedCall[T]:
@@ -193,6 +208,7 @@ def memory_rise(call: Callable[[], object], device: torch.device) -> int | None:
     Linux lets be reset; None where neither tells. What the allocator had kept from earlier calls is given back first.
     """
     if device.type == "cuda":
+        gc.collect()
         synchronize(device)
         allocated = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -228,45 +244,17 @@ def _resident_bytes(field: str) -> int | None:
     return 1024 * int(found.group(1)) if found else None
 
 
-def describe_machine() -> dict[str, Any]:
-    """Say what a figure was measured with: versions, processor, threads, GPUs."""
-    names = ["dualdiff-cli", "torch", "numpy", "scipy", "scikit-learn", "polars", "onnx", *_onnxruntime_wheels()]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "versions": {name: _version(name) for name in names},
-        "cuda": torch.version.cuda,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
+def cuda_version() -> str | None:
+    """Say with which CUDA this torch is built, if any."""
+    return torch.version.cuda
 
 
-def describe_conditions(device: torch.device) -> dict[str, Any]:
-    """Say under what conditions a timing is taken: how busy the machine is, its clocks, the GPU's driver."""
-    import onnxruntime
-
-    gpu = _gpu_facts(device) if device.type == "cuda" else {}
-    return {
-        "device": str(device),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "processor_mhz": _processor_mhz(),
-        "providers": onnxruntime.get_available_providers(),
-        **gpu,
-    }
+def gpu_names() -> list[str]:
+    """Name the GPUs that torch sees."""
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
-def _processor_mhz() -> list[float] | None:
-    """Read the clock that each core runs at now, where Linux tells."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return [float(line.split(":", 1)[1]) for line in lines if line.startswith("cpu MHz")] or None
-    except OSError:
-        return None
-
-
-def _gpu_facts(device: torch.device) -> dict[str, Any]:
+def gpu_facts(device: torch.device) -> dict[str, Any]:
     """Ask NVIDIA's tool, which comes with the driver, for what torch does not tell."""
     facts = ("driver_version", "clocks.sm", "clocks.mem")
     try:
@@ -277,43 +265,3 @@ def _gpu_facts(device: torch.device) -> dict[str, Any]:
         return {"gpu_clocks": None, "gpu_driver": None}
     driver, *clocks = (part.strip() for part in answer.strip().split(","))
     return {"gpu_driver": driver, "gpu_clocks": clocks}
-
-
-def describe_choice() -> dict[str, Any]:
-    """Say what ``auto`` takes and why, and what ONNX Runtime offers."""
-    device = choose_device("auto")
-    if device.type == "cuda":
-        reason = "CUDA works"
-    elif not torch.version.cuda:
-        reason = "this torch is built without CUDA"
-    else:
-        reason = "torch finds no usable NVIDIA GPU"
-    wheels = _onnxruntime_wheels()
-    if len(wheels) > 1:
-        warnings.warn(
-            f"{' and '.join(wheels)} are both installed and overwrite each other: uninstall both, then install one.",
-            stacklevel=2,
-        )
-    import onnxruntime
-
-    return {"device": str(device), "reason": reason, "providers": onnxruntime.get_available_providers()}
-
-
-def _onnxruntime_wheels() -> list[str]:
-    """Both wheels install the same module, so that having both is a fault worth showing."""
-    return [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -12,6 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
@@ -136,8 +137,9 @@ def choose_threads(rows: int, width: int) -> tuple[int, str]:
 
 
 def prepare_sampling(rows: int, width: int) -> None:
-    """Set up the process for networks that are asked about so many rows at once: threads as `choose_threads` says."""
+    """Set up the process to ask networks about so many rows at once: `choose_threads`, and no TF32 from a training."""
     torch.set_num_threads(choose_threads(rows, width)[0])
+    set_tf32(False)
     keep_freed_memory()
 
 
@@ -200,6 +202,16 @@ def _finds_triton() -> bool:
     return find_spec("triton") is not None
 
 
+def _both_ways() -> AbstractContextManager[object]:
+    """Let the compiler make the way back at once, and not when the first gradient asks for it."""
+    from torch._functorch import config
+
+    if not hasattr(config, "force_non_lazy_backward_lowering"):  # newer than the oldest torch that will do
+        return nullcontext()
+    patched: AbstractContextManager[object] = config.patch(force_non_lazy_backward_lowering=True)
+    return patched
+
+
 class Compiled(Generic[P, R]):
     """A function that is compiled on its first call; where that fails the plain function goes on, with a warning.
 
@@ -231,7 +243,7 @@ class Compiled(Generic[P, R]):
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
         started = time.perf_counter()
         try:
-            with warnings.catch_warnings():
+            with _both_ways(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's about its own parts
                 compiled: Callable[P, R] = torch.compile(self._plain, dynamic=False)
                 result = compiled(*args, **kwargs)

@@ -34,6 +34,8 @@ __all__ = ["FORMAT_VERSION", "ExportedModel"]
 FORMAT_VERSION = 1
 """Of the metadata that exported files carry."""
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
 Call = Callable[[dict[str, Tensor]], Tensor]
 """Named inputs → the first output, on the CPU."""
 
@@ -146,7 +148,7 @@ class ExportedModel:
                 f"{self.path} holds the sampler {own.sampler!r} with {own.steps} steps and no other.",
                 "Export another one with --sampler and --sample-steps, or the denoiser with --what denoiser.",
             )
-        per_call = BLOCK if self.provider in ("CPUExecutionProvider", "torch cpu") else 32 * BLOCK
+        per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         return generate_by(
             self.walk, n, dim=len(self.columns), draws=1 + self.metadata["step_draws"], seed=seed, per_call=per_call
         )
@@ -166,7 +168,7 @@ class _ExportedDenoiser(Denoiser):
 
 
 def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Call]:
-    session = _session(path, device)
+    session, place = _session(path, device)
     try:
         metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     except ValueError:  # some other program's words
@@ -176,49 +178,71 @@ def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any
     def plainly(inputs: dict[str, Tensor]) -> Tensor:
         return torch.from_numpy(session.run([first], {name: value.numpy() for name, value in inputs.items()})[0])
 
+    where = (place.type, place.index or 0)
+
     def bound(inputs: dict[str, Tensor]) -> Tensor:
-        """Bind inputs and the first output: nothing else is copied between the CPU and the provider's device."""
+        """Put inputs where they are read, once, and fetch the first output: nothing else crosses over."""
         binding = session.io_binding()
         for name, value in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(value.numpy()))
-        binding.bind_output(first)
+            array = np.ascontiguousarray(value.numpy())
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, *where))
+        binding.bind_output(first, *where)
         session.run_with_iobinding(binding)
         return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
-    return metadata, session.get_providers()[0], bound if io_binding else plainly
+    return metadata, CUDA if place.type == "cuda" else CPU, bound if io_binding else plainly
 
 
-def _session(path: Path, device: str) -> Any:
+def _session(path: Path, device: str) -> tuple[Any, torch.device]:
     """Load a file into ONNX Runtime; a provider that was asked for by name is what runs, or there is no session."""
-    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
     kind, _, index = device.partition(":")
     # `auto` is what torch finds; a request by name is ONNX Runtime's to answer, whose CUDA need not be torch's.
     by_name = kind == "cuda" and (index.isdecimal() or not index)
     wanted = torch.device(device) if by_name else choose_device(device)
-    providers: list[Any] = [cpu]
-    if wanted.type == "cuda":
-        providers.insert(0, (cuda, {"device_id": wanted.index or 0, "use_tf32": 0}))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     onnxruntime.set_default_logger_severity(4)  # what fails is said below, in a sentence
+
+    def load(*providers: Any) -> Any:
+        # its own way of falling back prints to standard output and changes the provider in the middle of a run
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+
+    reason = "" if CUDA in onnxruntime.get_available_providers() else "it is not installed"
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        if wanted.type != "cuda":
+            return load(CPU), wanted
+        try:
+            session = load((CUDA, {"device_id": wanted.index or 0, "use_tf32": 0}), CPU)
+            reason = reason or _not_on_cuda(session)
+            if not reason:
+                return session, wanted
+        except (RuntimeError, ValueError) as error:
+            reason, session = reason or _first_line(error), load(CPU)
     except Exception as error:  # onnxruntime's own are of no common kind
-        reason = str(error).strip().splitlines()[0].rsplit(" : ", 1)[-1].rstrip(".")
         raise InputError(
-            f"ONNX Runtime cannot run {path}: {reason}.", "Export it again, or in another format."
+            f"ONNX Runtime cannot run {path}: {_first_line(error)}.", "Export it again, or in another format."
         ) from error
-    running = session.get_providers()[0]
-    if wanted.type == "cuda" and running != cuda:
-        reason = "its libraries do not load" if cuda in onnxruntime.get_available_providers() else "it is not installed"
-        problem = f"ONNX Runtime has no CUDA provider here: {reason}."
-        if device != "auto":
-            raise DeviceError(
-                problem, "Use --device cpu, or install onnxruntime-gpu with the CUDA version that it needs."
-            )
-        warnings.warn(f"{problem} Running on the CPU.", stacklevel=2)
-    return session
+    problem = f"ONNX Runtime has no CUDA provider here: {reason}."
+    if device != "auto":
+        raise DeviceError(problem, "Use --device cpu, or install onnxruntime-gpu with the CUDA version that it needs.")
+    warnings.warn(f"{problem} Running on the CPU.", stacklevel=2)
+    return session, torch.device("cpu")
+
+
+def _not_on_cuda(session: Any) -> str:
+    """Say why a session's products are not CUDA's, or nothing: a provider in the list need not have a single node."""
+    if session.get_providers()[0] != CUDA:
+        return "its libraries do not load"
+    tell = getattr(session, "get_provider_graph_assignment_info", None)  # newer than the oldest that will do
+    elsewhere = {n.op_type for part in (tell() if tell else ()) if part.ep_name == CPU for n in part.get_nodes()}
+    products = sorted(elsewhere & {"Scan", "Loop", "MatMul", "Gemm"})
+    return f"it leaves {' and '.join(products)} of this file to the CPU" if products else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rsplit(" : ", 1)[-1].rstrip(".")
 
 
 def _open_torchscript(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:

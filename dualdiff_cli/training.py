@@ -230,7 +230,10 @@ class Trainer:
         self.step = state["step"]
         self.denoiser.load_weights(state["network"])
         self.average.load_weights(state["average"])
+        own = [{key: group[key] for key in ("lr", "capturable")} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, kept in zip(self._optimizer.param_groups, own, strict=True):
+            group.update(kept)  # of this device: a graph would read a rate on the CPU once and for all
         self._generator.set_state(state["generator"].cpu())
         self._loss_sum.copy_(state["loss_sum"])
         self._graphed = self._graph()  # the optimiser's tensors are others now

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-import json
 import os
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from dualdiff_cli import device
 from dualdiff_cli.device import (
     Readback,
     choose_device,
-    describe_choice,
-    describe_machine,
     generator,
     peak_memory_bytes,
     synchronize,
@@ -140,33 +135,7 @@ def test_on_the_gpu_a_number_is_that_of_its_time_whatever_follows() -> None:
     assert all(readback.ready() for readback in readbacks)
 
 
-# Describing
-
-
-def test_the_machine_is_described_as_json_can_hold_it() -> None:
-    described = json.loads(json.dumps(describe_machine()))
-    assert described["versions"]["torch"] == torch.__version__
-    assert described["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert described["threads"] == torch.get_num_threads()
-    assert described["processor"]
-    assert len(described["gpus"]) == torch.cuda.device_count()
-
-
-def test_the_choice_is_described_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_onnxruntime_wheels", lambda: ["onnxruntime"])
-    unusable(monkeypatch, cuda=None, node=False)
-    choice = describe_choice()
-    assert (choice["device"], choice["reason"]) == ("cpu", "this torch is built without CUDA")
-    assert "CPUExecutionProvider" in choice["providers"]
-    monkeypatch.setattr(torch.version, "cuda", "12.8")
-    assert describe_choice()["reason"] == "torch finds no usable NVIDIA GPU"
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_two_wheels_of_onnx_runtime_are_a_fault_worth_showing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_version", lambda name: "1.0")
-    with pytest.warns(UserWarning, match="onnxruntime and onnxruntime-gpu are both installed"):
-        assert describe_choice()["reason"] == "CUDA works"
+# Memory
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it twice")

@@ -287,7 +287,7 @@ def test_damage_to_what_a_run_resumes_from_is_a_bad_input(whole: Run, tmp_path: 
     shutil.copy(whole.path / "data.json", run.path)
     wider = (run.path / "config.toml").read_text(encoding="utf-8").replace("width = 8", "width = 9")
     (run.path / "config.toml").write_text(wider, encoding="utf-8")
-    with pytest.raises(InputError, match=r"state of the run .* is not its configuration's"):
+    with pytest.raises(InputError, match=r"state of the run .* is of another configuration"):
         jobs.resume(run, device="cpu")
 
 

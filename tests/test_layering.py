@@ -24,6 +24,7 @@ ORDER = [
     "config",
     "recipes",
     "device",
+    "machine",
     "execution",
     "data",
     "embeddings",
@@ -151,7 +152,7 @@ def test_only_the_device_module_knows_that_cuda_exists() -> None:
 
 
 def test_only_export_and_its_counterpart_know_the_formats_of_exported_files() -> None:
-    """What ONNX Runtime could use is one of the device module's questions."""
+    """What ONNX Runtime could use belongs to the description of a machine."""
     formats = ("onnx", "onnxruntime", "torch.export", "torch.jit", "torch.onnx")
 
     def knows(node: ast.AST) -> bool:
@@ -161,7 +162,7 @@ def test_only_export_and_its_counterpart_know_the_formats_of_exported_files() ->
         modules = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
         return any(name == f or name.startswith(f"{f}.") for name in (*names, *modules) for f in formats)
 
-    folder, others = "exporting/", {"runtimes.py", "device.py"}
+    folder, others = "exporting/", {"runtimes.py", "machine.py"}
     assert {name for name in files_with(knows) if not name.startswith(folder)} == others
 
 

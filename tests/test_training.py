@@ -16,6 +16,7 @@ from dualdiff_cli import objectives
 from dualdiff_cli.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
 from dualdiff_cli.config import RunConfig, TrainingConfig
 from dualdiff_cli.denoisers import NetworkDenoiser
+from dualdiff_cli.execution import PLAIN, Execution
 from dualdiff_cli.models import build_denoiser
 from dualdiff_cli.objectives import diversity, estimate_loss, expert_usage, imbalance, regression_loss
 from dualdiff_cli.recipes import resolve
@@ -30,11 +31,18 @@ def changed(config: RunConfig, **values: dict[str, Any]) -> RunConfig:
     return config.model_copy(update=sections)
 
 
-def trainer(config: RunConfig, *, points: Tensor = POINTS, seed: int = 0, weights_seed: int | None = None) -> Trainer:
+def trainer(
+    config: RunConfig,
+    *,
+    points: Tensor = POINTS,
+    seed: int = 0,
+    weights_seed: int | None = None,
+    execution: Execution = PLAIN,
+) -> Trainer:
     """A training with one seed for its weights and its draws, or with two."""
     weights_seed = seed if weights_seed is None else weights_seed
     denoiser = build_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(points.device)
-    return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed)
+    return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed, execution=execution)
 
 
 def records(reports: Iterable[Progress]) -> list[Record]:
@@ -411,6 +419,33 @@ def test_a_run_on_the_gpu_resumes_and_logs_like_one_on_the_cpu(either_config: Ru
     assert [record.loss for record in first + second] == pytest.approx([record.loss for record in log], rel=1e-4)
     for a, b in zip(weights(rest.average), weights(whole.average), strict=True):
         assert_allclose(a.cpu(), b.cpu(), atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_captured_run_has_the_plain_ones_weights_also_when_it_is_resumed(either_config: RunConfig) -> None:
+    """Its rate falls to zero: a graph that held on to the rate of its capture would end elsewhere."""
+    points, graphed = POINTS.cuda(), Execution(graphed=True)
+    plain, whole = (trainer(either_config, points=points, execution=how) for how in (PLAIN, graphed))
+    part = trainer(either_config, points=points, execution=graphed)
+    records(part.run(lambda: part.step == 2))
+    file = io.BytesIO()
+    torch.save(part.state_dict(), file)
+    file.seek(0)
+    rest = trainer(either_config, points=points, weights_seed=99, execution=graphed)
+    rest.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    for training in (plain, whole, rest):
+        records(training.run())
+        for a, b in zip(weights(training.average), weights(plain.average), strict=True):
+            assert_allclose(a.cpu(), b.cpu(), atol=1e-4)
+
+
+def test_a_state_brings_no_rate_and_no_device_of_its_own_into_another_optimiser(either_config: RunConfig) -> None:
+    begun = trainer(either_config)
+    state = begun.state_dict()
+    state["optimizer"]["param_groups"][0] |= {"lr": torch.tensor(7.0), "capturable": True}
+    begun.load_state_dict(state)
+    group = begun._optimizer.param_groups[0]
+    assert (group["lr"], group["capturable"]) == (either_config.training.learning_rate, False)
 
 
 # Experts

@@ -12,7 +12,7 @@ __all__ = ["info"]
 def info(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
     """Say which versions, devices and execution providers are there, and which would be used and why."""
     from .. import __version__
-    from ..device import describe_choice, describe_machine
+    from ..machine import describe_choice, describe_machine
 
     record = {"dualdiff": __version__, **describe_machine(), **describe_choice()}
     flat = {**record, "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items())}

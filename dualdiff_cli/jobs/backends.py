@@ -2,8 +2,8 @@
 
 Timing does not depend on the weights: the models are untrained, and only the steps that are timed train them. Products
 are in float32, without TF32, unless the configuration names a precision: all backends do the same arithmetic. On a GPU
-``compiled`` is without a graph; ``cuda-graph`` is the training as `train` does it, compiled and captured, and of
-sampling the eager walk, captured.
+``compiled`` is without a graph; ``cuda-graph`` is the training compiled and captured, and of sampling the eager walk,
+captured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..benchmarking import Call, Competitor, Prepared
 from ..config import RunConfig
 from ..data import Column, Scaler
 from ..denoisers import NetworkDenoiser
-from ..device import GraphedCall
+from ..device import GraphedCall, capture
 from ..errors import DeviceError
 from ..execution import Execution
 from ..exporting import FORMATS, ExportedSampler, convert
@@ -47,7 +47,7 @@ EXPORTED: dict[str, str] = {
     "onnx-cuda": "onnx",
     "onnx-cuda-unbound": "onnx",
 }
-"""Backends that run a file, and its format; unbound is without I/O binding."""
+"""Backends that run a file, and its format; unbound leaves it to the call to bring inputs to the GPU."""
 BACKENDS = (*TRAINING, *EXPORTED)
 NEEDS_CUDA = ("cuda-graph", "onnx-cuda", "onnx-cuda-unbound")
 ENDLESS = 10**9
@@ -239,11 +239,7 @@ def _sampling(cell: Cell, backend: str, n: int) -> Call:
     dim, draws = len(cell.columns), sampler.draws
     noise = torch.zeros(draws, min(n, points_per_call(cell.device)), dim, device=cell.device)
     end = torch.zeros_like(noise[0], dtype=torch.float64)
-    graph = GraphedCall(
-        lambda: end.copy_(sampler(model.denoiser, noise[0], noise[1:] if draws > 1 else None)), cell.device
-    )
-    for _ in range(GraphedCall.WARM_UP + 1):
-        graph()
+    graph = capture(lambda: end.copy_(sampler(model.denoiser, noise[0], noise[1:] if draws > 1 else None)), cell.device)
 
     def walk(start: Tensor, step_noise: Tensor | None) -> Tensor:
         noise[0, : len(start)].copy_(start)

@@ -15,9 +15,10 @@ import torch
 from ..atomic import write_json
 from ..benchmarking import Measurement, measure, ratio_of_medians
 from ..config import RunConfig
-from ..device import choose_device, describe_conditions, describe_machine
+from ..device import choose_device, set_tf32
 from ..errors import InputError, Interrupted, unknown_name
 from ..execution import choose_threads
+from ..machine import describe_conditions, describe_machine
 from ..recipes import Layer, resolve
 from ..reproduction import published
 from .backends import BACKENDS, TASKS, Cell, backends_of, competitor, export_for
@@ -101,6 +102,7 @@ def bench(
 
     """
     place = choose_device(device)
+    set_tf32(False)
     plan = _plan(request, place)
     done: list[Measurement] = []
     first = request.config(request.datasets[0], request.models[0])

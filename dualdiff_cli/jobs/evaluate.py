@@ -22,7 +22,7 @@ from ..objectives import LossEstimate, estimate_loss
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
-from ..samplers import points_per_call
+from ..samplers import BLOCK
 from .diagnose import check_request, diagnose, exact_scores, path_score
 from .inputs import held_out_points, load_run_data, reload_data, training_points
 from .reflow import held_out_loss, kept_pairs
@@ -95,7 +95,7 @@ def evaluate(
         check_request(model.config, data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
-        prepare_sampling(points_per_call(place), model.config.model.width)
+        prepare_sampling(BLOCK, model.config.model.width)
         started = time.perf_counter()
         chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling), bfloat16=bfloat16)
         generated = _as_data(np.concatenate(list(chunks)), model.columns)

@@ -11,8 +11,8 @@ from typing import Any
 import joblib
 
 from ..atomic import write_json, write_text
-from ..device import describe_machine
 from ..errors import unknown_name
+from ..machine import describe_machine
 from ..reproduction import METRICS, TABLES, Row, rows_of, summarise
 from ..reproduction_tables import tables_of
 from .cells import Cell

@@ -15,7 +15,7 @@ from ..models import TrainedModel, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
-from ..samplers import points_per_call
+from ..samplers import BLOCK, points_per_call
 
 __all__ = ["sample", "sample_exported"]
 
@@ -53,7 +53,7 @@ def sample(
 
     """
     model = TrainedModel.load(run, choose_device(device))
-    prepare_sampling(points_per_call(model.device), model.config.model.width)
+    prepare_sampling(BLOCK, model.config.model.width)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
     name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"

@@ -15,9 +15,10 @@ import torch
 from ..config import RunConfig
 from ..data import Data
 from ..denoisers import NetworkDenoiser
-from ..device import choose_device, describe_machine, synchronize
+from ..device import choose_device, set_tf32, synchronize
 from ..errors import InputError, Interrupted
 from ..execution import Execution, decide
+from ..machine import describe_machine
 from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler
 from ..networks import count_parameters
 from ..objectives import expert_usage
@@ -116,11 +117,12 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
             trainer.load_state_dict(state["trainer"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(
-                f"The training state of the run {run} is not its configuration's.",
-                "Restore its config.toml, or start a new run.",
+                f"The training state of the run {run} is of another configuration, or of another kind of device.",
+                "Restore its config.toml, use the device that its environment.json names, or start a new run.",
             ) from error
     run.rewind_metrics(trainer.step)
     seconds, compile_seconds = _train_to_end(run, trainer, config, state, callbacks)
+    set_tf32(False)  # what is drawn and judged from here on is in float32
 
     model = TrainedModel(config, trainer.average, scaler, data.columns, place)
     model.save(run)
