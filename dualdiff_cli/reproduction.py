@@ -19,8 +19,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
-from scipy.stats import ttest_rel
+from scipy.special import stdtrit
 
 from .errors import unknown_name
 from .metrics.score import mean_interval
@@ -130,6 +129,8 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
         are None where the differences do not scatter, and everything is where no seed is in both.
 
     """
+    from scipy.stats import ttest_rel  # slow to import, and only this needs it
+
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
@@ -220,7 +221,7 @@ def _over_seeds(by_seed: Mapping[int, float], paper: float | None) -> dict[str, 
     interval = mean_interval(x.tolist())
     prediction = None
     if mean is not None and std is not None:
-        half = float(student_t.ppf(0.975, n - 1)) * std * math.sqrt(1 + 1 / n)
+        half = float(stdtrit(n - 1, 0.975)) * std * math.sqrt(1 + 1 / n)
         prediction = [mean - half, mean + half]
     return {
         "mean": mean,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from .typesetting import Column, Estimate, Interval, Table, Value
 
@@ -103,7 +103,7 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
         "baseline-matched is one network of dual-expert's parameter count: the control that the paper lacks.",
     ]
     if n > 1:
-        least = float(student_t.ppf(0.975, n - 1)) / math.sqrt(n)
+        least = float(stdtrit(n - 1, 0.975)) / math.sqrt(n)
         notes.append(
             f"To baseline: differences at equal seeds, paired t test. With {n} seeds it finds only differences beyond "
             f"{least:.1f} of their standard deviations; a large p is no proof of equality, and p is not corrected for "

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from .score import Score, check_pair, mean_interval
@@ -46,6 +44,9 @@ def classifier_two_sample(
         InputError: fewer points than folds, NaN or infinity, or different numbers of columns.
 
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier  # slow to import, and only this needs it
+    from sklearn.model_selection import StratifiedKFold
+
     x, y = check_pair(real, generated, at_least=folds)
     N = min(len(x), len(y), max_points)
     rng = np.random.default_rng(seed)

@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ..errors import InputError
 from .score import Points, Score, as_points
@@ -53,6 +52,8 @@ def mode_scores(samples: NDArray[Any], modes: ModesLike, *, resamples: int = 100
         InputError: no samples, NaN or infinity, or modes whose shapes or values do not fit.
 
     """
+    from scipy.stats import binomtest  # slow to import, and only this needs it
+
     points = as_points(samples, name="generated", at_least=1)
     centres, radii, w = _checked(modes, d=points.shape[1])
     m, k = len(points), len(w)

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtrit  # Student's t; scipy.stats is slow to import
 
 from ..errors import InputError
 
@@ -123,7 +123,7 @@ def mean_interval(values: Sequence[float], *, inflation: float = 1.0) -> Interva
     B = len(values)
     if B < 2:
         return None
-    half = float(student_t.ppf(0.975, B - 1)) * math.sqrt(inflation * float(np.var(values, ddof=1)) / B)
+    half = float(stdtrit(B - 1, 0.975)) * math.sqrt(inflation * float(np.var(values, ddof=1)) / B)
     centre = float(np.mean(values))
     return centre - half, centre + half
 
@@ -138,5 +138,5 @@ def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval | No
     if g < 2:
         return None
     variance = (g - 1) ** 2 / g * float(np.var(left_out, ddof=1))
-    half = float(student_t.ppf(0.975, g - 1)) * math.sqrt(variance)
+    half = float(stdtrit(g - 1, 0.975)) * math.sqrt(variance)
     return value - half, value + half
