@@ -4,7 +4,8 @@
     python benchmarks/speed.py --quality --memory         # and the seconds to the paper's score, and ten million points
     python benchmarks/speed.py --only scaling
 
-All times of a section are interleaved by `dualdiff_cli.benchmarking`; `rivals.py` says what is timed.
+All times of a section are interleaved by `dualdiff_cli.benchmarking`; `rivals.py` says what is timed. The output keeps
+the sections of earlier calls.
 """
 
 from __future__ import annotations
@@ -187,12 +188,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed.json"))
     args = parser.parse_args()
     asked = args.only or ["table", "startup", "compiling", *(s for s in ("quality", "memory") if getattr(args, s))]
-    record: dict[str, Any] = {"machine": describe_machine(), "conditions": describe_conditions(CPU)}
-    for name in asked:
-        record[name] = SECTIONS[name](args)
-        print(f"\n{name}\n\n{markdown(record[name])}", flush=True)
+    record: dict[str, Any] = {}
+    if args.output.exists():
+        record = json.loads(args.output.read_text(encoding="utf-8"))
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for name in asked:
+        conditions = {**describe_machine(), **describe_conditions(CPU)}
+        rows = SECTIONS[name](args)
+        record[name] = {"conditions": conditions, "rows": rows}
+        print(f"\n{name}\n\n{markdown(rows)}", flush=True)
+        args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
