@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -22,6 +23,7 @@ from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.jobs.cells import Cell
 from dualdiff_cli.jobs.grid import GridProgress, run_grid
 from dualdiff_cli.machine import describe_machine
+from dualdiff_cli.metrics.score import mean_interval
 from dualdiff_cli.reproduction import published
 from dualdiff_cli.typesetting import Column, Estimate, Table, Value
 
@@ -48,6 +50,26 @@ def table(results: list[dict[str, Any]], metrics: list[str]) -> Table:
     heads = [Column(head) for metric in metrics for head in (metric, "floor")]
     failed = tuple(f"{result['cell']['dataset']}, {result['error']}" for result in results if "error" in result)
     return Table("Fidelity", (*columns, *heads, Column("paper's KL")), tuple(body), failed)
+
+
+def differences(results: list[dict[str, Any]], metrics: list[str]) -> Table:
+    """Every later model less the first, paired by data set, recipe, seed and sampling, with the 95 % interval."""
+    scores: dict[str, dict[tuple[Any, ...], Any]] = {}
+    for result in results:
+        for e in result["evaluations"]:
+            pair = (e["dataset"], e["recipe"], e["sampler"], e["sample_steps"], result["cell"]["seed"])
+            scores.setdefault(result["cell"]["model"], {})[pair] = e["metrics"]
+    first, *others = scores
+    columns = [Column(name) for name in ("models", "score", "pairs", "difference", "95 % interval")]
+    body: list[tuple[Value, ...]] = []
+    for other in others:
+        pairs = [pair for pair in scores[other] if pair in scores[first]]
+        for metric in metrics:
+            apart = [scores[other][pair][metric]["value"] - scores[first][pair][metric]["value"] for pair in pairs]
+            low, high = mean_interval(apart) or (math.nan, math.nan)
+            interval = f"{low:+.4f} to {high:+.4f}"
+            body.append((f"{other} − {first}", metric, len(apart), f"{statistics.mean(apart):+.4f}", interval))
+    return Table("Differences", tuple(columns), tuple(body), ())
 
 
 def _estimate(values: list[float]) -> Estimate | None:
@@ -110,6 +132,8 @@ def main() -> None:
     record = {"machine": describe_machine(), "wall_seconds": time.perf_counter() - started, "results": results}
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(table(results, args.metric or ["kl_published", "kl_real_generated", "kl_generated_real"]).to_markdown())
+    if len({result["cell"]["model"] for result in results}) > 1:
+        print(differences(results, args.metric or ["kl_real_generated", "kl_generated_real"]).to_markdown())
 
 
 if __name__ == "__main__":
