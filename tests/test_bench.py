@@ -221,6 +221,7 @@ def test_the_command_prints_one_object_or_tables_and_writes_the_record(tmp_path:
     kept = invoke("bench", "show", output).stdout
     for words in ("line: training", "baseline", "1/1,000", "V100"):
         assert words in kept
+    assert invoke("bench", "show", output, "--json").stdout == result.stdout
     same = invoke("bench", "compare", output, output).stdout
     assert "1 (" in same
     assert json.loads(invoke("bench", "compare", output, output, "--json").stdout)["rows"][0]["ratio"]["value"] == 1

@@ -192,6 +192,13 @@ def test_in_bfloat16_the_loss_is_the_same_to_its_three_digits_and_the_weights_st
     assert {w.dtype for w in trained(trainer(replace(PLAIN, precision="bfloat16"), config))} == {torch.float32}
 
 
+def test_what_a_training_rounds_to_tf32_is_float32_again_for_samples() -> None:
+    replace(PLAIN, precision="tf32").apply()
+    assert torch.get_float32_matmul_precision() == "high"
+    prepare_sampling(8, 8)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 # Threads
 
 

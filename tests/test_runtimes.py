@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,17 @@ def test_a_device_that_is_asked_for_by_name_is_what_runs_or_an_error(
         ExportedModel.open(files["sampler", format], device="cuda")
     with pytest.raises(InputError, match="There is no device 'tpu'"):
         ExportedModel.open(files["sampler", format], device="tpu")
+
+
+def test_a_session_that_lists_cuda_and_leaves_the_walk_to_the_cpu_is_not_cudas(
+    files: dict[tuple[str, str], Path],
+) -> None:
+    """The nodes are assigned as they really are here; only the list of providers is made up."""
+    session, _ = runtimes._session(files["sampler", "onnx"], "cpu")
+    told = session.get_provider_graph_assignment_info
+    lists_cuda = SimpleNamespace(get_providers=lambda: [runtimes.CUDA], get_provider_graph_assignment_info=told)
+    assert runtimes._not_on_cuda(lists_cuda) == "it leaves Gemm and MatMul and Scan of this file to the CPU"
+    assert runtimes._not_on_cuda(session) == "its libraries do not load"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -105,13 +105,15 @@ def bench(
 @handled
 def show(
     record: Annotated[Path, typer.Argument(help="What --output wrote.", metavar="FILE.json", show_default=False)],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the tables of a benchmark that was kept, from this machine or another."""
     from ..jobs import read_benchmark
 
     kept = read_benchmark(record)
-    Console().result(kept, lambda: bench_tables(kept))
+    Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
 
 
 @app.command()
