@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from dualdiff_cli.execution import PLAIN, Execution, Precision
 from dualdiff_cli.jobs.inputs import settle
 from dualdiff_cli.models import TrainedModel, build_denoiser
 from dualdiff_cli.published import published_sampling, published_training
-from dualdiff_cli.samplers import points_per_call
+from dualdiff_cli.samplers import BLOCK, points_per_call
 from dualdiff_cli.training import Trainer
 
 CPU = torch.device("cpu")
@@ -126,6 +125,8 @@ def sampling(
     """10,000 samples by the published loop, all points at once, or by ours."""
     evaluations = config.sampling.steps
     whole = evaluations if how == "published" else SAMPLES
+    execution = Execution(threads, precision, compiled=how == "compiled", required=True)
+    per_call = points_per_call(CPU, SAMPLES, execution)
 
     def prepare() -> Prepared:
         torch.set_num_threads(threads)
@@ -138,15 +139,18 @@ def sampling(
                 )
             )
         data = load_data("moons", seed=0)
-        model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU)
-        rounded = precision == "bfloat16"
-        call = partial(model.sample, seed=0, bfloat16=rounded)
-        return Prepared(on_threads(threads, lambda points: exhaust(call(points), ENDLESS)))
+        model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
+
+        def draw(points: int) -> None:
+            exhaust(model.sample(points, seed=0), ENDLESS)
+
+        draw(SAMPLES)
+        return Prepared(on_threads(threads, draw))
 
     network = build_denoiser(config, 2).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(points_per_call(CPU), 2, dtype=torch.float64), network.schedule.ends[0])
-    operations = counter.get_total_flops() / points_per_call(CPU) * SAMPLES * evaluations
+        network(torch.zeros(BLOCK, 2, dtype=torch.float64), network.schedule.ends[0])
+    operations = counter.get_total_flops() / BLOCK * SAMPLES * evaluations
     facts = {"task": f"{SAMPLES} samples", "model": config.model.name, "recipe": config.recipe, "how": how}
     facts |= {
         "evaluations": evaluations,
@@ -155,7 +159,7 @@ def sampling(
         "operations": operations,
         **labels,
     }
-    return Competitor(facts, prepare, whole=whole, quantum=1 if how == "published" else points_per_call(CPU))
+    return Competitor(facts, prepare, whole=whole, quantum=1 if how == "published" else per_call)
 
 
 def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> list[dict[str, Any]]:

@@ -25,8 +25,10 @@ from typing import Any
 import torch
 from rivals import configuration, sampling, timed, training
 
-from dualdiff_cli.execution import choose_threads
+from dualdiff_cli.execution import LayerShape, choose_products
 from dualdiff_cli.machine import describe_conditions, describe_machine
+from dualdiff_cli.models import training_layer
+from dualdiff_cli.samplers import BLOCK
 
 CPU = torch.device("cpu")
 PAPER_KL = 0.650
@@ -39,22 +41,23 @@ COMMAND = [sys.executable, "-m", "dualdiff_cli"]
 def table(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The steps and the samples of both models, and of the default recipe."""
     everything = torch.get_num_threads()
-    ours, why = choose_threads(256, 256)
-    print(f"ours on {ours} threads: {why}", file=sys.stderr)
     competitors = []
     for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
         config = configuration(model, recipe)
         if recipe == "paper":
             competitors += [training(config, "published", everything), sampling(config, "published", everything)]
-        competitors += [training(config, how, ours) for how in ("eager", "compiled")]
-        competitors += [training(config, "compiled", ours, precision="bfloat16")]
-        competitors += [sampling(config, "eager", ours), sampling(config, "eager", ours, precision="bfloat16")]
+        for precision in ("float32", "bfloat16"):
+            layer = training_layer(config)
+            own = choose_products(layer, precision)[0]
+            competitors += [training(config, how, own, precision=precision) for how in ("eager", "compiled")]
+            own = choose_products(LayerShape(1, BLOCK, config.model.width), precision)[0]
+            competitors += [sampling(config, how, own, precision=precision) for how in ("eager", "compiled")]
     return timed(competitors, args.repeats, args.seconds)
 
 
 def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
     """How a step grows with batch, width, experts and columns, and sampling with its evaluations."""
-    threads = choose_threads(256, 256)[0]
+    threads = choose_products(LayerShape(2, 256, 256), "float32")[0]
     axes: dict[str, tuple[int, ...]] = {
         "training.batch": (64, 128, 256, 512, 1024, 2048),
         "model.width": (64, 128, 256, 512),

@@ -146,7 +146,7 @@ class PosteriorMeanBatches(Batches):
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
         self._mean, self._variance = points.mean(0), points.var(0, correction=0)
-        self._depth = self._choose_depths(generator(seed, points.device))
+        self._cells = 2.0 ** self._choose_depths(generator(seed, points.device))
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw times, noise, and for each point a cell, an offset in it and which of its K points is x."""
@@ -157,19 +157,20 @@ class PosteriorMeanBatches(Batches):
 
     def make(self, draws: Draws) -> Batch:
         """Find the reference sets and weigh them."""
-        return self._make(draws, self._depth[self._bin(draws.t)])
+        return self._make(draws, self._cells[self._bin(draws.t)])
 
-    def _make(self, draws: Draws, depth: Tensor) -> Batch:
+    def _make(self, draws: Draws, cells: Tensor) -> Batch:
         (cell, offset, own), epsilon, t = draws
         N = self._columns.shape[1]
-        cells = torch.pow(2.0, depth).unsqueeze(1)
+        cells = cells.unsqueeze(1)
         stride = N / (self.K * cells)
         # K points at equal distances through a random cell of the tree, of which x is any one
-        rows = ((cell * cells).floor() * (N / cells) + offset * stride + self._strata * stride).int().clamp(max=N - 1)
+        rows = ((cell * cells).floor() * (N / cells) + offset * stride + self._strata * stride).long().clamp(max=N - 1)
         # One (n, K) matrix a column: sums over a handful of columns would leave a processor's lanes empty.
-        R = self._columns.index_select(1, rows.flatten()).reshape(-1, *rows.shape)
+        d = len(self._columns)
+        R = self._columns.unsqueeze(1).expand(d, len(rows), N).gather(2, rows.expand(d, *rows.shape))
         index = (own * self.K).long().clamp(max=self.K - 1)
-        x = R.gather(2, index.expand(len(R), -1, -1))
+        x = R.gather(2, index.expand(d, -1, -1))
         alpha, sigma = (c.to(epsilon.dtype).reshape(-1, 1) for c in self.schedule(t))
         # ‖x_t − α R_k‖²/2σ² = ‖ε + (α/σ)(x − R_k)‖²/2, without the difference of large numbers
         away = R - x
@@ -196,7 +197,7 @@ class PosteriorMeanBatches(Batches):
         a = α v/(α² v + σ²) for columns of mean μ and variance v, leaves little of the latter at every level.
         """
         drawn = self.draw(len(t), draws)._replace(t=t)
-        batch = self._make(drawn, depth.expand(len(t)))
+        batch = self._make(drawn, torch.pow(2.0, depth).expand(len(t)))
         assert batch.correction is not None
         alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
         # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which does not cancel at small σ

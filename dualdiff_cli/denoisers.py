@@ -21,6 +21,7 @@ they tell what a schedule and a sampler cost before any network does.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
@@ -187,7 +188,7 @@ class NetworkDenoiser(Denoiser):
 
     def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Points of order one, what the network is told of t, and the share of noise σ/√(α² + σ²)."""
-        dtype = next(self.network.parameters()).dtype
+        dtype = next(itertools.chain(self.network.buffers(), self.network.parameters())).dtype
         scale = torch.rsqrt(alpha**2 + sigma**2)
         t = self.schedule.network_time(t).reshape(-1)
         return (scale * x_t).to(dtype), t.to(dtype), (scale * sigma).reshape(-1).to(dtype)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 
 from .config import RunConfig, SamplingConfig
 from .data import Column, Scaler
-from .denoisers import NetworkDenoiser
+from .denoisers import Denoiser, NetworkDenoiser
 from .errors import InputError
-from .networks import build_network
+from .execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
+from .networks import build_network, count_parameters
 from .runs import Run
-from .samplers import DDIM, SAMPLERS, Sampler, generate
+from .samplers import BLOCK, DDIM, SAMPLERS, Sampler, generate, prepare
 from .schedules import (
     ContinuousLinearBeta,
     Cosine,
@@ -29,7 +30,14 @@ from .schedules import (
 )
 from .variational import LearnedSchedule
 
-__all__ = ["TrainedModel", "build_denoiser", "build_sampler", "build_schedule", "check_sampler"]
+__all__ = [
+    "TrainedModel",
+    "build_denoiser",
+    "build_sampler",
+    "build_schedule",
+    "check_sampler",
+    "training_layer",
+]
 
 
 def build_schedule(config: RunConfig) -> Schedule:
@@ -56,6 +64,13 @@ def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
         torch.manual_seed(config.seed)
         network = build_network(config.model, dim, span=schedule.network_span)
     return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
+
+
+def training_layer(config: RunConfig) -> LayerShape:
+    """The shape of the network's products in a training step."""
+    c, batch = config.model, config.training.batch
+    shared = c.experts > 1 and c.gate_on == "level" and config.objective.stratified and batch % c.experts == 0
+    return LayerShape(c.experts, batch // c.experts if shared else batch, c.width)
 
 
 def build_sampler(config: SamplingConfig) -> Sampler:
@@ -90,6 +105,8 @@ class TrainedModel:
         scaler: from the denoiser's units to data units.
         columns: names and kinds, d of them.
         device: where the denoiser lives.
+        execution: how points are drawn.
+        prepared: the denoiser for that, if it is another one.
 
     """
 
@@ -98,6 +115,22 @@ class TrainedModel:
     scaler: Scaler
     columns: tuple[Column, ...]
     device: torch.device
+    execution: Execution = PLAIN
+    prepared: Denoiser | None = field(default=None, repr=False)
+
+    def carried_out(self, execution: Execution) -> TrainedModel:
+        """Give the model as one that draws its points so; threads and the like are the caller's to set."""
+        return replace(self, execution=execution, prepared=prepare(self.denoiser, execution))
+
+    def choose_execution(
+        self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
+    ) -> Execution:
+        """Decide how n points in so many evaluations are best drawn; see `execution.decide_sampling`."""
+        c = self.config.model
+        asked = count_parameters(self.denoiser.network) / (c.experts if c.gate_on == "level" else 1)
+        layer = LayerShape(1 if c.gate_on == "level" else c.experts, BLOCK, c.width)
+        work = n * evaluations * asked
+        return decide_sampling(compile, precision, self.device, work=work, layer=layer)
 
     @classmethod
     def load(cls, run: Run, device: torch.device) -> TrainedModel:
@@ -133,9 +166,14 @@ class TrainedModel:
         run.save_model(self.denoiser.weights(), metadata)
 
     def sample(
-        self, n: int, *, seed: int, sampler: Sampler | None = None, bfloat16: bool = False
+        self, n: int, *, seed: int, sampler: Sampler | None = None, on_call: Callable[[], None] = lambda: None
     ) -> Iterator[np.ndarray]:
         """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`.
+
+        Args:
+            n, seed: of the points.
+            sampler: the method; None takes the configuration's.
+            on_call: told of every call of the denoiser.
 
         Raises:
             InputError: the sampler does not go with the training; see `check_sampler`.
@@ -143,6 +181,9 @@ class TrainedModel:
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        d, device = len(self.columns), self.device
-        for chunk in generate(sampler, self.denoiser, n, dim=d, seed=seed, device=device, bfloat16=bfloat16):
+        denoiser = self.prepared or self.denoiser
+        listening = denoiser.register_forward_hook(lambda *_: on_call())
+        d, how = len(self.columns), self.execution
+        for chunk in generate(sampler, denoiser, n, dim=d, seed=seed, device=self.device, execution=how):
             yield self.scaler.inverse(chunk)
+        listening.remove()

@@ -32,52 +32,120 @@ from .embeddings import EMBEDDING_WIDTH, MultiscaleEmbedding, PaperEmbedding, Si
 __all__ = [
     "ChosenExperts",
     "GatedExperts",
+    "GroupedLinear",
     "Network",
     "ResidualMLP",
     "build_network",
     "count_parameters",
     "matched_width",
+    "round_products",
 ]
 
 Activation = Literal["relu", "silu"]
 
 
-class SplitLinear(nn.Linear):
-    """Linear on [e_x, e_t] as W_x e_x + W_t e_t + b, where e_t may be a single row: then it is a bias for the batch."""
+class GroupedLinear(nn.Module):
+    """x_i W_i + b_i for each of E groups: one batched product in place of E.
 
-    def __init__(self, width_x: int, width_t: int, width_out: int) -> None:
-        super().__init__(width_x + width_t, width_out)
+    The groups have an axis of their own, before the rows; where there is one group, or one that is chosen, there is
+    no such axis.
+
+    Args:
+        groups: E.
+        width_in, width_out: of every group.
+
+    """
+
+    def __init__(self, groups: int, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(groups, width_in, width_out))
+        self.bias = nn.Parameter(torch.empty(groups, 1, width_out))
+
+    @torch.no_grad()
+    def reset(self, group: int) -> None:
+        """Draw one group's weights as torch's linear layers do: uniform up to 1/√width_in."""
+        _, width_in, width_out = self.weight.shape
+        bound = width_in**-0.5
+        self.weight[group] = torch.empty(width_out, width_in, device=self.weight.device).uniform_(-bound, bound).T
+        self.bias[group] = torch.empty(1, width_out, device=self.bias.device).uniform_(-bound, bound)
+
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Map each group's rows, or the same rows by each.
+
+        Args:
+            x: (n, width_in) or (E, n, width_in).
+            chosen: the number of the only group that is wanted, (1,); its weights are selected where they are: a number
+                that had to be known here would be a wait for a GPU, and a constant in a traced graph.
+
+        Returns:
+            (E, n, width_out), or (n, width_out) of one group.
+
+        """
+        return self._product(x, *self._wanted(chosen))
+
+    def _wanted(self, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
+        if chosen is None:
+            return self.weight, self.bias
+        return self.weight.index_select(0, chosen), self.bias.index_select(0, chosen)
+
+    @staticmethod
+    def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if len(weight) == 1:
+            return functional.linear(x, weight.squeeze(0).t(), bias.flatten())
+        return torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight)
+
+
+class SplitLinear(GroupedLinear):
+    """GroupedLinear on [e_x, e_t], where e_t may be a single row: then what it gives is a bias for all rows of e_x."""
+
+    def __init__(self, groups: int, width_x: int, width_t: int, width_out: int) -> None:
+        super().__init__(groups, width_x + width_t, width_out)
         self.width_x = width_x
 
-    def forward(self, e_x: Tensor, e_t: Tensor) -> Tensor:  # type: ignore[override]
-        """(n, width_x), (n or 1, width_t) → (n, width_out); without e_x's columns as many rows as e_t."""
-        from_t = functional.linear(e_t, self.weight[:, self.width_x :], self.bias)
-        return functional.linear(e_x, self.weight[:, : self.width_x]) + from_t if self.width_x else from_t
+    def forward(self, e_x: Tensor, e_t: Tensor, chosen: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """e_x (n, width_x), e_t (n or 1, width_t), with or without an axis of groups; as `GroupedLinear.forward`.
+
+        Without e_x's columns there are as many rows as e_t has.
+        """
+        weight, bias = self._wanted(chosen)
+        if not self.width_x:
+            return self._product(e_t, weight, bias)
+        if e_t.shape[-2] > 1:
+            return self._product(torch.cat([e_x, e_t], dim=-1), weight, bias)
+        row = self._product(e_t, weight[:, self.width_x :], bias)
+        return self._product(e_x, weight[:, : self.width_x], row.reshape(bias.shape))
 
 
 class ResidualBlock(nn.Module):
     """h + Linear(act(h + b_t)), with a bias b_t = Linear(e_t) that starts at zero, or without one."""
 
-    def __init__(self, width: int, *, activation: Activation, width_t: int) -> None:
+    def __init__(self, groups: int, width: int, *, activation: Activation, width_t: int) -> None:
         super().__init__()
         self.activation = getattr(functional, activation)
-        self.linear = nn.Linear(width, width)
-        self.time = nn.Linear(width_t, width) if width_t else None
-        if self.time is not None:
-            nn.init.zeros_(self.time.weight)
-            nn.init.zeros_(self.time.bias)
+        self.linear = GroupedLinear(groups, width, width)
+        self.time = GroupedLinear(groups, width_t, width) if width_t else None
 
-    def forward(self, h: Tensor, e_t: Tensor) -> Tensor:
-        """(n, width), (n or 1, width_t) → (n, width)."""
-        shifted = h if self.time is None else h + self.time(e_t)
-        output: Tensor = h + self.linear(self.activation(shifted))
+    def reset(self, group: int) -> None:
+        """Draw one group's weights."""
+        self.linear.reset(group)
+        if self.time is not None:
+            self.time.reset(group)
+            with torch.no_grad():
+                self.time.weight[group] = 0
+                self.time.bias[group] = 0
+
+    def forward(self, h: Tensor, e_t: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """H (E, n, width) or (n, width) of one group, e_t (n or 1, width_t) or one each → as h."""
+        shifted = h if self.time is None else h + self.time(e_t, chosen)
+        output: Tensor = h + self.linear(self.activation(shifted), chosen)
         return output
 
 
 class Trunk(nn.Module):
-    """An MLP on the embedding: first layer, residual blocks, head. Expert and gate are both of this kind.
+    """E MLPs of one shape on the embedding: first layers, residual blocks, heads. Experts and gate are of this kind.
 
     Args:
+        groups: E.
         width_x, width_t: of the embeddings of point and time.
         width, blocks: of the body.
         head_hidden: hidden widths of the head.
@@ -89,6 +157,7 @@ class Trunk(nn.Module):
 
     def __init__(
         self,
+        groups: int,
         width_x: int,
         width_t: int,
         *,
@@ -101,19 +170,23 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = getattr(functional, activation)
-        self.first = SplitLinear(width_x, width_t, width)
+        self.first = SplitLinear(groups, width_x, width_t, width)
+        told = width_t if time_bias else 0
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, activation=activation, width_t=width_t if time_bias else 0) for _ in range(blocks)
+            ResidualBlock(groups, width, activation=activation, width_t=told) for _ in range(blocks)
         )
-        self.head = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([width, *head_hidden, out]))
+        self.head = nn.ModuleList(GroupedLinear(groups, a, b) for a, b in pairwise([width, *head_hidden, out]))
+        for group in range(groups):  # one MLP after the other, so that each is what it would be alone
+            for layer in (self.first, *self.blocks, *self.head):
+                layer.reset(group)
 
-    def forward(self, e_x: Tensor, e_t: Tensor) -> Tensor:
-        """(n, width_x), (n or 1, width_t) → (n, out)."""
-        h: Tensor = self.first(e_x, e_t)
+    def forward(self, e_x: Tensor, e_t: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """e_x (n, width_x), e_t (n or 1, width_t), or one each → (E, n, out), or (n, out) of one group."""
+        h: Tensor = self.first(e_x, e_t, chosen)
         for block in self.blocks:
-            h = block(h, e_t)
+            h = block(h, e_t, chosen)
         for layer in self.head:
-            h = layer(self.activation(h))
+            h = layer(self.activation(h), chosen)
         return h
 
 
@@ -144,9 +217,10 @@ class Network(nn.Module, ABC):
     def _embed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         return self.point(x, s.unsqueeze(-1)), self.time(t)
 
-    def _trunk(self, *, width: int) -> Trunk:
+    def _trunk(self, *, groups: int, width: int) -> Trunk:
         c = self._config
         return Trunk(
+            groups,
             self.point.width,
             EMBEDDING_WIDTH,
             width=width,
@@ -163,7 +237,7 @@ class ResidualMLP(Network):
 
     def __init__(self, config: ModelConfig, dim: int, *, width: int) -> None:
         super().__init__(config, dim)
-        self.trunk = self._trunk(width=width)
+        self.trunk = self._trunk(groups=1, width=width)
 
     def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
         """F(x, t); see `Network.forward`."""
@@ -177,8 +251,9 @@ class GatedExperts(Network):
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__(config, dim)
-        self.trunks = nn.ModuleList(self._trunk(width=config.width) for _ in range(config.experts))
+        self.trunks = self._trunk(groups=config.experts, width=config.width)
         self.gate_trunk = Trunk(
+            1,
             self.point.width if config.gate_on == "point" else 0,
             EMBEDDING_WIDTH,
             width=config.gate_hidden[0],
@@ -193,8 +268,7 @@ class GatedExperts(Network):
         """F(x, t); see `Network.forward`."""
         del stratified
         e_x, e_t = self._embed(x, t, s)
-        outputs = torch.stack([trunk(e_x, e_t) for trunk in self.trunks], dim=-1)
-        return (outputs * self._weights(e_x, e_t).unsqueeze(1)).sum(-1)
+        return _mix(self.trunks(e_x, e_t), self._weights(e_x, e_t))
 
     def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """g(x, t): as for the network → (n, experts), rows that sum to one."""
@@ -224,18 +298,20 @@ class ChosenExperts(Network):
     def __init__(self, config: ModelConfig, dim: int, *, span: float) -> None:
         super().__init__(config, dim)
         self.span = span
-        self.trunks = nn.ModuleList(self._trunk(width=config.width) for _ in range(config.experts))
+        self.trunks = self._trunk(groups=config.experts, width=config.width)
 
     def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
         """F(x, t); see `Network.forward`."""
         e_x, e_t = self._embed(x, t, s)
+        output: Tensor
         if len(t) == 1:
-            return self._alone(e_x, e_t, self._choice(t))
+            output = self.trunks(e_x, e_t, self._choice(t))
+            return output
         if stratified and len(t) % self.experts == 0:
-            rows = zip(self.trunks, e_x.chunk(self.experts), e_t.chunk(self.experts), strict=True)
-            return torch.cat([trunk(*row) for trunk, *row in rows])
-        outputs = torch.stack([trunk(e_x, e_t) for trunk in self.trunks], dim=-1)
-        return (outputs * self.gate(x, t, s).unsqueeze(1)).sum(-1)
+            rows = (self.experts, len(t) // self.experts, -1)
+            output = self.trunks(e_x.reshape(rows), e_t.reshape(rows))
+            return output.flatten(0, 1)
+        return _mix(self.trunks(e_x, e_t), self.gate(x, t, s))
 
     def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The choice as weights: as for the network → (n, experts), each row a one among zeros."""
@@ -246,19 +322,10 @@ class ChosenExperts(Network):
         """The expert's number, ⌊E·t/T⌋, of t's shape."""
         return (t * (self.experts / self.span)).long().clamp(0, self.experts - 1)
 
-    def _alone(self, e_x: Tensor, e_t: Tensor, choice: Tensor) -> Tensor:
-        """Evaluate one expert: (n, width_x), (1, width_t), (1,) → (n, d).
 
-        Its weights are selected on the device: the number of an expert that had to be known here would be a wait for a
-        GPU, and a constant in a traced graph.
-        """
-        states = [dict(trunk.named_parameters()) for trunk in self.trunks]
-        weights = {
-            name: torch.stack([state[name] for state in states]).index_select(0, choice).squeeze(0)
-            for name in states[0]
-        }
-        output: Tensor = torch.func.functional_call(self.trunks[0], weights, (e_x, e_t))
-        return output
+def _mix(outputs: Tensor, weights: Tensor) -> Tensor:
+    """Σ_i g_i·e_i: (E, n, d), (n or 1, E) → (n, d)."""
+    return (outputs * weights.T.unsqueeze(2)).sum(0)
 
 
 def build_network(config: ModelConfig, dim: int, *, span: float = 100.0) -> Network:
@@ -273,6 +340,13 @@ def build_network(config: ModelConfig, dim: int, *, span: float = 100.0) -> Netw
     if config.experts > 1:
         return ChosenExperts(config, dim, span=span) if config.gate_on == "level" else GatedExperts(config, dim)
     return ResidualMLP(config, dim, width=matched_width(config, dim) if config.match_parameters else config.width)
+
+
+def round_products(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of all products in a lower precision, in place, in which autocasting would round them anew."""
+    for layer in network.modules():
+        if isinstance(layer, GroupedLinear):
+            layer.to(dtype)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -19,8 +19,8 @@ from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import generator
 from .objectives import diversity
+from .optimisation import ema_decay
 from .schedules import TableSchedule
-from .training import ema_decay
 
 __all__ = ["MovingAverage", "NoiseTable", "published_loss", "published_sampling", "published_training"]
 

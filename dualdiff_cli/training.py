@@ -1,4 +1,4 @@
-"""Training: the loop, the moving average of the weights, and the state that a run resumes from.
+"""Training: the loop, and the state that a run resumes from.
 
 One step draws points, times and noise on the device in one go, regresses the network on its target and moves the
 weights. Nothing in it waits for the device; the loss is accumulated there and read whenever its copy has arrived. All
@@ -6,31 +6,37 @@ randomness comes from one generator, and learning rate and averaging decay are f
 below is all there is: on the CPU, a run resumed from it with the same `Execution` ends bit for bit in the weights of
 one that was never stopped.
 
-The mathematics is written once. `objectives.batch_loss` is what a compiler fuses, and the whole step on tensors that
-stay where they are is what a GPU captures and replays.
+The mathematics is written once, in ``Trainer._descend``: a pure function of tensors that stay where they are, which is
+made as it is, or by a compiler as a whole, or captured by a GPU and replayed.
 """
 
 from __future__ import annotations
 
 import copy
-import math
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batches import Batches, Draws, PlainBatches, PosteriorMeanBatches
+from .compiling import Compiled
 from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import GraphedCall, Readback, generator
-from .execution import PLAIN, Compiled, Execution
+from .execution import PLAIN, Execution
 from .objectives import batch_loss
+from .optimisation import FlatParameters, Moments, Rates, adamw, ema_decay, learning_rate
 from .schedules import Schedule
 
-__all__ = ["Progress", "Record", "Trainer", "build_batches", "ema_decay", "learning_rate"]
+__all__ = ["Progress", "Record", "Trainer", "build_batches"]
+
+
+Treatment = tuple[float, float | None]
+"""Weight decay, and the norm that a gradient is clipped at."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,6 @@ class Progress:
 
     step: int
     records: tuple[Record, ...]
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """η_s of S steps, from η after a linear warm-up to zero at S: by a cosine or along a line.
-
-    The cosine is η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5).
-    """
-    left = 1 - step / config.steps
-    share = left if config.annealing == "linear" else 0.5 * (1 - math.cos(math.pi * left))
-    return config.learning_rate * share * min(1.0, (step + 1) / (config.warmup + 1))
-
-
-def ema_decay(step: int, config: TrainingConfig) -> float:
-    """Decay of the weight average after ``step`` steps: 1 − (1 + s)^(−2/3), at most β, s steps past the warm-up.
-
-    During the warm-up the average is a copy (decay 0). The form is the paper's.
-    """
-    s = step - config.ema_warmup - 1
-    return min(1 - (1 + s) ** (-2 / 3), config.ema_decay) if s > 0 else 0.0
 
 
 def build_batches(
@@ -114,21 +101,17 @@ class Trainer:
         self.step = 0
         self._generator = generator(seed, points.device)
         self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise)
-        self._parameters: list[Tensor] = list(denoiser.parameters())
-        self._averaged: list[Tensor] = list(self.average.parameters())
-        self._network: list[Tensor] = list(denoiser.network.parameters())
-        on_gpu = points.is_cuda
-        self._optimizer = torch.optim.AdamW(
-            self._groups(config.weight_decay),
-            # a graph that is replayed reads the rate where it stands
-            lr=torch.tensor(config.learning_rate, device=points.device) if on_gpu else config.learning_rate,
-            betas=(0.9, config.beta2),
-            fused=True,
-            capturable=on_gpu,
-        )
         self._execution = execution
-        self._loss = Compiled(batch_loss, required=execution.required) if execution.compiled else batch_loss
-        self._graphed = self._graph()
+        self._loss = _Loss(denoiser, objective, self._batches, bfloat16=execution.precision == "bfloat16")
+        self._weights, self._averages = (
+            [FlatParameters(part, prefix=f"denoiser.{name}") for name, part in _parts(d)]
+            for d in (denoiser, self.average)
+        )
+        self._moments = [Moments.of(flat.vector) for flat in self._weights]
+        self._rates = Rates.on(points.device)
+        self._state = [*(flat.vector for flat in self._weights), *itertools.chain(*self._moments), *self._rates]
+        self._call = Compiled(self._descend, required=execution.required) if execution.compiled else self._descend
+        self._graphed = self._graph() if execution.graphed else None
         self._loss_sum = torch.zeros((), device=points.device)
         self._pending: deque[tuple[int, Readback]] = deque()
 
@@ -147,53 +130,53 @@ class Trainer:
                 return
 
     def _optimize(self) -> None:
-        self._set_rate(learning_rate(self.step, self.config))
+        self._rates.fill(learning_rate(self.step, self.config), self.step + 1, beta_2=self.config.beta2)
         draws = self._batches.draw(self.config.batch, self._generator)
         if self._graphed is None:
-            self._descend(draws)
+            self._move(draws)
         else:
             static, replay = self._graphed
             for place, drawn in zip(static, draws, strict=True):
                 place.copy_(drawn)
             replay()
         self.step += 1
-        self._update_average()
-
-    def _descend(self, draws: Draws) -> None:
-        """Move the weights down the clipped gradient, and add the loss to the sum."""
-        bfloat16 = self._execution.precision == "bfloat16"
-        loss = self._loss(self.denoiser, self.objective, self._batches, draws, bfloat16=bfloat16)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._network, self.config.clip_norm, foreach=True)
-        self._optimizer.step()
-        self._loss_sum += loss.detach()
-
-    def _graph(self) -> tuple[Draws, GraphedCall[None]] | None:
-        """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
-        if not self._execution.graphed:
-            return None
-        static = self._batches.draw(self.config.batch, generator(0, self.points.device))
-        return static, GraphedCall(lambda: self._descend(static), self.points.device)
-
-    def _groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Part the parameters: those of a learned schedule have no zero to decay to."""
-        groups: list[dict[str, Any]] = [{"params": self._network, "weight_decay": weight_decay}]
-        schedule = list(self.denoiser.schedule.parameters())
-        return [*groups, {"params": schedule, "weight_decay": 0.0}] if schedule else groups
-
-    def _set_rate(self, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
         if self.step % self.config.ema_every == 0 or self.step == self.config.steps:
             decay = ema_decay(self.step, self.config)
-            torch._foreach_lerp_(self._averaged, self._parameters, 1 - decay)
+            for average, flat in zip(self._averages, self._weights, strict=True):
+                average.vector.lerp_(flat.vector, 1 - decay)
+
+    def _move(self, draws: Draws) -> None:
+        """Make a step, and add its loss to the sum."""
+        self._loss_sum += self._call(*self._state, *draws)
+
+    def _descend(self, *tensors: Tensor) -> Tensor:
+        """Move weights and moments down the clipped gradient, in place, and give the loss, ().
+
+        A learned schedule, the second of the vectors if there is one, has no zero to decay to, and is not clipped.
+
+        Args:
+            tensors: those of ``_state``, and of the draws.
+
+        """
+        k = len(self._weights)
+        weights, rates, draws = tensors[:k], Rates(*tensors[3 * k : 3 * k + 3]), Draws(*tensors[3 * k + 3 :])
+        moments = [Moments(*tensors[i : i + 2]) for i in range(k, 3 * k, 2)]
+        leaves = [w.detach().requires_grad_() for w in weights]
+        named: dict[str, Tensor] = {}
+        for flat, leaf in zip(self._weights, leaves, strict=True):
+            named |= flat.unpack(leaf)
+        loss: Tensor = torch.func.functional_call(self._loss, named, (draws,))
+        gradients = torch.autograd.grad(loss, leaves)
+        c = self.config
+        treatments: list[Treatment] = [(c.weight_decay, c.clip_norm), (0.0, None)]
+        for w, g, moment, (decay, clip) in zip(weights, gradients, moments, treatments, strict=False):
+            adamw(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
+        return loss.detach()
+
+    def _graph(self) -> tuple[Draws, GraphedCall[None]]:
+        """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
+        static = self._batches.draw(self.config.batch, generator(0, self.points.device))
+        return static, GraphedCall(lambda: self._move(static), self.points.device)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
         """Take the losses that have arrived from the device, or with ``wait`` all of them."""
@@ -206,13 +189,13 @@ class Trainer:
     @property
     def execution(self) -> Execution:
         """How the arithmetic is carried out: as was asked, but not compiled if the compiler has failed."""
-        failure = self._loss.failure if isinstance(self._loss, Compiled) else None
+        failure = self._call.failure if isinstance(self._call, Compiled) else None
         return self._execution if failure is None else self._execution.without_compiler(failure)
 
     @property
     def compile_seconds(self) -> float:
         """What compiling has taken so far."""
-        return self._loss.seconds if isinstance(self._loss, Compiled) else 0.0
+        return self._call.seconds if isinstance(self._call, Compiled) else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: tensors and plain numbers only."""
@@ -220,7 +203,7 @@ class Trainer:
             "step": self.step,
             "network": self.denoiser.weights(),
             "average": self.average.weights(),
-            "optimizer": self._optimizer.state_dict(),
+            "moments": [tuple(moments) for moments in self._moments],
             "generator": self._generator.get_state(),
             "loss_sum": self._loss_sum,
         }
@@ -230,10 +213,28 @@ class Trainer:
         self.step = state["step"]
         self.denoiser.load_weights(state["network"])
         self.average.load_weights(state["average"])
-        own = [{key: group[key] for key in ("lr", "capturable")} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(state["optimizer"])
-        for group, kept in zip(self._optimizer.param_groups, own, strict=True):
-            group.update(kept)  # of this device: a graph would read a rate on the CPU once and for all
+        for own, kept in zip(self._moments, state["moments"], strict=True):
+            own.m.copy_(kept[0])
+            own.v.copy_(kept[1])
         self._generator.set_state(state["generator"].cpu())
         self._loss_sum.copy_(state["loss_sum"])
-        self._graphed = self._graph()  # the optimiser's tensors are others now
+
+
+class _Loss(nn.Module):
+    """Draws → loss, (), as a module, so that it can be called with any weights."""
+
+    def __init__(
+        self, denoiser: NetworkDenoiser, objective: ObjectiveConfig, batches: Batches, *, bfloat16: bool
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.objective, self.batches, self.rounded = denoiser, objective, batches, bfloat16
+
+    def forward(self, draws: Draws) -> Tensor:
+        return batch_loss(self.denoiser, self.objective, self.batches, draws, bfloat16=self.rounded)
+
+
+def _parts(denoiser: NetworkDenoiser) -> list[tuple[str, nn.Module]]:
+    """Give what is trained, by name: the network, and the schedule if it is learnt."""
+    learned = any(True for _ in denoiser.schedule.parameters())
+    parts: list[tuple[str, nn.Module]] = [("network", denoiser.network)]
+    return [*parts, ("schedule", denoiser.schedule)] if learned else parts

@@ -56,7 +56,7 @@ def at_depth(points: Tensor, ratio: float, *, references: int, depth: int, n: in
 
 
 def with_depth(batches: PosteriorMeanBatches, depth: int) -> PosteriorMeanBatches:
-    batches._depth = torch.full_like(batches._depth, depth)
+    batches._cells = torch.full_like(batches._cells, 2.0**depth)
     return batches
 
 
@@ -216,7 +216,7 @@ def test_the_same_seed_gives_the_same_batches_and_the_global_random_state_plays_
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_reference_sets_are_drawn_from_smaller_cells_where_there_is_less_noise(seed: int) -> None:
     points = torch.randn(4096, 2, generator=draws(1))
-    depth = PosteriorMeanBatches(points, WIDE, references=64, seed=seed)._depth
+    depth = PosteriorMeanBatches(points, WIDE, references=64, seed=seed)._cells.log2()
     assert len(depth) == 32
     quarters = depth.reshape(4, 8).mean(1).tolist()
     assert quarters[0] > 4  # of 6
@@ -228,7 +228,7 @@ def test_reference_sets_are_drawn_from_smaller_cells_where_there_is_less_noise(s
 def test_no_other_depth_has_targets_of_much_less_variance(ratio: float) -> None:
     points, schedule = cloud(512), at_level(ratio)
     batches = PosteriorMeanBatches(points, schedule, references=32)
-    chosen, spread = batches._depth.long(), []
+    chosen, spread = batches._cells.log2().long(), []
     for depth in range(5):
         batch = with_depth(batches, depth)(3000, draws())
         spread.append((target(batch) - exact_mean(points, batch, schedule)).square().mean())

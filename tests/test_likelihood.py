@@ -51,8 +51,7 @@ def random_network(schedule: Schedule) -> Denoiser:
     torch.manual_seed(0)
     network = build_network(config, 2)
     with torch.no_grad():
-        for trunk in network.trunks:  # type: ignore[union-attr]
-            trunk.head[-1].weight.mul_(3)
+        network.trunks.head[-1].weight.mul_(3)  # type: ignore[union-attr]
     return NetworkDenoiser(network, schedule, prediction="velocity")
 
 

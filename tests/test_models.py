@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file, save_file
 
 from dualdiff_cli.config import RunConfig, SamplingConfig
 from dualdiff_cli.data import Column, Scaler
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.models import TrainedModel, build_denoiser, build_sampler, build_schedule
+from dualdiff_cli.execution import PLAIN, Execution
+from dualdiff_cli.models import TrainedModel, build_denoiser, build_sampler, build_schedule, training_layer
 from dualdiff_cli.recipes import resolve
 from dualdiff_cli.runs import Run
-from dualdiff_cli.samplers import DDIM, SAMPLERS
+from dualdiff_cli.samplers import BLOCK, DDIM, SAMPLERS, points_per_call
+from dualdiff_cli.samplers.drawing import MOST_BLOCKS
 
 CPU = torch.device("cpu")
 COLUMNS = (Column("height"), Column("größe", "integer"))
@@ -115,9 +119,50 @@ def test_samples_depend_on_their_seed(either_config: RunConfig) -> None:
 
 def test_samples_in_bfloat16_are_the_same_but_for_its_rounding(either_config: RunConfig) -> None:
     model = untrained(either_config)
-    plain, rounded = (np.concatenate(list(model.sample(200, seed=5, bfloat16=b))) for b in (False, True))
+    weights = [p.clone() for p in model.denoiser.parameters()]
+    plain, rounded = points(model, 200), points(model.carried_out(replace(PLAIN, precision="bfloat16")), 200)
     assert not np.array_equal(plain, rounded)
     assert np.abs(plain - rounded).max() < 0.05 * plain.std()
+    assert all(torch.equal(p, w) for p, w in zip(model.denoiser.parameters(), weights, strict=True))
+
+
+def test_a_compiled_model_draws_the_same_points_but_for_rounding_and_any_number_of_them() -> None:
+    model = untrained(tiny("precise"))
+    compiled = model.carried_out(replace(PLAIN, compiled=True, required=True))
+    for n in (200, 9):
+        assert_allclose(points(compiled, n), points(model, n), atol=1e-4)
+
+
+def test_a_last_call_that_is_not_full_does_not_change_its_points() -> None:
+    """Calls of a compiled model are all of one size."""
+    model = untrained(tiny("precise"))
+    n = MOST_BLOCKS * BLOCK + 5
+    padded = points(replace(model, execution=replace(PLAIN, compiled=True)), n)
+    assert padded.shape == (n, 2)
+    assert_allclose(padded, points(model, n), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("execution", "n", "expected"),
+    [
+        (PLAIN, 10_000, BLOCK),
+        (replace(PLAIN, precision="bfloat16"), 10_000, 5 * BLOCK),
+        (replace(PLAIN, compiled=True), 10**6, MOST_BLOCKS * BLOCK),
+        (replace(PLAIN, compiled=True), 1, BLOCK),
+    ],
+)
+def test_calls_grow_where_their_surroundings_cost_as_much_as_their_products(
+    execution: Execution, n: int, expected: int
+) -> None:
+    assert points_per_call(CPU, n, execution) == expected
+
+
+def test_the_trial_is_of_the_shape_that_a_network_multiplies() -> None:
+    precise, paper = tiny("precise"), tiny("paper")
+    assert training_layer(precise) == (2, 8, 8)  # each expert has its half of the batch
+    assert training_layer(paper) == (2, 16, 8)
+    uneven = precise.model_copy(update={"training": precise.training.model_copy(update={"batch": 15})})
+    assert training_layer(uneven) == (2, 15, 8)
 
 
 def test_a_model_of_another_configuration_is_refused(saved: Run, either_config: RunConfig, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dualdiff_cli.embeddings import MultiscaleEmbedding, SinusoidalEmbedding
 from dualdiff_cli.networks import (
     ChosenExperts,
     GatedExperts,
+    GroupedLinear,
     Network,
     SplitLinear,
     build_network,
@@ -112,12 +113,12 @@ def test_constants_are_no_part_of_the_weights() -> None:
     assert sum(v.numel() for v in network.state_dict().values()) == count_parameters(network)
 
 
-def published(state: dict[str, Tensor], prefix: str, e: np.ndarray, *, blocks: int) -> np.ndarray:
+def published(state: dict[str, Tensor], prefix: str, e: np.ndarray, *, blocks: int, group: int = 0) -> np.ndarray:
     """One MLP of the paper on the concatenated embedding, in NumPy and float64, from its named weights."""
 
     def linear(name: str, h: np.ndarray) -> np.ndarray:
-        weight, bias = (state[f"{prefix}{name}.{kind}"].double().numpy() for kind in ("weight", "bias"))
-        return h @ weight.T + bias
+        weight, bias = (state[f"{prefix}{name}.{kind}"][group].double().numpy() for kind in ("weight", "bias"))
+        return h @ weight + bias
 
     h = linear("first", e)
     for i in range(blocks):
@@ -146,20 +147,45 @@ def test_one_network_equals_an_independent_transcription(head_hidden: list[int])
 def test_two_experts_equal_an_independent_transcription() -> None:
     network, (x, t, s) = small("increased-capacity", head_hidden=[6]), batch()
     e, state = embedded(x, t), network.state_dict()
-    first, second = (published(state, f"trunks.{i}.", e, blocks=2) for i in range(2))
+    first, second = (published(state, "trunks.", e, blocks=2, group=i) for i in range(2))
     g = 1 / (1 + np.exp(-published(state, "gate_trunk.", e, blocks=0)))
     assert_allclose(network(x, t, s).detach(), g * first + (1 - g) * second, atol=1e-4)
     assert isinstance(network, GatedExperts)
     assert_allclose(network.gate(x, t, s).detach(), np.concatenate([g, 1 - g], axis=1), atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_the_split_layer_is_one_linear_map_of_the_concatenation(rows: int) -> None:
+def drawn(layer: GroupedLinear) -> GroupedLinear:
+    """A layer with weights of every group drawn."""
     torch.manual_seed(0)
-    split = SplitLinear(6, 4, 3).double()
+    for group in range(len(layer.weight)):
+        layer.reset(group)
+    return layer.double()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_the_split_layer_is_one_linear_map_of_the_concatenation(rows: int, groups: int) -> None:
+    split = drawn(SplitLinear(groups, 6, 4, 3))
     e_x, e_t = torch.randn(5, 6).double(), torch.randn(rows, 4).double()
-    whole = nn.functional.linear(torch.cat([e_x, e_t.expand(5, 4)], dim=1), split.weight, split.bias)
-    assert_allclose(split(e_x, e_t).detach(), whole.detach(), rtol=1e-12)
+    whole = torch.cat([e_x, e_t.expand(5, 4)], dim=1) @ split.weight + split.bias
+    assert_allclose(split(e_x, e_t).detach(), (whole if groups > 1 else whole[0]).detach(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_grouped_layer_is_torchs_linear_layer_of_each_group_with_its_initial_weights(
+    groups: int, shared: bool
+) -> None:
+    layer = drawn(GroupedLinear(groups, 6, 4))
+    torch.manual_seed(0)
+    theirs = [nn.Linear(6, 4).double() for _ in range(groups)]
+    x = torch.randn(groups, 5, 6).double()
+    inputs = x[0] if shared or groups == 1 else x
+    expected = torch.stack([linear(x[0 if shared else i]) for i, linear in enumerate(theirs)]).detach()
+    found = layer(inputs).detach().reshape(expected.shape)
+    assert_allclose(found, expected, rtol=1e-6)  # the bounds of their uniform numbers round differently
+    for i in range(groups):
+        assert_allclose(layer(x[0], torch.tensor([i])).detach(), theirs[i](x[0]).detach(), rtol=1e-6)
 
 
 @any_network
@@ -216,8 +242,8 @@ def test_each_share_of_the_time_axis_is_one_experts_alone(experts: int) -> None:
     assert torch.equal(network.gate(x, t, s), torch.eye(experts)[number])
     before = network(x, t, s)
     with torch.no_grad():
-        for p in network.trunks[1].parameters():
-            p.add_(1.0)
+        for p in network.trunks.parameters():
+            p[1] += 1.0
     moved = (network(x, t, s) != before).any(1)
     assert moved.tolist() == [i == 1 for i in number]
 
@@ -276,7 +302,7 @@ def with_time_biases(network: nn.Module, value: float) -> nn.Module:
 def test_biases_by_time_start_without_effect_and_can_have_one() -> None:
     told, untold = small("dual-expert", time_bias=True), small("dual-expert")
     biases = [name for name in told.state_dict() if ".time." in name]
-    assert len(biases) == 2 * 2 * 2  # weight and bias of two blocks of two experts: the gate has no block
+    assert len(biases) == 2 * 2  # weight and bias of two blocks, for both experts at once: the gate has no block
     shared = {name: value for name, value in told.state_dict().items() if name not in biases}
     untold.load_state_dict(shared)
     inputs = batch()
@@ -291,7 +317,7 @@ def test_a_block_that_is_told_the_time_equals_an_independent_transcription() -> 
     state = {name: value.double().numpy() for name, value in network.state_dict().items()}
 
     def linear(name: str, h: np.ndarray) -> np.ndarray:
-        return h @ state[f"trunk.{name}.weight"].T + state[f"trunk.{name}.bias"]
+        return h @ state[f"trunk.{name}.weight"][0] + state[f"trunk.{name}.bias"][0]
 
     def silu(h: np.ndarray) -> np.ndarray:
         return h / (1 + np.exp(-h))
@@ -312,11 +338,11 @@ def test_an_open_gate_gives_that_expert(experts: int) -> None:
     network, (x, t, s) = small("dual-expert", experts=experts), batch()
     assert isinstance(network, GatedExperts)
     last = network.gate_trunk.head[-1]
-    assert isinstance(last, nn.Linear)
+    assert isinstance(last, GroupedLinear)
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(torch.tensor([-100.0] if experts == 2 else [0.0, 0.0, 100.0]))
-    expected = published(network.state_dict(), f"trunks.{experts - 1}.", embedded(x, t), blocks=2)
+    expected = published(network.state_dict(), "trunks.", embedded(x, t), blocks=2, group=experts - 1)
     assert_allclose(network(x, t, s).detach(), expected, atol=1e-4)
 
 

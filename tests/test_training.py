@@ -4,11 +4,13 @@ import io
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
@@ -18,9 +20,10 @@ from dualdiff_cli.config import RunConfig, TrainingConfig
 from dualdiff_cli.denoisers import NetworkDenoiser
 from dualdiff_cli.execution import PLAIN, Execution
 from dualdiff_cli.models import build_denoiser
-from dualdiff_cli.objectives import diversity, estimate_loss, expert_usage, imbalance, regression_loss
+from dualdiff_cli.objectives import batch_loss, diversity, estimate_loss, expert_usage, imbalance, regression_loss
+from dualdiff_cli.optimisation import ema_decay, learning_rate
 from dualdiff_cli.recipes import resolve
-from dualdiff_cli.training import Progress, Record, Trainer, ema_decay, learning_rate
+from dualdiff_cli.training import Progress, Record, Trainer
 
 POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 0.3]) + 0.5
 
@@ -439,13 +442,24 @@ def test_a_captured_run_has_the_plain_ones_weights_also_when_it_is_resumed(eithe
             assert_allclose(a.cpu(), b.cpu(), atol=1e-4)
 
 
-def test_a_state_brings_no_rate_and_no_device_of_its_own_into_another_optimiser(either_config: RunConfig) -> None:
-    begun = trainer(either_config)
-    state = begun.state_dict()
-    state["optimizer"]["param_groups"][0] |= {"lr": torch.tensor(7.0), "capturable": True}
-    begun.load_state_dict(state)
-    group = begun._optimizer.param_groups[0]
-    assert (group["lr"], group["capturable"]) == (either_config.training.learning_rate, False)
+def test_in_bfloat16_the_loss_is_the_same_to_its_three_digits_and_the_weights_stay_float32() -> None:
+    config = tiny("precise")
+    (plain, expected), (rounded, found) = (gradients(config, bfloat16=bfloat16) for bfloat16 in (False, True))
+    assert rounded == pytest.approx(plain, rel=0.02)
+    assert rounded != plain
+    norm = sum(float(g.square().sum()) for g in expected) ** 0.5
+    assert sum(float((a - b).square().sum()) for a, b in zip(found, expected, strict=True)) ** 0.5 < 0.05 * norm
+    t = trainer(config, execution=replace(PLAIN, precision="bfloat16"))
+    list(t.run())
+    assert {w.dtype for w in (*weights(t.denoiser), *weights(t.average))} == {torch.float32}
+
+
+def gradients(config: RunConfig, *, bfloat16: bool) -> tuple[float, list[Tensor]]:
+    """Loss and gradients of one batch, the same in either precision."""
+    t = trainer(config)
+    draws = t._batches.draw(config.training.batch, torch.Generator().manual_seed(1))
+    loss = batch_loss(t.denoiser, config.objective, t._batches, draws, bfloat16=bfloat16)
+    return float(loss.detach()), list(torch.autograd.grad(loss, list(t.denoiser.parameters())))
 
 
 # Experts

@@ -95,7 +95,7 @@ def evaluate(
                 diagnosis=diagnose,
                 seed=seed,
                 device=device,
-                bfloat16=precision == "bfloat16",
+                precision=precision,
                 announce=announce,
             )
     title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"

@@ -44,7 +44,8 @@ SampleStepsOption = Annotated[
     int | None, typer.Option("--sample-steps", min=1, help="The method's number of steps.", metavar="N")
 ]
 PrecisionOption = Annotated[
-    Literal["float32", "bfloat16"], typer.Option("--precision", help="Of the network's products.")
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option("--precision", help="Of the network's products; auto takes what is clearly faster."),
 ]
 FromOption = Annotated[
     Path | None, typer.Option("--from", help="Use this file that `dualdiff export` wrote, and no run.", metavar="FILE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,9 @@ def sample(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
+    compile_: Annotated[
+        Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the denoiser; auto if it repays itself.")
+    ] = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -79,7 +82,8 @@ def sample(
                 sample_steps=sample_steps,
                 seed=seed,
                 device=device,
-                bfloat16=precision == "bfloat16",
+                precision=precision,
+                compile=compile_,
                 on_progress=bar.report,
             )
     console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))

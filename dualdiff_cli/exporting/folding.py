@@ -15,8 +15,10 @@ from ..denoisers import Denoiser
 __all__ = ["fold_constants", "part_by_time", "round_linear_layers", "trace"]
 
 aten = torch.ops.aten
-VIEWS = (aten.squeeze.dim, aten.slice.Tensor)
-"""Operations that show a part of a tensor, as the networks use them."""
+VIEWS = (aten.squeeze.dim, aten.slice.Tensor, aten.t.default, aten.flatten.using_ints)
+"""Operations that show a tensor or a part of it otherwise, as the networks use them."""
+PRODUCTS = (aten.linear.default, aten.baddbmm.default)
+"""The networks' matrix products."""
 
 
 def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
@@ -100,16 +102,14 @@ def _selection(node: fx.Node) -> list[fx.Node]:
 
 
 def _slice_before_selecting(graph: fx.Graph) -> None:
-    """Make a slice of a selected row, W[i][:, a:b], the selection from a constant slice, W[:, :, a:b][i]."""
+    """Make a slice of a selected row, W[i:i+1, a:b], the selection from a constant slice, W[:, a:b][i:i+1]."""
     for node in list(graph.nodes):
         chain = _selection(node)
-        if node.target is aten.slice.Tensor and [n.target for n in chain[1:-1]] == [aten.squeeze.dim]:
-            _, squeeze, select = chain
-            stack, first, index = select.args
+        if node.target is aten.slice.Tensor and len(chain) == 2:
+            stack, first, index = chain[1].args
             with graph.inserting_before(node):
-                part = graph.call_function(aten.slice.Tensor, (stack, node.args[1] + 1, *node.args[2:]))
-                row = graph.call_function(aten.index_select.default, (part, first, index))
-                node.replace_all_uses_with(graph.call_function(aten.squeeze.dim, (row, squeeze.args[1])))
+                part = graph.call_function(aten.slice.Tensor, (stack, *node.args[1:]))
+                node.replace_all_uses_with(graph.call_function(aten.index_select.default, (part, first, index)))
     graph.eliminate_dead_code()
 
 
@@ -119,12 +119,14 @@ def round_linear_layers(module: fx.GraphModule, dtype: torch.dtype) -> None:
     What is left in float32 is cheap, and some of it cannot bear less: the sines of a fine embedding have arguments of
     hundreds of radians.
     """
-    for node in [n for n in module.graph.nodes if n.target is aten.linear.default]:
-        for weight in node.all_input_nodes[1:]:
-            constant = chain[-1].all_input_nodes[0] if (chain := _selection(weight)) else weight
-            module.register_buffer(str(constant.target), getattr(module, str(constant.target)).to(dtype))
-        with module.graph.inserting_before(node):
-            node.replace_input_with(node.args[0], module.graph.call_function(aten.to.dtype, (node.args[0], dtype)))
+    for node in [n for n in module.graph.nodes if n.target in PRODUCTS]:
+        for term in node.all_input_nodes:
+            constant = chain[-1].all_input_nodes[0] if (chain := _selection(term)) else term
+            if constant.op == "get_attr":
+                module.register_buffer(str(constant.target), getattr(module, str(constant.target)).to(dtype))
+                continue
+            with module.graph.inserting_before(node):
+                node.replace_input_with(term, module.graph.call_function(aten.to.dtype, (term, dtype)))
         with module.graph.inserting_after(node):
             wide = module.graph.call_function(aten.to.dtype, (node, torch.float32))
             node.replace_all_uses_with(wide, delete_user_cb=lambda user, wide=wide: user is not wide)
@@ -149,4 +151,4 @@ def _evaluate(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, Ten
         copies[node] = graph.node_copy(node, lambda n: copies[n])
     graph.output(tuple(copies.values()))
     values = fx.GraphModule(module, graph)()
-    return {node: value.detach().clone().contiguous() for node, value in zip(nodes, values, strict=True)}
+    return {node: value.detach().clone() for node, value in zip(nodes, values, strict=True)}

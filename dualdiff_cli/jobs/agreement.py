@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoisers import Denoiser, NetworkDenoiser
 from ..exporting import PRECISIONS, Precision
 from ..metrics import kl_divergence
 from ..models import TrainedModel
+from ..networks import GroupedLinear
 from ..runtimes import ExportedModel
 from ..samplers import BLOCK, Sampler, draw_noise
 
@@ -167,15 +168,20 @@ def _twins(denoiser: NetworkDenoiser, precision: Precision) -> list[Denoiser]:
         twin.network.double()
         return [twin, _Float32State(denoiser)]
     for layer in twin.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, GroupedLinear):
             layer.weight.copy_(_rounded(layer.weight, precision))
-            layer.register_forward_pre_hook(lambda _, inputs: tuple(_rounded(x, precision) for x in inputs))
+            layer.register_forward_pre_hook(lambda _, inputs: _rounded_inputs(inputs, precision))
             layer.register_forward_hook(lambda _, inputs, output: _rounded(output, precision))
     return [twin]
 
 
 def _rounded(x: Tensor, precision: Precision) -> Tensor:
     return x.to(PRECISIONS[precision]).to(x.dtype)
+
+
+def _rounded_inputs(inputs: tuple[Tensor | None, ...], precision: Precision) -> tuple[Tensor | None, ...]:
+    """Round a layer's inputs, of which one may say which of its groups is wanted."""
+    return tuple(_rounded(x, precision) if x is not None and x.is_floating_point() else x for x in inputs)
 
 
 class _Float32State(Denoiser):

@@ -25,7 +25,7 @@ from ..data import Column, Scaler
 from ..denoisers import NetworkDenoiser
 from ..device import GraphedCall, capture
 from ..errors import DeviceError
-from ..execution import Execution
+from ..execution import PLAIN, Execution
 from ..exporting import FORMATS, ExportedSampler, convert
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..networks import count_parameters
@@ -52,6 +52,7 @@ BACKENDS = (*TRAINING, *EXPORTED)
 NEEDS_CUDA = ("cuda-graph", "onnx-cuda", "onnx-cuda-unbound")
 ENDLESS = 10**9
 """Steps of a training that is stopped before."""
+COMPILED = Execution(compiled=True, required=True)
 
 
 def backends_of(task: str, device: torch.device, asked: Sequence[str] = ()) -> list[str]:
@@ -163,7 +164,9 @@ def competitor(cell: Cell, task: str, backend: str) -> Competitor:
     elif sampling and published:
         unit, whole = "steps of all points", config.schedule.length
     elif sampling:
-        unit, whole, quantum = "points", cell.samples, points_per_call(torch.device(place))
+        unit, whole = "points", cell.samples
+        how = COMPILED if backend == "compiled" else PLAIN
+        quantum = points_per_call(torch.device(place), cell.samples, how)
     return Competitor({**labels, "unit": unit}, prepare, whole=whole, quantum=quantum, memory_on=memory_on)
 
 
@@ -231,13 +234,13 @@ def _sampling(cell: Cell, backend: str, n: int) -> Call:
     if backend == "eager":
         return _drawing(model.sample)
     if backend == "compiled":
-        model.denoiser.compile(dynamic=True)  # one graph for any number of points
-        draw = _drawing(model.sample)
-        draw(min(n, points_per_call(cell.device)))
+        draw = _drawing(model.carried_out(COMPILED).sample)
+        draw(n)  # compiled for just so many points
         return draw
     sampler = build_sampler(cell.config.sampling)
     dim, draws = len(cell.columns), sampler.draws
-    noise = torch.zeros(draws, min(n, points_per_call(cell.device)), dim, device=cell.device)
+    per_call = points_per_call(cell.device, n)
+    noise = torch.zeros(draws, min(n, per_call), dim, device=cell.device)
     end = torch.zeros_like(noise[0], dtype=torch.float64)
     graph = capture(lambda: end.copy_(sampler(model.denoiser, noise[0], noise[1:] if draws > 1 else None)), cell.device)
 
@@ -249,7 +252,7 @@ def _sampling(cell: Cell, backend: str, n: int) -> Call:
         return end[: len(start)].cpu()
 
     def sample(n: int, *, seed: int) -> Iterator[Any]:
-        chunks = generate_by(walk, n, dim=dim, draws=draws, seed=seed, per_call=points_per_call(cell.device))
+        chunks = generate_by(walk, n, dim=dim, draws=draws, seed=seed, per_call=per_call)
         return map(cell.scaler.inverse, chunks)
 
     return _drawing(sample)

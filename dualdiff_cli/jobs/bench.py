@@ -17,8 +17,9 @@ from ..benchmarking import Measurement, measure, ratio_of_medians
 from ..config import RunConfig
 from ..device import choose_device, set_tf32
 from ..errors import InputError, Interrupted, unknown_name
-from ..execution import choose_threads
+from ..execution import choose_products
 from ..machine import describe_conditions, describe_machine
+from ..models import training_layer
 from ..recipes import Layer, resolve
 from ..reproduction import published
 from .backends import BACKENDS, TASKS, Cell, backends_of, competitor, export_for
@@ -165,7 +166,9 @@ def _events(request: BenchRequest, plan: Mapping[str, Sequence[str]]) -> int:
 def _threads(number: int | None, config: RunConfig) -> Iterator[str]:
     """Set the threads that were asked for, or those that a training would choose; give the reason."""
     before = torch.get_num_threads()
-    number, why = (number, "asked for") if number else choose_threads(config.training.batch, config.model.width)
+    why = "asked for"
+    if number is None:
+        number, _, why = choose_products(training_layer(config), "float32")
     torch.set_num_threads(number)
     try:
         yield why

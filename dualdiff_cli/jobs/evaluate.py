@@ -15,14 +15,13 @@ from ..config import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
 from ..device import choose_device
 from ..errors import InputError
-from ..execution import prepare_sampling
+from ..execution import AnyPrecision
 from ..metrics import Score, score_samples
 from ..models import TrainedModel, build_denoiser, build_sampler
 from ..objectives import LossEstimate, estimate_loss
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
-from ..samplers import BLOCK
 from .diagnose import check_request, diagnose, exact_scores, path_score
 from .inputs import held_out_points, load_run_data, reload_data, training_points
 from .reflow import held_out_loss, kept_pairs
@@ -56,7 +55,7 @@ def evaluate(
     metrics: Collection[str] | None = None,
     seed: int = 0,
     device: str = "auto",
-    bfloat16: bool = False,
+    precision: AnyPrecision = "float32",
     announce: Announce = _silent,
 ) -> dict[str, Any]:
     """Score a finished run's model, or points that are said to be its, against points that it never saw.
@@ -73,7 +72,7 @@ def evaluate(
             does a diagnosis.
         seed: of the generated points, of the subsamples and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        bfloat16: whether the network's matrix products are rounded to it while points are drawn.
+        precision: of the network's matrix products while points are drawn; ``auto`` takes what is clearly faster.
         announce: told what is being computed.
 
     Returns:
@@ -95,14 +94,15 @@ def evaluate(
         check_request(model.config, data, files=not (samples is None and against is None), diagnosis=diagnosis)
     if samples is None:
         announce(f"{n:,} samples")
-        prepare_sampling(BLOCK, model.config.model.width)
+        execution = model.choose_execution(n, sampling.steps, precision=precision)
+        execution.apply()
         started = time.perf_counter()
-        chunks = model.sample(n, seed=seed, sampler=build_sampler(sampling), bfloat16=bfloat16)
+        chunks = model.carried_out(execution).sample(n, seed=seed, sampler=build_sampler(sampling))
         generated = _as_data(np.concatenate(list(chunks)), model.columns)
         drawn: dict[str, Any] = {
             "sampler": sampling.sampler,
             "sample_steps": sampling.steps,
-            "precision": "bfloat16" if bfloat16 else "float32",
+            "precision": execution.precision,
             "sample_seconds": time.perf_counter() - started,
         }
     else:
@@ -123,7 +123,7 @@ def evaluate(
         announce("exact denoiser")
         method = build_sampler(sampling)
         record["diagnosis"] = diagnose(model, data, real=truth.real, scores=scores, sampler=method, seed=seed)
-    its_own = samples is None and sampling == model.config.sampling and not bfloat16
+    its_own = samples is None and sampling == model.config.sampling and drawn["precision"] == "float32"
     if its_own and against is None and metrics is None:
         write_json(run.path / "evaluation.json", record)
     return record

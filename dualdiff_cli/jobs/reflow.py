@@ -89,7 +89,7 @@ def draw_pairs(teacher: TrainedModel, n: int, *, seed: int) -> Pairs:
     noise = torch.cat(
         [draw_noise(seed, FIRST_BLOCK + block, dim=dim, draws=1)[0] for block in range(-(-wanted // BLOCK))]
     )[:wanted]
-    calls = torch.split(noise, points_per_call(device))
+    calls = torch.split(noise, points_per_call(device, len(noise)))
     points = torch.cat([sampler(teacher.denoiser, z.to(device)).float().cpu() for z in calls])
     return Pairs(points[:n], noise[:n], torch.stack([points[n:], noise[n:]]), teacher.scaler)
 

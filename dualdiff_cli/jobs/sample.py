@@ -10,12 +10,12 @@ import numpy as np
 
 from ..data import write_chunks
 from ..device import choose_device, peak_memory_bytes
-from ..execution import prepare_sampling
+from ..execution import AnyPrecision, Switch
 from ..models import TrainedModel, build_sampler
 from ..recipes import with_sampling
 from ..runs import Run
 from ..runtimes import ExportedModel
-from ..samplers import BLOCK, points_per_call
+from ..samplers import points_per_call
 
 __all__ = ["sample", "sample_exported"]
 
@@ -29,7 +29,8 @@ def sample(
     sample_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    bfloat16: bool = False,
+    precision: AnyPrecision = "float32",
+    compile: Switch = "auto",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Draw n points and stream them to a file, in memory that n does not change.
@@ -41,7 +42,8 @@ def sample(
         sampler, sample_steps: the method and its number of steps; None takes the run's own.
         seed: of the noise; the points depend on nothing else of the request.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        bfloat16: whether the network's matrix products are rounded to it.
+        precision: of the network's matrix products; ``auto`` takes bfloat16 where it is clearly faster.
+        compile: ``on``, ``off``, or ``auto`` where there are enough points to repay it.
         on_progress: told how many points are drawn.
 
     Returns:
@@ -53,31 +55,31 @@ def sample(
 
     """
     model = TrainedModel.load(run, choose_device(device))
-    prepare_sampling(BLOCK, model.config.model.width)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
+    execution = model.choose_execution(n, sampling.steps, compile=compile, precision=precision)
+    execution.apply()
     name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"
     target = output or str(run.output_path("samples", name))
 
     calls = 0
 
-    def count(*_: object) -> None:
+    def count() -> None:
         nonlocal calls
         calls += 1
 
-    counting = model.denoiser.register_forward_hook(count)
     started = time.perf_counter()
-    chunks = model.sample(n, seed=seed, sampler=method, bfloat16=bfloat16)
+    chunks = model.carried_out(execution).sample(n, seed=seed, sampler=method, on_call=count)
     write_chunks(target, model.columns, _reported(chunks, on_progress))
-    counting.remove()
     return {
         "run": str(run),
         "n": n,
         "columns": [column.name for column in model.columns],
         "sampler": sampling.sampler,
         "sample_steps": sampling.steps,
-        "precision": "bfloat16" if bfloat16 else "float32",
-        "network_evaluations": round(calls / -(-n // points_per_call(model.device))),
+        "precision": execution.precision,
+        "compiled": execution.compiled,
+        "network_evaluations": round(calls / -(-n // points_per_call(model.device, n, execution))),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(),

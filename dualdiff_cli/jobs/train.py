@@ -17,9 +17,9 @@ from ..data import Data
 from ..denoisers import NetworkDenoiser
 from ..device import choose_device, set_tf32, synchronize
 from ..errors import InputError, Interrupted
-from ..execution import Execution, decide
+from ..execution import Execution, decide_training
 from ..machine import describe_machine
-from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler
+from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler, training_layer
 from ..networks import count_parameters
 from ..objectives import expert_usage
 from ..runs import Run
@@ -161,7 +161,7 @@ def _execution(config: RunConfig, place: torch.device, denoiser: NetworkDenoiser
     if "execution" in state and state["device"] == place.type:
         return Execution(**state["execution"])
     parameters = count_parameters(denoiser.network)
-    return decide(config.training, place, parameters=parameters, width=config.model.width)
+    return decide_training(config.training, place, parameters=parameters, layer=training_layer(config))
 
 
 def _warn_of_signal_left(schedule: Schedule) -> None:

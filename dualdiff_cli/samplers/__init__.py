@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .ancestral import DDIM, Ancestral, PredictorCorrector
 from .base import Grid, Level, Sampler
-from .drawing import BLOCK, draw_noise, generate, generate_by, points_per_call
+from .drawing import BLOCK, draw_noise, generate, generate_by, points_per_call, prepare
 from .flow import AdaptiveFlow, DPMSolver2, Euler, Heun, StochasticHeun
 from .langevin import AnnealedLangevin, Langevin
 from .multistep import DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
@@ -23,6 +23,7 @@ __all__ = [
     "generate",
     "generate_by",
     "points_per_call",
+    "prepare",
 ]
 
 SAMPLERS: dict[str, type[Sampler]] = {

@@ -6,19 +6,26 @@ drawn with it, nor on the device, nor on how the work is cut into chunks.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from ..compiling import Compiled
 from ..denoisers import Denoiser
+from ..execution import PLAIN, Execution
+from ..networks import round_products
 from .base import Sampler
 
-__all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call"]
+__all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
 
 BLOCK = 2048
-"""Points that share a noise generator, and a call of the denoiser on the CPU (their activations fit its cache)."""
+"""Points that share a noise generator."""
+MOST_BLOCKS = 8
+"""Blocks in a call of a denoiser on the CPU, at most, where what surrounds the products counts as much as they do."""
 
 
 def draw_noise(seed: int, block: int, *, dim: int, draws: int) -> Tensor:
@@ -31,9 +38,43 @@ def draw_noise(seed: int, block: int, *, dim: int, draws: int) -> Tensor:
     return torch.from_numpy(generator.standard_normal((draws, BLOCK, dim), dtype=np.float32))
 
 
-def points_per_call(device: torch.device) -> int:
-    """Give how many points a sampler is called with at once: one block on the CPU, more on a GPU, which wants them."""
-    return BLOCK if device.type == "cpu" else 32 * BLOCK
+def points_per_call(device: torch.device, n: int, execution: Execution = PLAIN) -> int:
+    """Give how many of n points a sampler is called with at once: as many as the arithmetic runs best with.
+
+    A GPU wants many. On the CPU the activations of one block fit the cache, which is best for float32; in bfloat16 and
+    compiled so little is left of the time of a block that larger calls are faster.
+    """
+    if device.type != "cpu":
+        return 32 * BLOCK
+    if execution.precision != "bfloat16" and not execution.compiled:
+        return BLOCK
+    return min(-(-n // BLOCK), MOST_BLOCKS) * BLOCK
+
+
+class _CompiledDenoiser(Denoiser):
+    """A denoiser that is compiled for the first number of points that it meets, and plain for others."""
+
+    def __init__(self, denoiser: Denoiser, *, required: bool) -> None:
+        super().__init__()
+        self.schedule = denoiser.schedule
+        self.plain = denoiser
+        self._call = Compiled(lambda x_t, t: denoiser(x_t, t), required=required)
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[x | x_t]."""
+        shapes = (x_t.shape, t.shape)
+        self._shapes = self._shapes or shapes
+        denoised: Tensor = self._call(x_t, t) if shapes == self._shapes else self.plain(x_t, t)
+        return denoised
+
+
+def prepare(denoiser: Denoiser, execution: Execution) -> Denoiser:
+    """Give the denoiser as an execution computes it: its products' weights rounded once, the whole of it compiled."""
+    if execution.precision == "bfloat16":
+        denoiser = copy.deepcopy(denoiser)
+        round_products(denoiser, torch.bfloat16)
+    return _CompiledDenoiser(denoiser, required=execution.required) if execution.compiled else denoiser
 
 
 def generate(
@@ -45,21 +86,25 @@ def generate(
     seed: int,
     device: torch.device,
     chunk: int = 32 * BLOCK,
-    bfloat16: bool = False,
+    execution: Execution = PLAIN,
 ) -> Iterator[np.ndarray]:
     """Draw n points in chunks of at most about ``chunk``, each (c, dim) float64, in memory that n does not change.
 
-    The points depend on the seed alone, and by rounding on the device and on ``bfloat16``, which is of the network's
-    matrix products.
+    The points depend on the seed alone, and by rounding on the device and the execution, which the denoiser has been
+    prepared for.
     """
+    per_call = points_per_call(device, n, execution)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
-        on_device = None if step_noise is None else step_noise.to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            return sampler(denoiser, noise.to(device), on_device).cpu()
+        rows = len(noise)
+        missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for just so many
+        start = functional.pad(noise, (0, 0, 0, missing)).to(device)
+        fresh = None if step_noise is None else functional.pad(step_noise, (0, 0, 0, missing)).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
+            return sampler(denoiser, start, fresh)[:rows].cpu()
 
-    return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=points_per_call(device), chunk=chunk)
+    return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk)
 
 
 def generate_by(
