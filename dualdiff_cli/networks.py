@@ -135,7 +135,7 @@ class ResidualBlock(nn.Module):
                 self.time.bias[group] = 0
 
     def forward(self, h: Tensor, e_t: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """H (E, n, width) or (n, width) of one group, e_t (n or 1, width_t) or one each → as h."""
+        """Map h (E, n, width) or (n, width) of one group, e_t (n or 1, width_t) or one each → as h."""
         shifted = h if self.time is None else h + self.time(e_t, chosen)
         output: Tensor = h + self.linear(self.activation(shifted), chosen)
         return output

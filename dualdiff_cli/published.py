@@ -1,15 +1,17 @@
 """The published training and sampling, written plainly: the yardstick that our times stand beside.
 
-It is the usual experiment script's way: a data loader that indexes point by point and stacks, schedule, optimiser and
-average stepped through their objects, the loss read every step, and all points walking at once with a time each.
-Networks, weights and equations are those of the rest of the package (paper, "Training, sampling, scoring"), and tests
-hold them to that. It is there to be timed: what trains and samples is `training` and `samplers`.
+It is the usual experiment script's way: layers of their own for each expert, one evaluated after the other, a data
+loader that indexes point by point and stacks, schedule, optimiser and average stepped through their objects, the loss
+read every step, and all points walking at once with a time each. Weights and equations are those of the rest of the
+package (paper, "Networks" and "Training, sampling, scoring"), and tests hold them to that. It is there to be timed:
+what trains and samples is `networks`, `training` and `samplers`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +20,74 @@ from torch.utils.data import DataLoader, TensorDataset
 from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import generator
+from .embeddings import PaperEmbedding, SinusoidalEmbedding
+from .networks import GatedExperts, GroupedLinear, ResidualBlock, ResidualMLP, Trunk
 from .objectives import diversity
 from .optimisation import ema_decay
 from .schedules import TableSchedule
 
-__all__ = ["MovingAverage", "NoiseTable", "published_loss", "published_sampling", "published_training"]
+__all__ = ["MovingAverage", "NoiseTable", "PlainNetwork", "published_loss", "published_sampling", "published_training"]
+
+
+class PlainMLP(nn.Module):
+    """Linear → residual blocks → head, with the weights of one of a `Trunk`'s MLPs."""
+
+    def __init__(self, trunk: Trunk, group: int) -> None:
+        super().__init__()
+        blocks, head = cast(Iterable[ResidualBlock], trunk.blocks), cast(Iterable[GroupedLinear], trunk.head)
+        self.first = _linear(trunk.first, group)
+        self.blocks = nn.ModuleList(_linear(block.linear, group) for block in blocks)
+        self.head = nn.ModuleList(_linear(layer, group) for layer in head)
+
+    def forward(self, e: Tensor) -> Tensor:
+        """(n, width_x + width_t) → (n, out)."""
+        h: Tensor = self.first(e)
+        for linear in self.blocks:
+            h = h + linear(nn.functional.relu(h))
+        for linear in self.head:
+            h = linear(nn.functional.relu(h))
+        return h
+
+
+def _linear(layer: GroupedLinear, group: int) -> nn.Linear:
+    _, width_in, width_out = layer.weight.shape
+    plain = nn.Linear(width_in, width_out, device=layer.weight.device)
+    with torch.no_grad():
+        plain.weight.copy_(layer.weight[group].T)
+        plain.bias.copy_(layer.bias[group].flatten())
+    return plain
+
+
+class PlainNetwork(nn.Module):
+    """The paper's network as published, with the weights of one of ours.
+
+    Args:
+        network: of the recipe `paper`; it is left alone.
+
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(network, ResidualMLP | GatedExperts), "the paper has one network, or experts and a gate"
+        assert isinstance(network.point, PaperEmbedding), "the paper embeds points as it does times"
+        self.point: SinusoidalEmbedding = copy.deepcopy(network.point.phi)
+        self.time = copy.deepcopy(network.time)
+        trunks = network.trunk if isinstance(network, ResidualMLP) else network.trunks
+        self.experts = nn.ModuleList(PlainMLP(trunks, i) for i in range(network.experts))
+        self.gate = PlainMLP(network.gate_trunk, 0) if isinstance(network, GatedExperts) else None
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """ε̂ for points x (n, d) at times t (n,) → (n, d)."""
+        e = torch.cat([self.point(x).flatten(1), self.time(t)], dim=1)
+        outputs = [expert(e) for expert in self.experts]
+        if self.gate is None:
+            mixed: Tensor = outputs[0]
+        elif len(outputs) == 2:
+            g = torch.sigmoid(self.gate(e))
+            mixed = g * outputs[0] + (1 - g) * outputs[1]
+        else:
+            mixed = (torch.softmax(self.gate(e), dim=1).unsqueeze(1) * torch.stack(outputs, dim=2)).sum(2)
+        return mixed
 
 
 class NoiseTable:
@@ -89,9 +154,9 @@ class MovingAverage:
             mean.lerp_(parameter, 1 - decay)
 
 
-def predicted_noise(network: nn.Module, table: NoiseTable, x_t: Tensor, t: Tensor) -> Tensor:
+def predicted_noise(network: nn.Module, x_t: Tensor, t: Tensor) -> Tensor:
     """ε̂ (n, d) at x_t (n, d) with a time for each, t (n,)."""
-    epsilon: Tensor = network(x_t, t.float(), table.columns["noise"][t])
+    epsilon: Tensor = network(x_t, t.float())
     return epsilon
 
 
@@ -99,7 +164,7 @@ def published_loss(
     network: nn.Module, table: NoiseTable, objective: ObjectiveConfig, x: Tensor, epsilon: Tensor, t: Tensor
 ) -> Tensor:
     """‖ε̂ − ε‖² as a mean over n and d, and λ·L_div where the objective has a λ; ()."""
-    prediction = predicted_noise(network, table, table.add_noise(x, epsilon, t), t)
+    prediction = predicted_noise(network, table.add_noise(x, epsilon, t), t)
     loss = nn.functional.mse_loss(prediction, epsilon)
     return loss + objective.diversity * diversity(prediction) if objective.diversity else loss
 
@@ -113,17 +178,17 @@ def published_training(
     seed: int,
     device: torch.device,
 ) -> Iterator[float]:
-    """Train the denoiser's network in place, one loss a step, for as long as it is asked.
+    """Train a network, one loss a step, for as long as it is asked.
 
     Args:
-        denoiser: predicts noise under a table, on the device.
+        denoiser: predicts noise under a table, on the device; its weights are where the training begins.
         points: clean training points (N, d), on the CPU, where the loader stacks them.
         objective, config: λ, and what the optimiser and the average are told.
         seed: of the order of the points, the noise and the times.
         device: where the network is.
 
     """
-    network, table = denoiser.network, _table(denoiser, device)
+    network, table = PlainNetwork(denoiser.network), _table(denoiser, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.steps)
     average = MovingAverage(network, config)
@@ -157,12 +222,12 @@ def published_sampling(
         device: where the network is.
 
     """
-    table, draws = _table(denoiser, device), generator(seed, device)
+    network, table, draws = PlainNetwork(denoiser.network), _table(denoiser, device), generator(seed, device)
     x = torch.randn(n, dim, generator=draws, device=device)
     for time in reversed(range(table.length)):
         t = torch.full((n,), time, device=device)
         z = torch.randn(x.shape, generator=draws, device=device)
-        x = table.step(x, predicted_noise(denoiser.network, table, x, t), t, z)
+        x = table.step(x, predicted_noise(network, x, t), t, z)
         yield x
 
 

@@ -306,7 +306,7 @@ def test_datasets_answers_with_densities_and_kinds_of_files() -> None:
 def assert_told_of_training(stderr: str, run: str) -> None:
     into, how = stderr.splitlines()
     assert into == f"Training into {run}"
-    assert re.fullmatch(r"float32 on \d+ threads?, not compiled \(the run is too short to repay compiling\)", how)
+    assert re.fullmatch(r"float32 on \d+ threads?, not compiled \(too little work to repay compiling\)", how)
 
 
 def test_a_person_gets_results_on_stdout_and_notes_on_stderr() -> None:

@@ -311,6 +311,7 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
         "sampler": "ancestral",
         "sample_steps": 5,
         "precision": "float32",
+        "compiled": False,
         "network_evaluations": 5,
         "seed": 3,
         "seconds": 0,

@@ -15,11 +15,13 @@ from dualdiff_cli.objectives import regression_loss
 from dualdiff_cli.published import (
     MovingAverage,
     NoiseTable,
+    PlainNetwork,
     predicted_noise,
     published_loss,
     published_sampling,
     published_training,
 )
+from dualdiff_cli.recipes import resolve
 from dualdiff_cli.samplers import SAMPLERS
 from dualdiff_cli.samplers.base import Level
 from dualdiff_cli.schedules import LinearBeta
@@ -44,9 +46,23 @@ def test_the_loss_is_ours_on_the_same_batch_and_noise(
     objective = tiny_config.objective.model_copy(update={"diversity": diversity})
     x, epsilon = normal(32, 2), normal(32, 2, seed=1)
     t = torch.randint(100, (32,), generator=torch.Generator().manual_seed(2))
-    theirs = published_loss(denoiser.network, NoiseTable(denoiser.schedule, CPU), objective, x, epsilon, t)
+    theirs = published_loss(
+        PlainNetwork(denoiser.network), NoiseTable(denoiser.schedule, CPU), objective, x, epsilon, t
+    )
     ours = regression_loss(denoiser, objective, Batch(x, epsilon, t.double(), None))
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("experts", [1, 2, 3])
+@pytest.mark.parametrize("name", ["dual-expert", "increased-capacity"])
+def test_the_network_is_ours_with_a_layer_for_each_expert(name: str, experts: int) -> None:
+    changes = {"experts": experts, "width": 8, "gate_hidden": [8, 4]}
+    config = resolve(dataset="line", model=name, recipe="paper", options={"model": changes})
+    ours = build_denoiser(config, 3).network
+    plain = PlainNetwork(ours)
+    assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in ours.parameters())
+    x, t = normal(20, 3), torch.arange(20.0) * 5
+    torch.testing.assert_close(plain(x, t), ours(x, t, torch.zeros(20)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("time", [99, 50, 1, 0])
@@ -54,7 +70,7 @@ def test_a_step_of_sampling_is_the_ancestral_one(denoiser: NetworkDenoiser, time
     table, x, z = NoiseTable(denoiser.schedule, CPU), normal(64, 2), normal(64, 2, seed=1)
     t = torch.full((64,), time)
     with torch.no_grad():
-        theirs = table.step(x, predicted_noise(denoiser.network, table, x, t), t, z)
+        theirs = table.step(x, predicted_noise(PlainNetwork(denoiser.network), x, t), t, z)
         levels = SAMPLERS["ancestral"](steps=100).levels(denoiser.schedule)
         now, after = levels[99 - time], levels[100 - time]
         assert isinstance(now, Level)

@@ -44,10 +44,16 @@ def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
 
 
 def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
-    """Compute what depends on no input, and hold it as buffers."""
-    inputs = _inputs(module.graph)
-    constant = [node for node in inputs if not inputs[node] and node.op != "output"]
-    values = _evaluate(module, constant)
+    """Compute what depends on no input, and hold it as buffers.
+
+    A transposed constant stays one: a product rounds by the layout of its factors, and files keep none but the plain one.
+    """
+    constant: dict[fx.Node, None] = {}
+    for node in module.graph.nodes:
+        leaf_or_computed = node.op not in ("placeholder", "output") and node.target is not aten.t.default
+        if leaf_or_computed and all(argument in constant for argument in node.all_input_nodes):
+            constant[node] = None
+    values = _evaluate(module, list(constant))
     root, graph = nn.Module(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
@@ -77,7 +83,7 @@ def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule
     in_first: dict[fx.Node, fx.Node] = {}
     in_second: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
-        if node in of_time or node.op == "get_attr":
+        if node in of_time or not inputs[node]:
             in_first[node] = first.node_copy(node, lambda n: in_first[n])
         if node.op == "placeholder" and node not in of_time:  # x_t, which goes before what stands for time
             in_second[node] = second.node_copy(node)
@@ -151,4 +157,4 @@ def _evaluate(module: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, Ten
         copies[node] = graph.node_copy(node, lambda n: copies[n])
     graph.output(tuple(copies.values()))
     values = fx.GraphModule(module, graph)()
-    return {node: value.detach().clone() for node, value in zip(nodes, values, strict=True)}
+    return {node: value.detach().clone().contiguous() for node, value in zip(nodes, values, strict=True)}
