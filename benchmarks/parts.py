@@ -1,8 +1,9 @@
-"""Where a training step's time goes, and what did not pay: many networks in one step, and a compiled optimiser.
+"""Where a training step's time goes, and what many networks in one step would give.
 
     python benchmarks/parts.py --threads 1
 
-Parts are timed in turn on one thread: each alone, on the tensors that it has in a step.
+Each part alone, on the tensors that it has in a step, not compiled; then the whole step, plain and compiled. Gradients
+of several networks are compiled both ways: one network after the other, and all in one batched step.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rivals import configuration, our_trainer, timed
+from rivals import CPU, MANY_TIMES, configuration, our_trainer, timed
 from torch import Tensor
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call, grad, vmap
 
 from dualdiff_cli import RunConfig
+from dualdiff_cli.batches import Draws
 from dualdiff_cli.benchmarking import Competitor, Prepared
+from dualdiff_cli.execution import Execution, Precision
 from dualdiff_cli.machine import describe_conditions, describe_machine
-from dualdiff_cli.models import build_denoiser
 from dualdiff_cli.objectives import batch_loss
+from dualdiff_cli.optimisation import fused_adamw
+from dualdiff_cli.training import Trainer
 
 MANY = 4
+BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
-def part(name: str, config: RunConfig, call: Callable[[], object]) -> Competitor:
+def part(name: str, config: RunConfig, call: Callable[[], object], precision: Precision = "float32") -> Competitor:
     """Make a call that is timed by itself."""
 
     def repeat(times: int) -> None:
@@ -36,58 +41,73 @@ def part(name: str, config: RunConfig, call: Callable[[], object]) -> Competitor
 
     labels = {"task": name, "model": config.model.name, "recipe": config.recipe, "how": "alone"}
     return Competitor(
-        {**labels, "threads": torch.get_num_threads(), "precision": "float32", "operations": 0},
+        {**labels, "threads": torch.get_num_threads(), "precision": precision, "operations": 0},
         lambda: Prepared(repeat),
+        whole=MANY_TIMES,
     )
 
 
-def parts(config: RunConfig) -> list[Competitor]:
-    """The parts of a step."""
-    trainer = our_trainer(config)
-    parameters = list(trainer.denoiser.network.parameters())
-    averaged = list(trainer.average.network.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-9, fused=True)
-    draws = trainer._batches.draw(config.training.batch, trainer._generator)
+def trainer_of(config: RunConfig, precision: Precision, *, compiled: bool = False) -> Trainer:
+    """Make a training whose rates are set for some step."""
+    trainer = our_trainer(config, Execution(torch.get_num_threads(), precision, compiled=compiled, required=True))
+    trainer._rates.fill(1e-9, 5, beta_2=config.training.beta2)
+    return trainer
+
+
+def parts(config: RunConfig, precision: Precision) -> list[Competitor]:
+    """The parts of a step, and the whole of it, plain and compiled."""
+    plain, compiled = (trainer_of(config, precision, compiled=c) for c in (False, True))
+    parameters = list(plain.denoiser.network.parameters())
+    draws = plain._batches.draw(config.training.batch, plain._generator)
+    w, average, moments = plain._weights[0].vector, plain._averages[0].vector, plain._moments[0]
+    g, rounded, c = torch.randn_like(w), precision == "bfloat16", config.training
 
     def gradients() -> None:
-        batch_loss(trainer.denoiser, config.objective, trainer._batches, draws).backward()
+        loss = batch_loss(plain.denoiser, config.objective, plain._batches, draws, bfloat16=rounded)
+        torch.autograd.grad(loss, parameters)
 
-    def average() -> None:
-        with torch.no_grad():
-            torch._foreach_lerp_(averaged, parameters, 1e-3)
+    def update() -> None:
+        fused_adamw(w, g, moments, plain._rates, beta_2=c.beta2, weight_decay=c.weight_decay, clip_norm=c.clip_norm)
 
     calls: dict[str, Callable[[], object]] = {
-        "draw": lambda: trainer._batches.draw(config.training.batch, trainer._generator),
-        "make the batch": lambda: trainer._batches.make(draws),
+        "draw": lambda: plain._batches.draw(config.training.batch, plain._generator),
+        "make the batch": lambda: plain._batches.make(draws),
         "make the batch, loss and gradients": gradients,
-        "clip": lambda: torch.nn.utils.clip_grad_norm_(parameters, 0.5, foreach=True),
-        "AdamW": optimizer.step,
-        "average": average,
+        "clip and AdamW": update,
+        "average": lambda: average.lerp_(w, 1e-3),
+        "whole step, plain": plain._optimize,
+        "whole step, compiled": compiled._optimize,
     }
-    gradients()
-    return [part(name, config, call) for name, call in calls.items()]
+    compiled._optimize()
+    return [part(name, config, call, precision) for name, call in calls.items()]
 
 
-def together(config: RunConfig) -> list[Competitor]:
-    """Gradients of `MANY` networks of one shape: one after the other, and in one batched network."""
-    denoisers = [build_denoiser(config.model_copy(update={"seed": seed}), 2) for seed in range(MANY)]
-    networks = [denoiser.network for denoiser in denoisers]
-    weights, _ = stack_module_state(networks)
-    x, target = torch.randn(2, MANY, config.training.batch, 2)
-    t, s = torch.rand(2, MANY, config.training.batch)
+def together(config: RunConfig, precision: Precision) -> list[Competitor]:
+    """Gradients of `MANY` networks of one shape: one after the other, and in one batched network; compiled both."""
+    trainers = [trainer_of(config.model_copy(update={"seed": seed}), precision) for seed in range(MANY)]
+    each = [(t._weights[0].vector, *t._batches.draw(config.training.batch, t._generator)) for t in trainers]
+    stacked = [torch.stack(tensors) for tensors in zip(*each, strict=True)]
+    first = trainers[0]
 
-    def loss(weights: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor, target: Tensor) -> Tensor:
-        return (functional_call(networks[0], weights, (x, t, s)) - target).square().mean()
+    def loss(w: Tensor, *draws: Tensor) -> Tensor:
+        value: Tensor = functional_call(first._loss, first._weights[0].unpack(w), (Draws(*draws),))
+        return value
 
+    single, batched = (torch.compile(f, dynamic=False) for f in (grad(loss), vmap(grad(loss))))
+
+    @torch.no_grad()
     def one_by_one() -> None:
-        for i, network in enumerate(networks):
-            network.zero_grad()
-            (network(x[i], t[i], s[i]) - target[i]).square().mean().backward()
+        for inputs in each:
+            single(*inputs)
 
-    batched = vmap(grad(loss))
+    @torch.no_grad()
+    def in_one() -> None:
+        batched(*stacked)
+
+    one_by_one()
+    in_one()
     names = (f"gradients of {MANY} networks, one by one", f"gradients of {MANY} networks, batched")
-    calls = (one_by_one, lambda: batched(weights, x, t, s, target))
-    return [part(name, config, call) for name, call in zip(names, calls, strict=True)]
+    return [part(name, config, call, precision) for name, call in zip(names, (one_by_one, in_one), strict=True)]
 
 
 def main() -> None:
@@ -100,14 +120,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     configs = [configuration(*names) for names in (("dual-expert", "paper"), ("dual-expert", "precise"))]
-    competitors = [c for config in configs for c in parts(config)] + together(configuration("baseline", "paper"))
+    competitors = [c for config in configs for precision in BOTH for c in parts(config, precision)]
+    for precision in BOTH:
+        competitors += together(configuration("baseline", "paper"), precision)
     rows: list[dict[str, Any]] = timed(competitors, args.repeats, args.seconds)
-    print("| what | model | recipe | median |\n|---|---|---|---|")
+    print("| what | model | recipe | precision | median |\n|---|---|---|---|---|")
     for row in rows:
         if row["task"] != "products":
             median = row["failure"] or f"{1e3 * row['median_s']:.3f} ms"
-            print(f"| {row['task']} | {row['model']} | {row['recipe']} | {median} |")
-    record = {"machine": describe_machine(), "conditions": describe_conditions(torch.device("cpu")), "rows": rows}
+            print(f"| {row['task']} | {row['model']} | {row['recipe']} | {row['precision']} | {median} |")
+    record = {"machine": describe_machine(), "conditions": describe_conditions(CPU), "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

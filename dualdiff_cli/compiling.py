@@ -39,6 +39,7 @@ class Compiled(Generic[R]):
 
     Args:
         function: of tensors whose shapes do not change; it must not look at their values.
+        otherwise: what goes on where compiling fails; None is the function itself.
         required: raise instead of going on plainly with a warning.
 
     Attributes:
@@ -47,8 +48,10 @@ class Compiled(Generic[R]):
 
     """
 
-    def __init__(self, function: Callable[..., R], *, required: bool = False) -> None:
-        self._plain, self._required = function, required
+    def __init__(
+        self, function: Callable[..., R], *, otherwise: Callable[..., R] | None = None, required: bool = False
+    ) -> None:
+        self._function, self._otherwise, self._required = function, otherwise or function, required
         self._ready: Callable[..., R] | None = None
         self.seconds = 0.0
         self.failure: str | None = None
@@ -69,7 +72,7 @@ class Compiled(Generic[R]):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's about its own parts
-                operations = make_fx(lambda *own: self._plain(*own), decomposition_table=APART)(
+                operations = make_fx(lambda *own: self._function(*own), decomposition_table=APART)(
                     *(argument.clone() for argument in args)
                 )
                 # Whether a call is like the first one is not asked each time: by the class's contract it is.
@@ -83,7 +86,7 @@ class Compiled(Generic[R]):
                     f"This could not be compiled: {self.failure}.", "Use --compile auto or off."
                 ) from error
             warnings.warn(f"Compiling failed and the work goes on without it: {self.failure}", stacklevel=2)
-            compiled, result = self._plain, self._plain(*args)
+            compiled, result = self._otherwise, self._otherwise(*args)
         self._ready = compiled
         self.seconds = time.perf_counter() - started
         return result

@@ -7,8 +7,9 @@ many layers there are. Its n-th update along the gradient g is
     w ← (1 − ηλ)w − η_n·m/(√v + ε_n),    η_n = η·√(1 − β₂ⁿ)/(1 − β₁ⁿ),    ε_n = ε·√(1 − β₂ⁿ)
 
 (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", Alg. 2, with the corrections of the moments' bias in
-the order of Kingma & Ba 2015, "Adam", §2). What changes from update to update is a tensor, `Rates`: a compiler and a
-graph that is replayed would take a plain number for a constant.
+the order of Kingma & Ba 2015, "Adam", §2). `adamw` is that, for a compiler to put into one loop; uncompiled each of its
+operations is a pass, and torch's own kernel, `fused_adamw`, is faster. What changes from update to update is a tensor,
+`Rates`: a compiler and a graph that is replayed would take a plain number for a constant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from .config import TrainingConfig
 
-__all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "learning_rate"]
+__all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "fused_adamw", "learning_rate"]
 
 BETA_1 = 0.9
 EPSILON = 1e-8
@@ -86,16 +87,17 @@ class Moments(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What an update takes of its number: η, η_n and ε_n, each of shape ()."""
+    """What an update takes of its number: η, η_n and ε_n, and how many there were before, n − 1; each of shape ()."""
 
     eta: Tensor
     eta_n: Tensor
     epsilon_n: Tensor
+    before: Tensor
 
     @classmethod
     def on(cls, device: torch.device) -> Self:
         """Make a place for them."""
-        return cls(*torch.zeros(3, device=device).unbind())
+        return cls(*torch.zeros(4, device=device).unbind())
 
     def fill(self, eta: float, n: int, *, beta_2: float) -> None:
         """Set them for the n-th update, n ≥ 1."""
@@ -103,6 +105,7 @@ class Rates(NamedTuple):
         self.eta.fill_(eta)
         self.eta_n.fill_(eta * correction / (1 - BETA_1**n))
         self.epsilon_n.fill_(EPSILON * correction)
+        self.before.fill_(n - 1)
 
 
 @torch.no_grad()
@@ -130,3 +133,35 @@ def adamw(
     m.lerp_(g, 1 - BETA_1)
     v.mul_(beta_2).addcmul_(g, g, value=1 - beta_2)
     w.mul_(1 - weight_decay * rates.eta).sub_(rates.eta_n * m / (v.sqrt() + rates.epsilon_n))
+
+
+@torch.no_grad()
+def fused_adamw(
+    w: Tensor,
+    g: Tensor,
+    moments: Moments,
+    rates: Rates,
+    *,
+    beta_2: float,
+    weight_decay: float,
+    clip_norm: float | None,
+) -> None:
+    """As `adamw`, by one kernel of torch, which no compiler sees through; the gradient is used up."""
+    m, v = moments
+    scale = None if clip_norm is None else ((g.norm() + SMALLEST_NORM) / clip_norm).clamp(min=1.0)
+    torch._fused_adamw_(
+        [w],
+        [g],
+        [m],
+        [v],
+        [],
+        [rates.before + 1],
+        lr=rates.eta,
+        beta1=BETA_1,
+        beta2=beta_2,
+        weight_decay=weight_decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=scale,  # what the gradient is divided by
+    )

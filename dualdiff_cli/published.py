@@ -21,7 +21,8 @@ from .config import ObjectiveConfig, TrainingConfig
 from .denoisers import NetworkDenoiser
 from .device import generator
 from .embeddings import PaperEmbedding, SinusoidalEmbedding
-from .networks import GatedExperts, GroupedLinear, ResidualBlock, ResidualMLP, Trunk
+from .layers import GroupedLinear, ResidualBlock, Trunk
+from .networks import GatedExperts, ResidualMLP
 from .objectives import diversity
 from .optimisation import ema_decay
 from .schedules import TableSchedule

@@ -17,6 +17,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from .denoisers import NetworkDenoiser
 from .device import GraphedCall, Readback, generator
 from .execution import PLAIN, Execution
 from .objectives import batch_loss
-from .optimisation import FlatParameters, Moments, Rates, adamw, ema_decay, learning_rate
+from .optimisation import FlatParameters, Moments, Rates, adamw, ema_decay, fused_adamw, learning_rate
 from .schedules import Schedule
 
 __all__ = ["Progress", "Record", "Trainer", "build_batches"]
@@ -110,7 +111,8 @@ class Trainer:
         self._moments = [Moments.of(flat.vector) for flat in self._weights]
         self._rates = Rates.on(points.device)
         self._state = [*(flat.vector for flat in self._weights), *itertools.chain(*self._moments), *self._rates]
-        self._call = Compiled(self._descend, required=execution.required) if execution.compiled else self._descend
+        plain, whole = partial(self._descend, fused_adamw), partial(self._descend, adamw)
+        self._call = Compiled(whole, otherwise=plain, required=execution.required) if execution.compiled else plain
         self._graphed = self._graph() if execution.graphed else None
         self._loss_sum = torch.zeros((), device=points.device)
         self._pending: deque[tuple[int, Readback]] = deque()
@@ -149,17 +151,18 @@ class Trainer:
         """Make a step, and add its loss to the sum."""
         self._loss_sum += self._call(*self._state, *draws)
 
-    def _descend(self, *tensors: Tensor) -> Tensor:
+    def _descend(self, update: Callable[..., None], *tensors: Tensor) -> Tensor:
         """Move weights and moments down the clipped gradient, in place, and give the loss, ().
 
         A learned schedule, the second of the vectors if there is one, has no zero to decay to, and is not clipped.
 
         Args:
+            update: `adamw` or `fused_adamw`.
             tensors: those of ``_state``, and of the draws.
 
         """
         k = len(self._weights)
-        weights, rates, draws = tensors[:k], Rates(*tensors[3 * k : 3 * k + 3]), Draws(*tensors[3 * k + 3 :])
+        weights, rates, draws = tensors[:k], Rates(*tensors[3 * k : 3 * k + 4]), Draws(*tensors[3 * k + 4 :])
         moments = [Moments(*tensors[i : i + 2]) for i in range(k, 3 * k, 2)]
         leaves = [w.detach().requires_grad_() for w in weights]
         named: dict[str, Tensor] = {}
@@ -170,7 +173,7 @@ class Trainer:
         c = self.config
         treatments: list[Treatment] = [(c.weight_decay, c.clip_norm), (0.0, None)]
         for w, g, moment, (decay, clip) in zip(weights, gradients, moments, treatments, strict=False):
-            adamw(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
+            update(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
         return loss.detach()
 
     def _graph(self) -> tuple[Draws, GraphedCall[None]]:

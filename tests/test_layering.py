@@ -29,6 +29,7 @@ ORDER = [
     "compiling",
     "data",
     "embeddings",
+    "layers",
     "networks",
     "schedules",
     "variational",

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from dualdiff_cli.config import ModelConfig
 from dualdiff_cli.embeddings import MultiscaleEmbedding, SinusoidalEmbedding
+from dualdiff_cli.layers import GroupedLinear, SplitLinear
 from dualdiff_cli.networks import (
     ChosenExperts,
     GatedExperts,
-    GroupedLinear,
     Network,
-    SplitLinear,
     build_network,
     count_parameters,
     matched_width,

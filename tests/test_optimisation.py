@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dualdiff_cli.optimisation import FlatParameters, Moments, Rates, adamw
+from dualdiff_cli.optimisation import FlatParameters, Moments, Rates, adamw, fused_adamw
 
 
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("update", [adamw, fused_adamw])
 @pytest.mark.parametrize("clip_norm", [None, 0.5, 1e6])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_updates_are_torchs_adamw_on_clipped_gradients(clip_norm: float | None, weight_decay: float) -> None:
+def test_updates_are_torchs_adamw_on_clipped_gradients(
+    clip_norm: float | None, weight_decay: float, update: Callable[..., None]
+) -> None:
     w, beta_2 = normal(50, seed=0), 0.98
     theirs = nn.Parameter(w.clone())
     optimizer = torch.optim.AdamW([theirs], betas=(0.9, beta_2), weight_decay=weight_decay)
@@ -28,7 +32,7 @@ def test_updates_are_torchs_adamw_on_clipped_gradients(clip_norm: float | None, 
         optimizer.param_groups[0]["lr"] = eta
         optimizer.step()
         rates.fill(eta, n, beta_2=beta_2)
-        adamw(w, g, moments, rates, beta_2=beta_2, weight_decay=weight_decay, clip_norm=clip_norm)
+        update(w, g, moments, rates, beta_2=beta_2, weight_decay=weight_decay, clip_norm=clip_norm)
         torch.testing.assert_close(w, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 

@@ -46,7 +46,7 @@ def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
 def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
     """Compute what depends on no input, and hold it as buffers.
 
-    A transposed constant stays one: a product rounds by the layout of its factors, and files keep none but the plain one.
+    A transposed constant stays one: a product rounds by the layout of its factors, and files keep but the plain one.
     """
     constant: dict[fx.Node, None] = {}
     for node in module.graph.nodes:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser, NetworkDenoiser
 from ..exporting import PRECISIONS, Precision
+from ..layers import GroupedLinear
 from ..metrics import kl_divergence
 from ..models import TrainedModel
-from ..networks import GroupedLinear
 from ..runtimes import ExportedModel
 from ..samplers import BLOCK, Sampler, draw_noise
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..compiling import Compiled
 from ..denoisers import Denoiser
 from ..execution import PLAIN, Execution
-from ..networks import round_products
+from ..layers import round_products
 from .base import Sampler
 
 __all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
