@@ -22,6 +22,7 @@ from torch.func import functional_call, grad, vmap
 from dualdiff_cli import RunConfig
 from dualdiff_cli.batches import Draws
 from dualdiff_cli.benchmarking import Competitor, Prepared
+from dualdiff_cli.device import denormals_flushed
 from dualdiff_cli.execution import Execution, Precision
 from dualdiff_cli.machine import describe_conditions, describe_machine
 from dualdiff_cli.objectives import batch_loss
@@ -118,12 +119,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of a timed block")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/parts.json"))
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    Execution(args.threads).apply()
     configs = [configuration(*names) for names in (("dual-expert", "paper"), ("dual-expert", "precise"))]
     competitors = [c for config in configs for precision in BOTH for c in parts(config, precision)]
     for precision in BOTH:
         competitors += together(configuration("baseline", "paper"), precision)
-    rows: list[dict[str, Any]] = timed(competitors, args.repeats, args.seconds)
+    with denormals_flushed():
+        rows: list[dict[str, Any]] = timed(competitors, args.repeats, args.seconds)
     print("| what | model | recipe | precision | median |\n|---|---|---|---|---|")
     for row in rows:
         if row["task"] != "products":

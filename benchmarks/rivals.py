@@ -7,8 +7,10 @@ torch, at the rate of its own precision, over its time.
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dualdiff_cli import RunConfig, load_data, resolve
 from dualdiff_cli.benchmarking import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
 from dualdiff_cli.data import Scaler
-from dualdiff_cli.device import keep_freed_memory
+from dualdiff_cli.device import denormals_flushed
 from dualdiff_cli.execution import PLAIN, Execution, Precision
 from dualdiff_cli.jobs.inputs import settle
 from dualdiff_cli.models import TrainedModel, build_denoiser
@@ -96,81 +98,119 @@ def training(
     config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", columns: int = 2, **labels: Any
 ) -> Competitor:
     """A training step: published, eager or compiled."""
-
-    def prepare() -> Prepared:
-        torch.set_num_threads(threads)
-        if how == "published":
-            denoiser = build_denoiser(config, 2)
-            losses = published_training(
-                denoiser, points_of(2), objective=config.objective, config=config.training, seed=0, device=CPU
-            )
-            return Prepared(on_threads(threads, lambda steps: exhaust(losses, steps)))
-        execution = Execution(threads, precision, compiled=how == "compiled", required=True)
-        trainer = our_trainer(config, execution, columns=columns)
-
-        def advance(steps: int) -> None:
-            last = trainer.step + steps
-            exhaust(trainer.run(lambda: trainer.step >= last), steps)
-
-        advance(1)
-        return Prepared(on_threads(threads, advance), {"compile_s": trainer.compile_seconds})
-
     with FlopCounterMode(display=False) as counter:
         next(our_trainer(config, columns=columns).run(lambda: True))
     facts = {"task": "training step", "model": config.model.name, "recipe": config.recipe, "how": how}
-    facts |= {"threads": threads, "precision": precision}
-    return Competitor({**facts, "operations": counter.get_total_flops(), **labels}, prepare, whole=MANY_TIMES)
+    facts |= {"threads": threads, "precision": precision, "operations": counter.get_total_flops(), **labels}
+    make = partial(_prepare_training, config, how, threads, precision, columns)
+    return Competitor(facts, partial(in_a_process, make), whole=MANY_TIMES)
+
+
+def _prepare_training(config: RunConfig, how: str, threads: int, precision: Precision, columns: int) -> Prepared:
+    if how == "published":
+        torch.set_num_threads(threads)
+        losses = published_training(
+            build_denoiser(config, 2),
+            points_of(2),
+            objective=config.objective,
+            config=config.training,
+            seed=0,
+            device=CPU,
+        )
+        next(losses)  # makes the optimiser's state, which is no step's own
+        return Prepared(lambda steps: exhaust(losses, steps))
+    execution = Execution(threads, precision, compiled=how == "compiled", required=True)
+    execution.apply()
+    trainer = our_trainer(config, execution, columns=columns)
+
+    def advance(steps: int) -> None:
+        last = trainer.step + steps
+        exhaust(trainer.run(lambda: trainer.step >= last), steps)
+
+    advance(1)
+    return Prepared(advance, {"compile_s": trainer.compile_seconds})
 
 
 def sampling(
     config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", **labels: Any
 ) -> Competitor:
     """10,000 samples by the published loop, all points at once, or by ours."""
-    evaluations = config.sampling.steps
-    whole = evaluations if how == "published" else SAMPLES
+    evaluations, published = config.sampling.steps, how == "published"
     execution = Execution(threads, precision, compiled=how == "compiled", required=True)
-    per_call = points_per_call(CPU, SAMPLES, execution)
-
-    def prepare() -> Prepared:
-        torch.set_num_threads(threads)
-        denoiser = build_denoiser(config, 2).requires_grad_(False).eval()
-        if how == "published":
-            return Prepared(
-                on_threads(
-                    threads,
-                    lambda steps: exhaust(published_sampling(denoiser, SAMPLES, dim=2, seed=0, device=CPU), steps),
-                )
-            )
-        data = load_data("moons", seed=0)
-        model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
-
-        def draw(points: int) -> None:
-            exhaust(model.sample(points, seed=0), ENDLESS)
-
-        draw(SAMPLES)
-        return Prepared(on_threads(threads, draw))
-
     network = build_denoiser(config, 2).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(BLOCK, 2, dtype=torch.float64), network.schedule.ends[0])
     operations = counter.get_total_flops() / BLOCK * SAMPLES * evaluations
     facts = {"task": f"{SAMPLES} samples", "model": config.model.name, "recipe": config.recipe, "how": how}
-    facts |= {
-        "evaluations": evaluations,
-        "threads": threads,
-        "precision": precision,
-        "operations": operations,
-        **labels,
-    }
-    return Competitor(facts, prepare, whole=whole, quantum=1 if how == "published" else per_call)
+    facts |= {"evaluations": evaluations, "threads": threads, "precision": precision, "operations": operations}
+    return Competitor(
+        {**facts, **labels},
+        partial(in_a_process, partial(_prepare_sampling, config, execution, published=published)),
+        whole=evaluations if published else SAMPLES,
+        quantum=1 if published else points_per_call(CPU, SAMPLES, execution),
+    )
+
+
+def _prepare_sampling(config: RunConfig, execution: Execution, *, published: bool) -> Prepared:
+    denoiser = build_denoiser(config, 2).requires_grad_(False).eval()
+    if published:
+        torch.set_num_threads(execution.threads)
+        return Prepared(lambda steps: exhaust(published_sampling(denoiser, SAMPLES, dim=2, seed=0, device=CPU), steps))
+    execution.apply()
+    data = load_data("moons", seed=0)
+    model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
+
+    def draw(points: int) -> None:
+        exhaust(model.sample(points, seed=0), ENDLESS)
+
+    draw(SAMPLES)
+    return Prepared(draw)
+
+
+def in_a_process(make: Callable[[], Prepared]) -> Prepared:
+    """Prepare a competitor in a process of its own, as a command is: neither memory nor caches are another's.
+
+    Its turns are asked for through a pipe, which takes some ten microseconds of a block.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_serve, args=(theirs, make), daemon=True).start()
+    theirs.close()
+
+    def call(units: int) -> None:
+        ours.send(units)
+        _received(ours)
+
+    return Prepared(call, _received(ours))
+
+
+def _received(pipe: Any) -> Any:
+    answer = pipe.recv()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _serve(pipe: Any, make: Callable[[], Prepared]) -> None:
+    """Prepare, and make calls of as many units as are asked for, until nobody asks any more.
+
+    Denormal numbers are flushed as in our commands, for the published loops as well.
+    """
+    try:
+        with denormals_flushed():
+            prepared = make()
+            pipe.send(dict(prepared.facts))
+            while True:
+                prepared.call(pipe.recv())
+                pipe.send({})
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> list[dict[str, Any]]:
-    """Time competitors in turn, with the products on as many threads among them, and add each one's share.
-
-    The allocator keeps what is freed, as in our commands, for the published loops as well: it is the process's own.
-    """
-    keep_freed_memory()
+    """Time competitors in turn, with the products on as many threads among them, and add each one's share."""
     ways = sorted({(c.labels["threads"], c.labels["precision"]) for c in competitors})
     everyone = [Measurement(c) for c in (*(products(*way) for way in ways), *competitors)]
     measure(

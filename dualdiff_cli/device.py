@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "capture",
     "choose_device",
     "cuda_version",
+    "denormals_flushed",
     "generator",
     "gpu_facts",
     "gpu_names",
@@ -189,6 +191,21 @@ def keep_freed_memory() -> None:
         M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # see mallopt(3)
         set_option(M_TRIM_THRESHOLD, 2**28)
         set_option(M_MMAP_THRESHOLD, 2**25)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Let the processor take numbers too small for full precision for zero, as GPUs do, in this thread and new ones.
+
+    The moments of weights that get no gradient any more halve every few steps, and after some thousand steps are such
+    numbers, each of which costs a processor a hundred times another one's time: a training became 1.8 times slower.
+    Threads keep what their creator had, so this must begin before the first parallel work.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def peak_memory_bytes() -> int:

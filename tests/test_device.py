@@ -10,6 +10,7 @@ import torch
 from dualdiff_cli.device import (
     Readback,
     choose_device,
+    denormals_flushed,
     generator,
     peak_memory_bytes,
     synchronize,
@@ -143,3 +144,15 @@ def test_peak_memory_is_what_the_kernel_counts() -> None:
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     assert peak_memory_bytes() == pytest.approx(kilobytes * 1024, rel=0.05)
+
+
+def test_denormal_numbers_are_zero_only_while_they_are_to_be() -> None:
+    small = torch.full((4,), 1e-38)
+
+    def halved_and_doubled() -> list[float]:
+        return (small / 1024 * 1024).tolist()
+
+    assert halved_and_doubled() == pytest.approx([1e-38] * 4, rel=1e-3)
+    with denormals_flushed():
+        assert halved_and_doubled() == [0.0] * 4
+    assert halved_and_doubled() == pytest.approx([1e-38] * 4, rel=1e-3)

@@ -15,7 +15,7 @@ import torch
 from ..atomic import write_json
 from ..benchmarking import Measurement, measure, ratio_of_medians
 from ..config import RunConfig
-from ..device import choose_device, set_tf32
+from ..device import choose_device, denormals_flushed, set_tf32
 from ..errors import InputError, Interrupted, unknown_name
 from ..execution import choose_products
 from ..machine import describe_conditions, describe_machine
@@ -107,7 +107,7 @@ def bench(
     plan = _plan(request, place)
     done: list[Measurement] = []
     first = request.config(request.datasets[0], request.models[0])
-    with _threads(threads, first) as why, tempfile.TemporaryDirectory() as folder:
+    with denormals_flushed(), _threads(threads, first) as why, tempfile.TemporaryDirectory() as folder:
         environment = {**describe_machine(), "why_threads": why, **describe_conditions(place)}
 
         def record() -> dict[str, Any]:

@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..config import RunConfig
-from ..data import Data
+from ..data import Data, Scaler
 from ..denoisers import NetworkDenoiser
-from ..device import choose_device, set_tf32, synchronize
+from ..device import choose_device, denormals_flushed, set_tf32, synchronize
 from ..errors import InputError, Interrupted
 from ..execution import Execution, decide_training
 from ..machine import describe_machine
@@ -91,6 +91,45 @@ def resume(run: Run, *, device: str = "auto", callbacks: Callbacks = Callbacks()
 
 
 def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbacks: Callbacks) -> dict[str, Any]:
+    trainer, scaler, pairs, seconds, compile_seconds = _trained(run, config, data, place, callbacks)
+    set_tf32(False)  # what is drawn and judged from here on is in float32
+
+    model = TrainedModel(config, trainer.average, scaler, data.columns, place)
+    model.save(run)
+    plot(run, device=str(place))
+    held_out = torch.from_numpy(scaler.transform(held_out_points(data, seed=config.seed))).float().to(place)
+    average, seed = trainer.average, config.seed
+    gated = {"expert_usage": expert_usage(average, held_out, seed=seed)} if config.model.experts > 1 else {}
+    return {
+        "run": str(run),
+        "dataset": config.dataset,
+        "model": config.model.name,
+        "recipe": config.recipe,
+        "seed": seed,
+        "steps": trainer.step,
+        "parameters": count_parameters(trainer.denoiser.network),
+        "train_seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "held_out_loss": held_out_loss(average, held_out, pairs, seed=seed).mean,
+        "terminal_alpha_bar": trainer.denoiser.schedule.terminal_alpha_bar,
+        "device": str(place),
+        **gated,
+    }
+
+
+class _Trained(NamedTuple):
+    """A training at its end: what it was of, and the seconds of its steps and of compiling."""
+
+    trainer: Trainer
+    scaler: Scaler
+    pairs: Pairs | None
+    seconds: float
+    compile_seconds: float
+
+
+@denormals_flushed()
+def _trained(run: Run, config: RunConfig, data: Data, place: torch.device, callbacks: Callbacks) -> _Trained:
+    """Begin a training, or take it up where it was stopped, and drive it to its end."""
     pairs = _pairs(run, config, data, place)
     points = training_points(config, data)
     scaler = fit_scaler(config, data, points) if pairs is None else pairs.scaler
@@ -122,29 +161,7 @@ def _train(run: Run, config: RunConfig, data: Data, place: torch.device, callbac
             ) from error
     run.rewind_metrics(trainer.step)
     seconds, compile_seconds = _train_to_end(run, trainer, config, state, callbacks)
-    set_tf32(False)  # what is drawn and judged from here on is in float32
-
-    model = TrainedModel(config, trainer.average, scaler, data.columns, place)
-    model.save(run)
-    plot(run, device=str(place))
-    held_out = torch.from_numpy(scaler.transform(held_out_points(data, seed=config.seed))).float().to(place)
-    average, seed = trainer.average, config.seed
-    gated = {"expert_usage": expert_usage(average, held_out, seed=seed)} if config.model.experts > 1 else {}
-    return {
-        "run": str(run),
-        "dataset": config.dataset,
-        "model": config.model.name,
-        "recipe": config.recipe,
-        "seed": seed,
-        "steps": trainer.step,
-        "parameters": count_parameters(trainer.denoiser.network),
-        "train_seconds": seconds,
-        "compile_seconds": compile_seconds,
-        "held_out_loss": held_out_loss(average, held_out, pairs, seed=seed).mean,
-        "terminal_alpha_bar": trainer.denoiser.schedule.terminal_alpha_bar,
-        "device": str(place),
-        **gated,
-    }
+    return _Trained(trainer, scaler, pairs, seconds, compile_seconds)
 
 
 def _pairs(run: Run, config: RunConfig, data: Data, place: torch.device) -> Pairs | None:
