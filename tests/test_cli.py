@@ -277,6 +277,7 @@ def test_a_run_and_an_exported_file_are_not_both_meant(run: Path) -> None:
     assert "both named" in refused("sample", run, "--from", "model.onnx")
     assert "--from scores" in refused("evaluate", run, "--from", "model.onnx")
     assert "precision is its own" in refused("sample", "--from", "model.onnx", "--precision", "bfloat16")
+    assert "that a run draws" in refused("sample", "--from", "model.onnx", "--compile", "on")
     assert "that a run draws" in refused("evaluate", run, "--samples", "points.csv", "--precision", "bfloat16")
     assert "There is no file model.onnx" in refused("sample", "--from", "model.onnx")
 

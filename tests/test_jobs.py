@@ -322,6 +322,18 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
     assert np.load("x.npy").shape == (3000, 2)
 
 
+def test_a_sampling_says_in_which_precision_it_was_done_and_differs_by_that_alone(trained: dict[str, Any]) -> None:
+    drawn_points = {}
+    for asked in ("float32", "bfloat16", "auto"):
+        record = jobs.sample(run_of(trained), n=500, output=f"{asked}.npy", seed=3, device="cpu", precision=asked)
+        assert record["precision"] == ("float32" if asked == "auto" else asked)  # so narrow a network gains nothing
+        assert record["network_evaluations"] == record["sample_steps"]
+        drawn_points[asked] = np.load(f"{asked}.npy")
+    assert np.array_equal(drawn_points["float32"], drawn_points["auto"])
+    off = np.abs(drawn_points["bfloat16"] - drawn_points["float32"])
+    assert 0 < off.max() < 0.1 * drawn_points["float32"].std()
+
+
 def test_without_an_output_points_go_into_the_run_under_a_name_that_says_how(of_people: dict[str, Any]) -> None:
     record = jobs.sample(run_of(of_people), n=7, seed=2, sample_steps=4, device="cpu")
     assert record["output"] == str(Path(of_people["run"], "samples", "ancestral-4-n7-seed2.csv"))

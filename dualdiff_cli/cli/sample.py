@@ -58,6 +58,8 @@ def sample(
         raise InputError(f"A run, {run}, and a file, {exported}, were both named.", "Leave one of them out.")
     if exported is not None and precision != "float32":
         raise InputError("A file's precision is its own.", "Leave --precision out, or export with another.")
+    if exported is not None and compile_ != "auto":
+        raise InputError("--compile is of points that a run draws.", "Leave it out.")
     if output == "-" and as_json:
         raise InputError("--json and --output - both want standard output.", "Give --output a file.")
     console = Console(as_json=as_json, quiet=quiet or output == "-")
