@@ -36,7 +36,8 @@ Switch = Literal["auto", "on", "off"]
 AnyPrecision = Literal["auto", "float32", "bfloat16"]
 
 REPAID = 4e11
-"""Points × parameters, trained on, from which compiling repays itself from an empty cache: 2,000 default steps."""
+"""Points × parameters, trained on, from which a step is compiled: 2,000 default steps, which repay it where an earlier
+run has left its cache, and 5,000 from an empty one."""
 REPAID_BY_SAMPLING = 5e12
 """The same of points that a network is asked about: a quarter of a million samples by the default model."""
 NOTICEABLE = 0.85

@@ -14,7 +14,7 @@ from .data import Column, Scaler
 from .denoisers import Denoiser, NetworkDenoiser
 from .errors import InputError
 from .execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
-from .networks import build_network, count_parameters
+from .networks import build_network
 from .runs import Run
 from .samplers import BLOCK, DDIM, SAMPLERS, Sampler, generate, prepare
 from .schedules import (
@@ -127,7 +127,7 @@ class TrainedModel:
     ) -> Execution:
         """Decide how n points in so many evaluations are best drawn; see `execution.decide_sampling`."""
         c = self.config.model
-        asked = count_parameters(self.denoiser.network) / (c.experts if c.gate_on == "level" else 1)
+        asked = sum(p.numel() for p in self.denoiser.network.parameters()) / (c.experts if c.gate_on == "level" else 1)
         layer = LayerShape(1 if c.gate_on == "level" else c.experts, BLOCK, c.width)
         work = n * evaluations * asked
         return decide_sampling(compile, precision, self.device, work=work, layer=layer)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dualdiff_cli.config import RunConfig, SamplingConfig
 from dualdiff_cli.data import Column, Scaler
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.execution import PLAIN, Execution
+from dualdiff_cli.execution import PLAIN, REPAID_BY_SAMPLING, Execution
 from dualdiff_cli.models import TrainedModel, build_denoiser, build_sampler, build_schedule, training_layer
 from dualdiff_cli.recipes import resolve
 from dualdiff_cli.runs import Run
@@ -155,6 +155,15 @@ def test_calls_grow_where_their_surroundings_cost_as_much_as_their_products(
     execution: Execution, n: int, expected: int
 ) -> None:
     assert points_per_call(CPU, n, execution) == expected
+
+
+def test_a_loaded_model_is_compiled_for_as_many_points_as_repay_it(saved: Run) -> None:
+    model = TrainedModel.load(saved, CPU)
+    experts = 2 if model.config.recipe == "precise" else 1  # of which a point meets one
+    enough = REPAID_BY_SAMPLING * experts / (4 * sum(p.numel() for p in model.denoiser.parameters()))
+    few, many = (model.choose_execution(int(share * enough), 4) for share in (0.9, 1.1))
+    assert (few.compiled, many.compiled) == (False, True)
+    assert few.precision == many.precision == "float32"
 
 
 def test_the_trial_is_of_the_shape_that_a_network_multiplies() -> None:
