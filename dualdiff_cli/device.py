@@ -197,8 +197,8 @@ def keep_freed_memory() -> None:
 def denormals_flushed() -> Iterator[None]:
     """Let the processor take numbers too small for full precision for zero, as GPUs do, in this thread and new ones.
 
-    The moments of weights that get no gradient any more halve every few steps, and after some thousand steps are such
-    numbers, each of which costs a processor a hundred times another one's time: a training became 1.8 times slower.
+    The moments of weights that get no gradient any more shrink with every step, and after some hundred steps are such
+    numbers, which a processor handles one by one and many times slower: a training would grow slower as it goes on.
     Threads keep what their creator had, so this must begin before the first parallel work.
     """
     torch.set_flush_denormal(True)
