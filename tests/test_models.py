@@ -133,13 +133,15 @@ def test_a_compiled_model_draws_the_same_points_but_for_rounding_and_any_number_
         assert_allclose(points(compiled, n), points(model, n), atol=1e-4)
 
 
-def test_a_last_call_that_is_not_full_does_not_change_its_points() -> None:
-    """Calls of a compiled model are all of one size."""
-    model = untrained(tiny("precise"))
+def test_a_compiled_model_is_called_with_one_size_and_a_last_call_that_is_not_full_gives_the_same_points() -> None:
+    model, sizes = untrained(tiny("precise")), set()
     n = MOST_BLOCKS * BLOCK + 5
+    expected = points(model, n)
+    model.denoiser.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
     padded = points(replace(model, execution=replace(PLAIN, compiled=True)), n)
+    assert sizes == {MOST_BLOCKS * BLOCK}
     assert padded.shape == (n, 2)
-    assert_allclose(padded, points(model, n), atol=1e-4)
+    assert_allclose(padded, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
