@@ -18,6 +18,7 @@ import torch
 from .config import TrainingConfig
 from .device import has_bfloat16_products, keep_freed_memory, set_tf32
 from .errors import DeviceError
+from .optimisation import Moments, Rates, fused_adamw
 
 __all__ = [
     "PLAIN",
@@ -40,13 +41,14 @@ REPAID = 4e11
 run has left its cache, and 5,000 from an empty one."""
 REPAID_BY_SAMPLING = 5e12
 """The same of points that a network is asked about: a quarter of a million samples by the default model."""
-NOTICEABLE = 0.85
-"""Share of the time that more threads must not exceed to be taken: what is nearly free may be somebody else's core."""
+NOTICEABLE = 0.95
+"""Share of the time that more threads must not exceed to be taken: a trial of equals differs by less."""
 CLEARLY_FASTER = 0.75
 """Share of float32's time that bfloat16 must not exceed to be taken: it rounds, and what it saves must be worth it."""
 WORTH_ROUNDING = 2**22
 """Multiplications of a layer below which its products are not tried in bfloat16: 256 rows of width 128."""
 TRIALS = 5
+BETA_2 = 0.999
 TRIAL_SECONDS = 3e-3
 
 
@@ -217,11 +219,14 @@ def _fewest_fast(numbers: list[int], seconds: list[float]) -> int:
 def _time_products(layer: LayerShape, ways: list[tuple[int, torch.dtype]]) -> list[float]:
     """Median seconds of a layer there and back in each way, (threads, type), tried in turn.
 
-    Its three products, what is done to every row and to every weight: as in a step, not all of it is shared as well.
+    Its three products, what is done to every row, and the update of every weight: as in a step, not all of it is shared
+    as well.
     """
     before = torch.get_num_threads()
     groups, rows, width = layer
     weights = torch.ones(groups, width, width)
+    moments, rates = Moments.of(weights), Rates.on(weights.device)
+    rates.fill(0.0, 1, beta_2=BETA_2)
     factors = {dtype: (torch.ones(groups, rows, width, dtype=dtype), weights.to(dtype)) for _, dtype in ways}
     trials: list[list[float]] = [[] for _ in ways]
     for _ in range(1 + TRIALS):  # the first also starts the threads, and is not counted
@@ -232,7 +237,8 @@ def _time_products(layer: LayerShape, ways: list[tuple[int, torch.dtype]]) -> li
             while spent < TRIAL_SECONDS:
                 y = torch.relu_(torch.bmm(x, w))
                 torch.bmm(y, w.mT)
-                weights.lerp_(torch.bmm(x.mT, y).float(), 0.0)
+                gradient = torch.bmm(x.mT, y).float()
+                fused_adamw(weights, gradient, moments, rates, beta_2=BETA_2, weight_decay=0.0, clip_norm=None)
                 products, spent = products + 1, time.perf_counter() - started
             trial.append(spent / products)
     torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from dualdiff_cli.config import ModelConfig
-from dualdiff_cli.embeddings import MultiscaleEmbedding, SinusoidalEmbedding
+from dualdiff_cli.embeddings import MultiscaleEmbedding, PaperEmbedding, SinusoidalEmbedding
 from dualdiff_cli.layers import GroupedLinear, SplitLinear
 from dualdiff_cli.networks import (
     ChosenExperts,
@@ -104,6 +104,16 @@ def test_embedding_is_the_formula() -> None:
     expected = [[f(25 * float(v) * w) for f in (math.sin, math.cos) for w in frequencies] for v in s]
     assert features.shape == (4, 128)
     assert_allclose(features, expected, atol=3e-4)  # of angles up to 2,475 in float32
+
+
+@pytest.mark.parametrize("embedding", [PaperEmbedding(2), MultiscaleEmbedding(2, finest=40.0)], ids=type)
+def test_where_products_are_rounded_an_embedding_is_what_they_would_make_of_it(embedding: nn.Module) -> None:
+    x, s = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)), torch.full((1, 1), 0.1)
+    exact = embedding(x, s)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = embedding(x, s)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(rounded, exact.bfloat16())
 
 
 def test_constants_are_no_part_of_the_weights() -> None:
