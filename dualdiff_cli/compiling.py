@@ -16,7 +16,6 @@ from .errors import DeviceError
 __all__ = ["Compiled"]
 
 R = TypeVar("R")
-Options = dict[str, str | int | bool | Callable[..., Any]]
 aten = torch.ops.aten
 
 
@@ -30,12 +29,31 @@ APART = {aten.addmm.default: partial(_apart, aten.mm), aten.baddbmm.default: par
 """Products with a bias, taken apart."""
 
 
+def _lift_held(operations: torch.fx.GraphModule) -> list[Tensor]:
+    """Turn the tensors that a list of operations holds into further arguments of it, and give them."""
+    graph = operations.graph
+    lifted: dict[Any, torch.fx.Node] = {}
+    *_, last = graph.find_nodes(op="placeholder")
+    for held in graph.find_nodes(op="get_attr"):
+        if held.target not in lifted:
+            with graph.inserting_after(last):
+                last = lifted[held.target] = graph.placeholder(held.target)
+        held.replace_all_uses_with(lifted[held.target])
+        graph.erase_node(held)
+    tensors = [getattr(operations, name) for name in lifted]
+    for name in lifted:
+        delattr(operations, name)
+    operations.recompile()
+    return tensors
+
+
 class Compiled(Generic[R]):
     """A function of tensors that is compiled as a whole on its first call; where that fails the plain one goes on.
 
     Its operations are written down one by one as it is called on copies of its arguments, gradients that it takes of
     itself and what it writes in place included, and the list is what is compiled. What the function holds besides its
-    arguments is looked up where it is, so that the compiler's cache serves other data and other weights, too.
+    arguments becomes an argument, too, so that the compiler's cache serves other data and other weights; by the class's
+    contract a call is like the first one, and nothing asks whether it is.
 
     Args:
         function: of tensors whose shapes do not change; it must not look at their values.
@@ -66,6 +84,7 @@ class Compiled(Generic[R]):
         return self._first(*args) if self._ready is None else self._ready(*args)
 
     def _first(self, *args: Tensor) -> R:
+        from torch._inductor import standalone_compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
         started = time.perf_counter()
@@ -75,9 +94,9 @@ class Compiled(Generic[R]):
                 operations = make_fx(lambda *own: self._function(*own), decomposition_table=APART)(
                     *(argument.clone() for argument in args)
                 )
-                # Whether a call is like the first one is not asked each time: by the class's contract it is.
-                options: Options = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-                compiled: Callable[..., R] = torch.compile(operations, dynamic=False, fullgraph=True, options=options)
+                held = _lift_held(operations)
+                ready = standalone_compile(operations, [*args, *held], dynamic_shapes="from_example_inputs")
+                compiled: Callable[..., R] = lambda *own: ready(*own, *held)  # noqa: E731
                 result = compiled(*args)
         except Exception as error:  # a compiler can fail in as many ways as there are machines
             self.failure = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -110,11 +110,12 @@ class Trainer:
         )
         self._moments = [Moments.of(flat.vector) for flat in self._weights]
         self._rates = Rates.on(points.device)
-        self._state = [*(flat.vector for flat in self._weights), *itertools.chain(*self._moments), *self._rates]
+        self._loss_sum = torch.zeros((), device=points.device)
+        vectors = (flat.vector for flat in self._weights)
+        self._state = [*vectors, *itertools.chain(*self._moments), *self._rates, self._loss_sum]
         plain, whole = partial(self._descend, fused_adamw), partial(self._descend, adamw)
         self._call = Compiled(whole, otherwise=plain, required=execution.required) if execution.compiled else plain
         self._graphed = self._graph() if execution.graphed else None
-        self._loss_sum = torch.zeros((), device=points.device)
         self._pending: deque[tuple[int, Readback]] = deque()
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
@@ -135,7 +136,7 @@ class Trainer:
         self._rates.fill(learning_rate(self.step, self.config), self.step + 1, beta_2=self.config.beta2)
         draws = self._batches.draw(self.config.batch, self._generator)
         if self._graphed is None:
-            self._move(draws)
+            self._call(*self._state, *draws)
         else:
             static, replay = self._graphed
             for place, drawn in zip(static, draws, strict=True):
@@ -147,12 +148,8 @@ class Trainer:
             for average, flat in zip(self._averages, self._weights, strict=True):
                 average.vector.lerp_(flat.vector, 1 - decay)
 
-    def _move(self, draws: Draws) -> None:
-        """Make a step, and add its loss to the sum."""
-        self._loss_sum += self._call(*self._state, *draws)
-
     def _descend(self, update: Callable[..., None], *tensors: Tensor) -> Tensor:
-        """Move weights and moments down the clipped gradient, in place, and give the loss, ().
+        """Move weights and moments down the clipped gradient, in place, add the loss to the sum and give it, ().
 
         A learned schedule, the second of the vectors if there is one, has no zero to decay to, and is not clipped.
 
@@ -162,7 +159,7 @@ class Trainer:
 
         """
         k = len(self._weights)
-        weights, rates, draws = tensors[:k], Rates(*tensors[3 * k : 3 * k + 4]), Draws(*tensors[3 * k + 4 :])
+        weights, (*rates, loss_sum), draws = tensors[:k], tensors[3 * k : 3 * k + 5], Draws(*tensors[3 * k + 5 :])
         moments = [Moments(*tensors[i : i + 2]) for i in range(k, 3 * k, 2)]
         leaves = [w.detach().requires_grad_() for w in weights]
         named: dict[str, Tensor] = {}
@@ -173,13 +170,14 @@ class Trainer:
         c = self.config
         treatments: list[Treatment] = [(c.weight_decay, c.clip_norm), (0.0, None)]
         for w, g, moment, (decay, clip) in zip(weights, gradients, moments, treatments, strict=False):
-            update(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
+            update(w, g, moment, Rates(*rates), beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
+        loss_sum.add_(loss.detach())
         return loss.detach()
 
-    def _graph(self) -> tuple[Draws, GraphedCall[None]]:
+    def _graph(self) -> tuple[Draws, GraphedCall[Tensor]]:
         """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
         static = self._batches.draw(self.config.batch, generator(0, self.points.device))
-        return static, GraphedCall(lambda: self._move(static), self.points.device)
+        return static, GraphedCall(lambda: self._call(*self._state, *static), self.points.device)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
         """Take the losses that have arrived from the device, or with ``wait`` all of them."""
