@@ -48,7 +48,6 @@ CLEARLY_FASTER = 0.75
 WORTH_ROUNDING = 2**22
 """Multiplications of a layer below which its products are not tried in bfloat16: 256 rows of width 128."""
 TRIALS = 5
-BETA_2 = 0.999
 TRIAL_SECONDS = 3e-3
 
 
@@ -225,8 +224,8 @@ def _time_products(layer: LayerShape, ways: list[tuple[int, torch.dtype]]) -> li
     before = torch.get_num_threads()
     groups, rows, width = layer
     weights = torch.ones(groups, width, width)
-    moments, rates = Moments.of(weights), Rates.on(weights.device)
-    rates.fill(0.0, 1, beta_2=BETA_2)
+    moments, rates, beta_2 = Moments.of(weights), Rates.on(weights.device), 0.999
+    rates.fill(0.0, 1, beta_2=beta_2)  # the weights stay as they are
     factors = {dtype: (torch.ones(groups, rows, width, dtype=dtype), weights.to(dtype)) for _, dtype in ways}
     trials: list[list[float]] = [[] for _ in ways]
     for _ in range(1 + TRIALS):  # the first also starts the threads, and is not counted
@@ -238,7 +237,7 @@ def _time_products(layer: LayerShape, ways: list[tuple[int, torch.dtype]]) -> li
                 y = torch.relu_(torch.bmm(x, w))
                 torch.bmm(y, w.mT)
                 gradient = torch.bmm(x.mT, y).float()
-                fused_adamw(weights, gradient, moments, rates, beta_2=BETA_2, weight_decay=0.0, clip_norm=None)
+                fused_adamw(weights, gradient, moments, rates, beta_2=beta_2, weight_decay=0.0, clip_norm=None)
                 products, spent = products + 1, time.perf_counter() - started
             trial.append(spent / products)
     torch.set_num_threads(before)

@@ -148,8 +148,8 @@ class Trainer:
             for average, flat in zip(self._averages, self._weights, strict=True):
                 average.vector.lerp_(flat.vector, 1 - decay)
 
-    def _descend(self, update: Callable[..., None], *tensors: Tensor) -> Tensor:
-        """Move weights and moments down the clipped gradient, in place, add the loss to the sum and give it, ().
+    def _descend(self, update: Callable[..., None], *tensors: Tensor) -> None:
+        """Move weights and moments down the clipped gradient and add the loss to the sum, all in place.
 
         A learned schedule, the second of the vectors if there is one, has no zero to decay to, and is not clipped.
 
@@ -159,7 +159,8 @@ class Trainer:
 
         """
         k = len(self._weights)
-        weights, (*rates, loss_sum), draws = tensors[:k], tensors[3 * k : 3 * k + 5], Draws(*tensors[3 * k + 5 :])
+        weights, rates = tensors[:k], Rates(*tensors[3 * k : 3 * k + 4])
+        loss_sum, draws = tensors[3 * k + 4], Draws(*tensors[3 * k + 5 :])
         moments = [Moments(*tensors[i : i + 2]) for i in range(k, 3 * k, 2)]
         leaves = [w.detach().requires_grad_() for w in weights]
         named: dict[str, Tensor] = {}
@@ -170,11 +171,10 @@ class Trainer:
         c = self.config
         treatments: list[Treatment] = [(c.weight_decay, c.clip_norm), (0.0, None)]
         for w, g, moment, (decay, clip) in zip(weights, gradients, moments, treatments, strict=False):
-            update(w, g, moment, Rates(*rates), beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
+            update(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
         loss_sum.add_(loss.detach())
-        return loss.detach()
 
-    def _graph(self) -> tuple[Draws, GraphedCall[Tensor]]:
+    def _graph(self) -> tuple[Draws, GraphedCall[None]]:
         """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
         static = self._batches.draw(self.config.batch, generator(0, self.points.device))
         return static, GraphedCall(lambda: self._call(*self._state, *static), self.points.device)

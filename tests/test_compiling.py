@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import tiny
 from torch import Tensor
+from torch._inductor import config as inductor
 
 from dualdiff_cli.compiling import Compiled
 from dualdiff_cli.config import RunConfig
@@ -39,12 +40,12 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def first_step(call: Callable[..., Tensor], t: Trainer) -> tuple[float, Tensor]:
+def first_step(call: Callable[..., None], t: Trainer) -> tuple[float, Tensor]:
     """The loss of a step, and the clipped gradient that it leaves in the first moment: m = (1 − β₁)·g from zero."""
     t._rates.fill(1e-3, 1, beta_2=0.99)
     draws = t._batches.draw(t.config.batch, torch.Generator().manual_seed(1))
-    loss = float(call(*t._state, *draws))
-    return loss, t._moments[0].m / 0.1
+    call(*t._state, *draws)
+    return float(t._loss_sum), t._moments[0].m / 0.1
 
 
 def test_a_compiled_step_has_the_plain_ones_gradients_and_resumes_bit_for_bit() -> None:
@@ -82,18 +83,24 @@ def test_a_compiled_step_has_the_plain_ones_gradients_and_resumes_bit_for_bit() 
     assert equal(trained(rest), weights)
 
 
+def test_what_a_function_holds_is_read_at_every_call_and_is_no_part_of_what_is_compiled() -> None:
+    x, scale, other = torch.arange(3.0), torch.tensor(2.0), torch.tensor(5.0)
+    first, second = (Compiled(lambda x, held=held: x * held + held, required=True) for held in (scale, other))
+    assert first(x).tolist() == [2, 4, 6]
+    assert second(x).tolist() == [5, 10, 15]
+    scale.fill_(3.0)
+    assert first(x).tolist() == [3, 6, 9]
+
+
 @pytest.fixture
 def broken_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A C++ compiler that fails, and no results of a better one to fall back on."""
-    inductor = pytest.importorskip("torch._inductor.config")
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    torch._dynamo.reset()
     with inductor.patch({"cpp.cxx": (str(broken),), "force_disable_caches": True, "compile_threads": 1}):
         yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.usefixtures("broken_compiler")
