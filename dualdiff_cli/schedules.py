@@ -261,15 +261,18 @@ class LogSNRUniform(Schedule):
 
     def __init__(self, *, sigma_min: float, sigma_max: float) -> None:
         super().__init__()
-        self.log_sigma_min, self.log_sigma_max = math.log(sigma_min), math.log(sigma_max)
+        self.log_sigma: Tensor
+        # a tensor, because it comes of the data: a plain number would be a part of what is compiled
+        log_sigma = torch.tensor([math.log(sigma_min), math.log(sigma_max)], dtype=torch.float64)
+        self.register_buffer("log_sigma", log_sigma, persistent=False)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """−2·log(σ_t/α_t)."""
-        return -2 * (self.log_sigma_min + (self.log_sigma_max - self.log_sigma_min) * t.double())
+        return -2 * torch.lerp(self.log_sigma[0], self.log_sigma[1], t.double())
 
     def rate(self, t: Tensor) -> Tensor:
         """2·log(σ_max/σ_min)."""
-        return torch.full_like(t, 2 * (self.log_sigma_max - self.log_sigma_min), dtype=torch.float64)
+        return 2 * torch.diff(self.log_sigma).expand(t.shape)
 
 
 class VarianceExploding(LogSNRUniform):

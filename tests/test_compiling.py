@@ -11,6 +11,7 @@ import torch
 from conftest import tiny
 from torch import Tensor
 from torch._inductor import config as inductor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from dualdiff_cli.compiling import Compiled
 from dualdiff_cli.config import RunConfig
@@ -90,6 +91,21 @@ def test_what_a_function_holds_is_read_at_every_call_and_is_no_part_of_what_is_c
     assert second(x).tolist() == [5, 10, 15]
     scale.fill_(3.0)
     assert first(x).tolist() == [3, 6, 9]
+
+
+def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compilers_cache_serves_it() -> None:
+    """What comes of the data must be a tensor that the step holds; a plain number would be written into the list."""
+    config = tiny("precise")
+    finer = {
+        "schedule": config.schedule.model_copy(update={"sigma_min": 0.01}),
+        "model": config.model.model_copy(update={"finest_frequency": 90.0}),
+    }
+    assert operations(trainer(PLAIN, config)) == operations(trainer(PLAIN, config.model_copy(update=finer)))
+
+
+def operations(t: Trainer) -> str:
+    arguments = [*t._state, *t._batches.draw(t.config.batch, torch.Generator().manual_seed(1))]
+    return make_fx(partial(t._descend, adamw))(*(argument.clone() for argument in arguments)).code
 
 
 @pytest.fixture
