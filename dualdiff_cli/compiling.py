@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,10 +13,15 @@ from torch import Tensor
 
 from .errors import DeviceError
 
-__all__ = ["Compiled"]
+__all__ = ["Compiled", "write_down"]
 
 R = TypeVar("R")
 aten = torch.ops.aten
+
+LARGE = 2**20
+"""Numbers in a factor from which copying it costs more than a further product does to start."""
+FAR_LARGER = 1024
+"""How many times as large a tensor must be for what enters into it to be stored first."""
 
 
 def _apart(product: Callable[[Tensor, Tensor], Tensor], bias: Tensor, x: Tensor, w: Tensor) -> Tensor:
@@ -25,8 +30,25 @@ def _apart(product: Callable[[Tensor, Tensor], Tensor], bias: Tensor, x: Tensor,
     return (product(x, w).to(wide) + bias.to(wide)).to(x.dtype)
 
 
-APART = {aten.addmm.default: partial(_apart, aten.mm), aten.baddbmm.default: partial(_apart, aten.bmm)}
-"""Products with a bias, taken apart."""
+def _grouped(x: Tensor, w: Tensor) -> Tensor:
+    """Make a batched product; where all factors are the same large one, which it would copy, as many plain ones."""
+    if x.stride(0) or x[0].numel() < LARGE:
+        return torch.bmm(x, w)
+    return torch.stack([torch.mm(x[0], w_i) for w_i in w.unbind()])
+
+
+def _converted(x: Tensor, **to: Any) -> Any:
+    """Round a transposed matrix as it lies in memory; the compiler would turn it as well."""
+    turned = x.dim() == 2 and x.stride(0) == 1 < x.stride(1)
+    return aten._to_copy.default(x.t(), **to).t() if turned else NotImplemented
+
+
+REWRITTEN: dict[torch._ops.OpOverload, Callable[..., Any]] = {
+    aten.addmm.default: partial(_apart, aten.mm),
+    aten.baddbmm.default: partial(_apart, _grouped),
+    aten._to_copy.default: _converted,
+}
+"""Operations that the compiler is given as others."""
 
 
 def _lift_held(operations: torch.fx.GraphModule) -> list[Tensor]:
@@ -45,6 +67,39 @@ def _lift_held(operations: torch.fx.GraphModule) -> list[Tensor]:
         delattr(operations, name)
     operations.recompile()
     return tensors
+
+
+def _keep_small(operations: torch.fx.GraphModule) -> None:
+    """Have what is small and enters into something far larger worked out once, and not once an element.
+
+    So are the factor that clips a gradient, the denoiser's coefficients and the first layer's bias, in sampling: the
+    compiler puts them into the loops that use them, where roots and quotients cost more than all the rest. It stores
+    what is asked for by its strides, even if these are what they were.
+    """
+    graph = operations.graph
+    for node in graph.nodes:
+        largest = max((_size(user) for user in node.users), default=0)
+        if node.op == "call_function" and 0 < FAR_LARGER * _size(node) <= largest:
+            meta = node.meta["tensor_meta"]
+            with graph.inserting_after(node):
+                kept = graph.call_function(aten.as_strided.default, (node, list(meta.shape), list(meta.stride)))
+            node.replace_all_uses_with(kept, delete_user_cb=lambda user, kept=kept: user is not kept)
+    operations.recompile()
+
+
+def _size(node: torch.fx.Node) -> int:
+    """How many numbers an operation gives; 0 if that is not one tensor."""
+    shape: torch.Size | None = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return 0 if shape is None else shape.numel()
+
+
+def write_down(function: Callable[..., Any], args: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """Call a function on copies of its arguments, and give the list of its operations as they are to be compiled."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    operations = make_fx(lambda *own: function(*own), decomposition_table=REWRITTEN)(*(arg.clone() for arg in args))
+    _keep_small(operations)
+    return operations
 
 
 class Compiled(Generic[R]):
@@ -85,15 +140,12 @@ class Compiled(Generic[R]):
 
     def _first(self, *args: Tensor) -> R:
         from torch._inductor import standalone_compile
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         started = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's about its own parts
-                operations = make_fx(lambda *own: self._function(*own), decomposition_table=APART)(
-                    *(argument.clone() for argument in args)
-                )
+                operations = write_down(self._function, args)
                 held = _lift_held(operations)
                 ready = standalone_compile(operations, [*args, *held], dynamic_shapes="from_example_inputs")
                 compiled: Callable[..., R] = lambda *own: ready(*own, *held)  # noqa: E731

@@ -166,7 +166,10 @@ class Trunk(nn.Module):
 
 
 def round_products(network: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the weights of all products in a lower precision, in place, in which autocasting would round them anew."""
+    """Keep the weights of all products in a lower precision, in place, in which autocasting would round them anew.
+
+    Biases stay what they are; they are small, and added in float32 where the product is compiled.
+    """
     for layer in network.modules():
         if isinstance(layer, GroupedLinear):
-            layer.to(dtype)
+            layer.weight.data = layer.weight.data.to(dtype)

@@ -11,9 +11,8 @@ import torch
 from conftest import tiny
 from torch import Tensor
 from torch._inductor import config as inductor
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from dualdiff_cli.compiling import Compiled
+from dualdiff_cli.compiling import FAR_LARGER, LARGE, Compiled, write_down
 from dualdiff_cli.config import RunConfig
 from dualdiff_cli.errors import DeviceError
 from dualdiff_cli.execution import PLAIN, Execution
@@ -105,7 +104,37 @@ def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compile
 
 def operations(t: Trainer) -> str:
     arguments = [*t._state, *t._batches.draw(t.config.batch, torch.Generator().manual_seed(1))]
-    return make_fx(partial(t._descend, adamw))(*(argument.clone() for argument in arguments)).code
+    return write_down(partial(t._descend, adamw), arguments).code
+
+
+@pytest.mark.parametrize(("rows", "plain"), [(LARGE // 64, 3), (LARGE // 64 - 1, 0)])
+def test_a_large_factor_that_groups_share_is_multiplied_by_each_and_not_copied(rows: int, plain: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, w, b = (torch.randn(*shape, generator=draws) for shape in [(rows, 64), (3, 64, 2), (3, 1, 2)])
+    function = lambda x, w, b: torch.baddbmm(b, x.expand(3, -1, -1), w)  # noqa: E731
+    listed = write_down(function, (x, w, b))
+    assert (listed.code.count("aten.mm."), listed.code.count("aten.bmm.")) == (plain, 0 if plain else 1)
+    torch.testing.assert_close(listed(x, w, b), function(x, w, b))
+
+
+def test_a_transposed_weight_is_rounded_as_it_lies() -> None:
+    w = torch.randn(3, 5)
+    function = lambda w: w.t().to(torch.bfloat16)  # noqa: E731
+    listed = write_down(function, (w,))
+    (rounding,) = listed.graph.find_nodes(op="call_function", target=torch.ops.aten._to_copy.default)
+    assert rounding.meta["tensor_meta"].shape == w.shape
+    assert torch.equal(listed(w), function(w))
+    assert torch.equal(Compiled(function, required=True)(w), function(w))
+
+
+@pytest.mark.parametrize(("n", "kept"), [(FAR_LARGER, 1), (FAR_LARGER - 1, 0)])
+def test_a_number_that_many_are_made_with_is_worked_out_once(n: int, kept: int) -> None:
+    x, s = torch.randn(n), torch.tensor(3.0)
+    function = lambda x, s: x * (1 / s.sqrt())  # noqa: E731
+    listed = write_down(function, (x, s))
+    assert listed.code.count("aten.as_strided.") == kept
+    assert torch.equal(listed(x, s), function(x, s))
+    assert torch.equal(Compiled(function, required=True)(x, s), function(x, s))
 
 
 @pytest.fixture
