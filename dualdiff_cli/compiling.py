@@ -31,13 +31,13 @@ def _apart(product: Callable[[Tensor, Tensor], Tensor], bias: Tensor, x: Tensor,
 
 
 def _grouped(x: Tensor, w: Tensor) -> Tensor:
-    """Make a batched product; where all factors are the same large one, which it would copy, as many plain ones."""
-    if x.stride(0) or x[0].numel() < LARGE:
+    """Make a batched product; where all factors are the same large one, which a CPU would copy, as many plain ones."""
+    if not x.is_cpu or x.stride(0) or x[0].numel() < LARGE:
         return torch.bmm(x, w)
     return torch.stack([torch.mm(x[0], w_i) for w_i in w.unbind()])
 
 
-def _converted(x: Tensor, **to: Any) -> Any:
+def _rounded(x: Tensor, **to: Any) -> Any:
     """Round a transposed matrix as it lies in memory; the compiler would turn it as well."""
     turned = x.dim() == 2 and x.stride(0) == 1 < x.stride(1)
     return aten._to_copy.default(x.t(), **to).t() if turned else NotImplemented
@@ -46,7 +46,7 @@ def _converted(x: Tensor, **to: Any) -> Any:
 REWRITTEN: dict[torch._ops.OpOverload, Callable[..., Any]] = {
     aten.addmm.default: partial(_apart, aten.mm),
     aten.baddbmm.default: partial(_apart, _grouped),
-    aten._to_copy.default: _converted,
+    aten._to_copy.default: _rounded,
 }
 """Operations that the compiler is given as others."""
 
@@ -94,11 +94,21 @@ def _size(node: torch.fx.Node) -> int:
 
 
 def write_down(function: Callable[..., Any], args: Sequence[Tensor]) -> torch.fx.GraphModule:
-    """Call a function on copies of its arguments, and give the list of its operations as they are to be compiled."""
+    """Call a function on copies of its arguments, and give the list of its operations as they are to be compiled.
+
+    Args:
+        function: as of `Compiled`.
+        args: at least one; of the shapes and on the device that it will be called with.
+
+    Raises:
+        Exception: whatever the function does, or the tracer where the function looks at a value.
+
+    """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     operations = make_fx(lambda *own: function(*own), decomposition_table=REWRITTEN)(*(arg.clone() for arg in args))
-    _keep_small(operations)
+    if args[0].is_cpu:  # a GPU has a kernel more to launch for each
+        _keep_small(operations)
     return operations
 
 

@@ -21,7 +21,6 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .config import ModelConfig
 from .embeddings import EMBEDDING_WIDTH, MultiscaleEmbedding, PaperEmbedding, SinusoidalEmbedding
@@ -164,7 +163,8 @@ class ChosenExperts(Network):
     def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The choice as weights: as for the network → (n, experts), each row a one among zeros."""
         del s
-        return functional.one_hot(self._choice(t), self.experts).to(x.dtype).expand(len(x), self.experts)
+        numbers = torch.arange(self.experts, device=t.device)  # one_hot would look at the values, which waits for a GPU
+        return (self._choice(t).unsqueeze(-1) == numbers).to(x.dtype).expand(len(x), self.experts)
 
     def _choice(self, t: Tensor) -> Tensor:
         """The expert's number, ⌊E·t/T⌋, of t's shape."""

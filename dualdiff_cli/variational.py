@@ -60,7 +60,11 @@ class LearnedSchedule(Schedule):
 
     def __init__(self, *, sigma_min: float, sigma_max: float) -> None:
         super().__init__()
-        self.gamma_start, self.first_span = 2 * math.log(sigma_min), 2 * math.log(sigma_max / sigma_min)
+        self.gamma_start: Tensor
+        self.first_span: Tensor
+        # tensors, because they come of the data: plain numbers would be a part of what is compiled
+        for name, ratio in (("gamma_start", sigma_min), ("first_span", sigma_max / sigma_min)):
+            self.register_buffer(name, torch.tensor(2 * math.log(ratio), dtype=torch.float64), persistent=False)
         K = self.BENDS
         self.log_stretch = nn.Parameter(torch.zeros(()))
         self.w = nn.Parameter(torch.tensor(0.5))

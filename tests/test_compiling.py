@@ -92,9 +92,13 @@ def test_what_a_function_holds_is_read_at_every_call_and_is_no_part_of_what_is_c
     assert first(x).tolist() == [3, 6, 9]
 
 
-def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compilers_cache_serves_it() -> None:
+@pytest.mark.parametrize("schedule", ["log-snr-uniform", "learned"])
+def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compilers_cache_serves_it(
+    schedule: str,
+) -> None:
     """What comes of the data must be a tensor that the step holds; a plain number would be written into the list."""
     config = tiny("precise")
+    config = config.model_copy(update={"schedule": config.schedule.model_copy(update={"name": schedule})})
     finer = {
         "schedule": config.schedule.model_copy(update={"sigma_min": 0.01}),
         "model": config.model.model_copy(update={"finest_frequency": 90.0}),
@@ -135,6 +139,12 @@ def test_a_number_that_many_are_made_with_is_worked_out_once(n: int, kept: int) 
     assert listed.code.count("aten.as_strided.") == kept
     assert torch.equal(listed(x, s), function(x, s))
     assert torch.equal(Compiled(function, required=True)(x, s), function(x, s))
+
+
+def test_a_part_of_a_vector_is_still_that_part_in_a_large_batch() -> None:
+    """Biases are parts of one vector, with an offset that storing them must not lose."""
+    v, x = torch.arange(10.0), torch.zeros(FAR_LARGER, 2)
+    assert torch.equal(Compiled(lambda v, x: x + v[3:5], required=True)(v, x), x + v[3:5])
 
 
 @pytest.fixture

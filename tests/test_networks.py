@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dualdiff_cli.config import ModelConfig
 from dualdiff_cli.embeddings import MultiscaleEmbedding, PaperEmbedding, SinusoidalEmbedding
-from dualdiff_cli.layers import GroupedLinear, SplitLinear
+from dualdiff_cli.layers import GroupedLinear, SplitLinear, round_products
 from dualdiff_cli.networks import (
     ChosenExperts,
     GatedExperts,
@@ -395,3 +395,11 @@ def test_no_other_width_comes_nearer_to_the_experts_it_is_matched_to(changes: di
 
 def test_the_control_of_the_paper_has_the_parameters_of_its_experts() -> None:
     assert parameters(variant("baseline-matched"), 2) == pytest.approx(PUBLISHED["dual-expert"], rel=2e-3)
+
+
+def test_rounding_the_products_leaves_biases_and_embeddings_in_full_precision() -> None:
+    network = build_network(variant("dual-expert"), 2)
+    round_products(network, torch.bfloat16)
+    kinds = {name.rpartition(".")[2]: p.dtype for name, p in network.named_parameters()}
+    assert kinds == {"weight": torch.bfloat16, "bias": torch.float32}
+    assert {b.dtype for b in network.buffers()} == {torch.float32}

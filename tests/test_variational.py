@@ -49,7 +49,7 @@ def integral(schedule: Schedule, t: Tensor) -> Tensor:
 
 def in_closed_form(schedule: LearnedSchedule) -> float:
     """½ ∫ dγ/(1 + e^γ/s²)."""
-    ends = [schedule.gamma_start, schedule.gamma_start + schedule.span.item()]
+    ends = [schedule.gamma_start.item(), schedule.gamma_start.item() + schedule.span.item()]
     first, last = (0.5 * (gamma - math.log1p(math.exp(gamma) / S**2)) for gamma in ends)
     return last - first
 
@@ -98,7 +98,7 @@ def test_the_bound_of_a_gaussian_is_its_entropy_when_the_ends_are_far() -> None:
 def test_the_gradient_at_the_noisy_end_is_that_of_the_closed_form() -> None:
     schedule = bent(sigma_max=1.0)
     integral(schedule, middles()).backward()  # type: ignore[no-untyped-call]
-    gamma, span = schedule.gamma_start + schedule.span.item(), schedule.span.item()
+    gamma, span = schedule.gamma_start.item() + schedule.span.item(), schedule.span.item()
     expected = span * 0.5 / (1 + math.exp(gamma) / S**2)
     assert schedule.log_stretch.grad.item() == pytest.approx(expected, rel=1e-4)  # type: ignore[union-attr]
     assert schedule.a.grad is None
@@ -109,7 +109,7 @@ def test_the_shapes_gradient_is_that_of_the_mean_square() -> None:
     schedule, t = bent(), middles(50_000)
 
     def losses(u: Tensor, slope: Tensor) -> Tensor:
-        gamma = schedule.gamma_start + schedule.first_span * u
+        gamma = schedule.gamma_start.item() + schedule.first_span * u
         return schedule.first_span * slope / (1 + (gamma / 3).exp())
 
     u, slope = schedule.shape(t)
