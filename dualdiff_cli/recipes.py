@@ -226,4 +226,5 @@ def _explain(error: ValidationError) -> InputError:
             section = section.model_fields[str(part)].annotation
         return unknown_name("setting", str(first["loc"][-1]), section.model_fields)
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
-    return InputError(f"The setting {key}{value} is not allowed.", f"{first['msg'].removeprefix('Value error, ')}.")
+    refused = f"The setting {key}{value} is not allowed." if key else "These settings do not go together."
+    return InputError(refused, f"{first['msg'].removeprefix('Value error, ')}.")

@@ -409,6 +409,7 @@ def test_columns_of_a_file_come_out_as_they_went_in(tmp_path: Path) -> None:
         (("--dataset", "moons", "--device", "tpu"), "There is no device 'tpu'."),
         (("--dataset", "moons", "--set", "training.bach=3"), "Did you mean 'batch'?"),
         (("--dataset", "moons", "--set", "training.batch=big"), "The setting training.batch = 'big' is not allowed."),
+        (("--dataset", "moons", "--set", "schedule.name=learned"), "These settings do not go together."),
         (("--dataset", "moons", "--set", "training.batch"), "not of the form key=value"),
         (("--dataset", "moons", "--set", "sampling.steps=9"), "9 steps were asked of a schedule with 8 times"),
         (("--dataset", "moons", "--set", "model=baseline"), "A model's name goes into model.name."),
