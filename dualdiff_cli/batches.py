@@ -47,17 +47,26 @@ class Draws(NamedTuple):
     Attributes:
         points: what says which clean points: row numbers (n,), or uniform numbers (3, n, 1).
         epsilon: noise, (n, d).
-        t: times, (n,), float64.
+        u: uniform numbers that say which times, (n,), float64.
 
     """
 
     points: Tensor
     epsilon: Tensor
-    t: Tensor
+    u: Tensor
 
 
 class Batches(ABC):
-    """Draws batches."""
+    """Draws batches.
+
+    Args:
+        schedule: gives the times.
+        stratified: spread the times of a batch evenly.
+
+    """
+
+    def __init__(self, schedule: Schedule, *, stratified: bool) -> None:
+        self.schedule, self.stratified = schedule, stratified
 
     @abstractmethod
     def draw(self, n: int, draws: torch.Generator) -> Draws:
@@ -71,14 +80,16 @@ class Batches(ABC):
         """Draw n training points with all their randomness from the given generator."""
         return self.make(self.draw(n, draws))
 
+    def _times(self, draws: Draws) -> Tensor:
+        return self.schedule.place(draws.u, stratified=self.stratified)
+
 
 class PlainBatches(Batches):
     """Points with replacement, each with noise and a time of its own.
 
     Args:
         points: clean training points, (N, d).
-        schedule: gives the times.
-        stratified: spread the times of a batch evenly.
+        schedule, stratified: see `Batches`.
         optimal_transport: let each point meet the noise of a least-cost matching of the batch.
         noise: the noise that each point always meets, (N, d); None draws it afresh.
 
@@ -93,23 +104,24 @@ class PlainBatches(Batches):
         optimal_transport: bool = False,
         noise: Tensor | None = None,
     ) -> None:
-        self.points, self.schedule, self.noise = points, schedule, noise
-        self.stratified, self.optimal_transport = stratified, optimal_transport
+        super().__init__(schedule, stratified=stratified)
+        self.points, self.noise, self.optimal_transport = points, noise, optimal_transport
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw rows, times and noise, matched if so asked."""
-        rows = torch.randint(len(self.points), (n,), generator=draws, device=self.points.device)
-        t = self.schedule.draw(n, draws, stratified=self.stratified)
+        device = self.points.device
+        rows = torch.randint(len(self.points), (n,), generator=draws, device=device)
+        u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
         if self.noise is not None:
-            return Draws(rows, self.noise[rows], t)
-        epsilon = torch.randn(n, self.points.shape[1], generator=draws, device=self.points.device)
+            return Draws(rows, self.noise[rows], u)
+        epsilon = torch.randn(n, self.points.shape[1], generator=draws, device=device)
         if self.optimal_transport:
             epsilon = epsilon[nearest_assignment(self.points[rows], epsilon)]
-        return Draws(rows, epsilon, t)
+        return Draws(rows, epsilon, u)
 
     def make(self, draws: Draws) -> Batch:
         """Look the points up."""
-        return Batch(self.points[draws.points], draws.epsilon, draws.t, None)
+        return Batch(self.points[draws.points], draws.epsilon, self._times(draws), None)
 
 
 def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
@@ -126,9 +138,8 @@ class PosteriorMeanBatches(Batches):
 
     Args:
         points: clean training points, (N, d).
-        schedule: gives the times and levels.
+        schedule, stratified: see `Batches`.
         references: K, the size of a reference set, at most N.
-        stratified: spread the times of a batch evenly.
         seed: of the trials that choose the tree's level for each noise level.
 
     """
@@ -139,10 +150,10 @@ class PosteriorMeanBatches(Batches):
     def __init__(
         self, points: Tensor, schedule: Schedule, *, references: int, stratified: bool = False, seed: int = 0
     ) -> None:
+        super().__init__(schedule, stratified=stratified)
         tree = cKDTree(points.cpu().numpy(), leafsize=max(1, min(references, len(points)) // 2), balanced_tree=True)
         # A balanced tree splits at medians: in its order the 2^l nodes of a level are 2^l equal runs.
         self._columns = points[torch.from_numpy(tree.indices).to(points.device)].T.contiguous()
-        self.schedule, self.stratified = schedule, stratified
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
         self._mean, self._variance = points.mean(0), points.var(0, correction=0)
@@ -150,17 +161,18 @@ class PosteriorMeanBatches(Batches):
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw times, noise, and for each point a cell, an offset in it and which of its K points is x."""
-        t = self.schedule.draw(n, draws, stratified=self.stratified)
         device = self._columns.device
+        u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
         cells = torch.rand(3, n, 1, generator=draws, device=device)
-        return Draws(cells, torch.randn(n, len(self._columns), generator=draws, device=device), t)
+        return Draws(cells, torch.randn(n, len(self._columns), generator=draws, device=device), u)
 
     def make(self, draws: Draws) -> Batch:
         """Find the reference sets and weigh them."""
-        return self._make(draws, self._cells[self._bin(draws.t)])
+        t = self._times(draws)
+        return self._make(draws, t, self._cells[self._bin(t)])
 
-    def _make(self, draws: Draws, cells: Tensor) -> Batch:
-        (cell, offset, own), epsilon, t = draws
+    def _make(self, draws: Draws, t: Tensor, cells: Tensor) -> Batch:
+        (cell, offset, own), epsilon, _ = draws
         N = self._columns.shape[1]
         cells = cells.unsqueeze(1)
         stride = N / (self.K * cells)
@@ -196,8 +208,7 @@ class PosteriorMeanBatches(Batches):
         That is their variance plus what no depth changes. The best linear guess of x, f = μ + a (x_t − α μ) with
         a = α v/(α² v + σ²) for columns of mean μ and variance v, leaves little of the latter at every level.
         """
-        drawn = self.draw(len(t), draws)._replace(t=t)
-        batch = self._make(drawn, torch.pow(2.0, depth).expand(len(t)))
+        batch = self._make(self.draw(len(t), draws), t, torch.pow(2.0, depth).expand(len(t)))
         assert batch.correction is not None
         alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
         # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which does not cancel at small σ

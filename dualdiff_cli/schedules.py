@@ -139,14 +139,18 @@ class Schedule(nn.Module, ABC):
         return times.round() if self.discrete else times
 
     def draw(self, n: int, generator: torch.Generator, *, stratified: bool = False) -> Tensor:
-        """Draw times for n training points, uniform on the time axis, (n,), float64, on the generator's device.
+        """Draw times for n training points, uniform on the time axis, (n,), float64, on the generator's device."""
+        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        return self.place(u, stratified=stratified)
 
-        Stratified draws put one point into each of n equal slices of the axis, which leaves every point's distribution
+    def place(self, u: Tensor, *, stratified: bool = False) -> Tensor:
+        """Place uniform numbers u in [0, 1) on the time axis, (n,) → (n,), float64.
+
+        Stratified ones put one point into each of n equal slices of the axis, which leaves every point's distribution
         uniform but removes most of the batch's variance over noise levels (Kingma et al. 2021, appendix I.1).
         """
-        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
         if stratified:
-            u = (torch.arange(n, device=generator.device) + u) / n
+            u = (torch.arange(len(u), device=u.device) + u) / len(u)
         if self.discrete:
             entries = self.t_max - self.t_min + 1
             return self.t_min + (u * entries).floor().clamp(max=entries - 1)

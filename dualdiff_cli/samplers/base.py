@@ -114,8 +114,9 @@ class Sampler(ABC):
         x = denoiser.schedule.prior_std * noise.double()
         history: History = []
         k = self.draws_per_step
+        nothing = x.new_zeros(k, *x.shape)
         for i, (now, after) in enumerate(pairwise(self.levels(denoiser.schedule))):
-            z = torch.zeros(k, *x.shape, dtype=x.dtype, device=x.device)
+            z = nothing
             if step_noise is not None and after.t is not None:
                 z = step_noise[i * k : (i + 1) * k].double()
             x = self.step(denoiser, x, now, after, z, history)

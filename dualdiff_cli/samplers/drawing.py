@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -99,8 +101,8 @@ def generate(
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         rows = len(noise)
         missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for just so many
-        start = functional.pad(noise, (0, 0, 0, missing)).to(device)
-        fresh = None if step_noise is None else functional.pad(step_noise, (0, 0, 0, missing)).to(device)
+        padded = partial(functional.pad, pad=(0, 0, 0, missing)) if missing else lambda noise: noise
+        start, fresh = padded(noise).to(device), None if step_noise is None else padded(step_noise).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
             return sampler(denoiser, start, fresh)[:rows].cpu()
 
@@ -128,12 +130,13 @@ def generate_by(
     """
     blocks_per_chunk, blocks_per_call = max(1, chunk // BLOCK), per_call // BLOCK
     blocks = -(-n // BLOCK)
-    for first in range(0, blocks, blocks_per_chunk):
-        last = min(first + blocks_per_chunk, blocks)
-        parts = []
-        for start in range(first, last, blocks_per_call):
-            stop = min(start + blocks_per_call, last)
-            noise = torch.cat([draw_noise(seed, b, dim=dim, draws=draws) for b in range(start, stop)], dim=1)
-            noise = noise[:, : n - start * BLOCK]
-            parts.append(walk(noise[0], noise[1:] if draws > 1 else None))
-        yield torch.cat(parts).numpy()
+    draw = partial(draw_noise, seed, dim=dim, draws=draws)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy lets go of Python's lock while it draws
+        for first in range(0, blocks, blocks_per_chunk):
+            last = min(first + blocks_per_chunk, blocks)
+            parts = []
+            for start in range(first, last, blocks_per_call):
+                stop = min(start + blocks_per_call, last)
+                noise = torch.cat(list(pool.map(draw, range(start, stop))), dim=1)[:, : n - start * BLOCK]
+                parts.append(walk(noise[0], noise[1:] if draws > 1 else None))
+            yield torch.cat(parts).numpy()
