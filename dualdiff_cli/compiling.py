@@ -20,6 +20,8 @@ aten = torch.ops.aten
 
 LARGE = 2**20
 """Numbers in a factor from which copying it costs more than a further product does to start."""
+NARROW = 3
+"""Columns of a product up to which it is better made in the loop before it than by a product's kernel."""
 FAR_LARGER = 1024
 """How many times as large a tensor must be for what enters into it to be stored first."""
 
@@ -37,6 +39,15 @@ def _grouped(x: Tensor, w: Tensor) -> Tensor:
     return torch.stack([torch.mm(x[0], w_i) for w_i in w.unbind()])
 
 
+def _narrow(x: Tensor, w: Tensor) -> Any:
+    """Make a product with a few columns on a CPU as sums, which the compiler puts into the loop that makes the rows."""
+    if not x.is_cpu or w.shape[-1] > NARROW or x.stride(-1) != 1:
+        return NotImplemented
+    wide = torch.promote_types(x.dtype, torch.float32)
+    columns = (column.to(wide).contiguous().unsqueeze(-2) for column in w.unbind(-1))
+    return torch.stack([(x.to(wide) * column).sum(-1) for column in columns], dim=-1).to(x.dtype)
+
+
 def _rounded(x: Tensor, **to: Any) -> Any:
     """Round a transposed matrix as it lies in memory; the compiler would turn it as well."""
     turned = x.dim() == 2 and x.stride(0) == 1 < x.stride(1)
@@ -46,6 +57,8 @@ def _rounded(x: Tensor, **to: Any) -> Any:
 REWRITTEN: dict[torch._ops.OpOverload, Callable[..., Any]] = {
     aten.addmm.default: partial(_apart, aten.mm),
     aten.baddbmm.default: partial(_apart, _grouped),
+    aten.mm.default: _narrow,
+    aten.bmm.default: _narrow,
     aten._to_copy.default: _rounded,
 }
 """Operations that the compiler is given as others."""
@@ -81,6 +94,8 @@ def _keep_small(operations: torch.fx.GraphModule) -> None:
         largest = max((_size(user) for user in node.users), default=0)
         if node.op == "call_function" and 0 < FAR_LARGER * _size(node) <= largest:
             meta = node.meta["tensor_meta"]
+            if meta.memory_format is not torch.contiguous_format:
+                continue  # what is stored is stored without gaps
             with graph.inserting_after(node):
                 kept = graph.call_function(aten.as_strided.default, (node, list(meta.shape), list(meta.stride)))
             node.replace_all_uses_with(kept, delete_user_cb=lambda user, kept=kept: user is not kept)
