@@ -12,12 +12,13 @@ from conftest import tiny
 from torch import Tensor
 from torch._inductor import config as inductor
 
-from dualdiff_cli.compiling import FAR_LARGER, LARGE, NARROW, Compiled, write_down
+from dualdiff_cli.compiling import Compiled
 from dualdiff_cli.config import RunConfig
 from dualdiff_cli.errors import DeviceError
 from dualdiff_cli.execution import PLAIN, Execution
 from dualdiff_cli.models import build_denoiser
 from dualdiff_cli.optimisation import adamw, fused_adamw
+from dualdiff_cli.rewriting import write_down
 from dualdiff_cli.training import Trainer
 
 COMPILED = Execution(compiled=True, required=True)
@@ -109,67 +110,6 @@ def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compile
 def operations(t: Trainer) -> str:
     arguments = [*t._state, *t._batches.draw(t.config.batch, torch.Generator().manual_seed(1))]
     return write_down(partial(t._descend, adamw), arguments).code
-
-
-@pytest.mark.parametrize(("rows", "plain"), [(LARGE // 64, 3), (LARGE // 64 - 1, 0)])
-def test_a_large_factor_that_groups_share_is_multiplied_by_each_and_not_copied(rows: int, plain: int) -> None:
-    draws = torch.Generator().manual_seed(0)
-    x, w, b = (torch.randn(*shape, generator=draws) for shape in [(rows, 64), (3, 64, 8), (3, 1, 8)])
-    function = lambda x, w, b: torch.baddbmm(b, x.expand(3, -1, -1), w)  # noqa: E731
-    listed = write_down(function, (x, w, b))
-    assert (listed.code.count("aten.mm."), listed.code.count("aten.bmm.")) == (plain, 0 if plain else 1)
-    torch.testing.assert_close(listed(x, w, b), function(x, w, b))
-
-
-@pytest.mark.parametrize("groups", [(), (2,)], ids=["one", "groups"])
-@pytest.mark.parametrize(("columns", "products"), [(1, 0), (NARROW, 0), (NARROW + 1, 1)])
-def test_a_product_with_few_columns_is_made_as_sums(groups: tuple[int, ...], columns: int, products: int) -> None:
-    draws = torch.Generator().manual_seed(0)
-    n = FAR_LARGER  # so many rows that the columns are stored first
-    x, w = torch.randn(*groups, n, 40, generator=draws), torch.randn(*groups, 40, columns, generator=draws)
-    function = lambda x, w: torch.matmul(x.relu(), w)  # noqa: E731
-    listed = write_down(function, (x, w))
-    assert listed.code.count("aten.mm.") + listed.code.count("aten.bmm.") == products
-    exact = function(x.double(), w.double()).float()
-    torch.testing.assert_close(listed(x, w), exact)
-    torch.testing.assert_close(Compiled(function, required=True)(x, w), exact)
-
-
-def test_a_product_down_the_columns_stays_one() -> None:
-    listed = write_down(lambda x, g: x.t() @ g, (torch.randn(8, 5), torch.randn(8, 2)))
-    assert listed.code.count("aten.mm.") == 1
-
-
-def test_a_transposed_weight_is_rounded_as_it_lies() -> None:
-    w = torch.randn(3, 5)
-    function = lambda w: w.t().to(torch.bfloat16)  # noqa: E731
-    listed = write_down(function, (w,))
-    (rounding,) = listed.graph.find_nodes(op="call_function", target=torch.ops.aten._to_copy.default)
-    assert rounding.meta["tensor_meta"].shape == w.shape
-    assert torch.equal(listed(w), function(w))
-    assert torch.equal(Compiled(function, required=True)(w), function(w))
-
-
-@pytest.mark.parametrize(("n", "kept"), [(FAR_LARGER, 1), (FAR_LARGER - 1, 0)])
-def test_a_number_that_many_are_made_with_is_worked_out_once(n: int, kept: int) -> None:
-    x, s = torch.randn(n), torch.tensor(3.0)
-    function = lambda x, s: x * (1 / s.sqrt())  # noqa: E731
-    listed = write_down(function, (x, s))
-    assert listed.code.count("aten.as_strided.") == kept
-    assert torch.equal(listed(x, s), function(x, s))
-    assert torch.equal(Compiled(function, required=True)(x, s), function(x, s))
-
-
-def test_a_part_of_a_vector_is_still_that_part_in_a_large_batch() -> None:
-    """Biases are parts of one vector, with an offset that storing them must not lose."""
-    v, x = torch.arange(10.0), torch.zeros(FAR_LARGER, 2)
-    assert torch.equal(Compiled(lambda v, x: x + v[3:5], required=True)(v, x), x + v[3:5])
-
-
-def test_a_column_of_a_matrix_is_still_that_column_in_a_large_batch() -> None:
-    """It has gaps in memory, which what is stored has not."""
-    m, x = torch.randn(4, 3), torch.zeros(FAR_LARGER, 4)
-    assert torch.equal(Compiled(lambda m, x: x + (2 * m)[:, 1], required=True)(m, x), x + (2 * m)[:, 1])
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ ORDER = [
     "machine",
     "optimisation",
     "execution",
+    "rewriting",
     "compiling",
     "data",
     "embeddings",
