@@ -34,7 +34,7 @@ ENDLESS = 10**9
 SAMPLES = 10_000
 SIDE, PRODUCTS = 256, 64
 PROCESSES = 3
-"""Of a published loop: how its memory comes to lie makes some of them a fifth faster than others, from start to end."""
+"""Of a published loop: how its memory comes to lie makes some of them clearly faster than others, from start to end."""
 MANY_TIMES = 5_000
 """Repetitions that a block is cut from, where what is asked is the time of one: it is timed warm, as in a run."""
 

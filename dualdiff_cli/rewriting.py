@@ -102,6 +102,12 @@ class _Apart(torch.fx.Interpreter):
 
     def run_node(self, node: torch.fx.Node) -> Any:
         """Do an operation."""
+        value = self._value(node)
+        for unused in self.user_to_last_uses.get(node, []):  # they hold activations of many points
+            self._sums.pop(unused, None)
+        return value
+
+    def _value(self, node: torch.fx.Node) -> Any:
         args = cast(Any, node.args)
         if node.target in PRODUCTS and not node.kwargs:
             bias, x, w = cast(Any, self.map_nodes_to_values(args, node))
@@ -129,12 +135,17 @@ class _Apart(torch.fx.Interpreter):
         made_of_it = [h]
         for made in made_of_it:
             former = [user for user in made.users if self._place[user] < self._place[node]]
-            if any(user.target in PRODUCTS and user.meta["tensor_meta"].shape[-1] > NARROW for user in former):
+            if any(_stores(user, made) for user in former):
                 continue
             if any(self._place[user] > self._place[node] for user in made.users):
                 return False
             made_of_it += former
         return True
+
+
+def _stores(product: torch.fx.Node, factor: torch.fx.Node) -> bool:
+    """Whether an operation is a product that is left to a kernel, and has this as a factor, not as its bias."""
+    return product.target in PRODUCTS and factor in product.args[1:] and product.meta["tensor_meta"].shape[-1] > NARROW
 
 
 def _keep_small(operations: torch.fx.GraphModule) -> None:
@@ -165,6 +176,8 @@ def _size(node: torch.fx.Node) -> int:
 
 def write_down(function: Callable[..., Any], args: Sequence[Tensor]) -> torch.fx.GraphModule:
     """Call a function on copies of its arguments, and give the list of its operations as they are to be compiled.
+
+    The list is called as well: what can be done at a place in it depends on what comes after.
 
     Args:
         function: of tensors; it must not look at their values.

@@ -111,6 +111,7 @@ def head(h: Tensor, w: Tensor) -> Tensor:
         (lambda h, y, w: (h.sin(), h + y), 0),
         (lambda h, y, w: (h.view(-1), h + y), 0),
         (lambda h, y, w: (head(h, w), h + y), 0),
+        (lambda h, y, w: (torch.addmm(h, y, w), h + y), 0),
         (lambda h, y, w: (h.sin().sum(0), h + y), 0),
     ],
 )

@@ -101,12 +101,17 @@ def generate(
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         rows = len(noise)
         missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for just so many
-        padded = partial(functional.pad, pad=(0, 0, 0, missing)) if missing else lambda noise: noise
-        start, fresh = padded(noise).to(device), None if step_noise is None else padded(step_noise).to(device)
+        start = _padded(noise, missing).to(device)
+        fresh = None if step_noise is None else _padded(step_noise, missing).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
             return sampler(denoiser, start, fresh)[:rows].cpu()
 
     return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk)
+
+
+def _padded(noise: Tensor, rows: int) -> Tensor:
+    """With so many rows of zeros more; padding with none would be a copy."""
+    return functional.pad(noise, (0, 0, 0, rows)) if rows else noise
 
 
 def generate_by(
