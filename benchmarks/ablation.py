@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dualdiff_cli.jobs.cells import Cell
-from dualdiff_cli.jobs.grid import GridProgress, run_grid
-from dualdiff_cli.machine import describe_machine
+from dualdiff_cli.compute.machine import describe_machine
+from dualdiff_cli.paper.cells import Cell
+from dualdiff_cli.paper.grid import GridProgress, run_grid
 
 METRICS = ("kl_real_generated", "kl_generated_real", "classifier_two_sample")
 FULL = "the full recipe"

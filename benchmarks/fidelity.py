@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.errors import DualdiffError
-from dualdiff_cli.jobs.cells import Cell
-from dualdiff_cli.jobs.grid import GridProgress, run_grid
-from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.metrics.score import mean_interval
-from dualdiff_cli.reproduction import published
-from dualdiff_cli.typesetting import Column, Estimate, Table, Value
+from dualdiff_cli.paper.cells import Cell
+from dualdiff_cli.paper.grid import GridProgress, run_grid
+from dualdiff_cli.paper.results import published
+from dualdiff_cli.present.tables import Column, Estimate, Table, Value
 
 
 def table(results: list[dict[str, Any]], metrics: list[str]) -> Table:

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from dualdiff_cli import RunConfig
-from dualdiff_cli.batches import Draws
-from dualdiff_cli.benchmarking import Competitor, Prepared
-from dualdiff_cli.device import denormals_flushed
-from dualdiff_cli.execution import Execution, Precision
-from dualdiff_cli.machine import describe_conditions, describe_machine
-from dualdiff_cli.objectives import batch_loss
-from dualdiff_cli.optimisation import fused_adamw
-from dualdiff_cli.training import Trainer
+from dualdiff_cli.bench.clock import Competitor, Prepared
+from dualdiff_cli.compute.device import denormals_flushed
+from dualdiff_cli.compute.execution import Execution, Precision
+from dualdiff_cli.compute.machine import describe_conditions, describe_machine
+from dualdiff_cli.compute.optimiser import fused_adamw
+from dualdiff_cli.training.batches import Draws
+from dualdiff_cli.training.loop import Trainer
+from dualdiff_cli.training.loss import batch_loss
 
 MANY = 4
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")

@@ -19,15 +19,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualdiff_cli import RunConfig, load_data, resolve
-from dualdiff_cli.benchmarking import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
+from dualdiff_cli.bench.clock import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
+from dualdiff_cli.bench.published import published_sampling, published_training
+from dualdiff_cli.compute.device import denormals_flushed
+from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
 from dualdiff_cli.data import Scaler
-from dualdiff_cli.device import denormals_flushed
-from dualdiff_cli.execution import PLAIN, Execution, Precision
+from dualdiff_cli.diffusion.samplers import BLOCK, points_per_call
 from dualdiff_cli.jobs.inputs import settle
-from dualdiff_cli.models import TrainedModel, build_denoiser
-from dualdiff_cli.published import published_sampling, published_training
-from dualdiff_cli.samplers import BLOCK, points_per_call
-from dualdiff_cli.training import Trainer
+from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.training.loop import Trainer
 
 CPU = torch.device("cpu")
 ENDLESS = 10**9

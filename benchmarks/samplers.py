@@ -27,15 +27,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from dualdiff_cli import Run
+from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.data import DENSITIES, draw
-from dualdiff_cli.denoisers import Denoiser
-from dualdiff_cli.drawing import EXPERTS, SAMPLES, save, styled
+from dualdiff_cli.diffusion.denoisers import Denoiser
+from dualdiff_cli.diffusion.exact import exact_denoiser
+from dualdiff_cli.diffusion.samplers import SAMPLERS, Grid, Sampler, generate
 from dualdiff_cli.jobs.inputs import reload_data
-from dualdiff_cli.machine import describe_machine
 from dualdiff_cli.metrics import Score, kl_divergence
-from dualdiff_cli.models import TrainedModel
-from dualdiff_cli.oracles import exact_denoiser
-from dualdiff_cli.samplers import SAMPLERS, Grid, Sampler, generate
+from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.present.figures.style import EXPERTS, SAMPLES, save, styled
 
 DIRECTIONS = {"kl_real_generated": False, "kl_generated_real": True}
 REAL, FLOOR_DRAWS = 100_000, 3

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from rivals import configuration, sampling, timed, training
 
-from dualdiff_cli.execution import LayerShape, choose_products
-from dualdiff_cli.machine import describe_conditions, describe_machine
-from dualdiff_cli.models import training_layer
-from dualdiff_cli.samplers import BLOCK
+from dualdiff_cli.compute.execution import LayerShape, choose_products
+from dualdiff_cli.compute.machine import describe_conditions, describe_machine
+from dualdiff_cli.diffusion.samplers import BLOCK
+from dualdiff_cli.models.diffusion import training_layer
 
 CPU = torch.device("cpu")
 PAPER_KL = 0.650

@@ -20,13 +20,13 @@ import torch
 from matplotlib.figure import Figure
 
 from dualdiff_cli import resolve
+from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.data import Scaler, draw, get_density
-from dualdiff_cli.drawing import DATA, INK, SAMPLES, save, styled
-from dualdiff_cli.machine import describe_machine
+from dualdiff_cli.diffusion.exact import exact_denoiser
+from dualdiff_cli.diffusion.samplers import generate
 from dualdiff_cli.metrics import kl_divergence
-from dualdiff_cli.models import build_sampler, build_schedule
-from dualdiff_cli.oracles import exact_denoiser
-from dualdiff_cli.samplers import generate
+from dualdiff_cli.models.diffusion import build_sampler, build_schedule
+from dualdiff_cli.present.figures.style import DATA, INK, SAMPLES, save, styled
 
 PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper" / "table1.csv"
 DATASETS = ("circle", "dino", "line", "moons")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "RunConfig": "config",
-    "resolve": "recipes",
-    "Run": "runs",
+    "RunConfig": "config.schema",
+    "resolve": "config.recipes",
+    "Run": "store.run",
     "load_data": "data",
     "train": "jobs",
     "sample": "jobs",
@@ -25,11 +25,11 @@ _PUBLIC = {
 __all__ = ["Run", "RunConfig", "__version__", "evaluate", "export", "load_data", "resolve", "resume", "sample", "train"]
 
 if TYPE_CHECKING:
-    from .config import RunConfig
+    from .config.recipes import resolve
+    from .config.schema import RunConfig
     from .data import load_data
     from .jobs import evaluate, export, resume, sample, train
-    from .recipes import resolve
-    from .runs import Run
+    from .store.run import Run
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from dualdiff_cli.config import RunConfig
-from dualdiff_cli.recipes import RECIPES, resolve
+from dualdiff_cli.config.recipes import RECIPES, resolve
+from dualdiff_cli.config.schema import RunConfig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from dualdiff_cli.config import RunConfig
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.data import Column, Scaler
-from dualdiff_cli.models import TrainedModel, build_denoiser
-from dualdiff_cli.recipes import resolve
-from dualdiff_cli.runs import Run
+from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.store.run import Run
 
 NARROW: dict[str, Any] = {"width": 16, "blocks": 2, "gate_hidden": [16], "finest_frequency": 100.0}
 COLUMNS = (Column("age (years)", "integer"), Column("samples", "float"), Column("val_0", "float"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dualdiff_cli.jobs.cells import Cell
+from dualdiff_cli.paper.cells import Cell
 
 __all__ = ["TINY", "cell", "few_points", "scores"]
 
@@ -39,4 +39,4 @@ def scores(result: dict[str, Any]) -> list[dict[str, float]]:
 @pytest.fixture
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """Score few samples, in this process."""
-    monkeypatch.setattr("dualdiff_cli.jobs.cells.GENERATED", 300)
+    monkeypatch.setattr("dualdiff_cli.paper.cells.GENERATED", 300)

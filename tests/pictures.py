@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dualdiff_cli.figures import data_beside_samples
+from dualdiff_cli.present.figures.points import data_beside_samples
 
 __all__ = ["beside", "corner", "densities", "drawn", "legend", "names", "normal", "softmax"]
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ..bench_tables import bench_tables, comparison_table
-from ..console import Console
+from ..bench.tables import bench_tables, comparison_table
+from ..present.terminal import Console
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled
 
 __all__ = ["app"]
@@ -73,8 +73,8 @@ def bench(
     if context.invoked_subcommand:
         return
 
-    from ..jobs import BenchRequest
-    from ..jobs import bench as job
+    from ..bench.benchmark import BenchRequest
+    from ..bench.benchmark import bench as job
 
     defaults = BenchRequest()
     request = BenchRequest(
@@ -110,7 +110,7 @@ def show(
     debug: DebugOption = False,
 ) -> None:
     """Show the tables of a benchmark that was kept, from this machine or another."""
-    from ..jobs import read_benchmark
+    from ..bench.benchmark import read_benchmark
 
     kept = read_benchmark(record)
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
@@ -126,7 +126,7 @@ def compare(
     debug: DebugOption = False,
 ) -> None:
     """Give the ratio of B's times to A's, row by row, with its interval."""
-    from ..jobs import compare_benchmarks
+    from ..bench.benchmark import compare as compare_benchmarks
 
     record = compare_benchmarks(before, after)
     Console(as_json=as_json, quiet=quiet).result(record, lambda: comparison_table(record))

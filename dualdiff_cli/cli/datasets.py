@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..console import Console, facts_table
+from ..present.terminal import Console, facts_table
 from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["datasets"]

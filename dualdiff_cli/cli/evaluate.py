@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..console import Console, evaluation_tables
 from ..errors import InputError
+from ..present.terminal import Console, evaluation_tables
 from .options import (
     DebugOption,
     DeviceOption,
@@ -56,10 +56,10 @@ def evaluate(
 
     With both --samples and --against, and no run, one file is scored against the other.
     """
+    from ..exporting.runtime import ExportedModel
     from ..jobs import evaluate as job
     from ..jobs import evaluate_exported, evaluate_files
-    from ..runs import Run
-    from ..runtimes import ExportedModel
+    from ..store.run import Run
 
     if exported is not None and (run is not None or samples is not None or exact or diagnose):
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import Console, facts_table
+from ..present.terminal import Console, facts_table
 from .options import (
     DebugOption,
     DeviceOption,
@@ -51,7 +51,7 @@ def export(
     deprecated in torch and does not work on Python 3.14.
     """
     from ..jobs import export as job
-    from ..runs import Run
+    from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     opened = Run.open(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..console import Console, facts_table
+from ..present.terminal import Console, facts_table
 from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["info"]
@@ -12,7 +12,7 @@ __all__ = ["info"]
 def info(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
     """Say which versions, devices and execution providers are there, and which would be used and why."""
     from .. import __version__
-    from ..machine import describe_choice, describe_machine
+    from ..compute.machine import describe_choice, describe_machine
 
     record = {"dualdiff": __version__, **describe_machine(), **describe_choice()}
     flat = {**record, "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items())}

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, ParamSpec
 
 import typer
 
-from ..console import Console
 from ..errors import DualdiffError, InputError, Interrupted
+from ..present.terminal import Console
 
 __all__ = [
     "DebugOption",

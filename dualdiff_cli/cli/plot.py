@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..console import Console, facts_table
+from ..present.terminal import Console, facts_table
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
 
 __all__ = ["plot"]
@@ -19,7 +19,7 @@ def plot(
 ) -> None:
     """Draw a run's pictures again: data beside samples, the loss, and what the gate does."""
     from ..jobs import plot as job
-    from ..runs import Run
+    from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     opened = Run.open(run)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Group, RenderableType
 
-from ..console import Bar, Console, reproduction_view
+from ..present.terminal import Bar, Console, facts_table
 from .options import DebugOption, JsonOption, QuietOption, handled
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from ..jobs import GridProgress
+    from ..paper.grid import GridProgress
 
 __all__ = ["reproduce"]
 
@@ -54,8 +55,8 @@ def reproduce(
 
     What is finished is kept: the same command goes on where it was stopped, and tries again what failed.
     """
-    from ..jobs import ReproduceRequest
-    from ..jobs import reproduce as job
+    from ..paper.reproduce import ReproduceRequest
+    from ..paper.reproduce import reproduce as job
 
     console = Console(as_json=as_json, quiet=quiet)
     request = ReproduceRequest(
@@ -81,7 +82,7 @@ def reproduce(
         console.warn(f"A run with seed {failure['seed']} failed: {failure['reason']}")
     for sentence in record.get("left_out", []):
         console.note(sentence)
-    console.result(record, lambda: reproduction_view(tables, figures=record.get("figures", [])))
+    console.result(record, lambda: _view(tables, figures=record.get("figures", [])))
 
 
 def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
@@ -110,3 +111,11 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
             console.note(f"About {max(minutes, 1):,.0f} minutes of training to go, by {taken:,} steps.")
 
     return on_progress
+
+
+def _view(records: Sequence[Mapping[str, Any]], *, figures: Sequence[str]) -> RenderableType:
+    """Show reproduced tables, and where the figures are."""
+    from ..paper.tables import tables_of
+
+    tables = [table.to_rich() for record in records for table in tables_of(record)]
+    return Group(*tables, *([facts_table({"figures": "\n".join(figures)})] if figures else []))

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..console import Console, facts_table
 from ..errors import InputError
+from ..present.terminal import Console, facts_table
 from .options import (
     DebugOption,
     DeviceOption,
@@ -49,10 +49,10 @@ def sample(
     debug: DebugOption = False,
 ) -> None:
     """Draw points from a trained run, or from an exported file."""
+    from ..exporting.runtime import ExportedModel
     from ..jobs import sample as job
     from ..jobs import sample_exported
-    from ..runs import Run
-    from ..runtimes import ExportedModel
+    from ..store.run import Run
 
     if run is not None and exported is not None:
         raise InputError(f"A run, {run}, and a file, {exported}, were both named.", "Leave one of them out.")

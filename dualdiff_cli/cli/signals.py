@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..console import Console
+from ..present.terminal import Console
 
 __all__ = ["stop_on_signals"]
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import Console, facts_table
 from ..errors import InputError
+from ..present.terminal import Console, facts_table
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled, names
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from ..config import RunConfig
-    from ..execution import Execution
+    from ..compute.execution import Execution
+    from ..config.schema import RunConfig
     from ..jobs import Callbacks
-    from ..runs import Run
-    from ..training import Progress
+    from ..store.run import Run
+    from ..training.loop import Progress
 
 __all__ = ["train"]
 
@@ -91,8 +91,8 @@ def train(
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
 
     from .. import jobs
-    from ..recipes import resolve
-    from ..runs import Run
+    from ..config.recipes import resolve
+    from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     with _shown(console) as callbacks:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .catalogue import DENSITIES, describe, get_density
-from .densities import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
+from .densities.catalogue import DENSITIES, describe, get_density
+from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
+from .reading import READABLE, Column, Points, Table, read_table
 from .scaling import Scaler, dequantise
-from .sources import Data, check_source, draw, load_data
-from .tables import READABLE, Column, Points, Table, read_table
+from .split import Data, check_source, draw, load_data
 from .writing import to_frame, write_chunks
 
 __all__ = [

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .densities import FloatArray
-from .tables import Column, Points
+from .densities.families import FloatArray
+from .reading import Column, Points
 
 __all__ = ["Scaler", "dequantise"]
 

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from ..atomic import replaced
 from ..errors import InputError
-from .tables import Column, Points
+from ..store.atomic import replaced
+from .reading import Column, Points
 
 __all__ = ["to_frame", "write_chunks"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from ..denoisers import Denoiser
+from ..diffusion.denoisers import Denoiser
 
 __all__ = ["fold_constants", "part_by_time", "round_linear_layers", "trace"]
 

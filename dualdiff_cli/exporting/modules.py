@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 from ..data import Column, Scaler
-from ..denoisers import Denoiser
-from ..samplers import Program
+from ..diffusion.denoisers import Denoiser
 from .folding import part_by_time, round_linear_layers, trace
+from .program import Program
 
 __all__ = ["PRECISIONS", "ExportedDenoiser", "ExportedSampler", "Precision", "Walk"]
 

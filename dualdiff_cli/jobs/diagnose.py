@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import RunConfig
+from ..config.schema import RunConfig
 from ..data import Data
+from ..diffusion.exact import exact_denoiser
+from ..diffusion.likelihood import STEP, log_density, path_divergence
+from ..diffusion.samplers import Sampler, generate
 from ..errors import InputError
-from ..likelihood import STEP, log_density, path_divergence
 from ..metrics import Points, Score, kl_divergence
 from ..metrics.score import Interval, mean_interval
-from ..models import TrainedModel
-from ..oracles import exact_denoiser
-from ..samplers import Sampler, generate
+from ..models.diffusion import TrainedModel
 from .inputs import held_out_points
 
 __all__ = ["check_request", "diagnose", "exact_scores", "path_score"]

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic import write_json
-from ..config import RunConfig
+from ..compute.device import choose_device
+from ..compute.execution import AnyPrecision
+from ..config.recipes import with_sampling
+from ..config.schema import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
-from ..device import choose_device
 from ..errors import InputError
-from ..execution import AnyPrecision
+from ..exporting.runtime import ExportedModel
 from ..metrics import Score, score_samples
-from ..models import TrainedModel, build_denoiser, build_sampler
-from ..objectives import LossEstimate, estimate_loss
-from ..recipes import with_sampling
-from ..runs import Run
-from ..runtimes import ExportedModel
+from ..models.diffusion import TrainedModel, build_denoiser, build_sampler
+from ..store.atomic import write_json
+from ..store.run import Run
+from ..training.loss import LossEstimate, estimate_loss
 from .diagnose import check_request, diagnose, exact_scores, path_score
 from .inputs import held_out_points, load_run_data, reload_data, training_points
 from .reflow import held_out_loss, kept_pairs

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from ..atomic import replaced
-from ..config import SamplingConfig
+from ..config.recipes import with_sampling
+from ..config.schema import SamplingConfig
 from ..data import DENSITIES
 from ..errors import InputError, ToleranceError, unknown_name
 from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, Precision, convert
-from ..models import TrainedModel, build_sampler, check_sampler
-from ..recipes import with_sampling
-from ..runs import Run
-from ..runtimes import FORMAT_VERSION, ExportedModel
-from ..samplers import compile_sampler
-from .agreement import compare_denoisers, compare_samplers
+from ..exporting.program import compile_sampler
+from ..exporting.runtime import FORMAT_VERSION, ExportedModel
+from ..exporting.verification import compare_denoisers, compare_samplers
+from ..models.diffusion import TrainedModel, build_sampler, check_sampler
+from ..store.atomic import replaced
+from ..store.run import Run
 
 __all__ = ["WHATS", "export"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..atomic import replaced, write_json
-from ..config import LARGEST_SIGMA_MIN, RunConfig, SettledConfig
+from ..config.schema import LARGEST_SIGMA_MIN, RunConfig, SettledConfig
 from ..data import Data, Scaler, dequantise, load_data
 from ..errors import InputError
-from ..runs import Run
+from ..store.atomic import replaced, write_json
+from ..store.run import Run
 
 __all__ = ["fit_scaler", "held_out_points", "load_run_data", "record_data", "reload_data", "settle", "training_points"]
 

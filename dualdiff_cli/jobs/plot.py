@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..device import choose_device
-from ..drawing import save
-from ..figures import data_beside_samples, loss_curve
-from ..gate_figures import gate_histogram, gate_profile, gate_scatter
-from ..models import TrainedModel
-from ..runs import Run
-from ..samplers import BLOCK
+from ..compute.device import choose_device
+from ..diffusion.samplers import BLOCK
+from ..models.diffusion import TrainedModel
+from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
+from ..present.figures.points import data_beside_samples, loss_curve
+from ..present.figures.style import save
+from ..store.run import Run
 from .inputs import held_out_points, reload_data
 
 __all__ = ["gate_weights", "plot"]

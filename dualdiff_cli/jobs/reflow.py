@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import RunConfig
+from ..config.schema import RunConfig
 from ..data import Data, Scaler
-from ..denoisers import NetworkDenoiser
+from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.samplers import BLOCK, SAMPLERS, draw_noise, points_per_call
 from ..errors import InputError
-from ..models import TrainedModel
-from ..objectives import LossEstimate, estimate_loss
-from ..runs import Run
-from ..samplers import BLOCK, SAMPLERS, draw_noise, points_per_call
+from ..models.diffusion import TrainedModel
+from ..store.run import Run
+from ..training.loss import LossEstimate, estimate_loss
 
 __all__ = ["Pairs", "draw_pairs", "held_out_loss", "kept_pairs", "load_teacher"]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..compute.device import choose_device, peak_memory_bytes
+from ..compute.execution import AnyPrecision, Switch
+from ..config.recipes import with_sampling
 from ..data import write_chunks
-from ..device import choose_device, peak_memory_bytes
-from ..execution import AnyPrecision, Switch
-from ..models import TrainedModel, build_sampler
-from ..recipes import with_sampling
-from ..runs import Run
-from ..runtimes import ExportedModel
-from ..samplers import points_per_call
+from ..diffusion.samplers import points_per_call
+from ..exporting.runtime import ExportedModel
+from ..models.diffusion import TrainedModel, build_sampler
+from ..store.run import Run
 
 __all__ = ["sample", "sample_exported"]
 

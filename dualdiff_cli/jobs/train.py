@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..config import RunConfig
+from ..compute.device import choose_device, denormals_flushed, set_tf32, synchronize
+from ..compute.execution import Execution, decide_training
+from ..compute.machine import describe_machine
+from ..config.schema import RunConfig
 from ..data import Data, Scaler
-from ..denoisers import NetworkDenoiser
-from ..device import choose_device, denormals_flushed, set_tf32, synchronize
+from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.networks.experts import count_parameters
+from ..diffusion.schedules import Schedule
 from ..errors import InputError, Interrupted
-from ..execution import Execution, decide_training
-from ..machine import describe_machine
-from ..models import TrainedModel, build_denoiser, build_sampler, check_sampler, training_layer
-from ..networks import count_parameters
-from ..objectives import expert_usage
-from ..runs import Run
-from ..schedules import Schedule
-from ..training import Progress, Trainer
+from ..models.diffusion import TrainedModel, build_denoiser, build_sampler, check_sampler, training_layer
+from ..store.run import Run
+from ..training.loop import Progress, Trainer
+from ..training.loss import expert_usage
 from .inputs import fit_scaler, held_out_points, load_run_data, record_data, reload_data, settle, training_points
 from .plot import plot
 from .reflow import Pairs, draw_pairs, held_out_loss, kept_pairs, load_teacher

@@ -1,0 +1,1 @@
+"""Where and how arithmetic is carried out: device, machine, execution, compiling, optimiser."""

@@ -1,0 +1,1 @@
+"""What is asked for: the schema of a configuration, and the recipes that fill it."""

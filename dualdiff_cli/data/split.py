@@ -1,0 +1,158 @@
+"""What `--dataset` takes, a density's name or a file, made into points to train on and points held out.
+
+Draws from a density come from independent streams of one seed, told apart by their role; a file's rows are split by a
+seeded permutation. Either way the held-out points never meet the training points.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, did_you_mean
+from .densities.catalogue import DENSITIES, get_density
+from .densities.families import Density, FloatArray
+from .reading import READABLE, Column, read_table
+
+__all__ = ["JSON", "Data", "check_source", "draw", "load_data"]
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Points to learn from and points to score against.
+
+    Attributes:
+        name: the density's name, or the file's.
+        columns: the d columns.
+        train: (n, d), float64, in data units.
+        held_out: (m, d), likewise.
+        density: where the points were drawn from; None for a file.
+        provenance: how to get the same points again.
+        held_out_rows: (m,) numbers of the file's rows that are held out, ascending; None for a density.
+
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    train: FloatArray
+    held_out: FloatArray
+    density: Density | None
+    provenance: dict[str, JSON]
+    held_out_rows: npt.NDArray[np.int64] | None = None
+
+
+def load_data(
+    source: str,
+    *,
+    seed: int,
+    n_train: int = 100_000,
+    n_held_out: int = 100_000,
+    columns: Sequence[str] | None = None,
+    missing: Literal["error", "drop"] = "error",
+    held_out_fraction: float = 0.1,
+) -> Data:
+    """Draw from a density or split a file; a density's name wins over a file of that name.
+
+    Args:
+        source: a name in `DENSITIES`, or the path of a file for `read_table`.
+        seed: not negative; of the draws or of the split.
+        n_train: training points, for a density.
+        n_held_out: held-out points, for a density.
+        columns: which columns of a file.
+        missing: what to do about missing values in a file.
+        held_out_fraction: of a file's rows, in (0, 1).
+
+    Raises:
+        InputError: the source is neither, the file is refused, or an option does not go with the source.
+
+    """
+    if source in DENSITIES:
+        if columns is not None or missing != "error":
+            raise InputError(
+                f"--columns and --missing are for files, but '{source}' is a density.",
+                "Leave them out, or give a file as --dataset.",
+            )
+        return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
+    check_source(source)
+    return _split(Path(source), seed=seed, columns=columns, missing=missing, fraction=held_out_fraction)
+
+
+def check_source(source: str) -> None:
+    """See that there is such a density or such a file, whatever it holds.
+
+    Raises:
+        InputError: there is neither.
+
+    """
+    if source not in DENSITIES and not Path(source).exists():
+        accepted = f"Give a {', '.join(READABLE)} file, or one of {', '.join(DENSITIES)}."
+        raise InputError(
+            f"'{source}' is neither a density nor a file that exists.", did_you_mean(source, DENSITIES) + accepted
+        )
+
+
+def draw(density: Density, n: int, *, seed: int, role: str) -> FloatArray:
+    """Draw n points, (n, d); draws with another role or another seed are independent of these."""
+    return density.sample(n, _generator(seed, role))
+
+
+def _generator(seed: int, role: str) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(role.encode())))
+
+
+def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) -> Data:
+    return Data(
+        name=density.name,
+        columns=tuple(Column(name) for name in density.columns),
+        train=draw(density, n_train, seed=seed, role="train"),
+        held_out=draw(density, n_held_out, seed=seed, role="held-out"),
+        density=density,
+        provenance={
+            "source": "density",
+            "name": density.name,
+            "train_rows": n_train,
+            "held_out_rows": n_held_out,
+            "seed": seed,
+        },
+    )
+
+
+def _split(
+    path: Path, *, seed: int, columns: Sequence[str] | None, missing: Literal["error", "drop"], fraction: float
+) -> Data:
+    if not 0 < fraction < 1:
+        raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
+    table = read_table(path, columns=columns, missing=missing)
+    n = len(table.values)
+    order = _generator(seed, "split").permutation(n)
+    m = min(max(round(fraction * n), 1), n - 1)
+    held_out, train = np.sort(order[:m]), np.sort(order[m:])
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Data(
+        name=path.name,
+        columns=table.columns,
+        train=table.values[train],
+        held_out=table.values[held_out],
+        density=None,
+        provenance={
+            "source": "file",
+            "path": str(path),
+            "sha256": sha256,
+            "columns": [column.name for column in table.columns],
+            "rows": table.rows_in_file,
+            "dropped_rows": table.rows_in_file - n,
+            "train_rows": n - m,
+            "held_out_rows": m,
+            "seed": seed,
+        },
+        held_out_rows=table.rows[held_out],
+    )

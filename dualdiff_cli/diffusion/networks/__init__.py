@@ -1,0 +1,1 @@
+"""The networks: embeddings, layers, and residual MLPs alone or as experts."""

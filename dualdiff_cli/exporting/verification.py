@@ -1,0 +1,198 @@
+"""Whether an exported file does what its run does: point by point, and as a distribution.
+
+Rounding decides how far two right answers may be apart. An error grows along a chain of steps, at some points by orders
+of magnitude: where a path passes between two parts of the data, a last digit says to which it goes. So the tolerance
+is measured: the run is repeated with its network in float64, and with the questions to it rounded to float32; or with
+matrix products in a lower precision, if the file has them. What that changes is rounding, and a file may be off by ten
+times as much.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.networks.layers import GroupedLinear
+from ..diffusion.samplers import BLOCK, Sampler, draw_noise
+from ..metrics import kl_divergence
+from ..models.diffusion import TrainedModel
+from . import PRECISIONS, Precision
+from .runtime import ExportedModel
+
+__all__ = ["Agreement", "compare_denoisers", "compare_samplers"]
+
+BATCHES = (1, 2, 7, BLOCK)
+MARGIN, LEAST_TOLERANCE = 10.0, 1e-3
+FAR = 6.0
+"""A standard normal draw that hardly anyone will see."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a file is from its run, in standard units.
+
+    Attributes:
+        max_abs_error, median_abs_error: of a coordinate, over all batches and extremes of the noise.
+        max_rel_error: the largest error as a share of the largest coordinate.
+        tolerance: what the largest may be.
+        divergences: by name, the divergence of the file's points from fresh points of the run, beside the floor, which
+            the run's own points get; none for a denoiser.
+
+    """
+
+    max_abs_error: float
+    median_abs_error: float
+    max_rel_error: float
+    tolerance: float
+    divergences: dict[str, dict[str, Any]]
+
+    @property
+    def objection(self) -> str | None:
+        """What is wrong, as the end of a sentence."""
+        if not self.max_abs_error <= self.tolerance:
+            return f"differs from the run by {self.max_abs_error:.3g}, where {self.tolerance:.3g} is rounding"
+        for name, kl in self.divergences.items():
+            if not kl["value"] <= kl["limit"]:
+                return (
+                    f"draws another distribution than the run: {name} is {kl['value']:.3g} bits, not {kl['floor']:.3g}"
+                )
+        return None
+
+
+@torch.no_grad()
+def compare_samplers(
+    model: TrainedModel, sampler: Sampler, exported: ExportedModel, *, precision: Precision
+) -> Agreement:
+    """Draw with the file and with the run from the same noise: in batches of 1, 2, 7 and many, and far outside.
+
+    Args:
+        model: on the CPU.
+        sampler: which the file holds.
+        exported: the file.
+        precision: of its matrix products.
+
+    """
+    dim = len(model.columns)
+    common, fresh = (draw_noise(0, block, dim=dim, draws=sampler.draws) for block in (0, 1))
+    outside = _outside(common)
+
+    def run(noise: Tensor, denoiser: Denoiser = model.denoiser) -> Tensor:
+        return sampler(denoiser, noise[0], noise[1:])
+
+    def file(noise: Tensor) -> Tensor:
+        samples = exported.walk(noise[0], noise[1:] if sampler.draws > 1 else None)
+        return torch.from_numpy(model.scaler.transform(samples.numpy()))
+
+    batches = [common[:, :n] for n in BATCHES] + [outside]
+    by_run, by_run_outside = run(common), run(outside)
+    expected = [by_run[:n] for n in BATCHES] + [by_run_outside]
+    results = [file(noise) for noise in batches]
+    own = max(
+        _largest([run(common, twin), run(outside, twin)], [by_run, by_run_outside])
+        for twin in _twins(model.denoiser, precision)
+    )
+    return _agreement(results, expected, own, _divergences(run(fresh), by_run, by_file=results[len(BATCHES) - 1]))
+
+
+@torch.no_grad()
+def compare_denoisers(model: TrainedModel, exported: ExportedModel, *, precision: Precision) -> Agreement:
+    """Ask the file and the run for x̂ at noisy points of five levels from end to end, in the same batches."""
+    schedule = model.denoiser.schedule
+    common = draw_noise(0, 0, dim=len(model.columns), draws=1)
+    in_file, twins = exported.denoiser(), _twins(model.denoiser, precision)
+    results, expected, own = [], [], 0.0
+    for t in torch.lerp(schedule.ends[0], schedule.ends[1], torch.linspace(0, 1, 5, dtype=torch.float64)):
+        t = t.round() if schedule.discrete else t
+        alpha, sigma = schedule(t)
+        for noise in [*(common[0, :n] for n in BATCHES), _outside(common)[0]]:
+            x_t = ((alpha**2 + sigma**2).sqrt() * noise).float().double()
+            results.append(in_file(x_t, t))
+            expected.append(model.denoiser(x_t, t))
+            own = max(own, *(_largest([twin(x_t, t)], expected[-1:]) for twin in twins))
+    return _agreement(results, expected, own, {})
+
+
+def _divergences(fresh: Tensor, by_run: Tensor, *, by_file: Tensor) -> dict[str, dict[str, Any]]:
+    """Both divergences between the file's points and fresh ones of the run; the floor is what the run's own points get.
+
+    The file's points and the run's come from the same noise, so that value and floor differ by no more than the points.
+    """
+    divergences = {}
+    for name, reverse in (("kl_run_file", False), ("kl_file_run", True)):
+        value, floor = (kl_divergence(fresh.numpy(), x.numpy(), reverse=reverse) for x in (by_file, by_run))
+        limit = floor.ci95[1] if floor.ci95 else floor.value
+        divergences[name] = {"value": value.value, "unit": value.unit, "floor": floor.value, "limit": limit}
+    return divergences
+
+
+def _agreement(
+    results: list[Tensor], expected: list[Tensor], own: float, divergences: dict[str, dict[str, Any]]
+) -> Agreement:
+    errors = torch.cat([(a - b).abs().flatten() for a, b in zip(results, expected, strict=True)])
+    largest = float(errors.max())
+    scale = max(float(values.abs().max()) for values in expected)
+    return Agreement(
+        max_abs_error=largest,
+        median_abs_error=float(errors.median()),
+        max_rel_error=largest / scale,
+        tolerance=max(MARGIN * own, LEAST_TOLERANCE),
+        divergences=divergences,
+    )
+
+
+def _largest(results: list[Tensor], expected: list[Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(results, expected, strict=True))
+
+
+def _outside(noise: Tensor) -> Tensor:
+    """Noise (draws, e, d) at the edge of its range: starts in the middle and far out, step noise none, far, usual."""
+    draws, _, dim = noise.shape
+    corner = FAR * (-1.0) ** torch.arange(dim)
+    starts = torch.stack([torch.zeros(dim), torch.full((dim,), FAR), torch.full((dim,), -FAR), corner])
+    outside = noise[:, : 3 * len(starts)].clone()
+    outside[0] = starts.repeat(3, 1)
+    outside[1:, : len(starts)] = 0
+    outside[1:, len(starts) : 2 * len(starts)] = FAR * (-1.0) ** torch.arange(draws - 1).reshape(-1, 1, 1)
+    return outside
+
+
+def _twins(denoiser: NetworkDenoiser, precision: Precision) -> list[Denoiser]:
+    """Give the denoisers that say the same as the run's but for rounding, which is a file's of this precision."""
+    twin = copy.deepcopy(denoiser)
+    if precision == "float32":
+        twin.network.double()
+        return [twin, _Float32State(denoiser)]
+    for layer in twin.modules():
+        if isinstance(layer, GroupedLinear):
+            layer.weight.copy_(_rounded(layer.weight, precision))
+            layer.register_forward_pre_hook(lambda _, inputs: _rounded_inputs(inputs, precision))
+            layer.register_forward_hook(lambda _, inputs, output: _rounded(output, precision))
+    return [twin]
+
+
+def _rounded(x: Tensor, precision: Precision) -> Tensor:
+    return x.to(PRECISIONS[precision]).to(x.dtype)
+
+
+def _rounded_inputs(inputs: tuple[Tensor | None, ...], precision: Precision) -> tuple[Tensor | None, ...]:
+    """Round a layer's inputs, of which one may say which of its groups is wanted."""
+    return tuple(_rounded(x, precision) if x is not None and x.is_floating_point() else x for x in inputs)
+
+
+class _Float32State(Denoiser):
+    """A denoiser that is asked, and answers, in float32."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.schedule = denoiser.schedule
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[x | x_t]."""
+        denoised: Tensor = self.denoiser(x_t.float(), t)
+        return denoised.to(x_t.dtype)

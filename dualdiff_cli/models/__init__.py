@@ -1,0 +1,1 @@
+"""Models: whatever can be fitted, sampled, saved and loaded."""

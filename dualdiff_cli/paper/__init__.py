@@ -1,0 +1,1 @@
+"""The paper: its values, rows, cells and grid, tables and figures."""

@@ -1,0 +1,1 @@
+"""A record made readable: tables, terminal, figures."""

@@ -1,0 +1,1 @@
+"""Pictures of points, losses and gates."""

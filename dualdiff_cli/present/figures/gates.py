@@ -1,0 +1,197 @@
+"""Pictures of what a gate does: where its experts are used, how decidedly, and at which noise levels.
+
+A gate that sees the point and the noise level is a map of the data at each level, so one level shows it: the scatter
+and the histogram. One that sees the noise level alone gives every point of a level the same weights, and the profile
+over the levels is all there is to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ...errors import InputError
+from .style import (
+    EXPERTS,
+    INK,
+    MAX_POINTS,
+    STYLE,
+    Array,
+    as_matrix,
+    counted,
+    dot_handle,
+    draw_dots,
+    in_view,
+    limits_of,
+    name_axes,
+    panel_size,
+    percent,
+    state_outside,
+    styled,
+    subset,
+    tick_decades,
+    view_of,
+)
+
+__all__ = ["GATE", "gate_histogram", "gate_profile", "gate_scatter"]
+
+GATE = LinearSegmentedColormap.from_list("gate", [EXPERTS[1], "#c4c4c4", EXPERTS[0]])
+OTHERS = "#c4c4c4"  # experts without a colour of their own
+
+
+@styled
+def gate_scatter(samples: npt.ArrayLike, weights: npt.ArrayLike, *, columns: Sequence[str]) -> Figure:
+    """Draw the samples coloured by what the gate does with them (the paper's figures 2–5, left).
+
+    E = 2: the colour is the weight of expert 1. E > 2: it names the heaviest expert; beyond seven experts only the
+    seven with the largest mean weight have a colour of their own. Of more than two columns the first two are drawn; a
+    single column is drawn against the weight itself.
+
+    Args:
+        samples: shape (n, d), in the data's units.
+        weights: shape (n, E), E ≥ 2, rows sum to 1.
+        columns: the d column names.
+
+    Raises:
+        InputError: there are no samples, or none is finite.
+
+    """
+    samples, weights = as_matrix(samples, "samples"), _gate_weights(weights)
+    n, d = samples.shape
+    if len(weights) != n or len(columns) != d:
+        raise ValueError(f"{n} samples of {d} columns, but {len(weights)} rows of weights and {len(columns)} names")
+    heaviest = np.where(np.isfinite(weights).all(axis=1), weights.argmax(axis=1), -1)
+    height = weights[:, 0] if weights.shape[1] == 2 else weights.max(axis=1)
+    points, names = (samples[:, :2], columns[:2]) if d > 1 else (np.column_stack([samples[:, 0], height]), columns[:1])
+    view = view_of(points) if d > 1 else np.stack([limits_of(samples[:, 0]), (-0.03, 1.03)])
+    width, depth, aspect = panel_size(view, side=3.6) if d > 1 else (3.8, 2.4, "auto")
+    chosen = subset(n, MAX_POINTS)
+    chosen = chosen[in_view(points[chosen], view)]
+
+    figure = Figure(figsize=(width + 2.0, depth + 0.8), layout="compressed")
+    axes = figure.subplots()
+    if weights.shape[1] == 2:
+        dots = draw_dots(axes, points[chosen], weights[chosen, 0])
+        dots.set(cmap=GATE, clim=(0, 1))
+        if d > 1:
+            # Not the dots' own mappable: the bar would inherit their transparency.
+            scale = ScalarMappable(Normalize(0, 1), GATE)
+            label = "weight of expert 1"
+            figure.colorbar(scale, ax=axes, ticks=[0, 0.5, 1], label=label, shrink=0.6, aspect=18)
+    else:
+        leading = _leading(weights)
+        colours = np.tile(to_rgba_array(OTHERS), (n, 1))
+        handles = []
+        for expert, colour in zip(leading, EXPERTS, strict=False):
+            colours[heaviest == expert] = to_rgba_array(colour)
+            share = percent(float(np.mean(heaviest == expert)))
+            handles.append(dot_handle(colour, f"expert {expert + 1} · {share}"))
+        if len(leading) < weights.shape[1]:
+            handles.append(dot_handle(OTHERS, f"{weights.shape[1] - len(leading)} others"))
+        draw_dots(axes, points[chosen], colours[chosen])
+        axes.legend(handles=handles, title="heaviest expert", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
+    axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
+    name_axes(axes, x=names[0], y=names[1] if d > 1 else None)
+    if d == 1:
+        axes.set_ylabel("weight of expert 1" if weights.shape[1] == 2 else "weight of heaviest expert")
+    axes.set_title(counted("samples", n, MAX_POINTS) + (f" · first 2 of {d} columns" if d > 2 else ""))
+    state_outside(axes, points, view)
+    return figure
+
+
+@styled
+def gate_histogram(weights: npt.ArrayLike) -> Figure:
+    """Draw histograms of the gate's weights (the paper's figures 2–5, right).
+
+    E = 2: the weight of expert 1, as the other is its complement. E > 2: one row per expert, at most the seven with the
+    largest mean weight, in the colours of `gate_scatter`; every row is as high as its own largest bin.
+
+    Args:
+        weights: shape (n, E), E ≥ 2, rows sum to 1; rows that are not finite are left out.
+
+    Raises:
+        InputError: there are no finite weights.
+
+    """
+    weights = _gate_weights(weights)
+    weights = as_matrix(weights[np.isfinite(weights).all(axis=1)], "finite gate weights")
+    n, E = weights.shape
+    shown = [0] if E == 2 else _leading(weights)
+    figure = Figure(figsize=(4.0, 3.0 if E == 2 else 0.7 + 0.75 * len(shown)), layout="constrained")
+    rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    edges = np.linspace(0, 1, 41)
+    for axes, expert, colour in zip(rows, shown, EXPERTS, strict=False):
+        share = np.histogram(np.clip(weights[:, expert], 0, 1), edges)[0] / n
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.85)
+        axes.axvline(weights[:, expert].mean(), color=INK, lw=0.8, ls=(0, (3, 2)))
+        axes.yaxis.set_major_locator(MaxNLocator(5 if E == 2 else 2))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.set(xlim=(-0.01, 1.01), ylim=(0, None))
+        axes.set_title(f"expert {expert + 1} · mean weight {weights[:, expert].mean():.2f}", pad=3)
+    rows[-1].set_xlabel("weight of expert 1" if E == 2 else "weight")
+    figure.supylabel("share of samples", fontsize=STYLE["axes.labelsize"])
+    return figure
+
+
+@styled
+def gate_profile(noise: npt.ArrayLike, weights: npt.ArrayLike, *, title: str) -> Figure:
+    """Draw the mean weights of the experts over the noise level, stacked, as they sum to one.
+
+    Expert 1 lies at the bottom, so its weight is read off the axis. Beyond seven experts only the seven with the
+    largest mean weight have a band and a colour of their own; the others share one on top.
+
+    Args:
+        noise: shape (T,), the levels σ/α, positive, in any order; the axis is logarithmic.
+        weights: shape (T, E), E ≥ 2, rows sum to 1: at each level the mean over points; rows that are not finite are
+            left out.
+        title: a line over the figure.
+
+    Raises:
+        InputError: there are no finite weights at two levels.
+
+    """
+    noise, weights = np.asarray(noise, np.float64), _gate_weights(weights)
+    if noise.shape != weights.shape[:1] or not np.all((noise > 0) & np.isfinite(noise)):
+        raise ValueError(f"noise {noise.shape} must be one positive level for each row of the weights {weights.shape}")
+    finite = np.isfinite(weights).all(axis=1)
+    noise, weights = noise[finite], weights[finite]
+    if len(np.unique(noise)) < 2:
+        raise InputError("There are no finite gate weights at two noise levels.", "Give weights at more levels.")
+    order = np.argsort(noise)
+    noise, weights = noise[order], weights[order]
+    leading = _leading(weights)
+    bands, colours = [weights[:, expert] for expert in leading], list(EXPERTS[: len(leading)])
+    labels = [f"expert {expert + 1}" for expert in leading]
+    if others := weights.shape[1] - len(leading):
+        bands.append(weights.sum(axis=1) - np.sum(bands, axis=0))
+        colours.append(OTHERS)
+        labels.append(f"{others} others")
+
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    axes = figure.subplots()
+    areas = axes.stackplot(noise, bands, colors=colours, labels=labels, alpha=0.7, edgecolor="white", lw=1)
+    axes.set(xscale="log", xlim=(noise[0], noise[-1]), ylim=(0, 1), xlabel="noise level σ/α", ylabel="mean weight")
+    tick_decades(axes.xaxis, np.log10(noise[-1] / noise[0]))
+    axes.legend(handles=areas[::-1], loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.0, handleheight=1.0)
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _leading(weights: Array) -> list[int]:
+    """Return the experts with a colour of their own, those of the largest mean weight, in increasing order."""
+    return sorted(
+        int(expert) for expert in np.argsort(-np.nan_to_num(weights).mean(axis=0), kind="stable")[: len(EXPERTS)]
+    )
+
+
+def _gate_weights(values: npt.ArrayLike) -> Array:
+    weights = as_matrix(values, "gate weights")
+    if weights.shape[1] < 2:
+        raise ValueError("a gate has at least two experts")
+    return weights

@@ -1,0 +1,223 @@
+"""Pictures of a run: data beside samples, and the loss curve.
+
+Both sets of points are drawn within the same limits and in equal number (see `drawing`). Histograms are normalised by
+*all* points, in view or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ...errors import InputError
+from .style import (
+    DATA,
+    INK,
+    MAX_POINTS,
+    SAMPLES,
+    Array,
+    as_matrix,
+    counted,
+    dot_handle,
+    draw_dots,
+    in_view,
+    legend_above,
+    name_axes,
+    panel_size,
+    percent,
+    state_in_corner,
+    state_outside,
+    styled,
+    subset,
+    tick_decades,
+    view_of,
+)
+
+__all__ = ["data_beside_samples", "loss_curve", "running_mean"]
+
+MAX_COLUMNS = 6  # of a pair plot; beyond that a panel is too small to read
+
+
+@styled
+def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, columns: Sequence[str], title: str) -> Figure:
+    """Draw data and samples so that they can be compared by eye.
+
+    d = 1: two overlaid densities. d = 2: two scatter panels. d > 2: the lower triangle of all pairs of the first six
+    columns, both sets overlaid, densities on the diagonal.
+
+    Args:
+        real: shape (n, d), in the data's own units; sets the limits of all axes.
+        generated: shape (m, d), same units; rows that are not finite count as out of view.
+        columns: the d column names.
+        title: a line over the figure.
+
+    Raises:
+        InputError: the two differ in d, or one is empty, or a column of ``real`` has no finite value.
+
+    """
+    real, generated = as_matrix(real, "data"), as_matrix(generated, "samples")
+    d = real.shape[1]
+    if generated.shape[1] != d:
+        raise InputError(
+            f"The samples have {generated.shape[1]} columns, the data {d}.", "Give two sets with the same columns."
+        )
+    if len(columns) != d:
+        raise ValueError(f"{len(columns)} column names for {d} columns")
+    k = min(d, MAX_COLUMNS)
+    real, generated = real[:, :k], generated[:, :k]
+    view = view_of(real)
+    if d == 1:
+        figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+        axes = figure.subplots()
+        _densities(axes, real[:, 0], generated[:, 0], view[0])
+        axes.set_ylabel("density")
+        name_axes(axes, x=columns[0])
+        legend_above(axes, _key(real, generated, view))
+    elif d == 2:
+        figure = _two_panels(real, generated, view, columns)
+    else:
+        figure = _pairs(real, generated, view, columns)
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+@styled
+def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Figure:
+    """Draw the logged losses (faint) and their centred running mean over a twentieth of them (strong).
+
+    The loss axis is logarithmic where all values are positive and the running mean falls by more than a factor of 3.
+
+    Args:
+        steps: shape (n,), training steps at which a loss was logged, increasing.
+        losses: shape (n,); values that are not finite are left out and counted in the corner.
+        title: a line over the figure.
+
+    Raises:
+        InputError: there is no finite loss.
+
+    """
+    steps, losses = np.asarray(steps, np.float64), np.asarray(losses, np.float64)
+    if steps.ndim != 1 or steps.shape != losses.shape:
+        raise ValueError(f"steps {steps.shape} and losses {losses.shape} must be two equally long vectors")
+    finite = np.isfinite(losses)
+    if not finite.any():
+        raise InputError("There is no finite loss to draw.", "Train for at least one logged step.")
+    x, y = steps[finite], losses[finite]
+    mean = running_mean(y, max(1, len(y) // 20))
+    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+    axes = figure.subplots()
+    marker = "o" if len(y) == 1 else ""
+    axes.plot(x, y, color=SAMPLES, alpha=0.3, lw=0.6, rasterized=len(y) > MAX_POINTS, label="logged")
+    axes.plot(x, mean, color=SAMPLES, lw=1.5, marker=marker, rasterized=len(y) > MAX_POINTS, label="running mean")
+    if y.min() > 0 and mean.max() > 3 * mean.min():
+        axes.set_yscale("log")
+        tick_decades(axes.yaxis, np.log10(y.max() / y.min()))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.margins(x=0.01)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
+    axes.set(xlabel="training step", ylabel="loss")
+    legend_above(axes, axes.get_lines())
+    if missing := len(losses) - len(y):
+        state_in_corner(axes, f"{missing:,} not finite")
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _two_panels(real: Array, generated: Array, view: Array, columns: Sequence[str]) -> Figure:
+    width, height, aspect = panel_size(view, side=3.2)
+    figure = Figure(figsize=(2 * width + 0.8, height + 0.95), layout="compressed")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    count = min(len(real), len(generated), MAX_POINTS)
+    for axes, points, name, colour in zip(panels, (real, generated), ("data", "samples"), (INK, SAMPLES), strict=True):
+        drawn = points[subset(len(points), count)]
+        draw_dots(axes, drawn[in_view(drawn, view)], colour)
+        axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
+        axes.set_title(counted(name, len(points), count))
+        name_axes(axes, x=columns[0])
+        state_outside(axes, points, view)
+    name_axes(panels[0], y=columns[1])
+    return figure
+
+
+def _pairs(real: Array, generated: Array, view: Array, columns: Sequence[str]) -> Figure:
+    k = len(view)
+    side = max(1.15, 4.8 / k)
+    figure = Figure(figsize=(side * k + 0.7, side * k + 0.7), layout="constrained")
+    grid = figure.subplots(k, k, sharex="col", squeeze=False)
+    count = min(len(real), len(generated), MAX_POINTS // 8)  # small panels blacken early
+    both = np.concatenate([real[subset(len(real), count)], generated[subset(len(generated), count)]])
+    colours = np.repeat(to_rgba_array([DATA, SAMPLES]), count, axis=0)
+    mixed = subset(2 * count, 2 * count)  # in mixed order neither set hides the other
+    both, colours = both[mixed], colours[mixed]
+    for row in range(k):
+        for column in range(k):
+            axes = grid[row, column]
+            if column > row:
+                axes.set_axis_off()
+            elif column == row:
+                _densities(axes, real[:, row], generated[:, row], view[row])
+                axes.set_yticks([])
+                axes.spines["left"].set_visible(False)
+            else:
+                pair = [column, row]
+                seen = in_view(both[:, pair], view[pair])
+                draw_dots(axes, both[seen][:, pair], colours[seen])
+                axes.set(xlim=view[column], ylim=view[row])
+                axes.yaxis.set_major_locator(MaxNLocator(3))
+                axes.tick_params(labelleft=column == 0)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+        name_axes(grid[k - 1, row], x=columns[row])
+        if row:
+            name_axes(grid[row, 0], y=columns[row])
+    figure.align_labels()
+    legend = grid[0, 1].legend(handles=_key(real, generated, view), loc="upper left", borderaxespad=0)
+    legend.set_in_layout(False)
+    if len(columns) > k:
+        legend.set_title(f"first {k} of {len(columns)} columns")
+        legend.set_alignment("left")
+    return figure
+
+
+def _densities(axes: Axes, real: Array, generated: Array, limits: Array) -> None:
+    edges = _edges(real, limits)
+    width = edges[1] - edges[0]
+    data, samples = (np.histogram(values, edges)[0] / (len(values) * width) for values in (real, generated))
+    axes.stairs(data, edges, fill=True, color=DATA, alpha=0.45)
+    axes.stairs(samples, edges, color=SAMPLES, lw=1.1)
+    axes.set(xlim=limits, ylim=(0, 1.08 * max(data.max(), samples.max()) or 1.0))
+
+
+def _edges(real: Array, limits: Array) -> Array:
+    """Equal bins over the limits; for integers every bin holds equally many of them, or the histogram is a comb."""
+    low, high = limits
+    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice's rule
+    finite = real[np.isfinite(real)]
+    if np.array_equal(finite, np.round(finite)):
+        step = np.ceil((high - low) / 60)
+        return np.asarray(np.arange(np.floor(low) - 0.5, high + step, step))
+    return np.linspace(low, high, bins + 1)
+
+
+def _key(real: Array, generated: Array, view: Array) -> list[Line2D]:
+    """Legend entries of an overlaid pair of sets: name, size, and the share that the limits leave out."""
+    labels = []
+    for name, points in (("data", real), ("samples", generated)):
+        outside = 1 - float(np.mean(in_view(points, view)))
+        labels.append(f"{name} · {len(points):,} points" + (f" · {percent(outside)} outside" if outside else ""))
+    return [dot_handle(colour, label) for colour, label in zip((DATA, SAMPLES), labels, strict=True)]
+
+
+def running_mean(values: Array, window: int) -> Array:
+    """Centred mean over at most ``window`` values on either half; shorter at both ends."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.maximum(np.arange(len(values)) - window // 2, 0)
+    last = np.minimum(np.arange(len(values)) + window // 2 + 1, len(values))
+    return np.asarray((sums[last] - sums[first]) / (last - first))

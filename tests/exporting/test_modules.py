@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from dualdiff_cli.exporting.program import compile_sampler
+from exports import COLUMNS, narrow, untrained
+from torch import Tensor
+
+from dualdiff_cli.config.recipes import MODELS
+from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.diffusion.samplers import Sampler
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.exporting import FORMATS, ExportedDenoiser, ExportedSampler, convert
+from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
+
+PAIRS = {
+    "linear-beta": "noise",
+    "linear-beta-continuous": "score",
+    "cosine": "edm",
+    "variance-exploding": "data",
+    "straight-line": "flow",
+    "log-snr-uniform": "velocity",
+}
+
+
+def sampler_of(model: TrainedModel, **changes: Any) -> Sampler:
+    return build_sampler(SamplingConfig.model_validate({**model.config.sampling.model_dump(), **changes}))
+
+
+def export_of(model: TrainedModel, sampler: Sampler | None = None, **options: Any) -> ExportedSampler:
+    sampler = sampler or sampler_of(model)
+    program = compile_sampler(sampler, model.denoiser.schedule)
+    return ExportedSampler(program, model.denoiser, model.scaler, **options)
+
+
+def noise_for(sampler: Sampler, n: int, dim: int = 2) -> tuple[Tensor, ...]:
+    noise = torch.randn(sampler.draws, n, dim, generator=torch.Generator().manual_seed(1))
+    return (noise[0], noise[1:]) if sampler.draws > 1 else (noise[0],)
+
+
+def drawn(model: TrainedModel, sampler: Sampler, noise: tuple[Tensor, ...]) -> np.ndarray:
+    return model.scaler.inverse(sampler(model.denoiser, *noise).numpy())
+
+
+def written(module: ExportedSampler | ExportedDenoiser, path: Path, **options: Any) -> onnxruntime.InferenceSession:
+    convert(module, to="onnx", **options).save(path, {})
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+# What is exported
+
+
+@pytest.mark.parametrize("recipe", ["paper", "precise"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_exported_sampler_draws_the_points_of_the_model_to_the_last_digits(name: str, recipe: str) -> None:
+    model = untrained(narrow(recipe, name))
+    sampler = sampler_of(model)
+    noise = noise_for(sampler, 9)
+    samples = export_of(model, sampler)(*noise)[0].numpy()
+    assert samples.dtype == np.float64
+    np.testing.assert_allclose(samples, drawn(model, sampler, noise), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), PAIRS.items())
+def test_no_schedule_or_prediction_is_special(schedule: str, prediction: str) -> None:
+    sections = {"schedule": {"name": schedule, "sigma_min": 0.01}, "objective": {"prediction": prediction}}
+    model = untrained(narrow(**sections))
+    sampler = sampler_of(model, grid="uniform")
+    noise = noise_for(sampler, 5)
+    x_t, t = torch.randn(5, 2), torch.tensor(model.denoiser.schedule.t_max, dtype=torch.float64)
+    samples = export_of(model, sampler)(*noise)[0].numpy()
+    np.testing.assert_allclose(samples, drawn(model, sampler, noise), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ExportedDenoiser(model.denoiser, 2)(x_t, t), model.denoiser(x_t, t))
+
+
+def test_weights_that_only_time_meets_are_left_behind() -> None:
+    model = untrained(narrow())
+    sizes = {name: p.numel() for name, p in model.denoiser.network.named_parameters()}
+    of_time = sum(size for name, size in sizes.items() if ".time." in name or "gate" in name)
+    kept = sum(buffer.numel() for buffer in export_of(model).walk.step.buffers())
+    assert kept < sum(sizes.values()) - of_time
+
+
+def test_each_column_of_a_table_comes_in_its_own_type() -> None:
+    model = untrained(narrow(), COLUMNS)
+    sampler = sampler_of(model)
+    module = export_of(model, sampler, columns=COLUMNS)
+    assert module.output_names == ("samples", "age (years)", "samples_column", "val_0")
+    samples, age, *others = module(*noise_for(sampler, 40, 3))
+    assert age.dtype == torch.int64
+    np.testing.assert_array_equal(age, np.rint(samples[:, 0].numpy()))
+    for i, column in enumerate(others, start=1):
+        torch.testing.assert_close(column, samples[:, i], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("precision", "unit"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_a_lower_precision_rounds_the_matrix_products_and_nothing_else(precision: Any, unit: float) -> None:
+    model = untrained(narrow())
+    x_t, t = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5, dtype=torch.float64)
+    rounded = ExportedDenoiser(model.denoiser, 2, precision=precision)
+    error = float((rounded(x_t, t) - model.denoiser(x_t, t)).abs().max())
+    assert unit / 20 < error < 20 * unit
+    kinds = {str(b.dtype) for name, b in rounded.named_buffers() if "frequencies" not in name}
+    assert f"torch.{precision}" in kinds
+    assert all(b.dtype == torch.float32 for name, b in rounded.named_buffers() if "frequencies" in name)
+
+
+# ONNX
+
+
+def test_one_onnx_file_serves_batches_of_any_size(tmp_path: Path) -> None:
+    model = untrained(narrow())
+    sampler = sampler_of(model)
+    session = written(export_of(model, sampler), tmp_path / "sampler.onnx")
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
+        ("noise", ["batch", 2], "tensor(float)"),
+        ("step_noise", [4, "batch", 2], "tensor(float)"),
+    ]
+    assert [(o.name, o.shape, o.type) for o in session.get_outputs()] == [("samples", ["batch", 2], "tensor(double)")]
+    assert [path.name for path in tmp_path.iterdir()] == ["sampler.onnx"]
+    noise, step_noise = noise_for(sampler, 100_000)
+    expected = drawn(model, sampler, (noise, step_noise))
+    for n in (1, 2, 7, 100_000):
+        inputs = {"noise": noise[:n].numpy(), "step_noise": step_noise[:, :n].contiguous().numpy()}
+        np.testing.assert_allclose(session.run(None, inputs)[0], expected[:n], rtol=0, atol=1e-3)
+
+
+def test_a_deterministic_sampler_takes_noise_alone(tmp_path: Path) -> None:
+    model = untrained(narrow())
+    sampler = sampler_of(model, sampler="heun")
+    session = written(export_of(model, sampler), tmp_path / "sampler.onnx")
+    assert [value.name for value in session.get_inputs()] == ["noise"]
+    (noise,) = noise_for(sampler, 7)
+    np.testing.assert_allclose(
+        session.run(None, {"noise": noise.numpy()})[0], drawn(model, sampler, (noise,)), rtol=0, atol=1e-4
+    )
+
+
+def test_columns_may_be_called_like_values_of_the_graph(tmp_path: Path) -> None:
+    model = untrained(narrow(), COLUMNS)
+    sampler = sampler_of(model)
+    session = written(export_of(model, sampler, columns=COLUMNS), tmp_path / "sampler.onnx")
+    names = [(value.name, value.type) for value in session.get_outputs()]
+    double = "tensor(double)"
+    assert names[1:] == [("age (years)", "tensor(int64)"), ("samples_column", double), ("val_0", double)]
+    noise, step_noise = noise_for(sampler, 7, 3)
+    samples, age, *_ = session.run(None, {"noise": noise.numpy(), "step_noise": step_noise.numpy()})
+    np.testing.assert_array_equal(age, np.rint(samples[:, 0]))
+
+
+def test_the_denoiser_takes_a_time_for_all_points(tmp_path: Path) -> None:
+    model = untrained(narrow("paper"))
+    session = written(ExportedDenoiser(model.denoiser, 2), tmp_path / "denoiser.onnx")
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
+        ("x_t", ["batch", 2], "tensor(float)"),
+        ("t", [], "tensor(double)"),
+    ]
+    x_t = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    for t in (0.0, 31.0, 99.0):
+        (denoised,) = session.run(None, {"x_t": x_t.numpy(), "t": np.array(t)})
+        expected = model.denoiser(x_t, torch.tensor(t, dtype=torch.float64))
+        np.testing.assert_allclose(denoised, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", ["torchscript", "pt2"])
+@pytest.mark.parametrize("recipe", ["paper", "precise"])
+def test_the_denoiser_of_torchs_own_formats_depends_on_time_too(recipe: str, to: str) -> None:
+    model = untrained(narrow(recipe))
+    artifact: Any = convert(ExportedDenoiser(model.denoiser, 2), to=to)
+    denoise = artifact.module if to == "torchscript" else artifact.program.module()
+    x_t = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    for t in model.denoiser.schedule.times(4):
+        torch.testing.assert_close(denoise(x_t, t), model.denoiser(x_t, t))
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_the_opset_is_the_one_that_was_asked_for(opset: int, tmp_path: Path) -> None:
+    path = tmp_path / "sampler.onnx"
+    artifact = convert(export_of(untrained(narrow())), to="onnx", opset=opset)
+    artifact.save(path, {"columns": ["x"], "steps": 5})
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert artifact.opset == opset == model.opset_import[0].version
+    assert {entry.key: json.loads(entry.value) for entry in model.metadata_props} == {"columns": ["x"], "steps": 5}
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+def test_a_file_tells_nothing_of_the_machine_that_wrote_it(to: str, tmp_path: Path) -> None:
+    convert(export_of(untrained(narrow())), to=to).save(tmp_path / "sampler", {})
+    content = (tmp_path / "sampler").read_bytes()
+    for place in (Path(torch.__file__).parents[1], Path(__file__).parents[2]):
+        assert str(place).encode() not in content
+
+
+def test_a_long_walk_makes_no_larger_graph() -> None:
+    model = untrained(narrow())
+    sizes = [
+        len(convert(export_of(model, sampler_of(model, steps=steps)), to="onnx").model.graph.node)  # type: ignore[attr-defined]
+        for steps in (5, 60)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+# All formats
+
+
+def test_what_a_format_has_not_is_refused() -> None:
+    module = export_of(untrained(narrow()))
+    with pytest.raises(InputError, match="A pt2 file has no opset"):
+        convert(module, to="pt2", opset=20)
+    for opset in (17, 99):
+        with pytest.raises(InputError, match=f"Opset {opset} cannot be written"):
+            convert(module, to="onnx", opset=opset)
+
+
+def test_torchscript_is_refused_where_it_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = export_of(untrained(narrow()))
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    with pytest.raises(InputError, match=r"TorchScript does not work on Python 3\.14"):
+        convert(module, to="torchscript")
+
+
+def test_every_format_has_its_suffix() -> None:
+    assert set(FORMATS) == {"onnx", "torchscript", "pt2"}
+    assert len(set(FORMATS.values())) == len(FORMATS)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from dualdiff_cli.exporting.runtime import ExportedModel
+from exports import finished, narrow
+
+from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.diffusion.samplers import BLOCK
+from dualdiff_cli.errors import DeviceError, InputError
+from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.exporting import runtime as runtimes
+from dualdiff_cli.jobs import export
+from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
+from dualdiff_cli.store.run import Run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finished(narrow(), tmp_path_factory.mktemp("runtimes") / "run")
+
+
+@pytest.fixture(scope="module")
+def files(run: Run) -> dict[tuple[str, str], Path]:
+    """Every format of both kinds."""
+    return {
+        (what, format): Path(export(run, format=format, what=what)["output"])
+        for what in ("sampler", "denoiser")
+        for format in FORMATS
+    }
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> TrainedModel:
+    return TrainedModel.load(run, CPU)
+
+
+def points(chunks: Any) -> np.ndarray:
+    return np.concatenate(list(chunks))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("what", ["sampler", "denoiser"])
+def test_a_file_draws_the_points_of_its_run(
+    what: str, format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+) -> None:
+    exported = ExportedModel.open(files[what, format], device="cpu")
+    assert (exported.what, exported.columns, exported.config) == (what, model.columns, model.config)
+    assert exported.provider == ("CPUExecutionProvider" if format == "onnx" else "torch cpu")
+    own, expected = (points(m.sample(BLOCK + 5, seed=3)) for m in (exported, model))
+    assert own.dtype == np.float64
+    np.testing.assert_allclose(own, expected, rtol=0, atol=exported.metadata["measured"]["tolerance"] * 12)
+    assert not np.array_equal(own[:5], own[BLOCK:])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_denoiser_can_be_drawn_from_with_any_sampler(
+    format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+) -> None:
+    exported = ExportedModel.open(files["denoiser", format], device="cpu")
+    sampling = SamplingConfig(sampler="dpm-solver-2", steps=4, grid="karras")
+    own = points(exported.sample(30, seed=0, sampling=sampling))
+    np.testing.assert_allclose(own, points(model.sample(30, seed=0, sampler=build_sampler(sampling))), atol=1e-2)
+    assert exported.evaluations(sampling) == 7
+    assert exported.evaluations(SamplingConfig(sampler="adaptive")) is None
+
+
+def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path]) -> None:
+    exported = ExportedModel.open(files["sampler", "onnx"])
+    assert exported.evaluations(exported.sampling) == 5
+    with pytest.raises(InputError, match="holds the sampler 'dpmpp-2m-sde' with 5 steps and no other"):
+        exported.sample(10, seed=0, sampling=SamplingConfig(sampler="heun", steps=5))
+
+
+def test_a_file_says_where_it_comes_from(files: dict[tuple[str, str], Path], run: Run) -> None:
+    for path in files.values():
+        metadata = ExportedModel.open(path).metadata
+        assert {"format_version", "dataset", "columns", "recipe", "sampling", "schedule", "scaler"} <= set(metadata)
+        assert (metadata["dataset"], metadata["recipe"], metadata["model"]) == ("moons", "precise", "dual-expert")
+        assert metadata["measured"]["max_abs_error"] <= metadata["measured"]["tolerance"]
+        assert len(metadata["checkpoint_sha256"]) == 64
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the sort", b"PK\x03\x04 no archive", b"\x08\x07"])
+def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        ExportedModel.open(path)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_a_damaged_archive_is_refused(format: str, files: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    content = bytearray(files["sampler", format].read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    path = tmp_path / "damaged"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as an exported file"):
+        ExportedModel.open(path, device="cpu")
+
+
+def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
+    files: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="There is no file"):
+        ExportedModel.open(tmp_path / "nothing.onnx")
+    foreign = onnx.load(files["denoiser", "onnx"])
+    onnx.helper.set_model_props(foreign, {"author": "someone"})
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(InputError, match="does not say of itself"):
+        ExportedModel.open(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_device_that_is_asked_for_by_name_is_what_runs_or_an_error(
+    format: str, files: dict[tuple[str, str], Path]
+) -> None:
+    with pytest.raises(DeviceError, match="CUDA"):
+        ExportedModel.open(files["sampler", format], device="cuda")
+    with pytest.raises(InputError, match="There is no device 'tpu'"):
+        ExportedModel.open(files["sampler", format], device="tpu")
+
+
+def test_a_session_that_lists_cuda_and_leaves_the_walk_to_the_cpu_is_not_cudas(
+    files: dict[tuple[str, str], Path],
+) -> None:
+    """The nodes are assigned as they really are here; only the list of providers is made up."""
+    session, _ = runtimes._session(files["sampler", "onnx"], "cpu")
+    told = session.get_provider_graph_assignment_info
+    lists_cuda = SimpleNamespace(get_providers=lambda: [runtimes.CUDA], get_provider_graph_assignment_info=told)
+    assert runtimes._not_on_cuda(lists_cuda) == "it leaves Gemm and MatMul and Scan of this file to the CPU"
+    assert runtimes._not_on_cuda(session) == "its libraries do not load"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
+    files: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "choose_device", lambda request: torch.device("cuda", 0))
+    with pytest.warns(UserWarning, match="has no CUDA provider here"):
+        exported = ExportedModel.open(files["sampler", "onnx"], device="auto")
+    assert exported.provider == "CPUExecutionProvider"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_gpu_draws_the_points_of_the_run(
+    format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+) -> None:
+    exported = ExportedModel.open(files["sampler", format], device="cuda")
+    assert "CPU" not in exported.provider
+    np.testing.assert_allclose(
+        points(exported.sample(BLOCK, seed=3)), points(model.sample(BLOCK, seed=3)), rtol=0, atol=1e-2
+    )

@@ -1,0 +1,86 @@
+"""The paper's figures: what stands in them is what was given, and panels that are compared share their limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures import drawn, normal, softmax
+
+from dualdiff_cli.paper.figures import divergences, gates_histograms, gates_scatter, losses, samples
+
+NAMES = ["baseline", "dual-expert", "enhanced-gating", "increased-capacity", "diversity-loss", "baseline-matched"]
+
+
+def row(dataset: str, label: str, *, paper: float | None = 0.5) -> dict[str, Any]:
+    kl = {"mean": 0.4, "ci95": [0.3, 0.5], "values": {"0": 0.35, "1": 0.45}, "floor": 0.02, "paper": paper}
+    return {"dataset": dataset, "label": label, "kl_published": kl}
+
+
+def test_divergences_have_a_panel_a_data_set_with_seeds_mean_interval_paper_and_floor() -> None:
+    rows = [
+        row("dino", "baseline"),
+        row("circle", "baseline"),
+        row("dino", "baseline"),
+        row("dino", "matched", paper=None),
+    ]
+    figure = divergences(rows, title="t")
+    dino, circle = figure.axes
+    assert [axes.get_title("left") for axes in figure.axes] == ["dino", "circle"]
+    assert [text.get_text() for text in dino.get_yticklabels()] == ["baseline", "matched"]
+    xs = [np.atleast_1d(line.get_xdata()).tolist() for line in circle.get_lines()]
+    assert xs == [[0.02, 0.02], [0.3, 0.5], [0.35, 0.45], [0.4], [0.5]]
+    assert len(dino.get_lines()) == 1 + 4 + 3
+
+
+def test_row_without_a_finished_run_keeps_its_line_and_the_papers_figure() -> None:
+    empty = row("dino", "baseline")
+    empty["kl_published"] |= {"mean": None, "ci95": None, "values": {}, "floor": None}
+    (axes,) = divergences([empty], title="t").axes
+    assert [np.atleast_1d(line.get_xdata()).tolist() for line in axes.get_lines()] == [[], [0.5]]
+
+
+def test_samples_share_limits_and_numbers_with_the_data() -> None:
+    sets = {name: 3 * normal(400 + i, 2, seed=i) for i, name in enumerate(NAMES)}
+    figure = samples(normal(500, 2), sets, columns=["x", "y"], title="t")
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in panels] == ["data", *NAMES]
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels}) == 1
+    assert len(drawn(panels[0])) == 400
+    assert all("outside" in axes.texts[0].get_text() for axes in panels[1:])
+
+
+def test_losses_are_the_mean_and_the_range_of_the_seeds() -> None:
+    steps = np.arange(100, 1100, 100)
+    seeds = [(steps, np.full(10, 0.6)), (steps, np.full(10, 0.8))]
+    plain, penalised = losses({"a": seeds, "b": seeds}, penalised={"b"}, title="t").axes
+    for axes in (plain, penalised):
+        (line,) = axes.get_lines()
+        assert np.allclose(line.get_ydata(), 0.7)
+        (band,) = axes.collections
+        assert {round(float(y), 6) for y in band.get_paths()[0].vertices[:, 1]} == {0.6, 0.8}
+    assert "reward" in penalised.get_title("left")
+
+
+def test_losses_of_seeds_of_different_length_end_at_the_shorter() -> None:
+    steps = np.arange(100, 1100, 100)
+    (axes,) = losses({"a": [(steps, np.ones(10)), (steps[:6], np.ones(6))]}, title="t").axes
+    assert axes.get_lines()[0].get_xdata()[-1] == 600
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_gates_are_drawn_for_every_configuration_on_the_same_axes(count: int) -> None:
+    gated = {
+        name: (normal(300, 2, seed=i), softmax(normal(300, 2, seed=9 + i))) for i, name in enumerate(NAMES[:count])
+    }
+    panels = [axes for axes in gates_scatter(gated, columns=["x", "y"], title="t").axes if axes.get_visible()]
+    assert len(panels) == count + 1  # and the colour bar
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels[:-1]}) == 1
+    histograms = gates_histograms({name: weights for name, (_, weights) in gated.items()}, title="t")
+    shown = [axes for axes in histograms.axes if axes.get_visible()]
+    assert len(shown) == count
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    for axes, (_, weights) in zip(shown, gated.values(), strict=True):
+        assert axes.patches[0].get_data().values.sum() == pytest.approx(1)  # type: ignore[attr-defined]
+        assert f"mean {weights[:, 0].mean():.2f}" in axes.get_title("left")

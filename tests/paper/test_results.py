@@ -1,0 +1,161 @@
+"""The paper's tables: their rows and figures, and what seeds together say, against SciPy and closed forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.paper.results import METRICS, TABLES, Row, paired_difference, published, rows_of, summarise
+from dualdiff_cli.paper.tables import tables_of
+
+BASELINE, DUAL = Row("dino", "baseline"), Row("dino", "dual-expert")
+OURS = {0: 1.1, 1: 1.0, 2: 1.3}
+THEIRS = {0: 0.8, 1: 0.9, 2: 0.85}
+
+
+def result(kl: float, *, seconds: float = 2.0) -> dict[str, Any]:
+    names = [name for name in METRICS if not name.endswith("_seconds")]
+    metrics = {name: {"value": kl if name.startswith("kl") else 0.5, "floor": -0.07} for name in names}
+    metrics["held_out_loss"]["floor"] = None
+    return {
+        "train": {"parameters": 10, "train_seconds": seconds},
+        "evaluations": [{"metrics": metrics, "sample_seconds": 0.25}],
+    }
+
+
+def summaries(recipe: str = "paper", **changed: Any) -> list[dict[str, Any]]:
+    results = {BASELINE: {s: result(kl) for s, kl in OURS.items()}, DUAL: {s: result(kl) for s, kl in THEIRS.items()}}
+    results[DUAL] |= changed.get("dual", {})
+    return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe)
+
+
+def test_tables_have_the_papers_rows_and_the_control_beside_them() -> None:
+    for table in TABLES:
+        figures = published(table)
+        known = {key for key in figures if not key[1].startswith("diversity-loss objective")}
+        rows = rows_of(table)
+        assert known <= {(row.dataset, row.model) for row in rows}
+        assert {row.model for row in rows} - {model for _, model in known} == {"baseline-matched"}
+    assert len(rows_of("table1")) == 12
+    assert [row.label for row in rows_of("table2")][4:6] == ["diversity-loss, λ = 0.1", "diversity-loss, λ = 0.05"]
+
+
+def test_every_row_is_a_run_that_can_be_asked_for() -> None:
+    for table in TABLES:
+        for row in rows_of(table):
+            config = resolve(dataset=row.dataset, recipe="paper", model=row.model, settings=row.settings)
+            wanted = {"diversity-loss, λ = 0.1": 0.1, "diversity-loss, λ = 0.05": 0.05}.get(row.label, 0.0)
+            assert config.objective.diversity == wanted
+
+
+def test_other_data_sets_take_a_tables_models() -> None:
+    assert {row.dataset for row in rows_of("table2", ["moons", "own.csv"])} == {"moons", "own.csv"}
+    assert len(rows_of("table2", ["moons"])) == len(rows_of("table2"))
+
+
+def test_unknown_table_is_named() -> None:
+    with pytest.raises(InputError, match="table3"):
+        rows_of("table3")
+
+
+def test_published_figures_are_the_papers() -> None:
+    assert published("table1")["circle", "dual-expert"]["kl_bits"] == 0.355
+    assert published("table2")["dino", "diversity-loss"] == {
+        "eval_loss": 0.667,
+        "kl_bits": 0.650,
+        "train_time_s": 75.91,
+        "inference_time_s": 0.295,
+    }
+    assert published("table2")["dino", "diversity-loss objective.diversity=0.05"] == {"kl_bits": 0.584}
+
+
+def test_seeds_are_put_together_as_scipy_does() -> None:
+    kl = summaries()[0]["kl_published"]
+    x = np.array(list(OURS.values()))
+    assert kl["mean"] == pytest.approx(x.mean())
+    assert kl["std"] == pytest.approx(x.std(ddof=1))
+    assert kl["ci95"] == pytest.approx(stats.t.interval(0.95, 2, loc=x.mean(), scale=stats.sem(x)))
+    scale = x.std(ddof=1) * math.sqrt(1 + 1 / 3)
+    assert kl["prediction95"] == pytest.approx(stats.t.interval(0.95, 2, loc=x.mean(), scale=scale))
+    assert (kl["n"], kl["paper"], kl["floor"]) == (3, 1.060, pytest.approx(-0.07))
+    assert kl["difference"] == pytest.approx(x.mean() - 1.060)
+
+
+def test_prediction_interval_holds_a_further_run_in_95_percent() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        *seeds, further = rng.normal(size=4)
+        results = {BASELINE: {s: result(float(kl)) for s, kl in enumerate(seeds)}}
+        low, high = summarise([BASELINE], results, table="table2", recipe="paper")[0]["kl_published"]["prediction95"]
+        held += low < further < high
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_paired_test_is_the_one_sample_test_of_the_differences() -> None:
+    found = paired_difference(THEIRS, OURS)
+    assert found is not None
+    differences = [THEIRS[s] - OURS[s] for s in OURS]
+    t = np.mean(differences) / stats.sem(differences)
+    assert found["mean"] == pytest.approx(np.mean(differences))
+    assert found["p"] == pytest.approx(2 * stats.t.sf(abs(t), 2))
+    assert found["ci95"] == pytest.approx(stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences)))
+    assert summaries()[1]["kl_published"]["to_baseline"] == found
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    found = paired_difference({1: 2.0, 2: 3.0, 9: 50.0}, {0: -50.0, 1: 1.0, 2: 1.5})
+    assert found is not None
+    assert (found["mean"], found["n"]) == (1.25, 2)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+    assert paired_difference({0: 2.0}, {0: 1.0}) == {"mean": 1.0, "ci95": None, "p": None, "n": 1}
+
+
+def test_differences_that_do_not_scatter_have_no_test() -> None:
+    found = paired_difference({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0})
+    assert found == {"mean": 1.0, "ci95": None, "p": None, "n": 2}
+
+
+def test_failed_seed_is_marked_and_left_out() -> None:
+    summary = summaries(dual={1: {"error": "The loss is no longer a number.", "evaluations": []}})[1]
+    assert summary["failed"] == [{"seed": 1, "reason": "The loss is no longer a number."}]
+    assert summary["kl_published"]["values"] == {"0": 0.8, "2": 0.85}
+    assert summary["kl_published"]["to_baseline"]["n"] == 2
+
+
+def test_row_whose_runs_all_failed_has_no_figures() -> None:
+    failed = {s: {"error": "why", "evaluations": []} for s in OURS}
+    baseline, dual = summaries(dual=failed)
+    assert dual["kl_published"]["mean"] is None
+    assert dual["kl_published"]["to_baseline"] is None
+    assert dual["parameters"] is None
+    assert baseline["kl_published"]["n"] == 3
+
+
+def test_papers_losses_stand_beside_its_own_recipe_only() -> None:
+    """Another recipe's loss is in another unit; a divergence is not."""
+    for recipe, loss in (("paper", 0.658), ("precise", None)):
+        dual = summaries(recipe)[1]
+        assert dual["training_loss_published"]["paper"] == loss
+        assert dual["kl_published"]["paper"] == 0.873
+
+
+def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
+    rows = summaries(dual={1: {"error": "no number", "evaluations": []}})
+    record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "jobs": 2, "rows": rows}
+    quality, cost = tables_of(record)
+    text = quality.to_markdown()
+    assert "only 50 training steps" in text
+    assert "| dino | baseline | 3 | 1.133 ± 0.153 | −0.070 | 1.060 | +0.073 |" in text
+    assert "dual-expert ✗" in text
+    assert "seed 1 failed: no number" in text
+    assert "With 3 seeds it finds only differences beyond 2.5 of their standard deviations" in text
+    assert "while 2 runs share the machine" in cost.to_markdown()
+    assert (quality.to_latex() + cost.to_latex()).isascii()
+    assert len(quality.beside(cost, shared=2).to_csv().splitlines()) == 1 + len(rows)
