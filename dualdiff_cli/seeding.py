@@ -1,1 +1,53 @@
-"""The only place where a random generator is made: one seed, one independent stream a role."""
+"""The only place where a random generator is made: one seed, one independent stream a role.
+
+A role is a word for what the numbers are used for, such as "weights" or "batches". Streams of different roles, and of
+different seeds, are statistically independent (NumPy's ``SeedSequence``, whose spawn key is the role), so that nothing
+which is drawn for one purpose repeats what is drawn for another. No global generator is ever seeded or read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["block_stream", "integer", "stream", "torch_stream"]
+
+
+def stream(seed: int, role: str) -> np.random.Generator:
+    """Make NumPy's generator for a role.
+
+    Args:
+        seed: not negative.
+        role: what the numbers are used for.
+
+    """
+    return np.random.default_rng(_sequence(seed, role))
+
+
+def torch_stream(seed: int, role: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make torch's generator for a role, on a device."""
+    import torch
+
+    return torch.Generator(device).manual_seed(int(_sequence(seed, role).generate_state(1, np.uint64)[0] >> 1))
+
+
+def integer(seed: int, role: str) -> int:
+    """Draw the seed of a generator that a library makes for itself, such as scikit-learn's ``random_state``; < 2³²."""
+    return int(_sequence(seed, role).generate_state(1, np.uint32)[0])
+
+
+def block_stream(seed: int, block: int) -> np.random.Generator:
+    """Make the generator of one block of samples: counter-based Philox with the key (seed, block).
+
+    The stream is not told apart by a role but by the block's number, because programs without this package make the
+    same noise for an exported sampler: all they need is NumPy and the two numbers.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, block]))
+
+
+def _sequence(seed: int, role: str) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=tuple(role.encode()))

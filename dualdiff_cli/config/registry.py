@@ -1,0 +1,109 @@
+"""What can be chosen by name, and where its class is: one line a name, and nothing else to touch.
+
+A registry knows its names without importing a single class, so that ``dualdiff --help`` and a configuration can list
+and check them; the module behind a name is imported when the name is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from ..errors import unknown_name
+
+__all__ = ["COLUMN_KINDS", "MODEL_KINDS", "SAMPLERS", "SCHEDULES", "Registry"]
+
+PACKAGE = __name__.split(".")[0]
+
+
+class Registry(Mapping[str, Any]):
+    """Names and the classes behind them.
+
+    Args:
+        kind: what the names are of, for messages: "sampler".
+        places: for each name "module:Class", with the module's path below this package.
+
+    """
+
+    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = self._places[name].partition(":")
+        return getattr(import_module(f"{PACKAGE}.{module}"), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # Mapping's own would import the class
+
+    def check(self, name: str) -> str:
+        """Give the name back.
+
+        Raises:
+            InputError: there is no such name; the message lists those that there are.
+
+        """
+        if name not in self._places:
+            raise unknown_name(self.kind, name, self._places)
+        return name
+
+
+SAMPLERS = Registry(
+    "sampler",
+    {
+        "ancestral": "diffusion.samplers.ancestral:Ancestral",
+        "ddim": "diffusion.samplers.ancestral:DDIM",
+        "euler": "diffusion.samplers.flow:Euler",
+        "heun": "diffusion.samplers.flow:Heun",
+        "heun-stochastic": "diffusion.samplers.flow:StochasticHeun",
+        "dpm-solver-2": "diffusion.samplers.flow:DPMSolver2",
+        "dpmpp-2m": "diffusion.samplers.multistep:DPMSolverPP2M",
+        "dpmpp-2m-sde": "diffusion.samplers.multistep:DPMSolverPP2MSDE",
+        "dpmpp-3m": "diffusion.samplers.multistep:DPMSolverPP3M",
+        "predictor-corrector": "diffusion.samplers.ancestral:PredictorCorrector",
+        "annealed-langevin": "diffusion.samplers.langevin:AnnealedLangevin",
+        "langevin": "diffusion.samplers.langevin:Langevin",
+        "adaptive": "diffusion.samplers.flow:AdaptiveFlow",
+    },
+)
+"""Subclasses of ``diffusion.samplers.base.Sampler``."""
+
+SCHEDULES = Registry(
+    "schedule",
+    {
+        "linear-beta": "diffusion.schedules:LinearBeta",
+        "linear-beta-continuous": "diffusion.schedules:ContinuousLinearBeta",
+        "cosine": "diffusion.schedules:Cosine",
+        "variance-exploding": "diffusion.schedules:VarianceExploding",
+        "straight-line": "diffusion.schedules:StraightLine",
+        "log-snr-uniform": "diffusion.schedules:LogSNRUniform",
+        "learned": "diffusion.variational:LearnedSchedule",
+    },
+)
+"""Subclasses of ``diffusion.schedules.Schedule``."""
+
+MODEL_KINDS = Registry(
+    "model",
+    {
+        "diffusion": "models.diffusion:DiffusionModel",
+        "kernel-density": "models.kernel_density:KernelDensity",
+        "mixture": "models.mixture:Mixture",
+    },
+)
+"""Subclasses of ``models.base.Model``, which can be trained; an exported file is a model that cannot."""
+
+COLUMN_KINDS = Registry(
+    "kind of column",
+    {
+        "integer": "data.encoding.integer:IntegerColumn",
+        "number": "data.encoding.number:NumberColumn",
+    },
+)
+"""Subclasses of ``data.encoding.base.ColumnEncoding``; the first whose ``suits`` says yes encodes a column."""
