@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from dualdiff_cli.exporting.runtime import ExportedModel
 from torch import Tensor
 
 from dualdiff_cli import Run, export, resolve, train
@@ -31,6 +30,7 @@ from dualdiff_cli.config.recipes import MODELS, RECIPES
 from dualdiff_cli.diffusion.samplers import draw_noise
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
 
 CPU = torch.device("cpu")

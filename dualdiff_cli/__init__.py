@@ -15,11 +15,11 @@ _PUBLIC = {
     "resolve": "config.recipes",
     "Run": "store.run",
     "load_data": "data",
-    "train": "jobs",
-    "sample": "jobs",
-    "evaluate": "jobs",
-    "export": "jobs",
-    "resume": "jobs",
+    "train": "jobs.train",
+    "sample": "jobs.sample",
+    "evaluate": "jobs.evaluate",
+    "export": "jobs.export",
+    "resume": "jobs.train",
 }
 
 __all__ = ["Run", "RunConfig", "__version__", "evaluate", "export", "load_data", "resolve", "resume", "sample", "train"]
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .config.recipes import resolve
     from .config.schema import RunConfig
     from .data import load_data
-    from .jobs import evaluate, export, resume, sample, train
+    from .jobs.evaluate import evaluate
+    from .jobs.export import export
+    from .jobs.sample import sample
+    from .jobs.train import resume, train
     from .store.run import Run
 
 

@@ -21,6 +21,7 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     handled,
+    source,
 )
 
 __all__ = ["evaluate"]
@@ -56,47 +57,32 @@ def evaluate(
 
     With both --samples and --against, and no run, one file is scored against the other.
     """
-    from ..exporting.runtime import ExportedModel
-    from ..jobs import evaluate as job
-    from ..jobs import evaluate_exported, evaluate_files
-    from ..store.run import Run
-
-    if exported is not None and (run is not None or samples is not None or exact or diagnose):
+    if exported is not None and (samples is not None or exact or diagnose):
         raise InputError(
             "--from scores an exported file's own samples, and nothing else.",
-            "Leave the run, --samples, --exact and --diagnose out.",
+            "Leave --samples, --exact and --diagnose out.",
         )
-    if (exported is not None or samples is not None) and precision != "float32":
-        raise InputError("--precision is of points that a run draws.", "Leave it out.")
+    if samples is not None and (sampler or sample_steps or precision != "float32"):
+        raise InputError(
+            "--sampler, --sample-steps and --precision apply only when a run draws the samples.", "Leave them out."
+        )
+    from ..jobs.evaluate import evaluate as job
+    from ..models import DrawingOptions
+
     console = Console(as_json=as_json, quiet=quiet)
+    two_files = run is None and samples is not None and against is not None and not exact and not diagnose
     with console.activity() as announce:
-        about_the_model = exact or diagnose
-        if exported is not None:
-            record = evaluate_exported(
-                ExportedModel.open(exported, device=device),
-                against=against,
-                n=n,
-                sampler=sampler,
-                sample_steps=sample_steps,
-                seed=seed,
-                announce=announce,
-            )
-        elif run is None and samples is not None and against is not None and not about_the_model:
-            record = evaluate_files(samples, against, seed=seed, announce=announce)
-        else:
-            record = job(
-                Run.open(run),
-                samples=samples,
-                against=against,
-                n=n,
-                sampler=sampler,
-                sample_steps=sample_steps,
-                exact=exact,
-                diagnosis=diagnose,
-                seed=seed,
-                device=device,
-                precision=precision,
-                announce=announce,
-            )
+        record = job(
+            None if two_files else source(run, exported, device=device),
+            samples=samples,
+            against=against,
+            n=n,
+            options=DrawingOptions(sampler=sampler, steps=sample_steps, precision=precision),
+            exact=exact,
+            diagnosis=diagnose,
+            seed=seed,
+            device=device,
+            announce=announce,
+        )
     title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: evaluation_tables(record, title=title))

@@ -50,7 +50,7 @@ def export(
     A file that does not do what the run does is not left behind. --device says where it is compared. TorchScript is
     deprecated in torch and does not work on Python 3.14.
     """
-    from ..jobs import export as job
+    from ..jobs.export import export as job
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)

@@ -8,12 +8,16 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
 from ..errors import DualdiffError, InputError, Interrupted
 from ..present.terminal import Console
+
+if TYPE_CHECKING:
+    from ..exporting.runtime import ExportedModel
+    from ..store.run import Run
 
 __all__ = [
     "DebugOption",
@@ -28,6 +32,7 @@ __all__ = [
     "SeedOption",
     "handled",
     "names",
+    "source",
 ]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
@@ -55,6 +60,24 @@ RunArgument = Annotated[
 ]
 
 P = ParamSpec("P")
+
+
+def source(run: Path | None, exported: Path | None, *, device: str) -> Run | ExportedModel:
+    """Find what ``sample`` and ``evaluate`` draw from: a run, the newest if none is named, or an exported file.
+
+    Raises:
+        InputError: both are named, or what is named does not exist.
+
+    """
+    from ..store.run import Run
+
+    if exported is None:
+        return Run.open(run)
+    if run is not None:
+        raise InputError(f"The run {run} and the file {exported} were both named.", "Leave one of them out.")
+    from ..exporting.runtime import ExportedModel
+
+    return ExportedModel.open(exported, device=device)
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:

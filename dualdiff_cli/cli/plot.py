@@ -18,7 +18,7 @@ def plot(
     debug: DebugOption = False,
 ) -> None:
     """Draw a run's pictures again: data beside samples, the loss, and what the gate does."""
-    from ..jobs import plot as job
+    from ..jobs.plot import plot as job
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)

@@ -20,6 +20,7 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     handled,
+    source,
 )
 
 __all__ = ["sample"]
@@ -28,7 +29,7 @@ __all__ = ["sample"]
 @handled
 def sample(
     run: RunArgument = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many points.", metavar="N")] = 10_000,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many rows.", metavar="N")] = 10_000,
     output: Annotated[
         str | None,
         typer.Option(
@@ -48,44 +49,23 @@ def sample(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw points from a trained run, or from an exported file."""
-    from ..exporting.runtime import ExportedModel
-    from ..jobs import sample as job
-    from ..jobs import sample_exported
-    from ..store.run import Run
-
-    if run is not None and exported is not None:
-        raise InputError(f"A run, {run}, and a file, {exported}, were both named.", "Leave one of them out.")
-    if exported is not None and precision != "float32":
-        raise InputError("A file's precision is its own.", "Leave --precision out, or export with another.")
-    if exported is not None and compile_ != "auto":
-        raise InputError("--compile is of points that a run draws.", "Leave it out.")
+    """Draw rows from a trained run, or from an exported file."""
     if output == "-" and as_json:
         raise InputError("--json and --output - both want standard output.", "Give --output a file.")
+    from ..jobs.sample import sample as job
+    from ..models import DrawingOptions
+
     console = Console(as_json=as_json, quiet=quiet or output == "-")
-    with console.progress("sampling", unit="points") as bar:
+    options = DrawingOptions(sampler=sampler, steps=sample_steps, precision=precision, compile=compile_)
+    with console.progress("sampling", unit="rows") as bar:
         bar.start(n)
-        if exported is not None:
-            record = sample_exported(
-                ExportedModel.open(exported, device=device),
-                n=n,
-                output=output,
-                sampler=sampler,
-                sample_steps=sample_steps,
-                seed=seed,
-                on_progress=bar.report,
-            )
-        else:
-            record = job(
-                Run.open(run),
-                n=n,
-                output=output,
-                sampler=sampler,
-                sample_steps=sample_steps,
-                seed=seed,
-                device=device,
-                precision=precision,
-                compile=compile_,
-                on_progress=bar.report,
-            )
+        record = job(
+            source(run, exported, device=device),
+            n=n,
+            output=output,
+            seed=seed,
+            options=options,
+            device=device,
+            on_progress=bar.report,
+        )
     console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))

@@ -15,9 +15,7 @@ from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from ..compute.execution import Execution
-    from ..config.schema import RunConfig
-    from ..jobs import Callbacks
+    from ..jobs.train import Callbacks
     from ..store.run import Run
     from ..training.loop import Progress
 
@@ -90,8 +88,8 @@ def train(
     if run is not None and not resume:
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
 
-    from .. import jobs
     from ..config.recipes import resolve
+    from ..jobs import train as jobs
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
@@ -116,14 +114,15 @@ def train(
 @contextmanager
 def _shown(console: Console) -> Iterator[Callbacks]:
     """Show progress, and let signals stop the training, while the block runs."""
-    from ..jobs import Callbacks
+    from ..jobs.train import Callbacks
 
     with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
 
-        def on_start(run: Run, config: RunConfig, execution: Execution) -> None:
+        def on_start(run: Run, steps: int, how: str) -> None:
             console.note(f"Training into {run}")
-            console.note(execution.summary)
-            bar.start(config.training.steps)
+            console.note(how)
+            if steps:
+                bar.start(steps)
 
         def on_progress(progress: Progress) -> None:
             bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")

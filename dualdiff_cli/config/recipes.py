@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError, unknown_name
-from .schema import RunConfig, SamplingConfig
+from .schema import CONFIGS, DiffusionConfig, RunConfig, SamplingConfig, parse_config
 
-__all__ = ["DEFAULT_MODEL", "DEFAULT_RECIPE", "MODELS", "RECIPES", "resolve", "with_sampling"]
+__all__ = ["DEFAULT_MODEL", "DEFAULT_RECIPE", "MODELS", "RECIPES", "resolve", "resolve_diffusion", "with_sampling"]
 
 Layer = Mapping[str, Any]
 
@@ -55,6 +55,8 @@ MODELS: dict[str, Layer] = {
     "increased-capacity": {"model": _INCREASED_CAPACITY},
     # λ = 0.1 is what the published figure was run with; the text says 0.05 (see --set objective.diversity=0.05).
     "diversity-loss": {"model": _INCREASED_CAPACITY, "objective": {"diversity": 0.1}},
+    "kernel-density": {"model": {"kind": "kernel-density"}},
+    "mixture": {"model": {"kind": "mixture"}},
 }
 
 # What a recipe changes in some models only. Experts that have a share of the noise levels each score like experts mixed
@@ -74,6 +76,9 @@ REFLOW: Layer = {
 
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
+PLAIN_RECIPE = "plain"
+"""The recipe of the models that are no diffusion models; it standardises the columns, and there is no other."""
+PLAIN: Layer = {"data": {"standardise": "always"}}
 
 
 def resolve(
@@ -108,24 +113,49 @@ def resolve(
     section = stated.get("model", {})
     if not isinstance(section, Mapping):
         raise InputError(f"The setting model = {section!r} is not allowed.", "A model's name goes into model.name.")
-    recipe = str(stated.get("recipe", DEFAULT_RECIPE))
     model = str(section.get("name", DEFAULT_MODEL))
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
+    recipe, layer = _recipe_of(model, stated.get("recipe"))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
-    defaults = _merge(RECIPES[recipe], MODELS[model], REFINEMENTS.get((recipe, model), {}))
+    defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
         defaults = _merge(defaults, REFLOW, _of_teacher(teacher, dataset=stated.get("dataset")))
     layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
     try:
-        return RunConfig.model_validate(layers)
+        return parse_config(layers)
     except ValidationError as error:
         raise _explain(error) from error
+
+
+def resolve_diffusion(**request: Any) -> DiffusionConfig:
+    """As `resolve`, for what only diffusion models can do.
+
+    Raises:
+        InputError: as for `resolve`, or the model is no diffusion model.
+
+    """
+    config = resolve(**request)
+    if not isinstance(config, DiffusionConfig):
+        raise InputError(f"The model {config.model.name!r} is no diffusion model.", "Name one, such as dual-expert.")
+    return config
+
+
+def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
+    """Give the name and the layer of a model's recipe, the one that was asked for or the model's default."""
+    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+        if asked not in (None, PLAIN_RECIPE):
+            raise InputError(
+                f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
+            )
+        return PLAIN_RECIPE, PLAIN
+    recipe = str(asked or DEFAULT_RECIPE)
+    if recipe not in RECIPES:
+        raise unknown_name("recipe", recipe, RECIPES)
+    return recipe, RECIPES[recipe]
 
 
 def with_sampling(sampling: SamplingConfig, *, sampler: str | None, steps: int | None) -> SamplingConfig:
@@ -147,6 +177,8 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
         return {}
     if "match_parameters" in MODELS[model]["model"]:
         return {"model": {"match_parameters": experts}}
+    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+        raise InputError(f"The model {model!r} has no experts.", "Leave --experts out.")
     if model == "baseline" and experts != 1:
         raise InputError(f"A baseline has one network, not {experts}.", "Use --model dual-expert with --experts.")
     return {"model": {"experts": experts}}
@@ -219,12 +251,15 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> InputError:
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    place = [str(part) for part in first["loc"]]
+    whole: Any = CONFIGS.get(place[0]) if place else None  # the first part of the place is the kind of model
+    place = place[1:] if whole else place
+    key = ".".join(place)
     if first["type"] == "extra_forbidden":
-        section: Any = RunConfig
-        for part in first["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
-        return unknown_name("setting", str(first["loc"][-1]), section.model_fields)
+        section: Any = whole or SamplingConfig
+        for part in place[:-1]:
+            section = section.model_fields[part].annotation
+        return unknown_name("setting", place[-1], section.model_fields)
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     refused = f"The setting {key}{value} is not allowed." if key else "These settings do not go together."
     return InputError(refused, f"{first['msg'].removeprefix('Value error, ')}.")

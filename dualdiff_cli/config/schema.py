@@ -6,14 +6,21 @@ default that could change later, so ``dualdiff train --config`` on its ``config.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, Union
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 __all__ = [
+    "CONFIGS",
     "LARGEST_SIGMA_MIN",
     "DataConfig",
+    "DiffusionConfig",
+    "KernelDensityConfig",
+    "KernelDensitySettings",
+    "MixtureConfig",
+    "MixtureSettings",
     "ModelConfig",
     "ObjectiveConfig",
     "RunConfig",
@@ -21,6 +28,7 @@ __all__ = [
     "ScheduleConfig",
     "SettledConfig",
     "TrainingConfig",
+    "parse_config",
 ]
 
 Count = Annotated[int, Field(ge=1)]
@@ -53,6 +61,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """A network: one residual MLP, or several of them mixed by a gate."""
 
+    kind: Literal["diffusion"] = "diffusion"
     name: str
     experts: Count = 1
     width: Annotated[int, Field(ge=2)] = 256
@@ -198,13 +207,58 @@ class SettledConfig(_Section):
     finest_frequency: Positive | None = None
 
 
+class KernelDensitySettings(_Section):
+    """A Gaussian kernel about every training row."""
+
+    kind: Literal["kernel-density"] = "kernel-density"
+    name: str = "kernel-density"
+    bandwidth: Positive | None = None
+    """The standard deviation of the kernel, in standard deviations of a column; None chooses it by cross-validation."""
+    folds: Annotated[int, Field(ge=2)] = 5
+
+
+class MixtureSettings(_Section):
+    """A mixture of Gaussians, fitted by expectation maximisation."""
+
+    kind: Literal["mixture"] = "mixture"
+    name: str = "mixture"
+    components: Count | None = None
+    """The number of Gaussians; None chooses the number by the Bayesian information criterion."""
+    covariance: Literal["full", "tied", "diag", "spherical"] | None = None
+    """The form of the covariance matrices; None chooses the form by the same criterion."""
+    largest: Count = 100
+    """The largest number of Gaussians that is tried."""
+
+
 class RunConfig(_Section):
-    """Everything that shapes a run, resolved."""
+    """Everything that shapes a run, resolved; a kind of model adds sections of its own."""
 
     dataset: str
     recipe: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataConfig = DataConfig()
+    model: ModelConfig | KernelDensitySettings | MixtureSettings
+
+    def to_toml(self) -> str:
+        """Give the configuration as TOML, which has no null: what is None is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+class KernelDensityConfig(RunConfig):
+    """A run of a kernel density."""
+
+    model: KernelDensitySettings
+
+
+class MixtureConfig(RunConfig):
+    """A run of a Gaussian mixture."""
+
+    model: MixtureSettings
+
+
+class DiffusionConfig(RunConfig):
+    """A run of a diffusion model."""
+
     model: ModelConfig
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -225,6 +279,30 @@ class RunConfig(_Section):
             )
         return self
 
-    def to_toml(self) -> str:
-        """Give the configuration as TOML, which has no null: what is None is left out."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+def _kind(values: Any) -> str:
+    """Say of which kind the model of a configuration is; one that does not say so is a diffusion model."""
+    section = values.get("model", {}) if isinstance(values, Mapping) else values.model
+    return str(section.get("kind", "diffusion") if isinstance(section, Mapping) else section.kind)
+
+
+CONFIGS: dict[str, type[RunConfig]] = {
+    "diffusion": DiffusionConfig,
+    "kernel-density": KernelDensityConfig,
+    "mixture": MixtureConfig,
+}
+"""The configuration of each kind of model."""
+
+_TAGGED: Any = tuple(Annotated[config, Tag(kind)] for kind, config in CONFIGS.items())
+_ANY_CONFIG: TypeAdapter[Any] = TypeAdapter(Annotated[Union[_TAGGED], Discriminator(_kind)])  # noqa: UP007
+
+
+def parse_config(values: Mapping[str, Any]) -> RunConfig:
+    """Validate a configuration, whose ``model.kind`` says which sections it may have.
+
+    Raises:
+        pydantic.ValidationError: a value is not allowed, or there is no such setting.
+
+    """
+    config: RunConfig = _ANY_CONFIG.validate_python(values)
+    return config

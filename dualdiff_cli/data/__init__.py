@@ -1,19 +1,20 @@
-"""Where points come from and go to: densities, tables, their scaling, and the held-out split."""
+"""Where rows come from and go to: densities, files, the held-out split, and the encoding of columns as features."""
 
 from __future__ import annotations
 
 from .densities.catalogue import DENSITIES, describe, get_density
 from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
-from .reading import READABLE, Column, Points, Table, read_table
-from .scaling import Scaler, dequantise
+from .encoding import ColumnEncoding, TableEncoding
+from .reading import READABLE, SourceTable, read_table
 from .split import Data, check_source, draw, load_data
-from .writing import to_frame, write_chunks
+from .writing import WRITABLE, write_chunks
 
 __all__ = [
     "DENSITIES",
     "READABLE",
+    "WRITABLE",
     "Boxes",
-    "Column",
+    "ColumnEncoding",
     "Data",
     "Density",
     "Discs",
@@ -21,16 +22,13 @@ __all__ = [
     "GaussianMixture",
     "Modes",
     "NoisyCurves",
-    "Points",
-    "Scaler",
-    "Table",
+    "SourceTable",
+    "TableEncoding",
     "check_source",
-    "dequantise",
     "describe",
     "draw",
     "get_density",
     "load_data",
     "read_table",
-    "to_frame",
     "write_chunks",
 ]

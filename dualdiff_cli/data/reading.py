@@ -1,55 +1,44 @@
-"""Tables of points, read from files, checked, and given in float64.
+"""Tables, read from files and checked before anything is fitted to them.
 
 A table has n rows and d numeric columns. What a model cannot be fitted to (text, missing values, infinity, a constant)
-is refused with the column and the number of rows it concerns.
+is refused with the name of the column and the number of rows that are concerned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import InputError
-from .densities.families import FloatArray, column_names
+from ..errors import InputError, did_you_mean
+from .densities.families import column_names
 
-__all__ = ["MIN_ROWS", "READABLE", "Column", "Points", "Table", "read_table"]
+__all__ = ["MIN_ROWS", "READABLE", "SourceTable", "read_table"]
 
-MIN_ROWS = 20  # fewer cannot be split into a part to learn from and a part to score against
-Kind = Literal["float", "integer"]
-Points = npt.NDArray[np.floating[Any]]  # (n, d), of any precision
-_NULLS = ["", "NA", "N/A", "null", "NULL", "None"]  # what a CSV writes where a number is missing; NaN parses by itself
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's name and what its values are; Booleans count as integers."""
-
-    name: str
-    kind: Kind = "float"
+MIN_ROWS = 20
+"""Fewer rows cannot be split into a part to learn from and a part to score against."""
+_NULLS = ["", "NA", "N/A", "null", "NULL", "None"]
+"""What a CSV file writes where a number is missing; NaN is read as a number."""
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """The points of a file.
+class SourceTable:
+    """The rows of a file.
 
     Attributes:
-        columns: the d columns.
-        values: (n, d), finite.
-        rows: (n,) numbers of the rows in the file, from 0, not counting the header.
-        rows_in_file: how many there are with those that were dropped.
+        rows: n rows; whole numbers and Booleans are Int64, all other numbers Float64 and finite.
+        numbers: (n,) the number of each row in the file, from 0; the header is not counted.
+        rows_in_file: how many rows the file has, with those that were dropped.
 
     """
 
-    columns: tuple[Column, ...]
-    values: FloatArray
-    rows: npt.NDArray[np.int64]
+    rows: pl.DataFrame
+    numbers: npt.NDArray[np.int64]
     rows_in_file: int
 
 
@@ -59,60 +48,62 @@ def read_table(
     columns: Sequence[str] | None = None,
     missing: Literal["error", "drop"] = "error",
     constant: Literal["error", "keep"] = "error",
-) -> Table:
+) -> SourceTable:
     """Read the numeric columns of a .csv, .tsv, .parquet, .ndjson, .jsonl or .npy file.
 
     Args:
-        path: the file; an .npy file holds an (n,) or (n, d) array, its columns are named x, y or x1 … xd.
+        path: the file; an .npy file holds an (n,) or (n, d) array, whose columns are named x, y or x1 … xd.
         columns: which columns, in which order; all of them by default.
         missing: "drop" leaves out the rows with a missing value (null or NaN).
-        constant: "keep" lets a column have one value throughout, as points that are only scored may.
+        constant: "keep" lets a column have one value throughout, as rows that are only scored may.
 
     Raises:
-        InputError: the file is not there, not readable, empty or shorter than `MIN_ROWS`, or a column is unknown, not
-            numeric, constant, or has missing or infinite values.
+        InputError: the file does not exist, cannot be read, is empty or has fewer than `MIN_ROWS` rows, or a column is
+            unknown, not numeric, constant, or has missing or infinite values.
 
     """
     path = Path(path)
-    frame, kinds = _as_numbers(path, _choose(path, _read(path), columns))
-    values = frame.to_numpy()
-    _refuse(path, _tally(frame, np.isinf(values), "infinite value"), "Remove those rows or replace the values.")
-    gaps = np.isnan(values)
+    frame = _as_numbers(path, _choose(path, _read(path), columns))
+    floats = {series.name: series.cast(pl.Float64) for series in frame}
+    infinite = {name: int(series.is_infinite().sum()) for name, series in floats.items()}
+    _refuse(path, _tally(infinite, frame.height, "infinite value"), "Remove those rows or replace the values.")
+    gaps = {name: series.is_null() | series.is_nan().fill_null(True) for name, series in floats.items()}
     if missing == "error":
         _refuse(
             path,
-            _tally(frame, gaps, "missing value"),
+            _tally({name: int(gap.sum()) for name, gap in gaps.items()}, frame.height, "missing value"),
             "Leave those rows out with --missing drop, or choose other columns with --columns a,b.",
         )
-    rows = np.flatnonzero(~gaps.any(axis=1))
-    values = values[rows]
-    if len(rows) < MIN_ROWS:
-        kept = f", {len(rows):,} of them complete" if len(rows) < frame.height else ""
+    complete = ~pl.DataFrame(gaps).select(pl.any_horizontal(pl.all())).to_series()
+    rows = frame.filter(complete)
+    if rows.height < MIN_ROWS:
+        kept = f", {rows.height:,} of them complete" if rows.height < frame.height else ""
         raise InputError(
             f"{path} has {_count(frame.height, 'row')}{kept}.",
             f"At least {MIN_ROWS} are needed, some to learn from and some to score against.",
         )
-    table = Table(tuple(map(Column, frame.columns, kinds)), values, rows, frame.height)
-    if constant == "keep":
-        return table
-    same_throughout = {
-        name: f"has the same value {value:g} in all {len(rows):,} rows"
-        for name, value, same in zip(frame.columns, values[0], (values == values[0]).all(axis=0), strict=True)
-        if same
+    if constant == "error":
+        _refuse_constant(path, rows)
+    return SourceTable(rows, np.flatnonzero(complete.to_numpy()), frame.height)
+
+
+def _refuse_constant(path: Path, rows: pl.DataFrame) -> None:
+    same = {
+        column.name: f"has the same value {column[0]:g} in all {rows.height:,} rows"
+        for column in rows
+        if column.n_unique() == 1
     }
-    varied = [c for c in frame.columns if c not in same_throughout]
-    _refuse(path, same_throughout, f"Choose others with {_option(varied)}.")
-    return table
+    varied = [name for name in rows.columns if name not in same]
+    _refuse(path, same, f"Choose others with {_option(varied)}.")
 
 
-def _tally(frame: pl.DataFrame, mask: npt.NDArray[np.bool_], noun: str) -> dict[str, str]:
-    """Say for each column that has any how many values the mask (n, d) picks out."""
-    counts = zip(frame.columns, mask.sum(axis=0).tolist(), strict=True)
-    return {name: f"has {_count(k, noun)} in {_count(frame.height, 'row')}" for name, k in counts if k}
+def _tally(counts: Mapping[str, int], rows: int, noun: str) -> dict[str, str]:
+    """Say for each column whose count is not zero how many such values the column has."""
+    return {name: f"has {_count(k, noun)} in {_count(rows, 'row')}" for name, k in counts.items() if k}
 
 
 def _read(path: Path) -> pl.DataFrame:
-    """Read the whole file as it stands, with at least one row and one column."""
+    """Read the whole file as it is, with at least one row and one column."""
     reader = _READERS.get(path.suffix.lower())
     if not path.exists():
         raise InputError(f"There is no file {path}.", "Check the path.")
@@ -127,7 +118,7 @@ def _read(path: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{path} cannot be read: {reason}.", f"Check that it is a valid {path.suffix} file."
+            f"{path} cannot be read: {reason}.", f"Check that the file is a valid {path.suffix} file."
         ) from error
     if frame.height == 0 or frame.width == 0:
         raise InputError(f"{path} has no rows.", "Give a file with a header and rows of numbers.")
@@ -150,7 +141,7 @@ def _read_delimited(separator: str) -> Callable[[Path], pl.DataFrame]:
 def _read_npy(path: Path) -> pl.DataFrame:
     try:
         array = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:  # NumPy's own words suggest to load it unsafely
+    except (EOFError, ValueError) as error:  # NumPy's own message suggests to load the file unsafely
         raise InputError(f"{path} is not an .npy file of numbers.", "Write one with numpy.save.") from error
     if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
         raise InputError(f"{path} does not hold real numbers in one or two axes.", "Save an array (n,) or (n, d).")
@@ -168,43 +159,42 @@ _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
     ".npy": _read_npy,
 }
-READABLE = tuple(_READERS)  # the suffixes
+READABLE = tuple(_READERS)
+"""The suffixes of files that can be read."""
 
 
 def _choose(path: Path, frame: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
-    """Select the columns asked for, in that order."""
+    """Select the columns that were asked for, in that order."""
     if columns is None:
         return frame
     unknown = [name for name in columns if name not in frame.columns]
     if unknown:
-        close = get_close_matches(unknown[0], frame.columns, n=1)
-        hint = f"Did you mean '{close[0]}'? " if close else ""
+        hint = did_you_mean(unknown[0], frame.columns)
         raise InputError(f"{path} has no column '{unknown[0]}'.", f"{hint}It has {_some(frame.columns, limit=20)}.")
     if not columns or len(set(columns)) < len(columns):
         raise InputError("The columns asked for are none, or not all different.", "Name each column once.")
     return frame.select(columns)
 
 
-def _as_numbers(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Kind]]:
-    """Convert the columns to float64, with null or NaN for what is missing; give their kinds too."""
+def _as_numbers(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """Convert whole numbers and Booleans to Int64 and all other numbers to Float64; null stands for a missing value."""
     numbers: list[pl.Series] = []
-    kinds: list[Kind] = []
     complaints: dict[str, str] = {}
     for column in frame:
         series, texts = _parse(column) if column.dtype == pl.String else (column, 0)
         if texts:
             complaints[column.name] = f"is text in {_count(texts, 'row')}"
         elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
-            kinds.append("integer" if series.dtype.is_integer() or series.dtype == pl.Boolean else "float")
-            numbers.append(series.cast(pl.Float64))
+            whole = series.dtype.is_integer() or series.dtype == pl.Boolean
+            numbers.append(series.cast(pl.Int64 if whole else pl.Float64))
         else:
             complaints[column.name] = f"is of type {series.dtype}, not a number"
     _refuse(path, complaints, f"Choose numeric columns with {_option([series.name for series in numbers])}.")
-    return pl.DataFrame(numbers), kinds
+    return pl.DataFrame(numbers)
 
 
 def _parse(column: pl.Series) -> tuple[pl.Series, int]:
-    """Give a text column as the numbers it may hold, and how many of its values are none."""
+    """Read the numbers that a text column may hold; also give how many of its values are no number."""
     text = column.str.strip_chars()
     text = text.set(text.is_in(_NULLS), None)
     numbers = text.cast(pl.Int64, strict=False)
@@ -221,8 +211,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _refuse(path: Path, complaints: dict[str, str], remedy: str) -> None:
-    """Raise an InputError that says of each column, the first few at least, what is wrong with it."""
+def _refuse(path: Path, complaints: Mapping[str, str], remedy: str) -> None:
+    """Raise an InputError that says what is wrong with each column, or with the first few of many."""
     if complaints:
         problems = [f"column '{name}' {complaint}" for name, complaint in complaints.items()]
         raise InputError(f"In {path} {_some(problems)}.", remedy)
@@ -235,7 +225,7 @@ def _some(items: Sequence[str], limit: int = 3) -> str:
 
 
 def _option(names: Sequence[str]) -> str:
-    """Spell the option that chooses these columns, or an example of it where there are none or too many to type."""
+    """Spell the option that chooses these columns, or an example where there are none or too many to type."""
     return f"--columns {','.join(names) if 0 < len(names) <= 8 else 'a,b'}"
 
 

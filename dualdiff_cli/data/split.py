@@ -1,7 +1,7 @@
-"""What `--dataset` takes, a density's name or a file, made into points to train on and points held out.
+"""What `--dataset` takes, the name of a density or a file, split into training rows and held-out rows.
 
-Draws from a density come from independent streams of one seed, told apart by their role; a file's rows are split by a
-seeded permutation. Either way the held-out points never meet the training points.
+A density is drawn from twice, with independent streams of one seed; the rows of a file are split by a seeded
+permutation. In both cases no model ever learns a held-out row.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
+from .. import seeding
 from ..errors import InputError, did_you_mean
 from .densities.catalogue import DENSITIES, get_density
-from .densities.families import Density, FloatArray
-from .reading import READABLE, Column, read_table
+from .densities.families import Density
+from .reading import READABLE, read_table
 
 __all__ = ["JSON", "Data", "check_source", "draw", "load_data"]
 
@@ -27,23 +29,21 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Points to learn from and points to score against.
+    """Rows to learn from and rows to score against.
 
     Attributes:
-        name: the density's name, or the file's.
-        columns: the d columns.
-        train: (n, d), float64, in data units.
-        held_out: (m, d), likewise.
-        density: where the points were drawn from; None for a file.
-        provenance: how to get the same points again.
-        held_out_rows: (m,) numbers of the file's rows that are held out, ascending; None for a density.
+        name: the name of the density or of the file.
+        train: n rows.
+        held_out: m rows with the same columns.
+        density: what the rows were drawn from; None for a file.
+        provenance: how to get the same rows again.
+        held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
 
     """
 
     name: str
-    columns: tuple[Column, ...]
-    train: FloatArray
-    held_out: FloatArray
+    train: pl.DataFrame
+    held_out: pl.DataFrame
     density: Density | None
     provenance: dict[str, JSON]
     held_out_rows: npt.NDArray[np.int64] | None = None
@@ -63,12 +63,12 @@ def load_data(
 
     Args:
         source: a name in `DENSITIES`, or the path of a file for `read_table`.
-        seed: not negative; of the draws or of the split.
-        n_train: training points, for a density.
-        n_held_out: held-out points, for a density.
+        seed: of the draws or of the split; not negative.
+        n_train: the number of training rows that are drawn from a density.
+        n_held_out: the number of held-out rows that are drawn from a density.
         columns: which columns of a file.
         missing: what to do about missing values in a file.
-        held_out_fraction: of a file's rows, in (0, 1).
+        held_out_fraction: the share of a file's rows that is held out, in (0, 1).
 
     Raises:
         InputError: the source is neither, the file is refused, or an option does not go with the source.
@@ -99,19 +99,14 @@ def check_source(source: str) -> None:
         )
 
 
-def draw(density: Density, n: int, *, seed: int, role: str) -> FloatArray:
-    """Draw n points, (n, d); draws with another role or another seed are independent of these."""
-    return density.sample(n, _generator(seed, role))
-
-
-def _generator(seed: int, role: str) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(role.encode())))
+def draw(density: Density, n: int, *, seed: int, role: str) -> pl.DataFrame:
+    """Draw n rows; draws with another role or another seed are independent of these."""
+    return pl.DataFrame(density.sample(n, seeding.stream(seed, role)), schema=list(density.columns))
 
 
 def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) -> Data:
     return Data(
         name=density.name,
-        columns=tuple(Column(name) for name in density.columns),
         train=draw(density, n_train, seed=seed, role="train"),
         held_out=draw(density, n_held_out, seed=seed, role="held-out"),
         density=density,
@@ -131,28 +126,27 @@ def _split(
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
     table = read_table(path, columns=columns, missing=missing)
-    n = len(table.values)
-    order = _generator(seed, "split").permutation(n)
+    n = table.rows.height
+    order = seeding.stream(seed, "split").permutation(n)
     m = min(max(round(fraction * n), 1), n - 1)
     held_out, train = np.sort(order[:m]), np.sort(order[m:])
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Data(
         name=path.name,
-        columns=table.columns,
-        train=table.values[train],
-        held_out=table.values[held_out],
+        train=table.rows[train],
+        held_out=table.rows[held_out],
         density=None,
         provenance={
             "source": "file",
             "path": str(path),
             "sha256": sha256,
-            "columns": [column.name for column in table.columns],
+            "columns": [*table.rows.columns],
             "rows": table.rows_in_file,
             "dropped_rows": table.rows_in_file - n,
             "train_rows": n - m,
             "held_out_rows": m,
             "seed": seed,
         },
-        held_out_rows=table.rows[held_out],
+        held_out_rows=table.numbers[held_out],
     )

@@ -1,132 +1,106 @@
-"""Points written to files chunk after chunk, in memory that the number of chunks does not change.
-
-Parquet stores columns, not rows, and polars has no writer to append to: each chunk becomes a small file of its own,
-and the streaming engine then joins them.
-"""
+"""Rows, written to files chunk after chunk in memory that does not grow with the number of chunks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
 
 from ..errors import InputError
 from ..store.atomic import replaced
-from .reading import Column, Points
 
-__all__ = ["to_frame", "write_chunks"]
+__all__ = ["WRITABLE", "write_chunks"]
 
-
-def to_frame(points: Points, columns: Sequence[Column]) -> pl.DataFrame:
-    """Make points (n, d) a frame of d columns: integers rounded and in Int64, the others in the points' own dtype."""
-    return pl.DataFrame(
-        [
-            pl.Series(column.name, np.rint(values)).cast(pl.Int64)
-            if column.kind == "integer"
-            else pl.Series(column.name, values)
-            for column, values in zip(columns, np.asarray(points).T, strict=True)
-        ]
-    )
+Chunks = Iterator[pl.DataFrame]
 
 
-def write_chunks(path: str | Path, columns: Sequence[Column], chunks: Iterable[Points]) -> int:
-    """Write the chunks, each (n_i, d), one after the other; return Σ n_i.
+def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int) -> None:
+    """Write the chunks one after the other.
 
     The file appears under its name when it is complete, and not at all when a chunk raises.
 
     Args:
         path: a .csv, .tsv, .parquet, .ndjson, .jsonl or .npy file, or "-" for CSV on standard output. An .npy file
-            holds one (n, d) array, of integers when every column is one.
-        columns: the d columns.
-        chunks: all of one dtype, drawn in the caller's thread as they are written.
+            holds one (rows, columns) array, of integers if every column holds integers.
+        chunks: at least one, all with the same columns; they are drawn in the caller's thread as they are written.
+        rows: how many rows the chunks have together.
 
     Raises:
         InputError: the suffix is none of these, or the file cannot be written.
 
     """
-    chunks = iter(chunks)
     if str(path) == "-":
-        return _write_lines(_frames(chunks, columns), sys.stdout.buffer.write, _to_csv)
+        _to_lines(iter(chunks), sys.stdout.buffer, _csv)
+        return
     path = Path(path)
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"'{path}' is not a kind of file that can be written.", f"Name one of {', '.join(_WRITERS)}.")
+        raise InputError(f"'{path}' is not a kind of file that can be written.", f"Name one of {', '.join(WRITABLE)}.")
     try:
         with replaced(path) as temporary:
-            return writer(_frames(chunks, columns), temporary)
+            writer(iter(chunks), temporary, rows)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
 
 
-def _frames(chunks: Iterator[Points], columns: Sequence[Column]) -> Iterator[pl.DataFrame]:
-    first = next(chunks, np.empty((0, len(columns))))  # no chunks make a file with a header and no rows
-    return (to_frame(points, columns) for points in chain([first], chunks))
+def _csv(frame: pl.DataFrame, header: bool) -> str:
+    return frame.write_csv(include_header=header)
 
 
-def _to_csv(frame: pl.DataFrame, first: bool, separator: str = ",") -> str:
-    return frame.write_csv(include_header=first, separator=separator)
+def _tsv(frame: pl.DataFrame, header: bool) -> str:
+    return frame.write_csv(include_header=header, separator="\t")
 
 
-def _to_ndjson(frame: pl.DataFrame, first: bool) -> str:
+def _ndjson(frame: pl.DataFrame, header: bool) -> str:
     return frame.write_ndjson()
 
 
-def _write_lines(
-    frames: Iterator[pl.DataFrame], write: Callable[[bytes], object], encode: Callable[[pl.DataFrame, bool], str]
-) -> int:
-    n = 0
-    for i, frame in enumerate(frames):
-        write(encode(frame, i == 0).encode())
-        n += frame.height
-    return n
+def _to_lines(chunks: Chunks, file: BinaryIO, text: Callable[[pl.DataFrame, bool], str]) -> None:
+    for i, frame in enumerate(chunks):
+        file.write(text(frame, i == 0).encode())
 
 
-def _write_text(frames: Iterator[pl.DataFrame], path: Path, *, encode: Callable[[pl.DataFrame, bool], str]) -> int:
-    with path.open("wb") as file:
-        return _write_lines(frames, file.write, encode)
+def _lines(text: Callable[[pl.DataFrame, bool], str]) -> Callable[[Chunks, Path, int], None]:
+    def write(chunks: Chunks, path: Path, rows: int) -> None:
+        with path.open("wb") as file:
+            _to_lines(chunks, file, text)
+
+    return write
 
 
-def _write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> int:
-    n = 0
-    parts: list[Path] = []
-    with TemporaryDirectory(prefix=f"{path.stem}-", dir=path.parent) as folder:
-        for frame in frames:
-            parts.append(Path(folder, f"{len(parts)}.parquet"))
-            frame.write_parquet(parts[-1], compression="lz4")
-            n += frame.height
-        pl.scan_parquet(parts, glob=False).sink_parquet(path)
-    return n
+def _parquet(chunks: Chunks, path: Path, rows: int) -> None:
+    """Append each chunk as a row group, which polars has no writer for."""
+    import pyarrow.parquet
+
+    first = next(chunks)
+    with pyarrow.parquet.ParquetWriter(path, first.to_arrow().schema, compression="lz4") as writer:
+        for frame in chain([first], chunks):
+            writer.write_table(frame.to_arrow())
 
 
-def _write_npy(frames: Iterator[pl.DataFrame], path: Path) -> int:
-    """Write the header twice: NumPy pads it, so that the final number of rows fits where the first one stood."""
-    first = next(frames).to_numpy()
-    n, d = 0, first.shape[1]
-
-    def header() -> dict[str, object]:
-        return {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (n, d)}
-
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header())
-        for points in chain([first], (frame.to_numpy() for frame in frames)):
-            file.write(np.ascontiguousarray(points, dtype=first.dtype).data)
-            n += len(points)
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, header())
-    return n
+def _npy(chunks: Chunks, path: Path, rows: int) -> None:
+    first = next(chunks)
+    values = first.to_numpy()
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=(rows, first.width))
+    done = 0
+    for frame in chain([first], chunks):
+        array[done : done + frame.height] = frame.to_numpy()
+        done += frame.height
+    array.flush()
 
 
-_WRITERS: dict[str, Callable[[Iterator[pl.DataFrame], Path], int]] = {
-    ".csv": partial(_write_text, encode=_to_csv),
-    ".tsv": partial(_write_text, encode=partial(_to_csv, separator="\t")),
-    ".parquet": _write_parquet,
-    ".ndjson": partial(_write_text, encode=_to_ndjson),
-    ".jsonl": partial(_write_text, encode=_to_ndjson),
-    ".npy": _write_npy,
+_WRITERS: dict[str, Callable[[Chunks, Path, int], None]] = {
+    ".csv": _lines(_csv),
+    ".tsv": _lines(_tsv),
+    ".parquet": _parquet,
+    ".ndjson": _lines(_ndjson),
+    ".jsonl": _lines(_ndjson),
+    ".npy": _npy,
 }
+WRITABLE = tuple(_WRITERS)
+"""The suffixes of files that can be written."""

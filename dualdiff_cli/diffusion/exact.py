@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy.special import roots_legendre
 from torch import Tensor
 
-from ..data import Boxes, Density, Discs, FloatArray, GaussianMixture, NoisyCurves, Scaler
+from ..data import Boxes, Density, Discs, FloatArray, GaussianMixture, NoisyCurves
 from .denoisers import Denoiser, MixtureDenoiser
 from .schedules import Schedule
 
@@ -35,12 +36,14 @@ NEGLIGIBLE = 40.0
 _NODES, _WEIGHTS = (torch.from_numpy(values) / 2 for values in roots_legendre(12))
 
 
-def exact_denoiser(density: Density, scaler: Scaler, schedule: Schedule) -> Denoiser:
+def exact_denoiser(
+    density: Density, schedule: Schedule, *, shift: FloatArray | float = 0.0, scale: FloatArray | float = 1.0
+) -> Denoiser:
     """E[x | x_t] of a density, computed in float64 and in memory that the number of points does not change.
 
     Args:
         density: of one of the catalogue's four families.
-        scaler: from data units to those of x_t.
+        shift, scale: x_t is α·(x − shift)/scale + σ ε for a point x of the density.
         schedule: gives α_t, σ_t.
 
     """
@@ -48,15 +51,15 @@ def exact_denoiser(density: Density, scaler: Scaler, schedule: Schedule) -> Deno
         density = density.as_mixture()
     if isinstance(density, GaussianMixture):
         weights = torch.from_numpy(density.weights)
-        means = torch.from_numpy(scaler.transform(density.means))
-        stds = torch.from_numpy(density.stds / scaler.scale)
+        means = torch.from_numpy((density.means - shift) / scale)
+        stds = torch.from_numpy(density.stds / scale)
         mixture = MixtureDenoiser(weights, means, stds, schedule)
         return _InChunks(mixture, rows=max(1, CHUNK // density.means.size))
     if isinstance(density, Boxes):
-        boxes = BoxesDenoiser(scaler.transform(density.centres), density.half_widths / scaler.scale, schedule)
+        boxes = BoxesDenoiser((density.centres - shift) / scale, density.half_widths / scale, schedule)
         return _InChunks(boxes, rows=max(1, CHUNK // (density.centres.size * len(_NODES))))
     assert isinstance(density, Discs), "every family has its exact denoiser"
-    centres, radii = scaler.transform(density.centres), density.radius / scaler.scale
+    centres, radii = (density.centres - shift) / scale, density.radius / scale * np.ones(2)
     discs = DiscsDenoiser(density.weights, centres, radii, schedule)
     return _InChunks(discs, rows=max(1, CHUNK // centres.size))
 

@@ -26,12 +26,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..compute.device import generator
-from ..data import FloatArray, Points, Scaler
+from ..data import FloatArray
 from .denoisers import Denoiser
 from .schedules import Schedule
 
@@ -51,7 +50,7 @@ class _Level(NamedTuple):
     r: Tensor
 
 
-def log_density(denoiser: Denoiser, scaler: Scaler, points: Points, *, step: float = STEP) -> FloatArray:
+def log_density(denoiser: Denoiser, points: FloatArray, *, step: float = STEP) -> FloatArray:
     """Log-density of the model at points (n, d) in data units: (n,), nats per unit of volume of the data.
 
     The flow is followed by the classical Runge–Kutta method from t_min to t_max, the divergence is integrated by
@@ -68,9 +67,9 @@ def log_density(denoiser: Denoiser, scaler: Scaler, points: Points, *, step: flo
     """
     schedule = denoiser.schedule
     levels, h = _grid(schedule, step)
-    scaled = torch.from_numpy(scaler.transform(points)).to(schedule.device)
-    parts = [_follow(denoiser, x, levels, h) for x in torch.split(scaled, ROWS)]
-    values: FloatArray = torch.cat(parts).cpu().numpy() - np.log(scaler.scale).sum()
+    x_0 = torch.from_numpy(points).to(schedule.device)
+    parts = [_follow(denoiser, x, levels, h) for x in torch.split(x_0, ROWS)]
+    values: FloatArray = torch.cat(parts).cpu().numpy()
     return values
 
 

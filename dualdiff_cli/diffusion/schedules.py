@@ -313,3 +313,4 @@ class StraightLine(Schedule):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(1 − t, t)."""
         return 1 - t.double(), t.double()
+

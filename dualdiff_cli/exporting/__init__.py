@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from .formats import FORMATS, METADATA_FILE, Artifact, convert
-from .modules import PRECISIONS, ExportedDenoiser, ExportedSampler, Precision
+from .modules import PRECISIONS, ExportedDenoiser, ExportedSampler, ExportPrecision
 
 __all__ = [
     "FORMATS",
     "METADATA_FILE",
     "PRECISIONS",
     "Artifact",
+    "ExportPrecision",
     "ExportedDenoiser",
     "ExportedSampler",
-    "Precision",
     "convert",
 ]

@@ -1,9 +1,9 @@
-"""What is exported: a whole sampler from noise to data units, or one evaluation of the denoiser.
+"""What is exported: a whole sampler from noise to rows, or one evaluation of the denoiser.
 
-Both are plain modules. The sampler is its `Program` with the denoiser's time-dependent part computed beforehand, a row
-of a table for each evaluation, so that one small loop body is all there is to a walk of any length. As in the package,
-the state is float64 and the network float32: torch then repeats the run's points to the last digits, and other runtimes
-are off by no more than their matrix products round otherwise, which a float32 state would add to several times over.
+Both are plain modules. The sampler is a `Program` whose time-dependent part is computed beforehand, one row of a table
+for each evaluation of the denoiser, so that one small loop body serves a walk of any length. As in the package, the
+state is float64 and the network float32: torch then repeats the run's rows to the last digits, and other runtimes
+differ only by the rounding of their matrix products. A float32 state would multiply that difference several times.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from ..data import Column, Scaler
+from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
 from .folding import part_by_time, round_linear_layers, trace
 from .program import Program
 
-__all__ = ["PRECISIONS", "ExportedDenoiser", "ExportedSampler", "Precision", "Walk"]
+__all__ = ["PRECISIONS", "ExportPrecision", "ExportedDenoiser", "ExportedSampler", "Walk"]
 
-Precision = Literal["float32", "float16", "bfloat16"]
+ExportPrecision = Literal["float32", "float16", "bfloat16"]
 PRECISIONS: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -31,11 +31,11 @@ PRECISIONS: dict[str, torch.dtype] = {
 
 
 class ExportedDenoiser(nn.Module):
-    """D(x_t, t) in standard units: x_t (n, d) float32, t () float64 → (n, d) float32.
+    """D(x_t, t) of features: x_t (n, width) float32, t () float64 → (n, width) float32.
 
     Args:
         denoiser: on the CPU.
-        dim: number of columns d.
+        width: number of features.
         precision: of the matrix products.
 
     """
@@ -43,16 +43,16 @@ class ExportedDenoiser(nn.Module):
     input_names = ("x_t", "t")
     output_names = ("denoised",)
 
-    def __init__(self, denoiser: Denoiser, dim: int, *, precision: Precision = "float32") -> None:
+    def __init__(self, denoiser: Denoiser, width: int, *, precision: ExportPrecision = "float32") -> None:
         super().__init__()
-        self.evaluate = trace(denoiser, dim, torch.float32)
+        self.evaluate = trace(denoiser, width, torch.float32)
         if precision != "float32":
             round_linear_layers(self.evaluate, PRECISIONS[precision])
-        self.dim, self.t_max = dim, denoiser.schedule.t_max
+        self.width, self.t_max = width, denoiser.schedule.t_max
 
     def example(self, n: int) -> tuple[Tensor, ...]:
         """Inputs for n points."""
-        return torch.zeros(n, self.dim), torch.tensor(self.t_max, dtype=torch.float64)
+        return torch.zeros(n, self.width), torch.tensor(self.t_max, dtype=torch.float64)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t]."""
@@ -140,27 +140,30 @@ class Walk(nn.Module):
 
 
 class _End(nn.Module):
-    """Standard units (n, d) → ``samples`` (n, d) in data units, and the columns that are named in their own types."""
+    """Features (n, width) → ``samples`` (n, columns), the named columns in their own types, and the features."""
 
-    def __init__(self, scaler: Scaler, columns: Sequence[Column]) -> None:
+    def __init__(self, encoding: TableEncoding, *, named: bool) -> None:
         super().__init__()
-        self.shift, self.scale = nn.Buffer(torch.tensor(scaler.shift)), nn.Buffer(torch.tensor(scaler.scale))
-        self.whole = [column.kind == "integer" for column in columns]
+        self.encoding = encoding
+        self.whole = [column.whole for column in encoding.columns] if named else []
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        samples = x * self.scale + self.shift
-        columns = [samples[:, i].round().long() if whole else samples[:, i] for i, whole in enumerate(self.whole)]
-        return (samples, *columns)
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        values = self.encoding.values(features)
+        columns = [x.long() if whole else x.clone() for x, whole in zip(values, self.whole, strict=False)]
+        return (torch.stack(values, dim=1), *columns, features)
 
 
 class ExportedSampler(nn.Module):
-    """Noise (n, d) [, step_noise (K, n, d)] → samples (n, d) in data units [, one vector (n,) a column].
+    """Noise (n, width) [, step_noise (K, n, width)] → samples (n, columns) [, one vector (n,) a column], features.
+
+    The outputs are named ``samples``, then after the columns where these are outputs of their own, then ``features``:
+    what the denoiser sees, from which the columns were decoded.
 
     Args:
         program: of the sampler, under the denoiser's schedule.
         denoiser: on the CPU.
-        scaler: from the denoiser's units to data units.
-        columns: of a table, to give as outputs of their own; none for a density.
+        encoding: of the columns.
+        named: whether every column is an output of its own, in its own type.
         precision: of the matrix products.
 
     """
@@ -169,14 +172,14 @@ class ExportedSampler(nn.Module):
         self,
         program: Program,
         denoiser: Denoiser,
-        scaler: Scaler,
-        columns: Sequence[Column] = (),
+        encoding: TableEncoding,
         *,
-        precision: Precision = "float32",
+        named: bool = False,
+        precision: ExportPrecision = "float32",
     ) -> None:
         super().__init__()
-        self.dim, self.step_draws = len(scaler.shift), program.step_draws
-        of_time, points = part_by_time(trace(denoiser, self.dim, torch.float64))
+        self.width, self.step_draws = encoding.width, program.step_draws
+        of_time, points = part_by_time(trace(denoiser, self.width, torch.float64))
         if precision != "float32":
             round_linear_layers(points, PRECISIONS[precision])
         with torch.no_grad():
@@ -185,19 +188,19 @@ class ExportedSampler(nn.Module):
         coefficients, features = (torch.stack(table) for table in zip(*map(step.pack, rows), strict=True))
         self.start = _Start(program)
         self.walk: nn.Module = Walk(step, coefficients, features, program)
-        self.end = _End(scaler, columns)
+        self.end = _End(encoding, named=named)
         self.input_names = ("noise", "step_noise") if self.step_draws else ("noise",)
-        reserved = {"", "samples", *self.input_names}
-        names = (f"{c.name}_column" if c.name in reserved else c.name for c in columns)
-        self.output_names = ("samples", *names)
+        reserved = {"", "samples", "features", *self.input_names}
+        names = [f"{name}_column" if name in reserved else name for name in encoding.names] if named else []
+        self.output_names = ("samples", *names, "features")
 
     def example(self, n: int) -> tuple[Tensor, ...]:
-        """Inputs for n points."""
-        noise = torch.zeros(1 + self.step_draws, n, self.dim)
+        """Inputs for n rows."""
+        noise = torch.zeros(1 + self.step_draws, n, self.width)
         return (noise[0], noise[1:]) if self.step_draws else (noise[0],)
 
     def forward(self, noise: Tensor, step_noise: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Walk from noise to data."""
+        """Walk from noise to rows."""
         fresh = noise.unsqueeze(0) if step_noise is None else step_noise  # not used where there is none
-        samples: tuple[Tensor, ...] = self.end(self.walk(self.start(noise), fresh)[1])
-        return samples
+        outputs: tuple[Tensor, ...] = self.end(self.walk(self.start(noise), fresh)[1])
+        return outputs

@@ -1,6 +1,7 @@
-"""An exported file, loaded back and used: all that is needed is in the file.
+"""An exported file, loaded back and used: everything that is needed is in the file.
 
-ONNX files run in ONNX Runtime, the other two in torch. What a file holds is read off its bytes, not off its name.
+ONNX files run in ONNX Runtime, the other two formats in torch. The format is recognised by the bytes of a file, not by
+its name.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,73 +21,86 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from ..compute.device import choose_device
-from ..config.schema import RunConfig, SamplingConfig
-from ..data import Column, Scaler
+from ..config.recipes import with_sampling
+from ..config.schema import DiffusionConfig, SamplingConfig, parse_config
+from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, generate, generate_by
-from ..diffusion.schedules import Schedule
+from ..diffusion.samplers import BLOCK, build_sampler, generate, generate_by
+from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import DeviceError, InputError
-from ..models.diffusion import build_sampler, build_schedule
+from ..models import Drawing, DrawingOptions, Model
 from . import METADATA_FILE
 from .program import compile_sampler
 
 __all__ = ["FORMAT_VERSION", "ExportedModel"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the metadata that exported files carry."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-Call = Callable[[dict[str, Tensor]], Tensor]
-"""Named inputs → the first output, on the CPU."""
+Runtime = Callable[[dict[str, Tensor], str], Tensor]
+"""(inputs by name, name of an output) → that output, on the CPU."""
 
 
 @dataclass(frozen=True)
-class ExportedModel:
-    """A sampler or a denoiser in a file.
+class ExportedModel(Model):
+    """A sampler or a denoiser in a file: a model that needs nothing but the file.
 
     Attributes:
         path: the file.
-        metadata: what it says of itself.
-        provider: what runs it: an ONNX Runtime execution provider, or torch and its device.
-        call: the runtime.
+        metadata: what the file says about itself.
+        provider: what runs the file: an ONNX Runtime execution provider, or torch and its device.
+        run: the runtime.
+        config: of the run that the file came from.
+        encoding: between columns and features.
 
     """
 
     path: Path
     metadata: dict[str, Any] = field(repr=False)
     provider: str
-    call: Call = field(repr=False)
+    run: Runtime = field(repr=False)
+    config: DiffusionConfig = field(repr=False)
+    encoding: TableEncoding = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "auto", io_binding: bool = True) -> ExportedModel:
+    def open(cls, path: str | Path, *, device: str = "auto", io_binding: bool = True) -> ExportedModel:
         """Load a file.
 
         Args:
             path: the file.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-            io_binding: of ONNX files: tie inputs and outputs to the session, or hand them over call by call.
+            io_binding: for ONNX files, whether inputs and outputs are bound to the session's device, or passed with
+                every call.
 
         Raises:
-            InputError: the file is none that was exported here, or the runtime cannot run it.
+            InputError: the file was not exported by this program, or the runtime cannot run it.
             DeviceError: the device that was asked for by name is not there, or has no execution provider.
 
         """
+        path = Path(path)
         if not path.is_file():
             raise InputError(f"There is no file {path}.", "Name one that `dualdiff export` wrote.")
         members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
         if members is None:
-            metadata, provider, call = _open_onnx(path, device, io_binding)
+            metadata, provider, run = _open_onnx(path, device, io_binding)
         elif any(member.endswith("archive_format") for member in members):
-            metadata, provider, call = _open_pt2(path, device)
+            metadata, provider, run = _open_pt2(path, device)
         else:
-            metadata, provider, call = _open_torchscript(path, device)
-        if metadata.get("format_version") != FORMAT_VERSION:
+            metadata, provider, run = _open_torchscript(path, device)
+        try:
+            if metadata["format_version"] != FORMAT_VERSION:
+                raise ValueError("another version")
+            config = parse_config(metadata["config"])
+            encoding = TableEncoding.model_validate(metadata["encoding"])
+            assert isinstance(config, DiffusionConfig)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path} does not say of itself what an exported file does, or in another version.",
+                f"{path} does not say what it holds, or was exported by another version of dualdiff.",
                 "Name a file that this version of `dualdiff export` wrote.",
-            )
-        return cls(path, metadata, provider, call)
+            ) from error
+        return cls(path, metadata, provider, run, config, encoding)
 
     @property
     def what(self) -> str:
@@ -94,100 +108,89 @@ class ExportedModel:
         return str(self.metadata["what"])
 
     @property
-    def config(self) -> RunConfig:
-        """Of the run that the file came from."""
-        return RunConfig.model_validate(self.metadata["config"])
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Names and kinds, d of them."""
-        return tuple(Column(**column) for column in self.metadata["columns"])
-
-    @property
     def sampling(self) -> SamplingConfig:
-        """How the file's points are drawn; a denoiser's can be drawn in other ways too."""
+        """How rows are drawn with the file; a denoiser can be sampled in other ways too."""
         return SamplingConfig.model_validate(self.metadata["sampling"])
 
     def evaluations(self, sampling: SamplingConfig) -> int | None:
-        """How often a point meets the network; None where the method finds out while it runs."""
+        """Give the number of evaluations that a row takes; None where the sampler chooses it while it runs."""
         if self.what == "sampler":
             return int(self.metadata["network_evaluations"])
         try:
-            return len(compile_sampler(build_sampler(sampling), build_schedule(self.config)).times)
+            return len(compile_sampler(build_sampler(sampling), build_schedule(self.config.schedule)).times)
         except InputError:
             return None
 
-    def walk(self, noise: Tensor, step_noise: Tensor | None = None) -> Tensor:
-        """Samples (n, d) in data units, float64, of a sampler's noise (n, d) and step noise (K, n, d)."""
-        return self.call({"noise": noise} if step_noise is None else {"noise": noise, "step_noise": step_noise})
+    def walk(self, noise: Tensor, step_noise: Tensor | None = None, *, output: str = "samples") -> Tensor:
+        """Turn a sampler's noise (n, width) and step noise (K, n, width) into one output, (n, …), float64.
+
+        ``samples`` has a column for each of the table's; ``features`` is what they were decoded from.
+        """
+        return self.run({"noise": noise} if step_noise is None else {"noise": noise, "step_noise": step_noise}, output)
 
     def denoiser(self) -> Denoiser:
         """Give an exported denoiser the face of any other."""
-        return _ExportedDenoiser(self.call, build_schedule(self.config))
+        return _FileDenoiser(self.run, build_schedule(self.config.schedule))
 
-    def sample(self, n: int, *, seed: int, sampling: SamplingConfig | None = None) -> Iterator[np.ndarray]:
-        """Draw n points in data units, in chunks (c, d) float64: those that the run gives for the seed.
-
-        Args:
-            n: number of points.
-            seed: of the noise.
-            sampling: the method, for a denoiser; None takes the file's own.
-
-        Raises:
-            InputError: the file's sampler is another one.
-
-        """
-        sampling = sampling or self.sampling
+    def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
+        """Draw n rows: those that the run gives for the seed, within the file's tolerance; see `Model.draw`."""
+        options.refuse(f"the exported file {self.path}", sampler=False)
+        own = self.sampling
+        sampling = with_sampling(own, sampler=options.sampler, steps=options.steps)
+        facts = {
+            "sampler": sampling.sampler,
+            "sample_steps": sampling.steps,
+            "provider": self.provider,
+            "network_evaluations": self.evaluations(sampling),
+        }
+        width = self.encoding.width
         if self.what == "denoiser":
-            scaler = Scaler.from_dict(self.metadata["scaler"])
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
-            chunks = generate(sampler, self.denoiser(), n, dim=len(self.columns), seed=seed, device=cpu)
-            return map(scaler.inverse, chunks)
-        if sampling != self.sampling:
-            own = self.sampling
+            features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu)
+            return Drawing(map(self.encoding.decode, features), facts)
+        if sampling != own:
             raise InputError(
                 f"{self.path} holds the sampler {own.sampler!r} with {own.steps} steps and no other.",
                 "Export another one with --sampler and --sample-steps, or the denoiser with --what denoiser.",
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
-        return generate_by(
-            self.walk, n, dim=len(self.columns), draws=1 + self.metadata["step_draws"], seed=seed, per_call=per_call
-        )
+        draws = 1 + self.metadata["step_draws"]
+        values = generate_by(self.walk, n, dim=width, draws=draws, seed=seed, per_call=per_call)
+        return Drawing(map(self.encoding.frame, values), facts)
 
 
-class _ExportedDenoiser(Denoiser):
-    """A file's denoiser; float32 inside, as the network is."""
+class _FileDenoiser(Denoiser):
+    """The denoiser in a file, which computes in float32."""
 
-    def __init__(self, call: Call, schedule: Schedule) -> None:
+    def __init__(self, run: Runtime, schedule: Schedule) -> None:
         super().__init__()
-        self.call = call
+        self.run = run
         self.schedule = schedule
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t] at one time for all points, shape ()."""
-        return self.call({"x_t": x_t.float(), "t": t.double()}).to(x_t.dtype)
+        return self.run({"x_t": x_t.float(), "t": t.double()}, "denoised").to(x_t.dtype)
 
 
-def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Call]:
+def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Runtime]:
     session, place = _session(path, device)
     try:
         metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     except ValueError:  # some other program's words
         metadata = {}
-    first = session.get_outputs()[0].name
 
-    def plainly(inputs: dict[str, Tensor]) -> Tensor:
-        return torch.from_numpy(session.run([first], {name: value.numpy() for name, value in inputs.items()})[0])
+    def plainly(inputs: dict[str, Tensor], output: str) -> Tensor:
+        return torch.from_numpy(session.run([output], {name: value.numpy() for name, value in inputs.items()})[0])
 
     where = (place.type, place.index or 0)
 
-    def bound(inputs: dict[str, Tensor]) -> Tensor:
-        """Put inputs where they are read, once, and fetch the first output: nothing else crosses over."""
+    def bound(inputs: dict[str, Tensor], output: str) -> Tensor:
+        """Copy the inputs to the device and fetch one output; nothing else is copied."""
         binding = session.io_binding()
         for name, value in inputs.items():
             array = np.ascontiguousarray(value.numpy())
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, *where))
-        binding.bind_output(first, *where)
+        binding.bind_output(output, *where)
         session.run_with_iobinding(binding)
         return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
@@ -246,7 +249,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rsplit(" : ", 1)[-1].rstrip(".")
 
 
-def _open_torchscript(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
+def _open_torchscript(path: Path, device: str) -> tuple[dict[str, Any], str, Runtime]:
     place = choose_device(device)
     extra = {METADATA_FILE: ""}
     try:
@@ -255,10 +258,11 @@ def _open_torchscript(path: Path, device: str) -> tuple[dict[str, Any], str, Cal
             module = torch.jit.load(str(path), map_location=place, _extra_files=extra)  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise _unreadable(path) from error
-    return json.loads(extra[METADATA_FILE] or "{}"), f"torch {place}", _in_torch(module, place)
+    metadata = json.loads(extra[METADATA_FILE] or "{}")
+    return metadata, f"torch {place}", _in_torch(module, place, metadata)
 
 
-def _open_pt2(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
+def _open_pt2(path: Path, device: str) -> tuple[dict[str, Any], str, Runtime]:
     place = choose_device(device)
     extra = {METADATA_FILE: ""}
     try:
@@ -267,18 +271,21 @@ def _open_pt2(path: Path, device: str) -> tuple[dict[str, Any], str, Call]:
         raise _unreadable(path) from error
     if place.type != "cpu":
         program = move_to_device_pass(program, place)
-    return json.loads(extra[METADATA_FILE] or "{}"), f"torch {place}", _in_torch(program.module(), place)
+    metadata = json.loads(extra[METADATA_FILE] or "{}")
+    return metadata, f"torch {place}", _in_torch(program.module(), place, metadata)
 
 
 def _unreadable(path: Path) -> InputError:
     return InputError(f"{path} cannot be read as an exported file.", "Export it again.")
 
 
-def _in_torch(module: Any, place: torch.device) -> Call:
-    @torch.no_grad()
-    def call(inputs: dict[str, Tensor]) -> Tensor:
-        outputs = module(*(value.to(place) for value in inputs.values()))
-        first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-        return first.cpu()
+def _in_torch(module: Any, place: torch.device, metadata: dict[str, Any]) -> Runtime:
+    names = list(metadata.get("outputs", ()))
 
-    return call
+    @torch.no_grad()
+    def run(inputs: dict[str, Tensor], output: str) -> Tensor:
+        outputs = module(*(value.to(place) for value in inputs.values()))
+        wanted: Tensor = outputs[names.index(output)] if isinstance(outputs, tuple) else outputs
+        return wanted.cpu()
+
+    return run

@@ -20,8 +20,8 @@ from ..diffusion.denoisers import Denoiser, NetworkDenoiser
 from ..diffusion.networks.layers import GroupedLinear
 from ..diffusion.samplers import BLOCK, Sampler, draw_noise
 from ..metrics import kl_divergence
-from ..models.diffusion import TrainedModel
-from . import PRECISIONS, Precision
+from ..models.diffusion import DiffusionModel
+from . import PRECISIONS, ExportPrecision
 from .runtime import ExportedModel
 
 __all__ = ["Agreement", "compare_denoisers", "compare_samplers"]
@@ -66,7 +66,7 @@ class Agreement:
 
 @torch.no_grad()
 def compare_samplers(
-    model: TrainedModel, sampler: Sampler, exported: ExportedModel, *, precision: Precision
+    model: DiffusionModel, sampler: Sampler, exported: ExportedModel, *, precision: ExportPrecision
 ) -> Agreement:
     """Draw with the file and with the run from the same noise: in batches of 1, 2, 7 and many, and far outside.
 
@@ -77,7 +77,7 @@ def compare_samplers(
         precision: of its matrix products.
 
     """
-    dim = len(model.columns)
+    dim = model.encoding.width
     common, fresh = (draw_noise(0, block, dim=dim, draws=sampler.draws) for block in (0, 1))
     outside = _outside(common)
 
@@ -85,8 +85,7 @@ def compare_samplers(
         return sampler(denoiser, noise[0], noise[1:])
 
     def file(noise: Tensor) -> Tensor:
-        samples = exported.walk(noise[0], noise[1:] if sampler.draws > 1 else None)
-        return torch.from_numpy(model.scaler.transform(samples.numpy()))
+        return exported.walk(noise[0], noise[1:] if sampler.draws > 1 else None, output="features")
 
     batches = [common[:, :n] for n in BATCHES] + [outside]
     by_run, by_run_outside = run(common), run(outside)
@@ -100,10 +99,10 @@ def compare_samplers(
 
 
 @torch.no_grad()
-def compare_denoisers(model: TrainedModel, exported: ExportedModel, *, precision: Precision) -> Agreement:
+def compare_denoisers(model: DiffusionModel, exported: ExportedModel, *, precision: ExportPrecision) -> Agreement:
     """Ask the file and the run for x̂ at noisy points of five levels from end to end, in the same batches."""
     schedule = model.denoiser.schedule
-    common = draw_noise(0, 0, dim=len(model.columns), draws=1)
+    common = draw_noise(0, 0, dim=model.encoding.width, draws=1)
     in_file, twins = exported.denoiser(), _twins(model.denoiser, precision)
     results, expected, own = [], [], 0.0
     for t in torch.lerp(schedule.ends[0], schedule.ends[1], torch.linspace(0, 1, 5, dtype=torch.float64)):
@@ -161,7 +160,7 @@ def _outside(noise: Tensor) -> Tensor:
     return outside
 
 
-def _twins(denoiser: NetworkDenoiser, precision: Precision) -> list[Denoiser]:
+def _twins(denoiser: NetworkDenoiser, precision: ExportPrecision) -> list[Denoiser]:
     """Give the denoisers that say the same as the run's but for rounding, which is a file's of this precision."""
     twin = copy.deepcopy(denoiser)
     if precision == "float32":
@@ -175,11 +174,11 @@ def _twins(denoiser: NetworkDenoiser, precision: Precision) -> list[Denoiser]:
     return [twin]
 
 
-def _rounded(x: Tensor, precision: Precision) -> Tensor:
+def _rounded(x: Tensor, precision: ExportPrecision) -> Tensor:
     return x.to(PRECISIONS[precision]).to(x.dtype)
 
 
-def _rounded_inputs(inputs: tuple[Tensor | None, ...], precision: Precision) -> tuple[Tensor | None, ...]:
+def _rounded_inputs(inputs: tuple[Tensor | None, ...], precision: ExportPrecision) -> tuple[Tensor | None, ...]:
     """Round a layer's inputs, of which one may say which of its groups is wanted."""
     return tuple(_rounded(x, precision) if x is not None and x.is_floating_point() else x for x in inputs)
 

@@ -9,51 +9,50 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config.schema import RunConfig
+from .. import seeding
+from ..config.recipes import with_sampling
 from ..data import Data
+from ..diffusion.denoisers import Denoiser
 from ..diffusion.exact import exact_denoiser
-from ..diffusion.likelihood import STEP, log_density, path_divergence
-from ..diffusion.samplers import Sampler, generate
+from ..diffusion.likelihood import path_divergence
+from ..diffusion.samplers import build_sampler, generate
 from ..errors import InputError
 from ..metrics import Points, Score, kl_divergence
 from ..metrics.score import Interval, mean_interval
-from ..models.diffusion import TrainedModel
-from .inputs import held_out_points
+from ..models import DrawingOptions, Model
+from ..models.diffusion import DiffusionModel
 
-__all__ = ["check_request", "diagnose", "exact_scores", "path_score"]
+__all__ = ["check_source", "diagnosable", "diagnose", "exact_scores", "path_score"]
 
-EXACT_POINTS = 2_000
-"""Held-out points whose log-density is computed."""
-CHECKED_POINTS = 200
-"""Of these, the points that the integrator's error is estimated on."""
-PATH_POINTS = 20_000
-"""Held-out points whose paths are compared with the exact denoiser's."""
+EXACT_ROWS = 2_000
+"""The number of held-out rows whose log-density is computed."""
+CHECKED_ROWS = 200
+"""The number of these that the integrator's error is estimated on."""
+PATH_ROWS = 20_000
+"""The number of held-out rows whose paths are compared with the exact denoiser's."""
 
 Part = dict[str, Any]
 
 
-def exact_scores(model: TrainedModel, data: Data, *, seed: int) -> dict[str, Score]:
-    """Negative log-likelihood of held-out points in bits and, where the truth is known, what the model loses to it.
+def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
+    """Give the negative log-likelihood of held-out rows in bits and, where the truth is known, what the model loses.
 
-    `kl_real_model` is D(real ‖ model) = E[log2 p(x) − log2 q(x)], its terms paired point by point, which takes most of
+    `kl_real_model` is D(real ‖ model) = E[log2 p(x) − log2 q(x)]. Its terms are paired row by row, which takes most of
     the scatter out of it; no neighbours are involved, so it has no bias and its floor is 0. `nll_excess` is the same
     divergence as the difference from the entropy. Whole numbers are spread over their unit interval.
+
+    Raises:
+        InputError: the model has no density.
+
     """
-    points = held_out_points(data, seed=seed)
-    points = np.random.default_rng(seed).permutation(points)[:EXACT_POINTS]
-    log_q = log_density(model.denoiser, model.scaler, points) / math.log(2)
-    checked = points[:CHECKED_POINTS]
-    coarse = log_density(model.denoiser, model.scaler, checked, step=2 * STEP) / math.log(2)
-    moved = abs(float(np.mean(coarse - log_q[: len(checked)])))
-    sigma_min = math.exp(-float(model.denoiser.schedule.lam_end))
-    notes = (
-        f"Of the probability flow, which deterministic samplers follow, with noise of {sigma_min:.2g} standard "
-        f"deviations on its points; with twice the integrator's step it would differ by {moved:.1g} bits.",
-    )
+    order = seeding.stream(seed, "rows of the likelihood").permutation(data.held_out.height)
+    rows = data.held_out[order[:EXACT_ROWS]]
+    log_q = model.log_density(rows, seed=seed) / math.log(2)
+    notes = tuple(filter(None, [model.density_note(rows[:CHECKED_ROWS], seed=seed)]))
 
     def score(terms: Points, *, less: float = 0.0, floor: float | None, notes: tuple[str, ...] = ()) -> Score:
         interval = mean_interval((terms - less).tolist())
-        value, n = float(terms.mean()) - less, len(points)
+        value, n = float(terms.mean()) - less, rows.height
         return Score(value=value, unit="bits", ci95=interval, floor=floor, n_real=n, n_generated=0, notes=notes)
 
     if data.density is None:
@@ -62,45 +61,60 @@ def exact_scores(model: TrainedModel, data: Data, *, seed: int) -> dict[str, Sco
     return {
         "nll_held_out": score(-log_q, floor=entropy, notes=notes),
         "nll_excess": score(-log_q, less=entropy, floor=0.0),
-        "kl_real_model": score(data.density.log_prob(points) / math.log(2) - log_q, floor=0.0),
+        "kl_real_model": score(data.density.log_prob(rows.to_numpy()) / math.log(2) - log_q, floor=0.0),
     }
 
 
-def check_request(config: RunConfig, data: Data, *, files: bool, diagnosis: bool) -> None:
-    """Refuse what has no likelihood or no exact denoiser before anything is computed.
+def check_source(model: Model | None, *, files: bool) -> Model:
+    """Give the model that a likelihood or a diagnosis is about.
 
     Raises:
-        InputError: points come from files; or a diagnosis is asked for, and the data came from a file or the network
-            has learnt coupled noise and points, whose flow is no denoiser of the data.
+        InputError: the rows come from files.
 
     """
-    if files:
+    if files or model is None:
         raise InputError(
-            "--exact and --diagnose are about the model itself, not about points in a file.",
+            "--exact and --diagnose are about the model itself, not about rows in a file.",
             "Leave out --samples and --against, or the two flags.",
         )
-    if diagnosis and data.density is None:
+    return model
+
+
+def diagnosable(model: Model, data: Data) -> DiffusionModel:
+    """Give the model as one that can be diagnosed.
+
+    Raises:
+        InputError: the model is not a diffusion model in a run, or the data came from a file, or the network has learnt
+            coupled noise and points, whose flow is no denoiser of the data.
+
+    """
+    if not isinstance(model, DiffusionModel):
+        raise InputError(
+            f"--diagnose needs the denoiser of a run, which {model.config.model.name} does not have here.",
+            "Leave out --diagnose, or use it on the run of a diffusion model.",
+        )
+    if data.density is None:
         raise InputError(
             f"A diagnosis needs the exact denoiser of the data, which a file like {data.name} does not have.",
             "Leave out --diagnose, or use it on a run of one of `dualdiff datasets`.",
         )
-    coupled = config.objective.teacher is not None or config.objective.coupling != "independent"
-    if diagnosis and coupled:
+    objective = model.config.objective
+    if objective.teacher is not None or objective.coupling != "independent":
         raise InputError(
             "A diagnosis asks for a denoiser of the data, and this model has learnt coupled noise and points.",
             "Leave out --diagnose, or use it on a run with the independent coupling, such as a reflow's teacher.",
         )
+    return model
 
 
-def path_score(model: TrainedModel, data: Data, *, seed: int) -> Score:
-    """The network's own error with no sampler, no neighbours and no floor: the divergence of paths, in bits.
+def path_score(model: DiffusionModel, data: Data, *, seed: int) -> Score:
+    """Give the network's own error in bits: the divergence of paths, without a sampler, neighbours or a floor.
 
-    It bounds what the network can add to kl_real_generated, and resolves differences far below that estimate's scatter.
+    It bounds what the network can add to kl_real_generated, and resolves differences far below the scatter of that.
     """
-    assert data.density is not None, "checked with the request"
-    oracle = exact_denoiser(data.density, model.scaler, model.denoiser.schedule).to(model.device)
-    points = model.scaler.transform(held_out_points(data, seed=seed)[:PATH_POINTS])
-    x = torch.from_numpy(points).to(model.device)
+    oracle = _oracle(model, data)
+    rows = data.held_out[:PATH_ROWS]
+    x = torch.from_numpy(model.encoding.encode(rows, seeding.stream(seed, "dequantise"))).to(model.device)
     terms = path_divergence(model.denoiser, oracle, x, seed=seed).cpu().numpy() / math.log(2)
     notes = ("An upper bound for what the network adds; schedule and sampler have no part in it.",)
     interval = mean_interval(terms.tolist())
@@ -109,43 +123,50 @@ def path_score(model: TrainedModel, data: Data, *, seed: int) -> Score:
 
 
 def diagnose(
-    model: TrainedModel,
+    model: DiffusionModel,
     data: Data,
     *,
     real: Points,
     scores: Mapping[str, Score],
-    sampler: Sampler,
+    options: DrawingOptions,
     seed: int,
 ) -> dict[str, dict[str, Part]]:
     """Split both divergences into what the estimator, the schedule with the sampler, and the network put into them.
 
-    The same sampler turns the same noise into points a second time, with the density's exact denoiser in place of the
-    network. With F the floor, E the divergence of those points and V that of the model's, V = F + (E − F) + (V − E).
-    The intervals are those of independent points; as the three share their real points, and the last two their noise,
-    they are rather too wide.
+    The same sampler turns the same noise into rows a second time, with the density's exact denoiser in place of the
+    network. With F the floor, E the divergence of those rows and V that of the model's, V = F + (E − F) + (V − E).
+    The intervals are those of independent rows. As the three share their real rows, and the last two their noise, the
+    intervals are rather too wide.
 
     Args:
         model: the run's.
         data: a density's.
         real: what the scores were taken against, (n, d).
-        scores: of the model's own points, with their floors.
-        sampler: what drew these.
-        seed: of these.
+        scores: of the model's own rows, with their floors.
+        options: what drew the model's rows.
+        seed: of the model's rows.
 
     Returns:
         By metric: "floor", "schedule_and_sampler", "network" and "total", each {"value", "ci95"} in bits.
 
     """
-    assert data.density is not None, "checked with the request"
-    oracle = exact_denoiser(data.density, model.scaler, model.denoiser.schedule).to(model.device)
     names = {"kl_real_generated": False, "kl_generated_real": True}
-    n, d = scores["kl_real_generated"].n_generated, real.shape[1]
-    chunks = list(generate(sampler, oracle, n, dim=d, seed=seed, device=model.device))
-    points = model.scaler.inverse(np.concatenate(chunks))
+    n = scores["kl_real_generated"].n_generated
+    sampler = build_sampler(with_sampling(model.config.sampling, sampler=options.sampler, steps=options.steps))
+    width = model.encoding.width
+    chunks = list(generate(sampler, _oracle(model, data), n, dim=width, seed=seed, device=model.device))
+    rows = model.encoding.decode(np.concatenate(chunks)).to_numpy()
     return {
-        name: _split(scores[name], kl_divergence(real, points, reverse=reverse, seed=seed))
+        name: _split(scores[name], kl_divergence(real, rows, reverse=reverse, seed=seed))
         for name, reverse in names.items()
     }
+
+
+def _oracle(model: DiffusionModel, data: Data) -> Denoiser:
+    """Give the exact denoiser of the density, for the model's features."""
+    assert data.density is not None, "checked with the request"
+    shift, scale = model.encoding.affine
+    return exact_denoiser(data.density, model.denoiser.schedule, shift=shift, scale=scale).to(model.device)
 
 
 def _split(total: Score, exact: Score) -> dict[str, Part]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +12,14 @@ import torch
 from ..config.recipes import with_sampling
 from ..config.schema import SamplingConfig
 from ..data import DENSITIES
+from ..diffusion.samplers import build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
-from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, Precision, convert
+from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, ExportPrecision, convert
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import FORMAT_VERSION, ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers
-from ..models.diffusion import TrainedModel, build_sampler, check_sampler
+from ..models import load_model
+from ..models.diffusion import DiffusionModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
 
@@ -33,7 +33,7 @@ def export(
     *,
     format: str = "onnx",
     what: str = "sampler",
-    output: Path | None = None,
+    output: str | Path | None = None,
     precision: str = "float32",
     sampler: str | None = None,
     sample_steps: int | None = None,
@@ -70,8 +70,13 @@ def export(
     ):
         if name not in known:
             raise unknown_name(kind, name, known)
-    exact: Precision = precision  # type: ignore[assignment]  # has just been looked up
-    model = TrainedModel.load(run, torch.device("cpu"))
+    exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
+    model = load_model(run, device=torch.device("cpu"))
+    if not isinstance(model, DiffusionModel):
+        raise InputError(
+            f"The model {model.config.model.name} of the run {run} has no denoiser to export.",
+            "Export the run of a diffusion model.",
+        )
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
     check_sampler(model.config, method)
@@ -82,17 +87,17 @@ def export(
     program = None
     if what == "sampler":
         program = compile_sampler(method, model.denoiser.schedule)
-        columns = () if model.config.dataset in DENSITIES else model.columns
-        module = ExportedSampler(program, model.denoiser, model.scaler, columns, precision=exact)
+        named = model.config.dataset not in DENSITIES
+        module = ExportedSampler(program, model.denoiser, model.encoding, named=named, precision=exact)
     else:
-        module = ExportedDenoiser(model.denoiser, len(model.columns), precision=exact)
+        module = ExportedDenoiser(model.denoiser, model.encoding.width, precision=exact)
     artifact = convert(module, to=format, opset=opset)
     seconds = time.perf_counter() - started
 
     evaluations = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
     metadata = _describe(run, model, sampling) | evaluations
     metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
-    path = output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format])
+    path = Path(output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         artifact.save(temporary, metadata)
@@ -141,19 +146,18 @@ def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
     return stem if precision == "float32" else f"{stem}-{precision}"
 
 
-def _describe(run: Run, model: TrainedModel, sampling: SamplingConfig) -> dict[str, Any]:
+def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict[str, Any]:
     """Say where a file comes from, and all that is needed to use it without the run."""
-    config, provenance = model.config, run.path / "data.json"
+    config = model.config
     return {
         "format_version": FORMAT_VERSION,
         "dataset": config.dataset,
         "model": config.model.name,
         "recipe": config.recipe,
-        "columns": [{"name": column.name, "kind": column.kind} for column in model.columns],
+        "encoding": model.encoding.model_dump(mode="json"),
         "sampling": sampling.model_dump(mode="json"),
         "schedule": config.schedule.model_dump(mode="json"),
-        "scaler": model.scaler.to_dict(),
-        "checkpoint_sha256": hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest(),
-        "data": json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else {},
+        "checkpoint_sha256": run.load_model()[1]["sha256"],
+        "data": run.load_data() or {},
         "config": config.model_dump(mode="json"),
     }

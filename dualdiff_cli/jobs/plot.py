@@ -1,28 +1,34 @@
-"""Leave pictures in a run: data beside samples, the loss curve, and what the gate does."""
+"""Leave pictures in a run: data beside samples, the loss, and what the gate does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
+from torch import Tensor
 
+from .. import seeding
 from ..compute.device import choose_device
-from ..diffusion.samplers import BLOCK
-from ..models.diffusion import TrainedModel
+from ..data import Data, FloatArray
+from ..models import TrainableModel, load_model
+from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
 from ..present.figures.points import data_beside_samples, loss_curve
 from ..present.figures.style import save
 from ..store.run import Run
-from .inputs import held_out_points, reload_data
+from .inputs import data_of_run
 
-__all__ = ["gate_weights", "plot"]
+__all__ = ["draw_pictures", "gate_weights", "plot"]
 
-PROFILE_POINTS, PROFILE_TIMES = 512, 64
+PICTURED = 4096
+"""The number of rows in a picture of samples."""
+PROFILE_ROWS, PROFILE_TIMES = 512, 64
 
 
-def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -> list[str]:
-    """Draw n points and make the run's pictures.
+def plot(run: Run, *, n: int = PICTURED, seed: int = 0, device: str = "auto") -> list[str]:
+    """Draw n rows and make the run's pictures.
 
     Returns:
         Paths of the PNG files.
@@ -31,13 +37,19 @@ def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -
         InputError: the run is not finished, or its data file has changed.
 
     """
-    model = TrainedModel.load(run, choose_device(device))
-    columns = [column.name for column in model.columns]
-    generated = np.concatenate(list(model.sample(n, seed=seed)))
-    data = reload_data(run)
-    held_out = data.held_out[:n]
+    return draw_pictures(run, load_model(run, device=choose_device(device)), data_of_run(run), n=n, seed=seed)
+
+
+def draw_pictures(run: Run, model: TrainableModel, data: Data, *, n: int = PICTURED, seed: int = 0) -> list[str]:
+    """Make the pictures of a run whose model and data are at hand; see `plot`."""
+    generated = model.sample(n, seed=seed)
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
-    pictures = {"samples": data_beside_samples(held_out, generated, columns=columns, title=title)}
+    held_out = data.held_out[:n].select(generated.columns)
+    pictures = {
+        "samples": data_beside_samples(
+            held_out.to_numpy(), generated.to_numpy(), columns=generated.columns, title=title
+        )
+    }
     metrics = run.load_metrics()
     if metrics:
         pictures["loss"] = loss_curve(
@@ -45,37 +57,42 @@ def plot(run: Run, *, n: int = 2 * BLOCK, seed: int = 0, device: str = "auto") -
             np.array([record["loss"] for record in metrics]),
             title=title,
         )
-    if model.config.model.experts > 1:
+    if isinstance(model, DiffusionModel) and model.config.model.experts > 1:
         if model.config.model.gate_on == "point":
             weights = gate_weights(model, generated)
-            pictures["gate-scatter"] = gate_scatter(generated, weights, columns=columns)
+            pictures["gate-scatter"] = gate_scatter(generated.to_numpy(), weights, columns=generated.columns)
             pictures["gate-histogram"] = gate_histogram(weights)
-        points = held_out_points(data, seed=model.config.seed)[:PROFILE_POINTS]
-        pictures["gate-profile"] = gate_profile(*_mean_gate_weights(model, points, seed=seed), title=title)
+        profile = _mean_gate_weights(model, data.held_out[:PROFILE_ROWS], seed=seed)
+        pictures["gate-profile"] = gate_profile(*profile, title=title)
     return [str(path) for name, figure in pictures.items() for path in save(figure, run.output_path("figures", name))]
 
 
-def gate_weights(model: TrainedModel, points: np.ndarray) -> np.ndarray:
-    """Weights of the experts at the least noisy time, where the samples are; (n, d) → (n, experts)."""
-    x = torch.from_numpy(model.scaler.transform(points)).to(model.device)
+def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
+    """Give the weights of the experts at the least noisy time, where the samples are, for n rows: (n, experts)."""
     t = torch.tensor(model.denoiser.schedule.t_min, dtype=torch.float64, device=model.device)
     with torch.no_grad():
-        return model.denoiser.gate(x, t).double().cpu().numpy()
+        weights: FloatArray = model.denoiser.gate(_features(model, rows), t).double().cpu().numpy()
+    return weights
 
 
-def _mean_gate_weights(model: TrainedModel, points: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise levels σ/α over the time axis, (T,), and at each the mean of the weights over noisy points, (T, experts).
+def _features(model: DiffusionModel, rows: pl.DataFrame) -> Tensor:
+    return torch.from_numpy(model.encoding.encode(rows, seeding.stream(0, "dequantise"))).to(model.device)
 
-    Every level noises the points (n, d) with the same ε, so that the levels differ in nothing else. Where α = 0 the
-    level is infinite and left out.
+
+def _mean_gate_weights(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Give noise levels σ/α over the time axis, (T,), and at each the mean weights over noisy rows, (T, experts).
+
+    All levels noise the rows with the same ε, so that the levels differ in nothing else. A level with α = 0 is
+    infinite and left out.
     """
     schedule = model.denoiser.schedule
     entries = int(schedule.t_max - schedule.t_min) + 1
     times = schedule.times(min(PROFILE_TIMES, entries) if schedule.discrete else PROFILE_TIMES)
     alpha, sigma = schedule(times)
-    x = torch.from_numpy(model.scaler.transform(points)).to(model.device)
-    # drawn on the CPU: the picture is the same on every device
-    epsilon = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(model.device)
+    x = _features(model, rows)
+    # The noise is drawn on the CPU, so that the picture is the same on every device.
+    stream = seeding.torch_stream(seed, "gate profile")
+    epsilon = torch.randn(x.shape, generator=stream, dtype=x.dtype).to(model.device)
     noise, weights = [], []
     with torch.no_grad():
         for t, a, s in zip(times, alpha, sigma, strict=True):

@@ -1,85 +1,67 @@
-"""Draw points from a trained run into a file."""
+"""Draw rows from a model into a file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import polars as pl
 
 from ..compute.device import choose_device, peak_memory_bytes
-from ..compute.execution import AnyPrecision, Switch
-from ..config.recipes import with_sampling
 from ..data import write_chunks
-from ..diffusion.samplers import points_per_call
-from ..exporting.runtime import ExportedModel
-from ..models.diffusion import TrainedModel, build_sampler
+from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
 
-__all__ = ["sample", "sample_exported"]
+__all__ = ["sample"]
 
 
 def sample(
-    run: Run,
+    source: Run | Model,
     *,
     n: int,
-    output: str | None = None,
-    sampler: str | None = None,
-    sample_steps: int | None = None,
+    output: str | Path | None = None,
     seed: int = 0,
+    options: DrawingOptions = DrawingOptions(),
     device: str = "auto",
-    precision: AnyPrecision = "float32",
-    compile: Switch = "auto",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Draw n points and stream them to a file, in memory that n does not change.
+    """Draw n rows and stream them to a file, in memory that does not grow with n.
 
     Args:
-        run: a finished one.
-        n: number of points.
-        output: a file whose suffix says the format, ``-`` for CSV on standard output, None for the run's folder.
-        sampler, sample_steps: the method and its number of steps; None takes the run's own.
-        seed: of the noise; the points depend on nothing else of the request.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        precision: of the network's matrix products; ``auto`` takes bfloat16 where it is clearly faster.
-        compile: ``on``, ``off``, or ``auto`` where there are enough points to repay it.
-        on_progress: told how many points are drawn.
+        source: a finished run, or a model such as an exported file.
+        n: number of rows.
+        output: a file whose suffix says the format, or ``-`` for CSV on standard output. None names a file in the
+            run's folder, or for a model without a run in the working directory.
+        seed: the rows depend on the seed and on nothing else of the request.
+        options: how the rows are drawn, where the model leaves a choice.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
+        on_progress: told how many rows have been written.
 
     Returns:
         The record of the ``sample`` command's contract.
 
     Raises:
-        InputError: the run is not finished, or the output cannot be written.
+        InputError: the run is not finished, an option does not apply, or the output cannot be written.
         DeviceError: the device is not there.
 
     """
-    model = TrainedModel.load(run, choose_device(device))
-    sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
-    method = build_sampler(sampling)
-    execution = model.choose_execution(n, sampling.steps, compile=compile, precision=precision)
-    execution.apply()
-    name = f"{sampling.sampler}-{sampling.steps}-n{n}-seed{seed}.csv"
-    target = output or str(run.output_path("samples", name))
-
-    calls = 0
-
-    def count() -> None:
-        nonlocal calls
-        calls += 1
-
+    model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
     started = time.perf_counter()
-    chunks = model.carried_out(execution).sample(n, seed=seed, sampler=method, on_call=count)
-    write_chunks(target, model.columns, _reported(chunks, on_progress))
+    drawing = model.draw(n, seed=seed, options=options)
+    how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
+    name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
+    target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
+    write_chunks(target, _reported(drawing.chunks, on_progress), rows=n)
     return {
-        "run": str(run),
+        "run": str(source) if isinstance(source, Run) else None,
         "n": n,
-        "columns": [column.name for column in model.columns],
-        "sampler": sampling.sampler,
-        "sample_steps": sampling.steps,
-        "precision": execution.precision,
-        "compiled": execution.compiled,
-        "network_evaluations": round(calls / -(-n // points_per_call(model.device, n, execution))),
+        "columns": model.encoding.names,
+        "sampler": None,
+        "sample_steps": None,
+        "network_evaluations": None,
+        **drawing.facts,
         "seed": seed,
         "seconds": time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -87,52 +69,9 @@ def sample(
     }
 
 
-def sample_exported(
-    exported: ExportedModel,
-    *,
-    n: int,
-    output: str | None = None,
-    sampler: str | None = None,
-    sample_steps: int | None = None,
-    seed: int = 0,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Any]:
-    """As `sample`, from an exported file alone: the run's points for the seed, within the file's tolerance.
-
-    Args:
-        exported: the file.
-        n, seed, on_progress: as in `sample`.
-        output: as in `sample`; None names a file in the working directory.
-        sampler, sample_steps: another method, for a denoiser.
-
-    Raises:
-        InputError: the file's sampler is another one, or the output cannot be written.
-
-    """
-    sampling = with_sampling(exported.sampling, sampler=sampler, steps=sample_steps)
-    target = output or f"{exported.path.stem}-n{n}-seed{seed}.csv"
-    started = time.perf_counter()
-    chunks = exported.sample(n, seed=seed, sampling=sampling)
-    write_chunks(target, exported.columns, _reported(chunks, on_progress))
-    return {
-        "run": None,
-        "from": str(exported.path),
-        "provider": exported.provider,
-        "n": n,
-        "columns": [column.name for column in exported.columns],
-        "sampler": sampling.sampler,
-        "sample_steps": sampling.steps,
-        "network_evaluations": exported.evaluations(sampling),
-        "seed": seed,
-        "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "output": target,
-    }
-
-
-def _reported(chunks: Iterator[np.ndarray], on_progress: Callable[[int], None]) -> Iterator[np.ndarray]:
+def _reported(chunks: Iterator[pl.DataFrame], on_progress: Callable[[int], None]) -> Iterator[pl.DataFrame]:
     done = 0
     for chunk in chunks:
         yield chunk
-        done += len(chunk)
+        done += chunk.height
         on_progress(done)

@@ -1,90 +1,69 @@
-"""A model: the denoiser that a configuration describes, and a trained one with its scaler and columns."""
+"""Diffusion models: the denoiser that a configuration describes, its training in a run, and the rows drawn with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-import numpy as np
+import polars as pl
 import torch
+from torch import Tensor
 
-from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
-from ..config.schema import RunConfig, SamplingConfig
-from ..data import Column, Scaler
+from .. import seeding
+from ..compute.device import denormals_flushed, set_tf32
+from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling, decide_training
+from ..compute.machine import describe_machine
+from ..config.recipes import with_sampling
+from ..config.schema import DiffusionConfig, RunConfig
+from ..config.settle import settle
+from ..data import Data, FloatArray, TableEncoding
 from ..diffusion.denoisers import Denoiser, NetworkDenoiser
-from ..diffusion.networks.experts import build_network
-from ..diffusion.samplers import BLOCK, DDIM, SAMPLERS, Sampler, generate, prepare
-from ..diffusion.schedules import (
-    ContinuousLinearBeta,
-    Cosine,
-    LinearBeta,
-    LogSNRUniform,
-    Schedule,
-    StraightLine,
-    TableSchedule,
-    VarianceExploding,
-    zero_terminal_snr,
-)
-from ..diffusion.variational import LearnedSchedule
+from ..diffusion.likelihood import STEP, log_density
+from ..diffusion.networks.experts import build_network, count_parameters
+from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
+from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
+from ..metrics import Score
 from ..store.run import Run
+from ..training.loop import Trainer
+from ..training.loss import LossEstimate, estimate_loss, expert_usage
+from ..training.reflow import Pairs, draw_pairs, held_out_loss
+from ..training.session import Callbacks, restore, train_in_run
+from .base import Drawing, DrawingOptions, Plan, TrainableModel
 
-__all__ = [
-    "TrainedModel",
-    "build_denoiser",
-    "build_sampler",
-    "build_schedule",
-    "check_sampler",
-    "training_layer",
-]
+__all__ = ["DiffusionModel", "build_denoiser", "check_sampler", "training_layer"]
 
-
-def build_schedule(config: RunConfig) -> Schedule:
-    """Make the noise schedule."""
-    s = config.schedule
-    table: TableSchedule
-    if s.name in ("linear-beta", "cosine"):
-        beta_range = {"beta_min": s.beta_min, "beta_max": s.beta_max}
-        table = LinearBeta(length=s.length, **beta_range) if s.name == "linear-beta" else Cosine(length=s.length)
-        return zero_terminal_snr(table) if s.zero_terminal_snr else table
-    if s.name == "linear-beta-continuous":
-        return ContinuousLinearBeta(length=s.length, beta_min=s.beta_min, beta_max=s.beta_max)
-    if s.name == "straight-line":
-        return StraightLine()
-    assert s.sigma_min is not None, "settled from the data before a run begins"
-    kinds = {"variance-exploding": VarianceExploding, "log-snr-uniform": LogSNRUniform, "learned": LearnedSchedule}
-    return kinds[s.name](sigma_min=s.sigma_min, sigma_max=s.sigma_max)
+SIGNAL_LEFT = 0.05
+"""A warning is given if more than this share of the signal's power is left at t_max."""
+LOSS_POINTS = 100_000
+"""The largest number of training rows that the published training loss is taken on."""
 
 
-def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
-    """Make the untrained denoiser for d = dim columns; its initial weights depend on the configuration's seed alone."""
-    schedule = build_schedule(config)
+def build_denoiser(config: DiffusionConfig, width: int) -> NetworkDenoiser:
+    """Make the untrained denoiser of ``width`` features; its initial weights depend on the seed alone."""
+    schedule = build_schedule(config.schedule)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_network(config.model, dim, span=schedule.network_span)
+        network = build_network(config.model, width, span=schedule.network_span)
     return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
 
 
-def training_layer(config: RunConfig) -> LayerShape:
-    """The shape of the network's products in a training step."""
+def training_layer(config: DiffusionConfig) -> LayerShape:
+    """Give the shape of the network's products in a training step."""
     c, batch = config.model, config.training.batch
     shared = c.experts > 1 and c.gate_on == "level" and config.objective.stratified and batch % c.experts == 0
     return LayerShape(c.experts, batch // c.experts if shared else batch, c.width)
 
 
-def build_sampler(config: SamplingConfig) -> Sampler:
-    """Make the sampler."""
-    if config.sampler == "ddim":
-        return DDIM(steps=config.steps, grid=config.grid, eta=config.eta)
-    return SAMPLERS[config.sampler](steps=config.steps, grid=config.grid)
-
-
-def check_sampler(config: RunConfig, sampler: Sampler) -> None:
-    """Refuse to draw fresh noise on the way where training did not.
+def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
+    """Refuse a sampler that draws fresh noise on the way where training coupled noise and points.
 
     Raises:
-        InputError: noise and points of the training were coupled, and the sampler is a stochastic one.
+        InputError: the sampler is such a one.
 
     """
     objective = config.objective
@@ -96,94 +75,275 @@ def check_sampler(config: RunConfig, sampler: Sampler) -> None:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
-    """What samples are drawn from.
+class DiffusionModel(TrainableModel):
+    """A trained diffusion model.
 
     Attributes:
-        config: of its run.
+        config: of the run.
+        encoding: between columns and the denoiser's features.
         denoiser: with the averaged weights, in evaluation mode.
-        scaler: from the denoiser's units to data units.
-        columns: names and kinds, d of them.
-        device: where the denoiser lives.
-        execution: how points are drawn.
-        prepared: the denoiser for that, if it is another one.
+        device: where the denoiser is.
+        execution: how rows are drawn.
+        prepared: the denoiser as the execution computes it; None where that is the denoiser itself.
 
     """
 
-    config: RunConfig
+    kind = "diffusion"
+
+    config: DiffusionConfig
+    encoding: TableEncoding
     denoiser: NetworkDenoiser = field(repr=False)
-    scaler: Scaler
-    columns: tuple[Column, ...]
     device: torch.device
     execution: Execution = PLAIN
     prepared: Denoiser | None = field(default=None, repr=False)
 
-    def carried_out(self, execution: Execution) -> TrainedModel:
-        """Give the model as one that draws its points so; threads and the like are the caller's to set."""
+    # Drawing
+
+    def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
+        """Draw n rows; see `Model.draw`."""
+        sampling = with_sampling(self.config.sampling, sampler=options.sampler, steps=options.steps)
+        execution = self.choose_execution(n, sampling.steps, compile=options.compile, precision=options.precision)
+        execution.apply()
+        facts = {
+            "sampler": sampling.sampler,
+            "sample_steps": sampling.steps,
+            "precision": execution.precision,
+            "compiled": execution.compiled,
+        }
+        chunks = self.carried_out(execution).walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
+        return Drawing(chunks, facts)
+
+    def carried_out(self, execution: Execution) -> Self:
+        """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""
         return replace(self, execution=execution, prepared=prepare(self.denoiser, execution))
 
-    def choose_execution(
-        self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
-    ) -> Execution:
-        """Decide how n points in so many evaluations are best drawn; see `execution.decide_sampling`."""
-        c = self.config.model
-        asked = sum(p.numel() for p in self.denoiser.network.parameters()) / (c.experts if c.gate_on == "level" else 1)
-        layer = LayerShape(1 if c.gate_on == "level" else c.experts, BLOCK, c.width)
-        work = n * evaluations * asked
-        return decide_sampling(compile, precision, self.device, work=work, layer=layer)
-
-    @classmethod
-    def load(cls, run: Run, device: torch.device) -> TrainedModel:
-        """Read a finished run.
-
-        Raises:
-            InputError: the run is not finished, or damaged.
-
-        """
-        tensors, metadata = run.load_model()
-        config = run.config
-        try:
-            columns = tuple(Column(**column) for column in metadata["columns"])
-            scaler = Scaler.from_dict(metadata["scaler"])
-            denoiser = build_denoiser(config, len(columns))
-            denoiser.load_weights(tensors)
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise InputError(
-                f"The model of the run {run} is not its configuration's.", "Train the run again."
-            ) from error
-        denoiser.requires_grad_(False).eval().to(device)
-        return cls(config, denoiser, scaler, columns, device)
-
-    def save(self, run: Run) -> None:
-        """Write the run's model file."""
-        metadata: dict[str, Any] = {
-            "dataset": self.config.dataset,
-            "model": self.config.model.name,
-            "recipe": self.config.recipe,
-            "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
-            "scaler": self.scaler.to_dict(),
-        }
-        run.save_model(self.denoiser.weights(), metadata)
-
-    def sample(
-        self, n: int, *, seed: int, sampler: Sampler | None = None, on_call: Callable[[], None] = lambda: None
-    ) -> Iterator[np.ndarray]:
-        """Draw n points in data units, in chunks (c, d) float64; see `samplers.generate`.
+    def walk(
+        self, n: int, *, seed: int, sampler: Sampler | None = None, facts: dict[str, Any] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Draw n rows with the model's execution.
 
         Args:
-            n, seed: of the points.
-            sampler: the method; None takes the configuration's.
-            on_call: told of every call of the denoiser.
+            n, seed: see `draw`.
+            sampler: None takes the configuration's own.
+            facts: told the number of evaluations of the network that a row takes.
 
         Raises:
-            InputError: the sampler does not go with the training; see `check_sampler`.
+            InputError: the sampler does not suit the training; see `check_sampler`.
 
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        denoiser = self.prepared or self.denoiser
-        listening = denoiser.register_forward_hook(lambda *_: on_call())
-        d, how = len(self.columns), self.execution
-        for chunk in generate(sampler, denoiser, n, dim=d, seed=seed, device=self.device, execution=how):
-            yield self.scaler.inverse(chunk)
-        listening.remove()
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        denoiser, device = self.prepared or self.denoiser, self.device
+        counting = denoiser.register_forward_hook(count)
+        width, how = self.encoding.width, self.execution
+        features = generate(sampler, denoiser, n, dim=width, seed=seed, device=device, execution=how)
+        try:
+            for chunk in features:
+                yield self.encoding.decode(chunk)
+        finally:
+            counting.remove()
+        if facts is not None:
+            facts["network_evaluations"] = round(calls / -(-n // points_per_call(device, n, how)))
+
+    def choose_execution(
+        self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
+    ) -> Execution:
+        """Decide how n rows are best drawn in so many evaluations; see `execution.decide_sampling`."""
+        c = self.config.model
+        asked = sum(p.numel() for p in self.denoiser.network.parameters()) / (c.experts if c.gate_on == "level" else 1)
+        layer = LayerShape(1 if c.gate_on == "level" else c.experts, BLOCK, c.width)
+        return decide_sampling(compile, precision, self.device, work=n * evaluations * asked, layer=layer)
+
+    # Density
+
+    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
+        """Give the log-density of the probability flow, which deterministic samplers follow; see `Model.log_density`.
+
+        It is the density of the model's rows with Gaussian noise of standard deviation σ_min on their features.
+        """
+        return log_density(self.denoiser, self._noised(rows, seed)) - self.encoding.log_volume
+
+    def density_note(self, rows: pl.DataFrame, *, seed: int = 0) -> str:
+        """Say what a log-density is of, and how much the integrator's step moves its mean over the rows."""
+        z = self._noised(rows, seed)
+        fine, coarse = (float(log_density(self.denoiser, z, step=step).mean()) for step in (STEP, 2 * STEP))
+        sigma_min = math.exp(-float(self.denoiser.schedule.lam_end))
+        return (
+            "This is the density of the probability flow, which deterministic samplers follow, with noise of "
+            f"{sigma_min:.2g} standard deviations on the rows; an integrator's step of twice the size would change it "
+            f"by {abs(coarse - fine) / math.log(2):.1g} bits."
+        )
+
+    def _noised(self, rows: pl.DataFrame, seed: int) -> FloatArray:
+        return self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+
+    # Training
+
+    @classmethod
+    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+        """Prepare a training: encode, settle what the data decide, and check the sampler; see `TrainableModel.plan`."""
+        assert isinstance(config, DiffusionConfig)
+        pairs = None if run is None else Pairs.load(run)
+        teacher = None
+        if pairs is None and config.objective.teacher is not None:
+            teacher = _load_teacher(config, data, device)
+        basis = pairs or teacher
+        if basis is None:
+            plan = super().plan(config, data, device=device)
+            encoding, features = plan.encoding, plan.features
+        else:
+            encoding = basis.encoding
+            features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
+        config = settle(config, features) if run is None else config
+        sampler = build_sampler(config.sampling)
+        check_sampler(config, sampler)
+        sampler.levels(build_denoiser(config, encoding.width).schedule)
+        return Plan(config, data, encoding, features, {"pairs": pairs, "teacher": teacher})
+
+    @classmethod
+    @denormals_flushed()
+    def fit(
+        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+    ) -> tuple[Self, dict[str, Any]]:
+        """Begin a training, or go on from the run's checkpoint, and train to the end; see `TrainableModel.fit`."""
+        config = plan.config
+        assert isinstance(config, DiffusionConfig)
+        pairs: Pairs | None = plan.extras["pairs"]
+        if pairs is None and plan.extras["teacher"] is not None:
+            teacher: DiffusionModel = plan.extras["teacher"]
+            n = plan.data.train.height
+            pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
+            pairs.save(run)
+        state = run.load_state()
+        denoiser = build_denoiser(config, plan.encoding.width).to(device)
+        execution = _execution(config, device, denoiser, state)
+        execution.apply()
+        run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
+        callbacks.on_start(run, config.training.steps, execution.summary)
+        points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
+        trainer = Trainer(
+            denoiser,
+            points.to(device),
+            objective=config.objective,
+            config=config.training,
+            seed=config.seed,
+            noise=None if pairs is None else pairs.noise.to(device),
+            execution=execution,
+        )
+        _warn_of_signal_left(denoiser.schedule)
+        spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+        set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
+        model = cls(config, plan.encoding, trainer.average, device)
+        held_out = model._held_out(plan.data, seed=config.seed)
+        usage = {"expert_usage": expert_usage(trainer.average, held_out, seed=config.seed)}
+        return model, {
+            "steps": trainer.step,
+            "parameters": count_parameters(trainer.denoiser.network),
+            **spent._asdict(),
+            "held_out_loss": held_out_loss(trainer.average, held_out, pairs, seed=config.seed).mean,
+            "held_out_loss_unit": _loss_unit(config),
+            "terminal_alpha_bar": denoiser.schedule.terminal_alpha_bar,
+            **(usage if config.model.experts > 1 else {}),
+        }
+
+    def _held_out(self, data: Data, *, seed: int) -> Tensor:
+        """Give the held-out rows as features on the model's device, (m, width) float32."""
+        features = self.encoding.encode(data.held_out, seeding.stream(seed, "dequantise held-out rows"))
+        return torch.from_numpy(features).float().to(self.device)
+
+    def losses(self, run: Run, data: Data, *, seed: int) -> dict[str, Score]:
+        """Score the averaged weights on held-out rows and, as the paper does, the last weights on training rows."""
+        held_out, pairs = self._held_out(data, seed=seed), Pairs.load(run)
+        unit = _loss_unit(self.config)
+        scores = {"held_out_loss": _score(held_out_loss(self.denoiser, held_out, pairs, seed=seed), unit)}
+        state = run.load_state()
+        if state is not None and pairs is None:
+            last = build_denoiser(self.config, self.encoding.width)
+            last.load_weights(state["trainer"]["network"])
+            rows = self.encoding.encode(data.train, seeding.stream(self.config.seed, "dequantise"))[:LOSS_POINTS]
+            training = torch.from_numpy(rows).float().to(self.device)
+            loss = estimate_loss(last.to(self.device), training, seed=seed)
+            scores["training_loss_published"] = _score(loss, unit)
+        return scores
+
+    # The run
+
+    def save(self, run: Run) -> None:
+        """Write the run's model."""
+        run.save_model(self.denoiser.weights(), {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json")})
+
+    @classmethod
+    def load(cls, run: Run, *, device: torch.device) -> Self:
+        """Read a finished run; see `TrainableModel.load`."""
+        tensors, description = run.load_model()
+        config = run.config
+        try:
+            encoding = TableEncoding.model_validate(description["encoding"])
+            assert isinstance(config, DiffusionConfig)
+            denoiser = build_denoiser(config, encoding.width)
+            denoiser.load_weights(tensors)
+        except (AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"The model of the run {run} does not match its configuration.", "Train the run again."
+            ) from error
+        return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device)
+
+
+def _score(estimate: LossEstimate, unit: str) -> Score:
+    half = 1.96 * estimate.standard_error
+    interval = (estimate.mean - half, estimate.mean + half)
+    return Score(value=estimate.mean, unit=unit, ci95=interval, n_real=estimate.n, n_generated=0)
+
+
+def _loss_unit(config: DiffusionConfig) -> str:
+    return f"mean squared error of the {config.objective.prediction}"
+
+
+def _execution(
+    config: DiffusionConfig, device: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any] | None
+) -> Execution:
+    """Decide how to carry a training out, or go on as it began: another execution would round differently."""
+    if state is not None and state["device"] == device.type:
+        return Execution(**state["execution"])
+    parameters = count_parameters(denoiser.network)
+    return decide_training(config.training, device, parameters=parameters, layer=training_layer(config))
+
+
+def _warn_of_signal_left(schedule: Schedule) -> None:
+    """Warn where sampling starts from another distribution than the one that the noised data have."""
+    left = schedule.terminal_alpha_bar
+    if left > SIGNAL_LEFT:
+        warnings.warn(
+            f"At its noisiest this schedule still holds {100 * left:.0f} % of the signal's power (ᾱ_T = {left:.3f}), "
+            "but sampling starts from noise alone: samples will be off by as much.",
+            stacklevel=2,
+        )
+
+
+def _load_teacher(config: DiffusionConfig, data: Data, device: torch.device) -> DiffusionModel:
+    """Read the run that a configuration names as its teacher.
+
+    Raises:
+        InputError: the run is not finished, or has learnt other rows.
+
+    """
+    assert config.objective.teacher is not None
+    run = Run.open(Path(config.objective.teacher))
+    teacher = DiffusionModel.load(run, device=device)
+    if teacher.config.dataset != config.dataset or teacher.encoding.names != data.train.columns:
+        raise InputError(
+            f"The teacher {run} is of the data {teacher.config.dataset}, not of {config.dataset}.",
+            "Leave --dataset and --columns out: a reflow takes them from its teacher.",
+        )
+    if data.density is None and teacher.config.seed != config.seed:
+        raise InputError(
+            f"With seed {config.seed} rows of {data.name} would be held out that the teacher {run} has learnt.",
+            f"Leave --seed out, or use its seed, {teacher.config.seed}.",
+        )
+    return teacher

@@ -14,7 +14,10 @@ __all__ = ["replaced", "write_json", "write_text"]
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; on leaving it takes ``path``'s place, on an error it goes."""
+    """Give a temporary path beside ``path`` to write to.
+
+    When the block ends, the temporary file takes the place of ``path``; when the block raises, the file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

@@ -1,12 +1,15 @@
-"""A run: one directory that holds everything about one training.
+"""A run: one directory that holds everything about one training. This module owns every file in it.
 
     config.toml          what was asked for, resolved
+    data.json            where the rows came from and how they were split
+    held_out_rows.npy    for a file, the numbers of the rows that training never sees
     environment.json     versions, device, threads, commit
-    data.json            where the points came from and how they were split; for a file also held_out_rows.npy
-    model.safetensors    the averaged weights, with the columns and the scaler in its metadata
-    pairs.safetensors    of a reflow, the points that it trains on and the noise of each
+    model.safetensors    the weights that samples come from
+    model.json           kind of model, encoding of the columns, format version, checksum of model.safetensors
+    pairs.safetensors    for a reflow, the points that it trains on and the noise of each
     state.pt             what training resumes from
     metrics.jsonl        one object a logged step
+    evaluation.json      the last scores
     samples/ figures/ exports/
 
 Every file is written beside its name and renamed into place, so that a run that is killed at any moment is whole.
@@ -14,27 +17,29 @@ Every file is written beside its name and renamed into place, so that a run that
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
 from .atomic import replaced, write_json, write_text
 
-__all__ = ["RUNS", "Run"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+__all__ = ["FORMAT", "RUNS", "Run"]
 
 RUNS = Path("runs")
-FORMAT = "1"
+FORMAT = 2
+"""The version of the run directory's format; a run of another version is refused."""
 
 
 class Run:
@@ -45,11 +50,11 @@ class Run:
 
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     @classmethod
-    def create(cls, config: RunConfig, path: Path | None = None) -> Run:
+    def create(cls, config: RunConfig, path: str | Path | None = None) -> Run:
         """Make the directory, by default the next free ``runs/<dataset>-<model>-<k>``, and write the configuration.
 
         Raises:
@@ -60,11 +65,11 @@ class Run:
             run = cls._next_free(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(config.dataset).stem)}-{config.model.name}")
         else:
             run = cls(path)
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
                 raise InputError(
                     f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
                 )
-            path.mkdir(parents=True, exist_ok=True)
+            run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.path / "config.toml", config.to_toml())
         return run
 
@@ -76,11 +81,11 @@ class Run:
             try:
                 (RUNS / f"{stem}-{k}").mkdir(parents=True)
                 return cls(RUNS / f"{stem}-{k}")
-            except FileExistsError:  # another process took it between the look and the leap
+            except FileExistsError:  # another process has just made this directory
                 k += 1
 
     @classmethod
-    def open(cls, path: Path | None = None) -> Run:
+    def open(cls, path: str | Path | None = None) -> Run:
         """Find an existing run; without a path, the newest under ``runs/``.
 
         Raises:
@@ -92,7 +97,7 @@ class Run:
             if not configs:
                 raise InputError(f"There is no run under {RUNS}/.", "Train one first, or name the run's directory.")
             path = configs[-1].parent
-        if not (path / "config.toml").is_file():
+        if not Path(path, "config.toml").is_file():
             raise InputError(f"{path} is not a run: it has no config.toml.", "Name a directory that `train` made.")
         return cls(path)
 
@@ -104,86 +109,134 @@ class Run:
         """What was asked for."""
         return resolve(file=self.path / "config.toml")
 
-    def save_environment(self, environment: dict[str, Any]) -> None:
+    def save_environment(self, environment: Mapping[str, Any]) -> None:
         """Note the machine that trains; a resumed run notes the last one."""
         write_json(self.path / "environment.json", environment)
 
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Keep what training resumes from."""
-        with replaced(self.path / "state.pt") as temporary:
-            torch.save(state, temporary)
+    # The rows
 
-    def load_state(self) -> dict[str, Any] | None:
-        """Give the state last saved, None where training was stopped before the first.
+    def save_data(self, provenance: Mapping[str, Any], held_out_rows: npt.NDArray[np.int64] | None) -> None:
+        """Note where the rows came from, and which rows of a file training never sees."""
+        import numpy as np
 
-        Raises:
-            InputError: the file is damaged or holds more than tensors and numbers.
+        write_json(self.path / "data.json", provenance)
+        if held_out_rows is not None:
+            with replaced(self.path / "held_out_rows.npy") as temporary:
+                np.save(temporary, held_out_rows)
 
-        """
-        path = self.path / "state.pt"
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever the damaged bytes happen to spell
-            raise InputError(f"The training state {path} cannot be read.", "Remove it to start over.") from error
-        return state
-
-    def save_model(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Keep the weights that samples come from; the metadata's values are stored as JSON."""
-        text = {"format_version": FORMAT, **{key: json.dumps(value) for key, value in metadata.items()}}
-        blob = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=text)
-        with replaced(self.path / "model.safetensors") as temporary:
-            temporary.write_bytes(_with_sorted_header(blob))
-
-    def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Give the weights and the metadata.
-
-        Raises:
-            InputError: training has not finished, or the file is damaged.
-
-        """
-        path = self.path / "model.safetensors"
-        if not path.exists():
-            raise InputError(
-                f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
-            )
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k != "format_version"}
-                return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
-            raise InputError(f"The model {path} cannot be read: {error}.", "Train the run again.") from error
-
-    def save_pairs(self, tensors: dict[str, Tensor], scaler: str) -> None:
-        """Keep what a reflow trains on."""
-        with replaced(self.path / "pairs.safetensors") as temporary:
-            temporary.write_bytes(save(tensors, metadata={"scaler": scaler}))
-
-    def load_pairs(self) -> tuple[dict[str, Tensor], str] | None:
-        """Give what a reflow trains on, None where there is none.
+    def load_data(self) -> dict[str, Any] | None:
+        """Give where the rows came from; None where training was stopped before that was noted.
 
         Raises:
             InputError: the file is damaged.
 
         """
+        return _read_json(self.path / "data.json", "Restore it, or start a new run.")
+
+    # The model
+
+    def save_model(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """Keep the weights that samples come from, and a description; a run with both is finished."""
+        from safetensors.torch import save
+
+        weights = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        with replaced(self.path / "model.safetensors") as temporary:
+            temporary.write_bytes(weights)
+        checksum = hashlib.sha256(weights).hexdigest()
+        write_json(self.path / "model.json", {"format_version": FORMAT, "sha256": checksum, **description})
+
+    def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give the weights and the description.
+
+        Raises:
+            InputError: training has not finished, or a file is damaged, of another version, or of another training.
+
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        description = _read_json(self.path / "model.json", "Train the run again.")
+        path = self.path / "model.safetensors"
+        if not path.exists():
+            raise InputError(
+                f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
+            )
+        if description is None or description.get("format_version") != FORMAT:
+            raise InputError(f"The run {self} was written by another version of dualdiff.", "Train the run again.")
+        try:
+            weights = path.read_bytes()
+            tensors = load(weights)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"The model {path} cannot be read: {error}.", "Train the run again.") from error
+        if hashlib.sha256(weights).hexdigest() != description.get("sha256"):
+            raise InputError(f"The model {path} is not the one that model.json describes.", "Train the run again.")
+        return tensors, description
+
+    # What training resumes from
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep what training resumes from."""
+        import torch
+
+        with replaced(self.path / "state.pt") as temporary:
+            torch.save({"format_version": FORMAT, **state}, temporary)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Give the state that was saved last; None where training was stopped before the first.
+
+        Raises:
+            InputError: the file is damaged, of another version, or holds more than tensors and plain values.
+
+        """
+        import torch
+
+        path = self.path / "state.pt"
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            version = state.get("format_version")
+        except Exception as error:  # damaged bytes can raise anything
+            raise InputError(f"The training state {path} cannot be read.", "Remove it to start over.") from error
+        if version != FORMAT:
+            raise InputError(f"The training state {path} is of another version.", "Remove it to start over.")
+        return state
+
+    def save_pairs(self, tensors: Mapping[str, Tensor], encoding: Mapping[str, Any]) -> None:
+        """Keep what a reflow trains on, and the encoding of the columns, which is the teacher's."""
+        from safetensors.torch import save
+
+        with replaced(self.path / "pairs.safetensors") as temporary:
+            temporary.write_bytes(save(dict(tensors), metadata={"encoding": json.dumps(encoding)}))
+
+    def load_pairs(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Give what a reflow trains on; None where there is nothing.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
+        from safetensors import SafetensorError, safe_open
+
         path = self.path / "pairs.safetensors"
         if not path.exists():
             return None
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in ("points", "noise", "held_out")}
-                return tensors, file.metadata()["scaler"]
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
+                return tensors, json.loads(file.metadata()["encoding"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The pairs {path} cannot be read.", "Remove them to have them drawn again.") from error
 
-    def append_metrics(self, records: Iterable[dict[str, Any]]) -> None:
+    # What was measured
+
+    def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add logged steps."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
 
     def load_metrics(self) -> list[dict[str, Any]]:
-        """Give the logged steps; a line cut short by a kill is not one."""
+        """Give the logged steps; a line that a kill has cut short is left out."""
         path = self.path / "metrics.jsonl"
         records = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -198,16 +251,25 @@ class Run:
         kept = [record for record in self.load_metrics() if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
 
+    def save_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Keep the last scores of the run's own samples."""
+        write_json(self.path / "evaluation.json", record)
+
     def output_path(self, folder: str, name: str) -> Path:
-        """Give a path in one of the run's folders, made if need be."""
+        """Give a path in one of the run's folders, which is made if need be."""
         directory = self.path / folder
         os.makedirs(directory, exist_ok=True)
         return directory / name
 
 
-def _with_sorted_header(blob: bytes) -> bytes:
-    """Give a safetensors file with its JSON header in order: the library writes the metadata in a random one."""
-    start = 8 + int.from_bytes(blob[:8], "little")
-    header = json.dumps(json.loads(blob[8:start]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned
-    return len(header).to_bytes(8, "little") + header + blob[start:]
+def _read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    """Read an object; None where there is no file."""
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged.", remedy) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged.", remedy)
+    return value

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dualdiff_cli.exporting.program import Program, compile_sampler
 from torch import Tensor
 
 from dualdiff_cli.diffusion.denoisers import Denoiser, MixtureDenoiser
@@ -18,6 +17,7 @@ from dualdiff_cli.diffusion.schedules import (
     zero_terminal_snr,
 )
 from dualdiff_cli.errors import InputError
+from dualdiff_cli.exporting.program import Program, compile_sampler
 
 SCHEDULES = {
     "log-snr-uniform": LogSNRUniform(sigma_min=0.01, sigma_max=30.0),

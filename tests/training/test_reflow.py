@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny
+from dualdiff_cli.jobs.reflow import draw_pairs, kept_pairs
 
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
@@ -14,7 +15,6 @@ from dualdiff_cli.diffusion.samplers import SAMPLERS
 from dualdiff_cli.diffusion.schedules import StraightLine
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, evaluate, export, resume, sample, train
-from dualdiff_cli.jobs.reflow import draw_pairs, kept_pairs
 from dualdiff_cli.models.diffusion import TrainedModel
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import PlainBatches

@@ -1,0 +1,59 @@
+"""What the data decides: settings that a configuration of a diffusion model leaves open."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from .schema import LARGEST_SIGMA_MIN, DiffusionConfig, SettledConfig
+
+__all__ = ["settle"]
+
+NEIGHBOUR_QUERIES = 20_000
+"""The largest number of rows whose neighbours are looked for; more would not change a median."""
+DEFAULT_FREQUENCY = 100.0
+"""The finest frequency, in radians per feature unit, under a schedule that has no σ_min of its own."""
+
+
+def settle(config: DiffusionConfig, features: npt.NDArray[np.float64]) -> DiffusionConfig:
+    """Fill in what the configuration leaves to the data, so that nothing of a run is left open.
+
+    The least noise level σ_min is the median distance of a training row to its fifth-nearest neighbour, within
+    [10⁻⁴, 0.02]: below that distance there is nothing between the rows to learn, and a larger σ_min would blur what
+    there is. The finest frequency of the multiscale embedding is 1/σ_min. What is filled in is noted in
+    ``config.settled``: if a configuration with such a note is used for another run, the data of that run decide anew.
+
+    Args:
+        config: what was asked for.
+        features: the training rows as the network sees them, (n, width).
+
+    """
+    schedule, model = config.schedule, config.model
+    if schedule.sigma_min == config.settled.sigma_min:
+        schedule = schedule.model_copy(update={"sigma_min": None})
+    if model.finest_frequency == config.settled.finest_frequency:
+        model = model.model_copy(update={"finest_frequency": None})
+    open_sigma_min, open_frequency = schedule.sigma_min is None, model.finest_frequency is None
+    if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform", "learned"):
+        sigma_min = float(np.clip(_neighbour_distance(features), 1e-4, LARGEST_SIGMA_MIN))
+        schedule = schedule.model_copy(update={"sigma_min": sigma_min})
+    if model.embedding == "multiscale" and model.finest_frequency is None:
+        finest = 1 / schedule.sigma_min if schedule.sigma_min is not None else DEFAULT_FREQUENCY
+        model = model.model_copy(update={"finest_frequency": finest})
+    settled = SettledConfig(
+        sigma_min=schedule.sigma_min if open_sigma_min else None,
+        finest_frequency=model.finest_frequency if open_frequency else None,
+    )
+    return config.model_copy(update={"schedule": schedule, "model": model, "settled": settled})
+
+
+def _neighbour_distance(features: npt.NDArray[np.float64]) -> float:
+    """Give the median distance of a row to its fifth-nearest neighbour among all rows (n, width)."""
+    from scipy.spatial import cKDTree  # slow to import
+
+    # Rows are taken from all over the table, because a table may be sorted.
+    asked = features[:: math.ceil(len(features) / NEIGHBOUR_QUERIES)]
+    distances, _ = cKDTree(features).query(asked, k=6, workers=-1)
+    return float(np.median(distances[:, 5]))

@@ -1,0 +1,8 @@
+"""Columns ↔ features: the only part that knows what kind of values a column holds."""
+
+from __future__ import annotations
+
+from .base import ColumnEncoding
+from .table import TableEncoding
+
+__all__ = ["ColumnEncoding", "TableEncoding"]

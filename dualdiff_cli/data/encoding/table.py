@@ -1,0 +1,122 @@
+"""The encoding of a whole table: one `ColumnEncoding` a column, their features side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
+
+from ...config.registry import COLUMN_KINDS
+from ...errors import InputError
+from ..densities.families import FloatArray
+from .base import ColumnEncoding
+
+__all__ = ["TableEncoding"]
+
+
+class TableEncoding(BaseModel):
+    """Columns ↔ features, fitted and invertible.
+
+    Attributes:
+        columns: the encodings of the columns, in the order of the table.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: tuple[SerializeAsAny[ColumnEncoding], ...]
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _by_kind(cls, columns: Any) -> Any:
+        """Let each column be read by the class of its kind."""
+        return tuple(
+            COLUMN_KINDS[COLUMN_KINDS.check(column["kind"])].model_validate(column)
+            if isinstance(column, Mapping)
+            else column
+            for column in columns
+        )
+
+    @classmethod
+    def fit(cls, rows: pl.DataFrame, *, standardise: bool = True) -> Self:
+        """Choose the kind of each column and fit its encoding to the training rows.
+
+        Args:
+            rows: n rows, no value missing.
+            standardise: whether features have zero mean and unit variance; otherwise they keep the column's unit.
+
+        Raises:
+            InputError: no kind suits a column.
+
+        """
+        return cls(columns=tuple(_kind_of(column).fit(column, standardise=standardise) for column in rows))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+    @property
+    def width(self) -> int:
+        """How many features a row has; a network's inputs and outputs."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def spans(self) -> list[slice]:
+        """Which features belong to which column."""
+        return [slice(*ends) for ends in pairwise(accumulate((c.width for c in self.columns), initial=0))]
+
+    def encode(self, rows: pl.DataFrame, rng: np.random.Generator) -> FloatArray:
+        """Turn n rows, whose columns may stand in any order, into features (n, width)."""
+        return np.concatenate([column.encode(rows[column.name], rng) for column in self.columns], axis=1)
+
+    def values(self, features: Any) -> list[Any]:
+        """Turn features (n, width) into one vector (n,) a column; NumPy arrays and torch tensors alike."""
+        return [column.values(features[:, span]) for column, span in zip(self.columns, self.spans, strict=True)]
+
+    def frame(self, values: FloatArray) -> pl.DataFrame:
+        """Give the numbers of `values`, side by side as (n, columns), the names and types of the columns."""
+        return pl.DataFrame([column.series(x) for column, x in zip(self.columns, values.T, strict=True)])
+
+    def decode(self, features: FloatArray) -> pl.DataFrame:
+        """Turn features (n, width) back into rows."""
+        columns = zip(self.columns, self.values(features), strict=True)
+        return pl.DataFrame([column.series(values) for column, values in columns])
+
+    @property
+    def affine(self) -> tuple[FloatArray, FloatArray]:
+        """(shift, scale), each (columns,): value = shift + scale·feature.
+
+        Raises:
+            InputError: a column is encoded in another way, so that a density of features says nothing of its values.
+
+        """
+        maps = [column.affine for column in self.columns]
+        for column, found in zip(self.columns, maps, strict=True):
+            if found is None:
+                raise InputError(
+                    f"The column '{column.name}' of kind {column.kind} has no density in its own unit.",
+                    "Leave out what needs the likelihood.",
+                )
+        shift, scale = np.array(maps, dtype=np.float64).T
+        return shift, scale
+
+    @property
+    def log_volume(self) -> float:
+        """Log of the volume in the columns' units of a unit cube of features: log p(x) = log p(z) − this, in nats."""
+        return float(np.log(self.affine[1]).sum())
+
+
+def _kind_of(column: pl.Series) -> type[ColumnEncoding]:
+    for kind in COLUMN_KINDS.values():
+        if kind.suits(column):
+            found: type[ColumnEncoding] = kind
+            return found
+    raise InputError(
+        f"The column '{column.name}' is of type {column.dtype}, which cannot be learnt.",
+        f"Leave the column out with --columns; these kinds can be learnt: {', '.join(COLUMN_KINDS)}.",
+    )

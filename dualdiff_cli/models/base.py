@@ -1,0 +1,246 @@
+"""The face of every model: whatever rows can be drawn from, whoever made it.
+
+A diffusion model, a kernel density, a Gaussian mixture and an exported file are models, so that ``sample`` and
+``evaluate`` take any of them. Code that works with a `Model` never asks of which kind the model is.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+
+from .. import seeding
+from ..config.schema import RunConfig
+from ..data import Data, FloatArray, TableEncoding
+from ..errors import InputError
+from ..metrics import Score
+from ..store.run import Run
+from ..training.session import Callbacks
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..compute.execution import AnyPrecision, Switch
+
+__all__ = [
+    "Drawing",
+    "DrawingOptions",
+    "Model",
+    "Plan",
+    "TrainableModel",
+    "draw_blocks",
+    "held_out_bits",
+    "standardises",
+]
+
+ROWS_PER_BLOCK = 8192
+"""Rows that are drawn together, from one stream."""
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How rows are drawn, for models that leave a choice.
+
+    Attributes:
+        sampler, steps: the sampler and its number of steps; None takes the model's own.
+        precision: of the network's matrix products; ``auto`` takes bfloat16 where that is clearly faster.
+        compile: whether the denoiser is compiled; ``auto`` compiles it where there are enough rows to repay it.
+
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    precision: AnyPrecision = "float32"
+    compile: Switch = "auto"
+
+    def refuse(self, model: str, *, sampler: bool = True) -> None:
+        """Refuse the options that a model does not have.
+
+        Args:
+            model: what the model is called in the message.
+            sampler: whether a sampler is refused, too.
+
+        Raises:
+            InputError: such an option was given.
+
+        """
+        given = {
+            "--sampler": sampler and self.sampler is not None,
+            "--sample-steps": sampler and self.steps is not None,
+            "--precision": self.precision != "float32",
+            "--compile": self.compile != "auto",
+        }
+        for option, is_given in given.items():
+            if is_given:
+                raise InputError(f"{option} does not apply to {model}.", f"Leave {option} out.")
+
+
+@dataclass
+class Drawing:
+    """Rows on their way.
+
+    Attributes:
+        chunks: the rows, in frames of bounded size.
+        facts: how the rows were drawn, as plain values; complete once all chunks have been taken.
+
+    """
+
+    chunks: Iterator[pl.DataFrame]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Model(ABC):
+    """Whatever rows can be drawn from.
+
+    Attributes:
+        config: what was asked for when the model was trained.
+        encoding: between the columns of the rows and the features that the model works with.
+
+    """
+
+    config: RunConfig
+    encoding: TableEncoding
+
+    @abstractmethod
+    def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
+        """Draw n rows in memory that does not grow with n; a row depends on the seed and on its number alone.
+
+        Raises:
+            InputError: the model does not have an option that was given.
+
+        """
+
+    def sample(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> pl.DataFrame:
+        """Draw n rows as one frame; see `draw`."""
+        return pl.concat(self.draw(n, seed=seed, options=options).chunks)
+
+    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
+        """Give the log of the density at n rows, in nats and in the columns' own units, (n,).
+
+        Args:
+            rows: with the model's columns.
+            seed: of the noise that spreads whole numbers over their unit interval.
+
+        Raises:
+            InputError: the model has no density.
+
+        """
+        raise InputError(f"The model {self.config.model.name} has no density.", "Leave out what needs the likelihood.")
+
+    def density_note(self, rows: pl.DataFrame, *, seed: int = 0) -> str:
+        """Say in a sentence what is to be known about the log-density; nothing where it is exact."""
+        del rows, seed
+        return ""
+
+    def losses(self, run: Run, data: Data, *, seed: int) -> dict[str, Score]:
+        """Score what the model was trained to minimise; nothing for a model without such a loss."""
+        del run, data, seed
+        return {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that is about to begin, checked as far as it can be before a directory is made.
+
+    Attributes:
+        config: settled; nothing is left open.
+        data: the rows.
+        encoding: fitted to the training rows.
+        features: the training rows as features, (n, width).
+        extras: what a kind of model has prepared for itself.
+
+    """
+
+    config: RunConfig
+    data: Data
+    encoding: TableEncoding
+    features: FloatArray
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TrainableModel(Model):
+    """A model that is fitted to rows and kept in a run."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+        """Prepare a training.
+
+        Args:
+            config: what was asked for.
+            data: the rows.
+            device: where the training will run.
+            run: the run that is resumed; None for a new one.
+
+        Raises:
+            InputError: the configuration does not suit the data.
+
+        """
+        del device, run
+        encoding = TableEncoding.fit(data.train, standardise=standardises(config, data))
+        features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
+        return Plan(config, data, encoding, features)
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+    ) -> tuple[Self, dict[str, Any]]:
+        """Train the model, or finish the training that ``run`` was stopped in.
+
+        Returns:
+            The model, and facts for the record of the ``train`` command: ``steps``, ``parameters``,
+            ``held_out_loss`` and ``held_out_loss_unit``, and whatever else the kind of model has to say.
+
+        Raises:
+            Interrupted: stopped by ``should_stop``; everything is saved.
+
+        """
+
+    @abstractmethod
+    def save(self, run: Run) -> None:
+        """Write the model's files in its run."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, run: Run, *, device: torch.device) -> Self:
+        """Read a finished run.
+
+        Raises:
+            InputError: the run is not finished, or its files are damaged.
+
+        """
+
+
+def standardises(config: RunConfig, data: Data) -> bool:
+    """Say whether features have unit variance: always for a file, and for a density where the recipe says so."""
+    return config.data.standardise == "always" or data.density is None
+
+
+def draw_blocks(
+    encoding: TableEncoding, block: Callable[[int, np.random.Generator], FloatArray], n: int, *, seed: int
+) -> Iterator[pl.DataFrame]:
+    """Draw n rows block by block, each block with a stream of its own, so that n does not change a row.
+
+    Args:
+        encoding: of the columns.
+        block: draws a number of rows as features (rows, width) with a generator.
+        n, seed: of the rows.
+
+    """
+    for k in range(-(-n // ROWS_PER_BLOCK)):
+        features = block(ROWS_PER_BLOCK, seeding.stream(seed, f"block {k}"))
+        yield encoding.decode(features[: n - k * ROWS_PER_BLOCK])
+
+
+def held_out_bits(model: TrainableModel, data: Data) -> dict[str, Any]:
+    """Give the held-out loss of a model that has a density, for the record of `TrainableModel.fit`."""
+    log_p = model.log_density(data.held_out, seed=model.config.seed)
+    return {"held_out_loss": -float(log_p.mean()) / math.log(2), "held_out_loss_unit": "bits a row"}

@@ -1,0 +1,111 @@
+"""A kernel density: a Gaussian about every training row, whose width cross-validation chooses.
+
+p(z) = (1/n) Σ_i N(z; z_i, h² I) over the features (Silverman 1986, "Density Estimation", §4.2). The bandwidth h has the
+greatest likelihood on folds that it was not fitted to (§3.4.4). This model keeps the training rows: whoever must not
+pass these on must not pass the model on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import torch
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.neighbors import KernelDensity as Fitted
+
+from .. import seeding
+from ..compute.machine import describe_machine
+from ..config.schema import KernelDensityConfig
+from ..data import FloatArray, TableEncoding
+from ..errors import InputError
+from ..store.run import Run
+from ..training.session import Callbacks
+from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
+
+__all__ = ["KernelDensity"]
+
+BANDWIDTHS = np.geomspace(0.01, 1.0, 20)
+"""The candidates for h, in standard deviations of a feature."""
+MOST_ROWS = 5_000
+"""Cross-validation uses at most so many rows; the bandwidth is then scaled to all of them by Scott's rule."""
+
+
+@dataclass(frozen=True)
+class KernelDensity(TrainableModel):
+    """A Gaussian kernel about every training row.
+
+    Attributes:
+        config: of the run.
+        encoding: between columns and features.
+        fitted: scikit-learn's kernel density, with the training rows.
+        rows: the training rows as features, (n, width).
+
+    """
+
+    kind = "kernel-density"
+
+    config: KernelDensityConfig
+    encoding: TableEncoding
+    fitted: Fitted = field(repr=False)
+    rows: FloatArray = field(repr=False)
+
+    @classmethod
+    def fit(
+        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+    ) -> tuple[Self, dict[str, Any]]:
+        """Choose the bandwidth; see `TrainableModel.fit`."""
+        config, z = plan.config, plan.features
+        assert isinstance(config, KernelDensityConfig)
+        run.save_environment({"device": "cpu", **describe_machine()})
+        callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
+        h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
+        model = cls(config, plan.encoding, Fitted(bandwidth=h).fit(z), z)
+        bits = held_out_bits(model, plan.data)
+        return model, {"steps": None, "parameters": 1, "bandwidth": h, "keeps_training_rows": True, **bits}
+
+    def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
+        """Draw n rows; see `Model.draw`."""
+        options.refuse(f"the model {self.config.model.name}, which draws rows without steps")
+
+        def block(rows: int, rng: np.random.Generator) -> FloatArray:
+            noise = self.fitted.bandwidth * rng.standard_normal((rows, self.rows.shape[1]))
+            features: FloatArray = self.rows[rng.integers(len(self.rows), size=rows)] + noise
+            return features
+
+        return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
+
+    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
+        """Give the log of the kernel density; see `Model.log_density`."""
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        log_p: FloatArray = self.fitted.score_samples(z) - self.encoding.log_volume
+        return log_p
+
+    def save(self, run: Run) -> None:
+        """Write the bandwidth and the training rows."""
+        description = {"bandwidth": self.fitted.bandwidth, "encoding": self.encoding.model_dump(mode="json")}
+        run.save_model({"rows": torch.from_numpy(self.rows)}, {"kind": self.kind, **description})
+
+    @classmethod
+    def load(cls, run: Run, *, device: torch.device) -> Self:
+        """Read a finished run; see `TrainableModel.load`."""
+        tensors, description = run.load_model()
+        config = run.config
+        try:
+            assert isinstance(config, KernelDensityConfig)
+            z = tensors["rows"].double().numpy()
+            fitted = Fitted(bandwidth=description["bandwidth"]).fit(z)
+            return cls(config, TableEncoding.model_validate(description["encoding"]), fitted, z)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"The model of the run {run} is damaged.", "Train the run again.") from error
+
+
+def _cross_validated(z: FloatArray, *, folds: int, seed: int) -> float:
+    """Give the bandwidth with the greatest held-out likelihood, scaled to n rows by n^(−1/(d + 4)) (Scott 1992)."""
+    some = z[seeding.stream(seed, "rows of the bandwidth").permutation(len(z))[:MOST_ROWS]]
+    parts = KFold(folds, shuffle=True, random_state=seeding.integer(seed, "folds of the bandwidth"))
+    search = GridSearchCV(Fitted(), {"bandwidth": BANDWIDTHS}, cv=parts).fit(some)
+    learnt_from = len(some) * (folds - 1) / folds
+    return float(search.best_params_["bandwidth"] * (learnt_from / len(z)) ** (1 / (z.shape[1] + 4)))
