@@ -23,10 +23,9 @@ from ..compute.device import choose_device
 from ..config.schema import RunConfig, SamplingConfig
 from ..data import Column, Scaler
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, generate, generate_by
-from ..diffusion.schedules import Schedule
+from ..diffusion.samplers import BLOCK, build_sampler, generate, generate_by
+from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import DeviceError, InputError
-from ..models.diffusion import build_sampler, build_schedule
 from . import METADATA_FILE
 from .program import compile_sampler
 
@@ -113,7 +112,7 @@ class ExportedModel:
         if self.what == "sampler":
             return int(self.metadata["network_evaluations"])
         try:
-            return len(compile_sampler(build_sampler(sampling), build_schedule(self.config)).times)
+            return len(compile_sampler(build_sampler(sampling), build_schedule(self.config.schedule)).times)
         except InputError:
             return None
 
@@ -123,7 +122,7 @@ class ExportedModel:
 
     def denoiser(self) -> Denoiser:
         """Give an exported denoiser the face of any other."""
-        return _ExportedDenoiser(self.call, build_schedule(self.config))
+        return _ExportedDenoiser(self.call, build_schedule(self.config.schedule))
 
     def sample(self, n: int, *, seed: int, sampling: SamplingConfig | None = None) -> Iterator[np.ndarray]:
         """Draw n points in data units, in chunks (c, d) float64: those that the run gives for the seed.

@@ -12,7 +12,7 @@ import torch
 from ..config.schema import RunConfig
 from ..data import Data
 from ..diffusion.exact import exact_denoiser
-from ..diffusion.likelihood import STEP, log_density, path_divergence
+from ..diffusion.likelihood import LARGEST_STEP, log_density, path_divergence
 from ..diffusion.samplers import Sampler, generate
 from ..errors import InputError
 from ..metrics import Points, Score, kl_divergence
@@ -43,7 +43,7 @@ def exact_scores(model: TrainedModel, data: Data, *, seed: int) -> dict[str, Sco
     points = np.random.default_rng(seed).permutation(points)[:EXACT_POINTS]
     log_q = log_density(model.denoiser, model.scaler, points) / math.log(2)
     checked = points[:CHECKED_POINTS]
-    coarse = log_density(model.denoiser, model.scaler, checked, step=2 * STEP) / math.log(2)
+    coarse = log_density(model.denoiser, model.scaler, checked, step=2 * LARGEST_STEP) / math.log(2)
     moved = abs(float(np.mean(coarse - log_q[: len(checked)])))
     sigma_min = math.exp(-float(model.denoiser.schedule.lam_end))
     notes = (

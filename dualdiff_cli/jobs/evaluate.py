@@ -15,10 +15,11 @@ from ..compute.execution import AnyPrecision
 from ..config.recipes import with_sampling
 from ..config.schema import RunConfig
 from ..data import Column, Data, dequantise, draw, read_table
+from ..diffusion.samplers import build_sampler
 from ..errors import InputError
 from ..exporting.runtime import ExportedModel
 from ..metrics import Score, score_samples
-from ..models.diffusion import TrainedModel, build_denoiser, build_sampler
+from ..models.diffusion import TrainedModel, build_denoiser
 from ..store.atomic import write_json
 from ..store.run import Run
 from ..training.loss import LossEstimate, estimate_loss

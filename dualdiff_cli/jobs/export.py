@@ -14,12 +14,13 @@ import torch
 from ..config.recipes import with_sampling
 from ..config.schema import SamplingConfig
 from ..data import DENSITIES
+from ..diffusion.samplers import build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
 from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, Precision, convert
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import FORMAT_VERSION, ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers
-from ..models.diffusion import TrainedModel, build_sampler, check_sampler
+from ..models.diffusion import TrainedModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
 

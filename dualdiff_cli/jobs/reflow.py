@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..config.registry import SAMPLERS
 from ..config.schema import RunConfig
 from ..data import Data, Scaler
 from ..diffusion.denoisers import NetworkDenoiser
-from ..diffusion.samplers import BLOCK, SAMPLERS, draw_noise, points_per_call
+from ..diffusion.samplers import BLOCK, draw_noise, points_per_call
 from ..errors import InputError
 from ..models.diffusion import TrainedModel
 from ..store.run import Run

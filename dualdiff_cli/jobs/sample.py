@@ -12,9 +12,9 @@ from ..compute.device import choose_device, peak_memory_bytes
 from ..compute.execution import AnyPrecision, Switch
 from ..config.recipes import with_sampling
 from ..data import write_chunks
-from ..diffusion.samplers import points_per_call
+from ..diffusion.samplers import build_sampler, points_per_call
 from ..exporting.runtime import ExportedModel
-from ..models.diffusion import TrainedModel, build_sampler
+from ..models.diffusion import TrainedModel
 from ..store.run import Run
 
 __all__ = ["sample", "sample_exported"]

@@ -19,9 +19,10 @@ from ..config.schema import RunConfig
 from ..data import Data, Scaler
 from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.networks.experts import count_parameters
+from ..diffusion.samplers import build_sampler
 from ..diffusion.schedules import Schedule
 from ..errors import InputError, Interrupted
-from ..models.diffusion import TrainedModel, build_denoiser, build_sampler, check_sampler, training_layer
+from ..models.diffusion import TrainedModel, build_denoiser, check_sampler, training_layer
 from ..store.run import Run
 from ..training.loop import Progress, Trainer
 from ..training.loss import expert_usage

@@ -9,60 +9,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import seeding
 from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
-from ..config.schema import RunConfig, SamplingConfig
+from ..config.schema import RunConfig
 from ..data import Column, Scaler
 from ..diffusion.denoisers import Denoiser, NetworkDenoiser
 from ..diffusion.networks.experts import build_network
-from ..diffusion.samplers import BLOCK, DDIM, SAMPLERS, Sampler, generate, prepare
-from ..diffusion.schedules import (
-    ContinuousLinearBeta,
-    Cosine,
-    LinearBeta,
-    LogSNRUniform,
-    Schedule,
-    StraightLine,
-    TableSchedule,
-    VarianceExploding,
-    zero_terminal_snr,
-)
-from ..diffusion.variational import LearnedSchedule
+from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, prepare
+from ..diffusion.schedules import build_schedule
 from ..errors import InputError
 from ..store.run import Run
 
 __all__ = [
     "TrainedModel",
     "build_denoiser",
-    "build_sampler",
-    "build_schedule",
     "check_sampler",
     "training_layer",
 ]
 
 
-def build_schedule(config: RunConfig) -> Schedule:
-    """Make the noise schedule."""
-    s = config.schedule
-    table: TableSchedule
-    if s.name in ("linear-beta", "cosine"):
-        beta_range = {"beta_min": s.beta_min, "beta_max": s.beta_max}
-        table = LinearBeta(length=s.length, **beta_range) if s.name == "linear-beta" else Cosine(length=s.length)
-        return zero_terminal_snr(table) if s.zero_terminal_snr else table
-    if s.name == "linear-beta-continuous":
-        return ContinuousLinearBeta(length=s.length, beta_min=s.beta_min, beta_max=s.beta_max)
-    if s.name == "straight-line":
-        return StraightLine()
-    assert s.sigma_min is not None, "settled from the data before a run begins"
-    kinds = {"variance-exploding": VarianceExploding, "log-snr-uniform": LogSNRUniform, "learned": LearnedSchedule}
-    return kinds[s.name](sigma_min=s.sigma_min, sigma_max=s.sigma_max)
-
-
 def build_denoiser(config: RunConfig, dim: int) -> NetworkDenoiser:
     """Make the untrained denoiser for d = dim columns; its initial weights depend on the configuration's seed alone."""
-    schedule = build_schedule(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(config.model, dim, span=schedule.network_span)
+    schedule = build_schedule(config.schedule)
+    weights = seeding.torch_stream(config.seed, "weights")
+    network = build_network(config.model, dim, span=schedule.network_span, generator=weights)
     return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
 
 
@@ -71,13 +41,6 @@ def training_layer(config: RunConfig) -> LayerShape:
     c, batch = config.model, config.training.batch
     shared = c.experts > 1 and c.gate_on == "level" and config.objective.stratified and batch % c.experts == 0
     return LayerShape(c.experts, batch // c.experts if shared else batch, c.width)
-
-
-def build_sampler(config: SamplingConfig) -> Sampler:
-    """Make the sampler."""
-    if config.sampler == "ddim":
-        return DDIM(steps=config.steps, grid=config.grid, eta=config.eta)
-    return SAMPLERS[config.sampler](steps=config.steps, grid=config.grid)
 
 
 def check_sampler(config: RunConfig, sampler: Sampler) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dualdiff_cli.exporting.runtime import ExportedModel
-from dualdiff_cli.exporting.verification import Agreement
 from exports import finished, narrow
 from torch import Tensor
 
 from dualdiff_cli import jobs
 from dualdiff_cli.errors import InputError, ToleranceError
 from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.exporting.runtime import ExportedModel
+from dualdiff_cli.exporting.verification import Agreement
 from dualdiff_cli.store.run import Run
 
 
