@@ -27,11 +27,11 @@ from torch import Tensor
 from dualdiff_cli import Run, export, resolve, train
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.config.recipes import MODELS, RECIPES
-from dualdiff_cli.diffusion.samplers import draw_noise
+from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
-from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
+from dualdiff_cli.models.diffusion import TrainedModel
 
 CPU = torch.device("cpu")
 LARGEST_CHUNK = 2048

@@ -28,10 +28,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from dualdiff_cli import Run
 from dualdiff_cli.compute.machine import describe_machine
+from dualdiff_cli.config.registry import SAMPLERS
+from dualdiff_cli.config.schema import Grid
 from dualdiff_cli.data import DENSITIES, draw
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser
-from dualdiff_cli.diffusion.samplers import SAMPLERS, Grid, Sampler, generate
+from dualdiff_cli.diffusion.samplers import Sampler, generate
 from dualdiff_cli.jobs.inputs import reload_data
 from dualdiff_cli.metrics import Score, kl_divergence
 from dualdiff_cli.models.diffusion import TrainedModel

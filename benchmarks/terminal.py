@@ -23,9 +23,9 @@ from dualdiff_cli import resolve
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.data import Scaler, draw, get_density
 from dualdiff_cli.diffusion.exact import exact_denoiser
-from dualdiff_cli.diffusion.samplers import generate
+from dualdiff_cli.diffusion.samplers import build_sampler, generate
+from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.metrics import kl_divergence
-from dualdiff_cli.models.diffusion import build_sampler, build_schedule
 from dualdiff_cli.present.figures.style import DATA, INK, SAMPLES, save, styled
 
 PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper" / "table1.csv"
@@ -35,7 +35,7 @@ DATASETS = ("circle", "dino", "line", "moons")
 def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.ndarray]:
     """One data set's row, and its points at the noisy end, (n_real, d)."""
     config, density = resolve(dataset=dataset, recipe="paper"), get_density(dataset)
-    schedule, sampler = build_schedule(config), build_sampler(config.sampling)
+    schedule, sampler = build_schedule(config.schedule), build_sampler(config.sampling)
     alpha, sigma = (c[0].item() for c in schedule(schedule.ends))
     real, d = draw(density, n_real, seed=0, role="held-out"), len(density.columns)
     rng = np.random.default_rng(0)

@@ -25,12 +25,12 @@ from ..config.schema import RunConfig
 from ..data import Column, Scaler
 from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.networks.experts import count_parameters
-from ..diffusion.samplers import generate_by, points_per_call
+from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import FORMAT_VERSION, ExportedModel
-from ..models.diffusion import TrainedModel, build_denoiser, build_sampler
+from ..models.diffusion import TrainedModel, build_denoiser
 from ..training.loop import Trainer
 from .clock import Call, Competitor, Prepared
 from .published import published_sampling, published_training

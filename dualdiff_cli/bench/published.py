@@ -24,7 +24,7 @@ from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP
 from ..diffusion.networks.layers import GroupedLinear, ResidualBlock, Trunk
-from ..diffusion.schedules import TableSchedule
+from ..diffusion.schedules.tables import TableSchedule
 from ..training.loss import diversity
 
 __all__ = ["MovingAverage", "NoiseTable", "PlainNetwork", "published_loss", "published_sampling", "published_training"]

@@ -78,16 +78,16 @@ SAMPLERS = Registry(
 SCHEDULES = Registry(
     "schedule",
     {
-        "linear-beta": "diffusion.schedules:LinearBeta",
-        "linear-beta-continuous": "diffusion.schedules:ContinuousLinearBeta",
-        "cosine": "diffusion.schedules:Cosine",
-        "variance-exploding": "diffusion.schedules:VarianceExploding",
-        "straight-line": "diffusion.schedules:StraightLine",
-        "log-snr-uniform": "diffusion.schedules:LogSNRUniform",
-        "learned": "diffusion.variational:LearnedSchedule",
+        "linear-beta": "diffusion.schedules.tables:LinearBeta",
+        "linear-beta-continuous": "diffusion.schedules.continuous:ContinuousLinearBeta",
+        "cosine": "diffusion.schedules.tables:Cosine",
+        "variance-exploding": "diffusion.schedules.continuous:VarianceExploding",
+        "straight-line": "diffusion.schedules.continuous:StraightLine",
+        "log-snr-uniform": "diffusion.schedules.continuous:LogSNRUniform",
+        "learned": "diffusion.schedules.learned:LearnedSchedule",
     },
 )
-"""Subclasses of ``diffusion.schedules.Schedule``."""
+"""Subclasses of ``diffusion.schedules.base.Schedule``."""
 
 MODEL_KINDS = Registry(
     "model",

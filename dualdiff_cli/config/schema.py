@@ -10,19 +10,33 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, Union
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
+
+from .registry import SAMPLERS, SCHEDULES
 
 __all__ = [
     "CONFIGS",
     "LARGEST_SIGMA_MIN",
+    "Activation",
     "DataConfig",
     "DiffusionConfig",
+    "Grid",
     "KernelDensityConfig",
     "KernelDensitySettings",
     "MixtureConfig",
     "MixtureSettings",
     "ModelConfig",
     "ObjectiveConfig",
+    "Prediction",
     "RunConfig",
     "SamplingConfig",
     "ScheduleConfig",
@@ -34,6 +48,15 @@ __all__ = [
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+SamplerName = Annotated[str, AfterValidator(SAMPLERS.check)]
+ScheduleName = Annotated[str, AfterValidator(SCHEDULES.check)]
+
+Activation = Literal["relu", "silu"]
+"""The nonlinearity between the layers of a network."""
+Prediction = Literal["noise", "data", "velocity", "flow", "score", "edm"]
+"""The quantity that the output of a network stands for; ``diffusion.denoisers`` gives the equations."""
+Grid = Literal["uniform", "log-snr", "karras"]
+"""How the levels of a sampler are spaced: evenly in t, evenly in λ = log(α/σ), or by the rule of Karras et al."""
 
 LARGEST_SIGMA_MIN = 0.02
 """What a σ_min that is left to the data is at most, in standard deviations."""
@@ -68,7 +91,7 @@ class ModelConfig(_Section):
     blocks: Count = 3
     head_hidden: tuple[Count, ...] = ()
     gate_hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256,)
-    activation: Literal["relu", "silu"] = "relu"
+    activation: Activation = "relu"
     time_bias: bool = False
     """Tell every block the time, and not the first layer only."""
     gate_on: Literal["point", "time", "level"] = "point"
@@ -90,15 +113,7 @@ class ModelConfig(_Section):
 class ScheduleConfig(_Section):
     """How noise grows with time."""
 
-    name: Literal[
-        "linear-beta",
-        "linear-beta-continuous",
-        "cosine",
-        "variance-exploding",
-        "straight-line",
-        "log-snr-uniform",
-        "learned",
-    ] = "linear-beta"
+    name: ScheduleName = "linear-beta"
     length: Annotated[int, Field(ge=2)] = 100
     """Entries of a table, or the table that a continuous schedule is the limit of."""
     beta_min: Fraction = 1e-4
@@ -127,7 +142,7 @@ class ScheduleConfig(_Section):
 class ObjectiveConfig(_Section):
     """What the network predicts and what it is penalised for."""
 
-    prediction: Literal["noise", "data", "velocity", "flow", "score", "edm"] = "noise"
+    prediction: Prediction = "noise"
     weighting: Literal["uniform", "min-snr", "likelihood"] = "uniform"
     """What an error counts: the same in the prediction's own unit, min(SNR, 5) in x, or as in the variational bound."""
     stratified: bool = False
@@ -178,24 +193,9 @@ class TrainingConfig(_Section):
 class SamplingConfig(_Section):
     """How points are drawn when the user does not say."""
 
-    sampler: Literal[
-        "ancestral",
-        "ddim",
-        "euler",
-        "heun",
-        "heun-stochastic",
-        "dpm-solver-2",
-        "dpmpp-2m",
-        "dpmpp-2m-sde",
-        "dpmpp-3m",
-        "predictor-corrector",
-        "annealed-langevin",
-        "langevin",
-        "adaptive",
-    ] = "ancestral"
+    sampler: SamplerName = "ancestral"
     steps: Count = 100
-    grid: Literal["uniform", "log-snr", "karras"] = "uniform"
-    """How the steps are spaced."""
+    grid: Grid = "uniform"
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of fresh noise in ddim."""
 

@@ -1,1 +1,1 @@
-"""The mathematics of diffusion: schedules, denoisers, networks, samplers, likelihood."""
+"""The mathematics of diffusion: schedules, denoisers, networks, samplers and likelihoods."""

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers.base import History, Sampler
-from ..diffusion.samplers.flow import AdaptiveFlow
 from ..diffusion.schedules import Schedule
 from ..errors import InputError
 
@@ -73,7 +72,7 @@ def compile_sampler(sampler: Sampler, schedule: Schedule) -> Program:
         InputError: the sampler chooses its steps while it runs, so that there are no coefficients to read.
 
     """
-    if isinstance(sampler, AdaptiveFlow):
+    if not sampler.fixed_steps:
         raise InputError(
             f"The sampler {sampler.name!r} cannot be exported: it chooses its steps while it runs, by the points.",
             "Name one with a fixed number of steps, for instance --sampler dpmpp-3m.",

@@ -74,6 +74,7 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
         "model": config.model.name,
         "recipe": config.recipe,
         "seed": config.seed,
-        **{"train_seconds": seconds, **facts},
+        "train_seconds": seconds,
+        **facts,
         "device": device,
     }

@@ -22,7 +22,7 @@ from ..config.schema import DiffusionConfig, RunConfig
 from ..config.settle import settle
 from ..data import Data, FloatArray, TableEncoding
 from ..diffusion.denoisers import Denoiser, NetworkDenoiser
-from ..diffusion.likelihood import STEP, log_density
+from ..diffusion.likelihood import LARGEST_STEP, log_density
 from ..diffusion.networks.experts import build_network, count_parameters
 from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
 from ..diffusion.schedules import Schedule, build_schedule
@@ -46,9 +46,8 @@ LOSS_POINTS = 100_000
 def build_denoiser(config: DiffusionConfig, width: int) -> NetworkDenoiser:
     """Make the untrained denoiser of ``width`` features; its initial weights depend on the seed alone."""
     schedule = build_schedule(config.schedule)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(config.model, width, span=schedule.network_span)
+    weights = seeding.torch_stream(config.seed, "weights")
+    network = build_network(config.model, width, span=schedule.network_span, generator=weights)
     return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
 
 
@@ -172,7 +171,9 @@ class DiffusionModel(TrainableModel):
     def density_note(self, rows: pl.DataFrame, *, seed: int = 0) -> str:
         """Say what a log-density is of, and how much the integrator's step moves its mean over the rows."""
         z = self._noised(rows, seed)
-        fine, coarse = (float(log_density(self.denoiser, z, step=step).mean()) for step in (STEP, 2 * STEP))
+        fine, coarse = (
+            float(log_density(self.denoiser, z, step=step).mean()) for step in (LARGEST_STEP, 2 * LARGEST_STEP)
+        )
         sigma_min = math.exp(-float(self.denoiser.schedule.lam_end))
         return (
             "This is the density of the probability flow, which deterministic samplers follow, with noise of "

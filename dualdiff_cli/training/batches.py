@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..compute.device import generator
+from .. import seeding
 from ..diffusion.schedules import Schedule
 
 __all__ = ["Batch", "Batches", "Draws", "PlainBatches", "PosteriorMeanBatches", "nearest_assignment"]
@@ -157,7 +157,7 @@ class PosteriorMeanBatches(Batches):
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
         self._mean, self._variance = points.mean(0), points.var(0, correction=0)
-        self._cells = 2.0 ** self._choose_depths(generator(seed, points.device))
+        self._cells = 2.0 ** self._choose_depths(seeding.torch_stream(seed, "trials of reference sets", points.device))
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw times, noise, and for each point a cell, an offset in it and which of its K points is x."""

@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import seeding
 from ..compute.compiling import Compiled
-from ..compute.device import GraphedCall, Readback, generator
+from ..compute.device import GraphedCall, Readback
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, ema_decay, fused_adamw, learning_rate
 from ..config.schema import ObjectiveConfig, TrainingConfig
@@ -100,7 +101,7 @@ class Trainer:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.step = 0
-        self._generator = generator(seed, points.device)
+        self._generator = seeding.torch_stream(seed, "batches", points.device)
         self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise)
         self._execution = execution
         self._loss = _Loss(denoiser, objective, self._batches, bfloat16=execution.precision == "bfloat16")
@@ -176,7 +177,7 @@ class Trainer:
 
     def _graph(self) -> tuple[Draws, GraphedCall[None]]:
         """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
-        static = self._batches.draw(self.config.batch, generator(0, self.points.device))
+        static = self._batches.draw(self.config.batch, seeding.torch_stream(0, "shapes of a batch", self.points.device))
         return static, GraphedCall(lambda: self._call(*self._state, *static), self.points.device)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..compute.device import generator
+from .. import seeding
 from ..config.schema import ObjectiveConfig
 from ..diffusion.denoisers import NetworkDenoiser
-from ..diffusion.variational import LearnedSchedule, bound_at_ends
+from ..diffusion.variational import bound_at_ends
 from .batches import Batch, Batches, Draws
 
 __all__ = [
@@ -73,8 +73,7 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
     loss = losses.mean()
     if objective.weighting == "likelihood":
         loss = loss + bound_at_ends(denoiser.schedule, batch.x)
-    if isinstance(denoiser.schedule, LearnedSchedule):
-        loss = loss + denoiser.schedule.shape_loss(batch.t, losses)
+    loss = loss + denoiser.schedule.shape_loss(batch.t, losses)
     if objective.diversity:
         loss = loss + objective.diversity * diversity(output)
     if objective.balance:
@@ -113,7 +112,7 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise
         noise: what each point is paired with, (n, d); None draws it.
 
     """
-    draws = generator(seed, points.device)
+    draws = seeding.torch_stream(seed, "loss estimate", points.device)
     t = denoiser.schedule.draw(len(points), draws)
     epsilon = torch.randn(points.shape, generator=draws, device=points.device) if noise is None else noise
     errors = []
@@ -128,7 +127,7 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise
 @torch.no_grad()
 def expert_usage(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> list[float]:
     """Mean weight of each expert over points (n, d) noised at random times; sums to one."""
-    draws = generator(seed, points.device)
+    draws = seeding.torch_stream(seed, "expert usage", points.device)
     t = denoiser.schedule.draw(len(points), draws)
     epsilon = torch.randn(points.shape, generator=draws, device=points.device)
     alpha, sigma = (c.to(points.dtype).reshape(-1, 1) for c in denoiser.schedule(t))

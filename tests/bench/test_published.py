@@ -17,11 +17,11 @@ from dualdiff_cli.bench.published import (
     published_training,
 )
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
-from dualdiff_cli.diffusion.samplers import SAMPLERS
 from dualdiff_cli.diffusion.samplers.base import Level
-from dualdiff_cli.diffusion.schedules import LinearBeta
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.models.diffusion import build_denoiser
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer

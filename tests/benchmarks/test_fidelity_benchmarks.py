@@ -10,7 +10,7 @@ import pytest
 import torch
 from exports import finished, narrow
 
-from dualdiff_cli.diffusion.samplers import SAMPLERS
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.models.diffusion import TrainedModel
 from dualdiff_cli.store.run import Run
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dualdiff_cli.diffusion.denoisers import GaussianDenoiser, MixtureDenoiser, NetworkDenoiser, Prediction
-from dualdiff_cli.diffusion.schedules import LinearBeta, LogSNRUniform, Schedule, StraightLine, VarianceExploding
+from dualdiff_cli.config.schema import Prediction
+from dualdiff_cli.diffusion.denoisers import GaussianDenoiser, MixtureDenoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.errors import InputError
 
 VP = LogSNRUniform(sigma_min=0.01, sigma_max=10.0)

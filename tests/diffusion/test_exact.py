@@ -13,7 +13,7 @@ from scipy.stats import truncnorm
 from dualdiff_cli.data import DENSITIES, Boxes, Density, Discs, FloatArray, Scaler
 from dualdiff_cli.diffusion import exact as oracles
 from dualdiff_cli.diffusion.exact import BoxesDenoiser, exact_denoiser
-from dualdiff_cli.diffusion.schedules import LogSNRUniform, StraightLine
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine
 
 VP = LogSNRUniform(sigma_min=1e-4, sigma_max=100.0)
 ELLIPSES = Discs(np.array([0.7, 0.3]), np.array([[0.0, 0.0], [0.3, 0.1]]), 0.1, name="ellipses")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import ModelConfig
 from dualdiff_cli.data import FloatArray, GaussianMixture, Scaler
 from dualdiff_cli.diffusion import likelihood
@@ -16,8 +17,9 @@ from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, Network
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.likelihood import log_density, path_divergence
 from dualdiff_cli.diffusion.networks.experts import build_network
-from dualdiff_cli.diffusion.samplers import SAMPLERS
-from dualdiff_cli.diffusion.schedules import LinearBeta, LogSNRUniform, Schedule, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 
 PLAIN = Scaler.identity(2)
 WIDE = LogSNRUniform(sigma_min=0.01, sigma_max=3000.0)
@@ -48,8 +50,7 @@ def random_network(schedule: Schedule) -> Denoiser:
     config = ModelConfig(
         name="small", experts=2, width=16, blocks=1, gate_hidden=(8,), embedding="multiscale", finest_frequency=2.0
     )
-    torch.manual_seed(0)
-    network = build_network(config, 2)
+    network = build_network(config, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         network.trunks.head[-1].weight.mul_(3)  # type: ignore[union-attr]
     return NetworkDenoiser(network, schedule, prediction="velocity")
@@ -130,7 +131,7 @@ def test_points_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatc
     denoiser = random_network(SCHEDULES[1])
     x = THREE.sample(10, np.random.default_rng(0))
     whole = log_density(denoiser, PLAIN, x, step=0.4)
-    monkeypatch.setattr(likelihood, "ROWS", 3)
+    monkeypatch.setattr(likelihood, "_ROWS", 3)
     np.testing.assert_allclose(log_density(denoiser, PLAIN, x, step=0.4), whole, rtol=0, atol=1e-5)
     assert whole.dtype == np.float64
 

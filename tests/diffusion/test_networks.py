@@ -52,15 +52,17 @@ def test_the_precise_network_is_the_one_of_the_recipe() -> None:
     assert resolve(dataset="line", recipe="precise").model == variant("dual-expert", **left_open)
 
 
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def parameters(config: ModelConfig, dim: int) -> int:
-    with torch.device("meta"):
-        return count_parameters(build_network(config, dim))
+    return count_parameters(build_network(config, dim, generator=draws()))
 
 
 def small(name: str, *, dim: int = 3, **changes: Any) -> Network:
-    torch.manual_seed(0)
     changes = {"width": 8, "blocks": 2, "gate_hidden": [8, 4], **changes}
-    return build_network(variant(name, **changes), dim)
+    return build_network(variant(name, **changes), dim, generator=draws())
 
 
 def batch(dim: int = 3, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,9 +167,9 @@ def test_two_experts_equal_an_independent_transcription() -> None:
 
 def drawn(layer: GroupedLinear) -> GroupedLinear:
     """A layer with weights of every group drawn."""
-    torch.manual_seed(0)
+    generator = draws()
     for group in range(len(layer.weight)):
-        layer.reset(group)
+        layer.reset(group, generator)
     return layer.double()
 
 
@@ -265,7 +267,7 @@ def test_the_rows_of_a_stratified_batch_meet_the_experts_that_any_batch_does(n: 
 
 
 def test_an_expert_of_a_table_has_its_share_of_the_entries() -> None:
-    network = build_network(variant("dual-expert", gate_on="level", width=4), 2, span=1000.0)
+    network = build_network(variant("dual-expert", gate_on="level", width=4), 2, generator=draws(), span=1000.0)
     x, t = torch.zeros(4, 2), torch.tensor([0.0, 499, 500, 999])
     assert network.gate(x, t, t)[:, 1].tolist() == [0, 0, 1, 1]
 
@@ -398,7 +400,7 @@ def test_the_control_of_the_paper_has_the_parameters_of_its_experts() -> None:
 
 
 def test_rounding_the_products_leaves_biases_and_embeddings_in_full_precision() -> None:
-    network = build_network(variant("dual-expert"), 2)
+    network = build_network(variant("dual-expert"), 2, generator=draws())
     round_products(network, torch.bfloat16)
     kinds = {name.rpartition(".")[2]: p.dtype for name, p in network.named_parameters()}
     assert kinds == {"weight": torch.bfloat16, "bias": torch.float32}

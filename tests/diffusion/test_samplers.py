@@ -8,18 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import SamplingConfig
 from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, MixtureDenoiser
-from dualdiff_cli.diffusion.samplers import BLOCK, DDIM, SAMPLERS, Level, Sampler, draw_noise, generate
+from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate
+from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.base import noise_of, step_times
-from dualdiff_cli.diffusion.schedules import (
-    LinearBeta,
-    LogSNRUniform,
-    Schedule,
-    StraightLine,
-    VarianceExploding,
-    zero_terminal_snr,
-)
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta, zero_terminal_snr
 
 MEAN, STD = torch.tensor([0.5, -0.3]), torch.tensor([1.2, 0.6])
 VP = LogSNRUniform(sigma_min=0.01, sigma_max=30.0)
@@ -37,8 +34,18 @@ def noise_for(sampler: Sampler, n: int, seed: int = 0) -> tuple[Tensor, Tensor |
     return noise[0], noise[1:] if sampler.stochastic else None
 
 
-def test_every_sampler_can_be_asked_for_by_name() -> None:
-    assert tuple(SAMPLERS) == SamplingConfig.model_fields["sampler"].annotation.__args__  # type: ignore[union-attr]
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_is_built_by_the_name_that_it_bears(name: str) -> None:
+    sampler = build_sampler(SamplingConfig(sampler=name, steps=7, grid="karras"))
+    assert type(sampler) is SAMPLERS[name]
+    assert (sampler.name, sampler.steps, sampler.grid) == (name, 7, "karras")
+
+
+def test_ddim_is_built_with_its_share_of_fresh_noise() -> None:
+    assert build_sampler(SamplingConfig(sampler="ddim")).draws == 1
+    stochastic = build_sampler(SamplingConfig(sampler="ddim", eta=0.25, steps=4))
+    assert isinstance(stochastic, DDIM)
+    assert (stochastic.eta, stochastic.draws) == (0.25, 4)
 
 
 GAUSSIAN_CASES = [

@@ -8,16 +8,14 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from scipy.stats import kstest
 
-from dualdiff_cli.diffusion.schedules import (
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import (
     ContinuousLinearBeta,
-    Cosine,
-    LinearBeta,
     LogSNRUniform,
-    Schedule,
     StraightLine,
     VarianceExploding,
-    zero_terminal_snr,
 )
+from dualdiff_cli.diffusion.schedules.tables import Cosine, LinearBeta, zero_terminal_snr
 from dualdiff_cli.errors import InputError
 
 SCHEDULES: list[Schedule] = [

@@ -10,10 +10,13 @@ from exports import finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.config.schema import ObjectiveConfig
-from dualdiff_cli.diffusion.denoisers import GaussianDenoiser, NetworkDenoiser, Prediction
-from dualdiff_cli.diffusion.schedules import ContinuousLinearBeta, LinearBeta, LogSNRUniform, Schedule, StraightLine
-from dualdiff_cli.diffusion.variational import LearnedSchedule, bound_at_ends
+from dualdiff_cli.config.schema import ObjectiveConfig, Prediction
+from dualdiff_cli.diffusion.denoisers import GaussianDenoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import ContinuousLinearBeta, LogSNRUniform, StraightLine
+from dualdiff_cli.diffusion.schedules.learned import LearnedSchedule
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta
+from dualdiff_cli.diffusion.variational import bound_at_ends
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, export, resume, train
 from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser

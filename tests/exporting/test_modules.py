@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dualdiff_cli.config.recipes import MODELS
 from dualdiff_cli.config.schema import SamplingConfig
-from dualdiff_cli.diffusion.samplers import Sampler
+from dualdiff_cli.diffusion.samplers import Sampler, build_sampler
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting import FORMATS, ExportedDenoiser, ExportedSampler, convert
 from dualdiff_cli.exporting.program import compile_sampler
-from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
+from dualdiff_cli.models.diffusion import TrainedModel
 
 PAIRS = {
     "linear-beta": "noise",

@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.diffusion.denoisers import Denoiser, MixtureDenoiser
-from dualdiff_cli.diffusion.samplers import DDIM, SAMPLERS, Sampler
-from dualdiff_cli.diffusion.schedules import (
+from dualdiff_cli.diffusion.samplers import Sampler
+from dualdiff_cli.diffusion.samplers.ancestral import DDIM
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import (
     ContinuousLinearBeta,
-    Cosine,
-    LinearBeta,
     LogSNRUniform,
-    Schedule,
     StraightLine,
     VarianceExploding,
-    zero_terminal_snr,
 )
+from dualdiff_cli.diffusion.schedules.tables import Cosine, LinearBeta, zero_terminal_snr
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.program import Program, compile_sampler
 

@@ -11,13 +11,13 @@ import torch
 from exports import finished, narrow
 
 from dualdiff_cli.config.schema import SamplingConfig
-from dualdiff_cli.diffusion.samplers import BLOCK
+from dualdiff_cli.diffusion.samplers import BLOCK, build_sampler
 from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import runtime as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs import export
-from dualdiff_cli.models.diffusion import TrainedModel, build_sampler
+from dualdiff_cli.models.diffusion import TrainedModel
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")

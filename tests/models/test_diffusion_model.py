@@ -12,12 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from dualdiff_cli.compute.execution import PLAIN, REPAID_BY_SAMPLING, Execution
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig, SamplingConfig
 from dualdiff_cli.data import Column, Scaler
-from dualdiff_cli.diffusion.samplers import BLOCK, DDIM, SAMPLERS, points_per_call
+from dualdiff_cli.diffusion.samplers import BLOCK, build_sampler, points_per_call
+from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.generation import MOST_BLOCKS
+from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser, build_sampler, build_schedule, training_layer
+from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser, training_layer
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")
@@ -54,7 +57,7 @@ def saved(either_config: RunConfig, tmp_path: Path) -> Run:
 )
 def test_a_schedule_is_built_with_all_its_settings(settings: list[str], first: float, last: float) -> None:
     config = resolve(dataset="line", settings=[f"schedule.{setting}" for setting in settings])
-    schedule = build_schedule(config)
+    schedule = build_schedule(config.schedule)
     alpha, sigma = schedule(torch.tensor([schedule.t_min, schedule.t_max], dtype=torch.float64))
     assert_allclose((sigma / alpha) ** 2, [first, last], rtol=1e-9)
 

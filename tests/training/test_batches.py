@@ -9,7 +9,9 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from dualdiff_cli.diffusion.schedules import LinearBeta, LogSNRUniform, Schedule, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules import Schedule
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
+from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
 
 WIDE = LogSNRUniform(sigma_min=0.01, sigma_max=5.0)

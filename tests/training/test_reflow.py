@@ -10,9 +10,9 @@ from conftest import tiny
 from dualdiff_cli.jobs.reflow import draw_pairs, kept_pairs
 
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.diffusion.samplers import SAMPLERS
-from dualdiff_cli.diffusion.schedules import StraightLine
+from dualdiff_cli.diffusion.schedules.continuous import StraightLine
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, evaluate, export, resume, sample, train
 from dualdiff_cli.models.diffusion import TrainedModel

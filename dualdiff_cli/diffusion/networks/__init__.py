@@ -1,1 +1,1 @@
-"""The networks: embeddings, layers, and residual MLPs alone or as experts."""
+"""The networks: embeddings, layers, and residual MLPs, one alone or several as experts."""

@@ -1,4 +1,4 @@
-"""Embeddings of points and times: what a network sees in place of plain numbers.
+"""Embeddings of points and times, which are the inputs of a network.
 
 The paper embeds a point as
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 __all__ = ["EMBEDDING_WIDTH", "MultiscaleEmbedding", "PaperEmbedding", "SinusoidalEmbedding"]
 
 EMBEDDING_WIDTH = 128
+"""The width of φ: 64 sines and 64 cosines."""
 
 
 class SinusoidalEmbedding(nn.Module):
-    """φ(scale·s) for every entry of s: (…,) → (…, width).
+    """φ(scale·s) for every entry of s.
 
     Args:
-        width: even number of features.
-        scale: factor on s before the sines.
+        width: the number of features, which is even.
+        scale: the factor on s.
 
     """
 
@@ -34,13 +35,18 @@ class SinusoidalEmbedding(nn.Module):
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
 
     def forward(self, s: Tensor) -> Tensor:
-        """Embed s."""
+        """Map s of any shape (…,) to (…, width)."""
         angles = s.unsqueeze(-1) * self.frequencies
         return _join([angles.sin(), angles.cos()], dim=-1)
 
 
 class PaperEmbedding(nn.Module):
-    """φ(25·x_i) for every coordinate; the share of noise plays no part."""
+    """φ(25·x_i) for every coordinate of x; the share s of noise is not used.
+
+    Args:
+        dim: d, the number of columns.
+
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -48,19 +54,20 @@ class PaperEmbedding(nn.Module):
         self.phi = SinusoidalEmbedding(scale=25.0)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """(n, d), (n or 1, 1) → (n, width)."""
+        """Map x (n, d) and s (n or 1, 1) to (n, width)."""
         features: Tensor = self.phi(x).flatten(1)
         return features
 
 
 class MultiscaleEmbedding(nn.Module):
-    """(sin(f_j x_i), cos(f_j x_i))·exp(−f_j² s²/2) and x itself, f_j in equal ratios from 1 to the finest that matters.
+    """(sin(f_j x_i), cos(f_j x_i))·exp(−f_j² s²/2) and x itself, with f_j in equal ratios from 1 to ``finest``.
 
-    The factor is what Gaussian noise of width s leaves of a sine on average, so that a feature fades where the noise
-    hides what it resolves (integrated positional encoding: Barron et al. 2021, "Mip-NeRF", eq. 14).
+    The mean of a sine over Gaussian noise of standard deviation s is the sine times exp(−f_j² s²/2). A feature thus
+    vanishes at the noise levels that hide the detail that it resolves (integrated positional encoding: Barron et al.
+    2021, "Mip-NeRF", eq. 14).
 
     Args:
-        dim: number of columns d.
+        dim: d, the number of columns.
         finest: the highest frequency, in radians per unit of x.
 
     """
@@ -73,14 +80,17 @@ class MultiscaleEmbedding(nn.Module):
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """(n, d), (n or 1, 1) → (n, width)."""
+        """Map x (n, d) and s (n or 1, 1) to (n, width)."""
         angles = x.unsqueeze(-1) * self.frequencies
         seen = torch.exp(-0.5 * (self.frequencies * s) ** 2).unsqueeze(1)
         return _join([(angles.sin() * seen).flatten(1), (angles.cos() * seen).flatten(1), x], dim=1)
 
 
 def _join(features: list[Tensor], *, dim: int) -> Tensor:
-    """Concatenate; where products round their factors, these are rounded first, and half as much memory is written."""
+    """Concatenate.
+
+    Under autocast the next product rounds its input; rounding before the concatenation halves the memory traffic.
+    """
     kind = features[0].device.type
     if torch.is_autocast_enabled(kind):
         features = [part.to(torch.get_autocast_dtype(kind)) for part in features]

@@ -1,16 +1,16 @@
-"""The networks: residual MLPs, alone or as experts that a gate mixes or the noise level chooses.
+"""The networks: one residual MLP, or several residual MLPs as experts that a gate mixes or the noise level chooses.
 
-A network maps noisy points x, the time t and the share s of noise in x (its standard deviation) to vectors of x's
-shape; it knows nothing of noise schedules. An expert is a residual MLP of the embeddings e(x), e(t), and several of
-them make
+A network F maps noisy points x, the time t and the share s of noise in x (the standard deviation of the noise) to
+vectors of the shape of x. A network knows nothing about noise schedules. An expert e_i is a residual MLP of the
+embeddings of x and t. A gate mixes E experts by
 
-    F(x, t) = Σ_i g_i·e_i(x, t),    g = (σ(a), 1 − σ(a)) for two experts, softmax(a) for more,
+    F(x, t) = Σ_i g_i·e_i(x, t),    g = (sigmoid(a), 1 − sigmoid(a)) for E = 2, softmax(a) for E > 2,
 
-with the gate's logits a computed from the point and the time (the paper's), or from the time alone; or
+where the logits a depend on point and time, as in the paper, or on the time alone. Alternatively,
 
     F(x, t) = e_i(x, t),    i = ⌊E·t/T⌋,
 
-where each of the E experts has its own share of the noise levels and is the only one evaluated there.
+where each expert has its own share of the noise levels, and only this expert is evaluated there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,15 @@ __all__ = [
 
 
 class Network(nn.Module, ABC):
-    """F(x, t): the embeddings of point and time, and trunks of one configuration on them."""
+    """F(x, t): embeddings of point and time, and trunks on these embeddings.
+
+    The weights are undefined until `reset` has drawn them; `build_network` does both.
+
+    Args:
+        config: the description of the network.
+        dim: d, the number of columns.
+
+    """
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__()
@@ -52,14 +60,23 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
-        """F(x, t), (n, d).
+        """Evaluate F(x, t).
 
         Args:
-            x: points, (n, d).
+            x: noisy points, (n, d).
             t, s: times and shares of noise, (n,) or (1,).
-            stratified: whether t has one time in each of n equal slices of its axis, in rising order.
+            stratified: whether t has one time in each of n equal slices of the time axis, in increasing order.
+
+        Returns:
+            (n, d).
 
         """
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights of all trunks."""
+        for part in self.children():
+            if isinstance(part, Trunk):
+                part.reset(generator)
 
     def _embed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         return self.point(x, s.unsqueeze(-1)), self.time(t)
@@ -80,7 +97,13 @@ class Network(nn.Module, ABC):
 
 
 class ResidualMLP(Network):
-    """One trunk on the embedded point; with the paper's settings its baseline."""
+    """One trunk; with the paper's settings, the paper's baseline.
+
+    Args:
+        config, dim: see `Network`.
+        width: the width of the residual blocks.
+
+    """
 
     def __init__(self, config: ModelConfig, dim: int, *, width: int) -> None:
         super().__init__(config, dim)
@@ -94,7 +117,12 @@ class ResidualMLP(Network):
 
 
 class GatedExperts(Network):
-    """Experts mixed by a gate; the paper's DualDiff is the case of two."""
+    """Experts that a gate mixes; the paper's DualDiff has two.
+
+    Args:
+        config, dim: see `Network`.
+
+    """
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -118,7 +146,7 @@ class GatedExperts(Network):
         return _mix(self.trunks(e_x, e_t), self._weights(e_x, e_t))
 
     def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """g(x, t): as for the network → (n, experts), rows that sum to one."""
+        """Evaluate the weights g for the arguments of `Network.forward`: (n, E), with rows that sum to one."""
         return self._weights(*self._embed(x, t, s)).expand(len(x), self.experts)
 
     def _weights(self, e_x: Tensor, e_t: Tensor) -> Tensor:
@@ -130,15 +158,15 @@ class GatedExperts(Network):
 
 
 class ChosenExperts(Network):
-    """Experts that each have an equal share of the time axis [0, T], with no gate to learn.
+    """Experts that each have an equal share of the time axis [0, T]; no gate is learned.
 
-    A point costs one expert. In a stratified batch every expert has the same number of neighbouring rows; in any other
-    all are evaluated and one is kept, so that no shape depends on the times.
+    A call with one time evaluates one expert. In a stratified batch each expert evaluates the same number of
+    neighbouring rows. In any other batch all experts are evaluated and one answer per row is kept, so that no shape
+    depends on the values of the times.
 
     Args:
-        config: its ``experts`` is E ≥ 2.
-        dim: number of columns d.
-        span: T, the length of the time axis.
+        config, dim: see `Network`; the configuration has E ≥ 2 experts.
+        span: T.
 
     """
 
@@ -161,42 +189,50 @@ class ChosenExperts(Network):
         return _mix(self.trunks(e_x, e_t), self.gate(x, t, s))
 
     def gate(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """The choice as weights: as for the network → (n, experts), each row a one among zeros."""
+        """Give the choice as weights, for the arguments of `Network.forward`: (n, E), each row a one and zeros."""
         del s
-        numbers = torch.arange(self.experts, device=t.device)  # one_hot would look at the values, which waits for a GPU
+        numbers = torch.arange(self.experts, device=t.device)  # one_hot reads the values: it waits for a GPU
         return (self._choice(t).unsqueeze(-1) == numbers).to(x.dtype).expand(len(x), self.experts)
 
     def _choice(self, t: Tensor) -> Tensor:
-        """The expert's number, ⌊E·t/T⌋, of t's shape."""
+        """⌊E·t/T⌋, the number of the expert, in the shape of t."""
         return (t * (self.experts / self.span)).long().clamp(0, self.experts - 1)
 
 
 def _mix(outputs: Tensor, weights: Tensor) -> Tensor:
-    """Σ_i g_i·e_i: (E, n, d), (n or 1, E) → (n, d)."""
+    """Σ_i g_i·e_i for outputs (E, n, d) and weights (n or 1, E): (n, d)."""
     return (outputs * weights.T.unsqueeze(2)).sum(0)
 
 
-def build_network(config: ModelConfig, dim: int, *, span: float = 100.0) -> Network:
-    """Make the network that a configuration describes, with torch's default initialisation.
+def build_network(config: ModelConfig, dim: int, *, generator: torch.Generator, span: float = 100.0) -> Network:
+    """Make the network that a configuration describes, with the initialisation of torch's linear layers.
 
     Args:
-        config: the description.
-        dim: number of columns d.
-        span: length of the time axis, as the network sees it.
+        config: the description of the network.
+        dim: d, the number of columns.
+        generator: draws the initial weights; a generator on the CPU.
+        span: T, the length of the time axis as the network sees it.
 
     """
+    network = _shaped(config, dim, span=span)
+    network.reset(generator)
+    return network
+
+
+def _shaped(config: ModelConfig, dim: int, *, span: float = 100.0) -> Network:
+    """Make the network without drawing its weights."""
     if config.experts > 1:
         return ChosenExperts(config, dim, span=span) if config.gate_on == "level" else GatedExperts(config, dim)
     return ResidualMLP(config, dim, width=matched_width(config, dim) if config.match_parameters else config.width)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the trainable numbers."""
+    """Count the trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def matched_width(config: ModelConfig, dim: int) -> int:
-    """Width at which one network comes closest to ``config.match_parameters`` experts and their gate in parameters."""
+    """Find the width at which one MLP comes closest in parameters to ``match_parameters`` experts and their gate."""
 
     def parameters(width: int) -> int:
         with torch.device("meta"):
@@ -204,7 +240,7 @@ def matched_width(config: ModelConfig, dim: int) -> int:
 
     gated = config.model_copy(update={"experts": config.match_parameters, "match_parameters": 0})
     with torch.device("meta"):
-        target = count_parameters(build_network(gated, dim))
-    # A block of width w has more than w² parameters, so the width sought is no larger than √target.
+        target = count_parameters(_shaped(gated, dim))
+    # A block of width w has more than w² parameters, so the width is at most √target.
     above = bisect.bisect_left(range(1, math.isqrt(target) + 1), target, key=parameters) + 1
     return min(above, max(above - 1, 1), key=lambda width: abs(parameters(width) - target))

@@ -1,21 +1,22 @@
-"""Samplers: from noise to data with a denoiser, in one loop that all methods share."""
+"""Samplers: methods that turn noise into samples with a denoiser.
+
+`base` holds the loop that all methods share, `generation` draws any number of samples with it, and the other modules
+hold the methods. To add a sampler, write a subclass of `Sampler` and add one line to ``SAMPLERS`` in
+``config/registry.py``.
+"""
 
 from __future__ import annotations
 
-from .ancestral import DDIM, Ancestral, PredictorCorrector
-from .base import Grid, Level, Sampler
-from .flow import AdaptiveFlow, DPMSolver2, Euler, Heun, StochasticHeun
+from ...config.registry import SAMPLERS
+from ...config.schema import SamplingConfig
+from .base import Level, Sampler
 from .generation import BLOCK, draw_noise, generate, generate_by, points_per_call, prepare
-from .langevin import AnnealedLangevin, Langevin
-from .multistep import DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
 
 __all__ = [
     "BLOCK",
-    "DDIM",
-    "SAMPLERS",
-    "Grid",
     "Level",
     "Sampler",
+    "build_sampler",
     "draw_noise",
     "generate",
     "generate_by",
@@ -23,21 +24,8 @@ __all__ = [
     "prepare",
 ]
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    method.name: method
-    for method in (
-        Ancestral,
-        DDIM,
-        Euler,
-        Heun,
-        StochasticHeun,
-        DPMSolver2,
-        DPMSolverPP2M,
-        DPMSolverPP2MSDE,
-        DPMSolverPP3M,
-        PredictorCorrector,
-        AnnealedLangevin,
-        Langevin,
-        AdaptiveFlow,
-    )
-}
+
+def build_sampler(config: SamplingConfig) -> Sampler:
+    """Make the sampler that a configuration names."""
+    sampler: Sampler = SAMPLERS[config.sampler].from_config(config)
+    return sampler

@@ -7,11 +7,14 @@ With α_{t|s} = α_t / α_s and σ²_{t|s} = σ_t² − α²_{t|s} σ_s² (Kingm
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
+from ...config.schema import Grid, SamplingConfig
 from ..denoisers import Denoiser
-from .base import Grid, History, Level, Sampler, ask, noise_of
+from .base import History, Level, Sampler, ask, noise_of
 
 __all__ = ["DDIM", "Ancestral", "PredictorCorrector", "posterior_variance"]
 
@@ -25,7 +28,12 @@ def posterior_variance(now: Level, after: Level) -> Tensor:
 class DDIM(Sampler):
     """x_s = α_s x̂ + √(σ_s² − η²β̃) ε̂ + η√β̃ z (Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12).
 
-    η = 0 is deterministic: Euler's method for the probability flow in σ/α. η = 1 is the ancestral sampler.
+    η = 0 is deterministic and is Euler's method for the probability flow in σ/α. η = 1 is the ancestral sampler.
+
+    Args:
+        steps, grid: see `Sampler`.
+        eta: η, in [0, 1].
+
     """
 
     name = "ddim"
@@ -35,8 +43,13 @@ class DDIM(Sampler):
         self.eta = eta
         self.draws_per_step = 1 if eta > 0 else 0
 
+    @classmethod
+    def from_config(cls, config: SamplingConfig) -> Self:
+        """Take eta from the configuration too."""
+        return cls(steps=config.steps, grid=config.grid, eta=config.eta)
+
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Keep a part of the noise that is there, and replace the rest."""
+        """Replace the share η² of the posterior variance by fresh noise; see `Sampler.step`."""
         denoised = ask(denoiser, x, now)
         fresh = self.eta**2 * posterior_variance(now, after)
         kept = torch.sqrt(after.sigma**2 - fresh) * noise_of(x, denoised, now)
@@ -46,14 +59,15 @@ class DDIM(Sampler):
 class Ancestral(Sampler):
     """x_s ~ q(x_s | x_t, x̂), the reverse chain of Ho et al. (2020), eq. 6 and 7, between any two levels.
 
-    For neighbouring entries of a β table β̃ is their posterior variance; at the clean end the mean is x̂ and β̃ = 0.
+    For neighbouring entries of a β table, β̃ is the posterior variance of Ho et al. At the clean end the mean is x̂ and
+    β̃ = 0.
     """
 
     name = "ancestral"
     draws_per_step = 1
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Draw from the posterior."""
+        """Draw from the posterior; see `Sampler.step`."""
         alpha_ts = now.alpha / after.alpha
         ratio = after.sigma**2 / now.sigma**2
         mean = alpha_ts * ratio * x + after.alpha * (1 - alpha_ts**2 * ratio) * ask(denoiser, x, now)
@@ -61,10 +75,11 @@ class Ancestral(Sampler):
 
 
 class PredictorCorrector(Ancestral):
-    """An ancestral step, then one Langevin step at the level reached (Song et al. 2021, "Score-Based …", Alg. 1 and 5).
+    """An ancestral step, then one Langevin step at the new level, with two evaluations of the denoiser per step.
 
-    The corrector's step is δ = (rσ)², what their rule (r‖z‖/‖score‖)² is without its norms over the batch, so that a
-    point does not depend on the others drawn with it. Two evaluations a step; nothing is left to correct at the end.
+    Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential Equations", Alg. 1 and 5. The
+    step size of the corrector is δ = (rσ)². The published rule, (r‖z‖/‖score‖)², takes norms over the batch, so that a
+    sample would depend on the samples drawn with it. The clean end has no corrector.
     """
 
     name = "predictor-corrector"
@@ -72,7 +87,7 @@ class PredictorCorrector(Ancestral):
     signal_to_noise = 0.16
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Predict, then correct with x + δ·score + √(2δ)·z, where the score is −ε̂/σ."""
+        """Predict, then correct by x + δ·score + √(2δ)·z, where the score is −ε̂/σ; see `Sampler.step`."""
         x = super().step(denoiser, x, now, after, z[:1], history)
         if after.t is None:
             return x

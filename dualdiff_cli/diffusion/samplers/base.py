@@ -1,12 +1,12 @@
-"""The loop that all samplers share, and the levels that it visits.
+"""The loop that all samplers share, and the noise levels that the loop visits.
 
-A sampler visits levels t_0 > t_1 > … > t_{N−1} and then the clean end, where α = 1 and σ = 0. A method is one ``step``
-from a level to the next. Steps are written with what the denoiser says at the level they start from,
+A sampler visits the levels t_0 > t_1 > … > t_{N−1} and then the clean end, where α = 1 and σ = 0. The ``step``
+from one level to the next defines the method. Steps are written in terms of the denoiser's answer at a level,
 
     x̂ = E[x | x_t]    and    ε̂ = (x_t − α_t x̂) / σ_t,
 
-and with half the log signal-to-noise ratio, λ = log(α/σ), the natural time of diffusion solvers (Lu et al. 2022,
-"DPM-Solver", §3). The state is kept in float64, the network runs in its own dtype.
+and of λ = log(α/σ), half the log signal-to-noise ratio, which is the natural time of diffusion solvers (Lu et al. 2022,
+"DPM-Solver", §3). The state x is float64; the network computes in its own dtype.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from ...config.schema import Grid, SamplingConfig
 from ..denoisers import Denoiser
 from ..schedules import Schedule
 
-__all__ = ["Grid", "History", "Level", "Sampler", "ask", "level_at", "noise_of", "step_times"]
-
-Grid = Literal["uniform", "log-snr", "karras"]
-"""How a sampler's levels are spaced: evenly in t, evenly in λ, or by Karras's rule."""
+__all__ = ["History", "Level", "Sampler", "ask", "level_at", "noise_of", "step_times"]
 
 KARRAS_RHO = 7.0
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level of noise: the time (None at the clean end) with its α and σ; scalars of shape (), float64."""
+    """A noise level: the time t (None at the clean end), α and σ; scalars of shape (), float64."""
 
     t: Tensor | None
     alpha: Tensor
@@ -45,54 +43,69 @@ class Level:
 
 
 History = list[tuple[Level, Tensor]]
-"""(level, x̂) of the levels visited, the latest last."""
+"""Pairs (level, x̂) of the levels visited so far, the latest last."""
 
 
 class Sampler(ABC):
-    """The loop; a method adds ``step``.
+    """The loop over the levels; a subclass defines ``step``.
 
     Args:
-        steps: number of levels N that are visited before the clean end.
-        grid: how they are spaced.
+        steps: N, the number of levels that are visited before the clean end.
+        grid: how the levels are spaced; see `step_times`.
 
     Attributes:
-        name: what ``--sampler`` calls it.
-        draws_per_step: how many times ``step`` uses fresh noise; 0 for a deterministic method.
+        name: the name of the method in ``config/registry.py``.
+        draws_per_step: how many vectors of fresh noise one ``step`` uses; 0 for a deterministic method.
+        fixed_steps: whether N alone decides the steps; False for a method that adapts its steps to the samples.
 
     """
 
     name: str
     draws_per_step: int = 0
+    fixed_steps: bool = True
 
     def __init__(self, *, steps: int, grid: Grid = "uniform") -> None:
         self.steps = steps
         self.grid: Grid = grid
 
+    @classmethod
+    def from_config(cls, config: SamplingConfig) -> Self:
+        """Make the sampler from the settings that it uses."""
+        return cls(steps=config.steps, grid=config.grid)
+
     @property
     def stochastic(self) -> bool:
-        """Whether the same start can end in different points."""
+        """Whether the method uses fresh noise, so that the same start can end in different samples."""
         return self.draws_per_step > 0
 
     @property
     def draws(self) -> int:
-        """Standard normal vectors that one point takes: its start, and those of all steps but the last."""
+        """How many standard normal vectors one sample takes: one for the start, and those of all steps but the last."""
         return 1 + self.draws_per_step * (self.steps - 1)
 
     @abstractmethod
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """One move from x (n, d) at the level ``now`` to the level ``after``.
+        """Go from x at the level ``now`` to the level ``after``.
 
         Args:
-            denoiser: to `ask` for x̂ at any level.
+            denoiser: gives x̂ at any level that has noise; see `ask`.
             x: (n, d), float64.
-            now, after: two levels; ``after`` may be the clean end.
-            z: fresh noise, (draws_per_step, n, d); zero in the last step, whose end is clean.
-            history: of the levels before; a method that uses it appends to it.
+            now, after: two levels, of which ``after`` may be the clean end.
+            z: fresh standard normal noise, (draws_per_step, n, d); zero in the last step, which ends without noise.
+            history: the levels before this one; a method that needs the history appends to it.
+
+        Returns:
+            x at the level ``after``, (n, d), float64.
 
         """
 
     def levels(self, schedule: Schedule) -> list[Level]:
-        """Give the N levels of the walk and the clean end."""
+        """Give the N levels and the clean end, N + 1 entries.
+
+        Raises:
+            InputError: the schedule is a table with fewer entries than steps.
+
+        """
         times = step_times(schedule, self.steps, self.grid)
         alpha, sigma = schedule(times)
         clean = Level(None, torch.ones_like(alpha[0]), torch.zeros_like(sigma[0]))
@@ -100,15 +113,18 @@ class Sampler(ABC):
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, noise: Tensor, step_noise: Tensor | None = None) -> Tensor:
-        """Turn noise into points.
+        """Turn noise into samples.
 
         Args:
-            denoiser: E[x | x_t] with its schedule.
-            noise: (n, d) standard normal, the start.
-            step_noise: (draws − 1, n, d) standard normal, for stochastic methods.
+            denoiser: x̂ = E[x | x_t], with the schedule to follow.
+            noise: the standard normal vectors to start from, (n, d).
+            step_noise: the standard normal vectors of the steps, (draws − 1, n, d), for stochastic methods.
 
         Returns:
-            Points, (n, d), float64, in the denoiser's units.
+            Samples, (n, d), float64, in the units of the denoiser.
+
+        Raises:
+            InputError: the schedule is a table with fewer entries than steps.
 
         """
         x = denoiser.schedule.prior_std * noise.double()
@@ -124,34 +140,38 @@ class Sampler(ABC):
 
 
 def ask(denoiser: Denoiser, x: Tensor, level: Level) -> Tensor:
-    """x̂ = E[x | x_t], (n, d), at a level that has noise."""
-    assert level.t is not None, "nothing is left to denoise at the clean end"
+    """Evaluate x̂ = E[x | x_t] for x (n, d) at a level that has noise: (n, d)."""
+    assert level.t is not None, "there is no noise to remove at the clean end"
     denoised: Tensor = denoiser(x, level.t)
     return denoised
 
 
 def noise_of(x: Tensor, denoised: Tensor, level: Level) -> Tensor:
-    """ε̂ = (x_t − α_t x̂) / σ_t, (n, d)."""
+    """ε̂ = (x_t − α_t x̂) / σ_t for x_t and x̂ (n, d): (n, d)."""
     return (x - level.alpha * denoised) / level.sigma
 
 
 def level_at(schedule: Schedule, lam: Tensor) -> Level:
-    """Find the level with a given λ = log(α/σ)."""
+    """The level with a given λ = log(α/σ), shape (); beyond an end of the schedule, the level of that end."""
     t = schedule.time(2 * lam)
     return Level(t, *schedule(t))
 
 
 def step_times(schedule: Schedule, steps: int, grid: Grid) -> Tensor:
-    """N decreasing times from t_max to t_min, (N,), float64.
+    """The times of N levels.
 
-    ``uniform`` spaces them evenly in t, ``log-snr`` evenly in λ, and ``karras`` by (Karras et al. 2022, eq. 5)
+    ``uniform`` spaces the times evenly in t, ``log-snr`` evenly in λ, and ``karras`` so that (Karras et al. 2022,
+    "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 5)
 
         (σ/α)_i = (s_max^{1/ρ} + i/(N−1)·(s_min^{1/ρ} − s_max^{1/ρ}))^ρ,  ρ = 7.
 
-    A schedule whose α is zero at t_max has no finite λ there: the rules then start from its first level with one.
+    Where α is zero at t_max, λ is infinite there, and the last two rules space the times from `Schedule.lam_start`.
+
+    Returns:
+        Decreasing times from t_max to t_min, (N,), float64.
 
     Raises:
-        InputError: a discrete schedule has fewer times than steps.
+        InputError: the schedule is a table with fewer entries than steps.
 
     """
     if grid == "uniform" or steps == 1:
@@ -164,5 +184,5 @@ def step_times(schedule: Schedule, steps: int, grid: Grid) -> Tensor:
         start, end = torch.exp(-lam_start / KARRAS_RHO), torch.exp(-lam_end / KARRAS_RHO)
         lam = -KARRAS_RHO * torch.lerp(start, end, fraction).log()
     times = schedule.time(2 * lam)
-    times[0], times[-1] = schedule.ends  # exact, whatever the inverse rounded to
+    times[0], times[-1] = schedule.ends  # the inverse rounds
     return times

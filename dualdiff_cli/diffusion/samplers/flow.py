@@ -1,11 +1,12 @@
 """Solvers of the probability-flow ODE, from one level to the next.
 
-In the scaled state y = x/α and noise s = σ/α every Gaussian diffusion has the same flow, along which λ = −log s is a
-natural time (Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 4 and 81):
+In terms of y = x/α and the noise s = σ/α every Gaussian diffusion has the same flow, whose natural time is λ = −log s
+(Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", eq. 4 and 81):
 
     dy/ds = (y − x̂)/s = ε̂,    dy/dλ = x̂ − y.
 
-Where α = 0 a point holds no signal, y is infinite and x̂ the mean of the data: from there every method steps as Euler's.
+Where α = 0, x_t holds no signal, y is infinite and x̂ is the mean of the data. From there every method takes a step of
+Euler's method.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ __all__ = ["AdaptiveFlow", "DPMSolver2", "Euler", "Heun", "StochasticHeun"]
 
 
 def _along(epsilon: Tensor, x: Tensor, now: Level, after: Level) -> Tensor:
-    """y_s = y_t + (s_s − s_t)·ε̂ in terms of x, (n, d)."""
+    """y_s = y_t + (s_s − s_t)·ε̂ in terms of x = αy, from the level t = ``now`` to s = ``after``: (n, d)."""
     return after.alpha / now.alpha * (x - now.sigma * epsilon) + after.sigma * epsilon
 
 
 class Euler(Sampler):
-    """First order, one evaluation a step: x_s = α_s x̂ + σ_s ε̂; DDIM with η = 0."""
+    """x_s = α_s x̂ + σ_s ε̂: first order, one evaluation of the denoiser per step; the same as DDIM with η = 0."""
 
     name = "euler"
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Go along the tangent."""
+        """Follow the tangent; see `Sampler.step`."""
         denoised = ask(denoiser, x, now)
         return after.alpha * denoised + after.sigma * noise_of(x, denoised, now)
 
 
 class Heun(Euler):
-    """Second order, two evaluations a step but one in the last (Karras et al. 2022, Alg. 1)."""
+    """Second order, two evaluations of the denoiser per step and one in the last step (Karras et al. 2022, Alg. 1)."""
 
     name = "heun"
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Go along the mean of the tangents at both ends."""
+        """Follow the mean of the tangents at both levels; see `Sampler.step`."""
         if after.t is None or now.alpha == 0:
             return super().step(denoiser, x, now, after, z, history)
         here = noise_of(x, ask(denoiser, x, now), now)
@@ -53,9 +54,10 @@ class Heun(Euler):
 
 
 class StochasticHeun(Heun):
-    """Heun after churn (Karras et al. 2022, Alg. 2): noise is added up to ŝ = (1 + γ)s and a step goes back from there.
+    """Heun's method with churn: each step first adds noise up to ŝ = (1 + γ)s (Karras et al. 2022, Alg. 2).
 
-    γ = min(churn/N, √2 − 1) and the added noise is inflated by S_noise; ŝ stays within the schedule.
+    γ = min(churn/N, √2 − 1), and the added noise is scaled by S_noise. ŝ never exceeds the noisiest level of the
+    schedule.
     """
 
     name = "heun-stochastic"
@@ -64,7 +66,7 @@ class StochasticHeun(Heun):
     S_NOISE = 1.003
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Add noise, then step from there."""
+        """Add noise, then take a step of Heun's method from ŝ; see `Sampler.step`."""
         if after.t is None or now.alpha == 0:
             return super().step(denoiser, x, now, after, z, history)
         gamma = min(self.CHURN / self.steps, 2**0.5 - 1)
@@ -76,16 +78,17 @@ class StochasticHeun(Heun):
 
 
 class DPMSolver2(Euler):
-    """Second order, two evaluations a step but one in the last: the midpoint in λ (Lu et al. 2022, Alg. 1, r = 1/2).
+    """DPM-Solver-2, the midpoint method in λ (Lu et al. 2022, "DPM-Solver", Alg. 1, r = 1/2).
 
-    With h = λ_s − λ_t and m between them, u = α_m/α_t·x − σ_m(e^{h/2} − 1)·ε̂ and
-    x_s = α_s/α_t·x − σ_s(e^h − 1)·ε̂(u, m), which are both steps along a constant ε̂.
+    Second order, two evaluations of the denoiser per step and one in the last step. With h = λ_s − λ_t and the level m
+    in the middle, u = α_m/α_t·x − σ_m(e^{h/2} − 1)·ε̂ and x_s = α_s/α_t·x − σ_s(e^h − 1)·ε̂(u, m). Both are steps along a
+    constant ε̂.
     """
 
     name = "dpm-solver-2"
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Go along the tangent at the middle."""
+        """Follow the tangent at the level in the middle; see `Sampler.step`."""
         if after.t is None or now.alpha == 0:
             return super().step(denoiser, x, now, after, z, history)
         middle = level_at(denoiser.schedule, (now.lam + after.lam) / 2)
@@ -94,18 +97,19 @@ class DPMSolver2(Euler):
 
 
 class AdaptiveFlow(Euler):
-    """dy/dλ = x̂ − y by Dormand and Prince's pair of orders 4 and 5, with steps chosen for a tolerance, then x̂.
+    """Solves dy/dλ = x̂ − y by Dormand and Prince's pair of orders 4 and 5 with adaptive steps, and ends with x̂.
 
-    The error is judged over all points of a call together, so that a point depends a little, within the tolerance, on
-    the others of its block. The number of steps that was asked for plays no part.
+    The solver controls the error of all samples of a call together, so a sample depends, within the tolerance, on the
+    samples in the same call. The number of steps in the configuration is not used.
     """
 
     name = "adaptive"
+    fixed_steps = False
     RTOL, ATOL = 1e-4, 1e-5
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, noise: Tensor, step_noise: Tensor | None = None) -> Tensor:
-        """Turn noise into points; see `Sampler`."""
+        """Turn noise into samples; see `Sampler.__call__`."""
         schedule = denoiser.schedule
         ends = torch.stack([schedule.lam_start, schedule.lam_end])
         start, end = (level_at(schedule, lam) for lam in ends)

@@ -1,7 +1,8 @@
-"""Drawing any number of points: from a seed, in bounded memory.
+"""Drawing any number of samples from a seed, in bounded memory.
 
-Randomness is made for blocks of points from (seed, block) alone, so that a point depends neither on how many others are
-drawn with it, nor on the device, nor on how the work is cut into chunks.
+Samples are drawn in blocks, and the random numbers of a block depend on the seed and the number of the block alone. A
+sample therefore depends neither on how many samples are drawn, nor on how the work is cut into chunks, nor, but for
+rounding, on the device.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ... import seeding
 from ...compute.compiling import Compiled
 from ...compute.execution import PLAIN, Execution
 from ..denoisers import Denoiser
@@ -25,26 +27,35 @@ from .base import Sampler
 __all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
 
 BLOCK = 2048
-"""Points that share a noise generator."""
+"""The number of samples in a block, which share a noise generator."""
 MOST_BLOCKS = 8
-"""Blocks in a call of a denoiser on the CPU, at most, where what surrounds the products counts as much as they do."""
+"""The largest number of blocks in one call of a denoiser on the CPU."""
 
 
 def draw_noise(seed: int, block: int, *, dim: int, draws: int) -> Tensor:
-    """Draw the standard normals of one block of points, (draws, BLOCK, dim), float32, on the CPU.
+    """Draw the standard normal noise of one block of samples.
 
-    NumPy's counter-based Philox generator, keyed by (seed, block), makes them the same on every device and in any
-    program that has NumPy.
+    `seeding.block_stream` makes the noise, which is the same on every device and in any program that has NumPy.
+
+    Args:
+        seed, block: which noise.
+        dim: d, the number of columns.
+        draws: standard normal vectors per sample; see `Sampler.draws`.
+
+    Returns:
+        (draws, BLOCK, dim), float32, on the CPU.
+
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed, block]))
+    generator = seeding.block_stream(seed, block)
     return torch.from_numpy(generator.standard_normal((draws, BLOCK, dim), dtype=np.float32))
 
 
 def points_per_call(device: torch.device, n: int, execution: Execution = PLAIN) -> int:
-    """Give how many of n points a sampler is called with at once: as many as the arithmetic runs best with.
+    """The number of samples in one call of a sampler that is fastest when n samples are drawn.
 
-    A GPU wants many. On the CPU the activations of one block fit the cache, which is best for float32; in bfloat16 and
-    compiled so little is left of the time of a block that larger calls are faster.
+    A GPU is fastest with many samples per call. On the CPU one block per call is best in float32, because the
+    activations of one block fit the cache. A compiled denoiser, or one in bfloat16, takes so little time per block that
+    the fixed cost of a call matters, and larger calls are faster.
     """
     if device.type != "cpu":
         return 32 * BLOCK
@@ -54,7 +65,7 @@ def points_per_call(device: torch.device, n: int, execution: Execution = PLAIN) 
 
 
 class _CompiledDenoiser(Denoiser):
-    """A denoiser that is compiled for the first number of points that it meets, and plain for others."""
+    """A denoiser that is compiled for the shape of its first call; calls of other shapes are not compiled."""
 
     def __init__(self, denoiser: Denoiser, *, required: bool) -> None:
         super().__init__()
@@ -64,7 +75,7 @@ class _CompiledDenoiser(Denoiser):
         self._shapes: tuple[torch.Size, torch.Size] | None = None
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x | x_t]."""
+        """See `Denoiser.forward`."""
         shapes = (x_t.shape, t.shape)
         self._shapes = self._shapes or shapes
         denoised: Tensor = self._call(x_t, t) if shapes == self._shapes else self.plain(x_t, t)
@@ -72,7 +83,10 @@ class _CompiledDenoiser(Denoiser):
 
 
 def prepare(denoiser: Denoiser, execution: Execution) -> Denoiser:
-    """Give the denoiser as an execution computes it: its products' weights rounded once, the whole of it compiled."""
+    """Prepare a denoiser for an execution: round the weights of its products to bfloat16, compile it, or both.
+
+    The denoiser itself stays as it is.
+    """
     if execution.precision == "bfloat16":
         denoiser = copy.deepcopy(denoiser)
         round_products(denoiser, torch.bfloat16)
@@ -90,17 +104,31 @@ def generate(
     chunk: int = 32 * BLOCK,
     execution: Execution = PLAIN,
 ) -> Iterator[np.ndarray]:
-    """Draw n points in chunks of at most about ``chunk``, each (c, dim) float64, in memory that n does not change.
+    """Draw n samples in chunks; the memory does not depend on n.
 
-    The points depend on the seed alone, and by rounding on the device and the execution, which the denoiser has been
-    prepared for.
+    Args:
+        sampler: the method.
+        denoiser: x̂ = E[x | x_t], prepared for the execution by `prepare`, on the device.
+        n: the number of samples.
+        dim: d, the number of columns.
+        seed: decides the samples; device and execution change only their rounding.
+        device: where the denoiser is.
+        chunk: samples per chunk, rounded down to whole blocks (at least one).
+        execution: how the arithmetic is carried out.
+
+    Yields:
+        Chunks of samples in the units of the denoiser, (c, dim), float64.
+
+    Raises:
+        InputError: the schedule is a table with fewer entries than the sampler has steps.
+
     """
     per_call = points_per_call(device, n, execution)
 
     @torch.no_grad()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         rows = len(noise)
-        missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for just so many
+        missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for exactly this number
         start = _padded(noise, missing).to(device)
         fresh = None if step_noise is None else _padded(step_noise, missing).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
@@ -110,7 +138,7 @@ def generate(
 
 
 def _padded(noise: Tensor, rows: int) -> Tensor:
-    """With so many rows of zeros more; padding with none would be a copy."""
+    """Append rows of zeros to noise of shape (…, n, d); without rows to append, the noise is not copied."""
     return functional.pad(noise, (0, 0, 0, rows)) if rows else noise
 
 
@@ -124,19 +152,22 @@ def generate_by(
     per_call: int = BLOCK,
     chunk: int = 32 * BLOCK,
 ) -> Iterator[np.ndarray]:
-    """As `generate`, with anything that walks from noise to points.
+    """Draw n samples as `generate` does, with any function that turns noise into samples.
 
     Args:
-        walk: (noise (c, dim), step noise (draws − 1, c, dim) or None) → (c, dim), all on the CPU.
-        n, dim, seed, chunk: as in `generate`.
-        draws: standard normal vectors that one point takes.
-        per_call: points that ``walk`` is called with at once, a multiple of BLOCK.
+        walk: maps noise (c, dim) and step noise (draws − 1, c, dim), or None, to samples (c, dim), all on the CPU.
+        n, dim, seed, chunk: see `generate`.
+        draws: standard normal vectors per sample; see `Sampler.draws`.
+        per_call: samples in one call of ``walk``, a multiple of BLOCK.
+
+    Yields:
+        Chunks of samples, (c, dim), float64.
 
     """
     blocks_per_chunk, blocks_per_call = max(1, chunk // BLOCK), per_call // BLOCK
     blocks = -(-n // BLOCK)
     draw = partial(draw_noise, seed, dim=dim, draws=draws)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy lets go of Python's lock while it draws
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy releases the GIL while it draws
         for first in range(0, blocks, blocks_per_chunk):
             last = min(first + blocks_per_chunk, blocks)
             parts = []

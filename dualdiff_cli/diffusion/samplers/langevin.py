@@ -1,7 +1,7 @@
-"""Langevin dynamics: random walks up the slope of log p, which need no schedule between levels, only a score at each.
+"""Langevin dynamics: random walks along the gradient of log p at a fixed noise level.
 
-In y = x/α, with noise s = σ/α, the score of the noised data is (x̂ − y)/s² (Efron 2011, "Tweedie's formula and selection
-bias"). A step of size δ = (rs)² keeps the ratio of signal to noise the same at every level (Song & Ermon 2019,
+In terms of y = x/α and the noise s = σ/α, the score of the noised data is (x̂ − y)/s² (Efron 2011, "Tweedie's formula
+and selection bias"). With the step size δ = (rs)² every level has the same signal-to-noise ratio (Song & Ermon 2019,
 "Generative Modeling by Estimating Gradients of the Data Distribution", Alg. 1):
 
     y ← y + δ·(x̂ − y)/s² + √(2δ)·z = y + r²(x̂ − y) + √2·r·s·z.
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...config.schema import Grid
 from ..denoisers import Denoiser
 from ..schedules import Schedule
-from .base import Grid, History, Level, ask
+from .base import History, Level, ask
 from .flow import Euler
 
 __all__ = ["AnnealedLangevin", "Langevin"]
@@ -22,8 +23,8 @@ __all__ = ["AnnealedLangevin", "Langevin"]
 class AnnealedLangevin(Euler):
     """A few Langevin steps at each level, from the noisiest to the least noisy, then x̂ (Song & Ermon 2019, Alg. 1).
 
-    The walk only samples from a level's distribution as far as the levels are close and the steps many, and its
-    variance around a mode is too large by a factor of 1/(1 − r²/2).
+    The method is exact only in the limit of many levels and many steps at each. The variance around a mode is too large
+    by the factor 1/(1 − r²/2).
     """
 
     name = "annealed-langevin"
@@ -31,7 +32,7 @@ class AnnealedLangevin(Euler):
     R = 0.5
 
     def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
-        """Walk at this level, and carry y on to the next."""
+        """Take the Langevin steps at this level, and keep y at the next level; see `Sampler.step`."""
         if after.t is None:
             return ask(denoiser, x, now)
         if now.alpha == 0:
@@ -43,10 +44,10 @@ class AnnealedLangevin(Euler):
 
 
 class Langevin(AnnealedLangevin):
-    """All steps at the least noisy level: the example of what annealing is for.
+    """All steps at the least noisy level, which shows why annealing is needed.
 
-    Between separated modes log p has no slope to speak of, so that a walk hardly ever crosses, and each mode keeps the
-    share of points that began near it (Song & Ermon 2019, §3.2).
+    Between separated modes log p has almost no slope. A walk therefore hardly ever moves from one mode to another, and
+    each mode keeps the share of samples that started near it (Song & Ermon 2019, §3.2).
     """
 
     name = "langevin"
@@ -56,6 +57,6 @@ class Langevin(AnnealedLangevin):
         super().__init__(steps=steps, grid=grid)
 
     def levels(self, schedule: Schedule) -> list[Level]:
-        """Give the least noisy level N times, and the clean end."""
+        """Give the least noisy level N times and the clean end; see `Sampler.levels`."""
         *_, least, clean = super().levels(schedule)
         return [least] * self.steps + [clean]

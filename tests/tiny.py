@@ -1,0 +1,74 @@
+"""The small configurations and models of the whole test suite: they train and sample in a fraction of a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.config.schema import RunConfig
+from dualdiff_cli.data import Column, Scaler
+from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.store.run import Run
+
+__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "finished", "narrow", "tiny", "untrained"]
+
+TINY: dict[str, Any] = {
+    "data": {"points": 200, "held_out_points": 200},
+    "model": {"width": 8, "blocks": 1, "gate_hidden": [8]},
+    "training": {"steps": 12, "batch": 16, "log_every": 5, "checkpoint_every": 7, "ema_every": 5, "ema_warmup": 2},
+    "sampling": {"steps": 4},
+}
+"""Two narrow experts; none of the logging, checkpoint and EMA intervals divides the number of steps."""
+
+SETTLED = [
+    "schedule.sigma_min=0.02",
+    "model.finest_frequency=50.0",
+    "objective.references=32",
+    "training.warmup=3",
+    "training.ema_every=1",
+]
+"""Settings that the precise recipe otherwise takes from the data, or that need more training steps than TINY has."""
+
+NARROW: dict[str, Any] = {"width": 16, "blocks": 2, "gate_hidden": [16], "finest_frequency": 100.0}
+"""The [model] section of the models whose exports are tested."""
+
+COLUMNS = (Column("age (years)", "integer"), Column("samples", "float"), Column("val_0", "float"))
+"""Column names that an ONNX graph already uses for other things."""
+
+
+def tiny(recipe: str = "paper", **changes: Any) -> RunConfig:
+    """A recipe with the sizes of TINY; ``changes`` are further arguments of `resolve`, with settings added last."""
+    settings = [*(SETTLED if recipe == "precise" else []), *changes.pop("settings", [])]
+    return resolve(**{"dataset": "line", "recipe": recipe, "options": TINY, "settings": settings, **changes})
+
+
+def narrow(recipe: str = "precise", model: str = "dual-expert", **options: Any) -> RunConfig:
+    """A narrow network with five sampling steps; ``options`` are further sections of the configuration."""
+    sections = {"model": NARROW, "schedule": {"sigma_min": 0.01}, "sampling": {"steps": 5}, **options}
+    return resolve(dataset="moons", recipe=recipe, model=model, options=sections)
+
+
+def untrained(
+    config: RunConfig, columns: tuple[Column, ...] = (Column("x", "float"), Column("y", "float"))
+) -> TrainedModel:
+    """A model that was not trained but whose every weight matters: parameters that start at zero are drawn too."""
+    dim = len(columns)
+    denoiser = build_denoiser(config, dim)
+    generator = seeding.torch_stream(0, "parameters that start at zero")
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    scaler = Scaler(torch.linspace(40, 0, dim).double().numpy(), torch.linspace(12, 0.5, dim).double().numpy())
+    return TrainedModel(config, denoiser.requires_grad_(False).eval(), scaler, columns, torch.device("cpu"))
+
+
+def finished(config: RunConfig, path: Path) -> Run:
+    """A run directory that holds an untrained model, as a finished training would have left it."""
+    run = Run.create(config, path)
+    untrained(config).save(run)
+    return run
