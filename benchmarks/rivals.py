@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualdiff_cli import RunConfig, load_data, resolve
-from dualdiff_cli.bench.clock import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
+from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, TimedCall, measure, ratio_of_medians
 from dualdiff_cli.bench.published import published_sampling, published_training
 from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
@@ -45,7 +45,7 @@ def configuration(model: str, recipe: str, *settings: str) -> RunConfig:
     return settle(config, load_data("moons", seed=0))
 
 
-def on_threads(number: int, call: Call) -> Call:
+def on_threads(number: int, call: TimedCall) -> TimedCall:
     """Make a call on a number of threads."""
 
     def run(units: int) -> None:

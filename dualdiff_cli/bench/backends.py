@@ -1,9 +1,8 @@
-"""The ways of doing a task that `bench` times: how each is prepared, for one data set and one model.
+"""The backends that `bench` times. A new backend is one line in `BACKENDS`, and the functions that the line names.
 
-Timing does not depend on the weights: the models are untrained, and only the steps that are timed train them. Products
-are in float32, without TF32, unless the configuration names a precision: all backends do the same arithmetic. On a GPU
-``compiled`` is without a graph; ``cuda-graph`` is the training compiled and captured, and of sampling the eager walk,
-captured.
+The functions of a backend prepare a training, or the drawing of samples, and return a function that does a number of
+units of the task. All backends do the same arithmetic: matrix products are in float32 without TF32, unless the
+configuration names a precision.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,249 +20,271 @@ import torch
 from torch import Tensor
 
 from ..compute.device import GraphedCall, capture
-from ..compute.execution import PLAIN, Execution
-from ..config.schema import RunConfig
-from ..data import Column, Scaler
-from ..diffusion.denoisers import NetworkDenoiser
+from ..compute.execution import PLAIN, Execution, Precision
+from ..config.schema import DiffusionConfig
 from ..diffusion.networks.experts import count_parameters
 from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import FORMAT_VERSION, ExportedModel
-from ..models.diffusion import TrainedModel, build_denoiser
+from ..models.diffusion import build_denoiser
 from ..training.loop import Trainer
-from .clock import Call, Competitor, Prepared
+from .clock import Competitor, Prepared, TimedCall
 from .published import published_sampling, published_training
+from .subject import Subject
 
-__all__ = ["BACKENDS", "TASKS", "Cell", "backends_of", "competitor", "export_for"]
+__all__ = ["BACKENDS", "TASKS", "Backend", "backends_of", "competitor", "export_for"]
 
 TASKS = ("train", "sample", "latency")
-"""All steps of a training; many points; one call for one point."""
+"""All steps of a training; the drawing of many points; one call that draws one point."""
 
-TRAINING = ("published", "eager", "compiled", "cuda-graph")
-EXPORTED: dict[str, str] = {
-    "torchscript": "torchscript",
-    "pt2": "pt2",
-    "onnx-cpu": "onnx",
-    "onnx-cuda": "onnx",
-    "onnx-cuda-unbound": "onnx",
-}
-"""Backends that run a file, and its format; unbound leaves it to the call to bring inputs to the GPU."""
-BACKENDS = (*TRAINING, *EXPORTED)
-NEEDS_CUDA = ("cuda-graph", "onnx-cuda", "onnx-cuda-unbound")
 ENDLESS = 10**9
-"""Steps of a training that is stopped before."""
+"""Number of steps of a training that is stopped earlier."""
 COMPILED = Execution(compiled=True, required=True)
-
-
-def backends_of(task: str, device: torch.device, asked: Sequence[str] = ()) -> list[str]:
-    """Those that were asked for and can do the task at all; by default those that mean something on the device."""
-    names = asked or [name for name in BACKENDS if device.type == "cuda" or name not in NEEDS_CUDA]
-    return [name for name in names if task != "train" or name in TRAINING]
+GRAPHED = Execution(compiled=True, graphed=True, required=True)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One data set and one model.
+class Backend:
+    """One way to train and to sample.
 
     Attributes:
-        config: settled.
-        published: the paper's recipe for the same, settled: what the published loops do.
-        points: training points in the denoiser's units, (N, d), float32, on the CPU.
-        scaler, columns: of the data.
-        samples: points of the sampling task.
-        device: where torch works.
-        folder: where exported files go.
+        train: prepares the training of a subject, whose unit is one step; None if the backend cannot train.
+        draw: prepares the drawing of n points of a subject.
+        execution: decides how many points a sampler is called with at once.
+        published: whether the backend runs the paper's recipe. Its unit of sampling is then a step of all points, and
+            otherwise a point.
+        runtime: "torch", or the execution provider of ONNX Runtime that runs the backend.
+        needs_cuda: whether the backend needs a GPU.
+        export: writes the file that the backend runs, if there is none yet; None if the backend runs no file.
 
     """
 
-    config: RunConfig
-    published: RunConfig
-    points: Tensor
-    scaler: Scaler
-    columns: tuple[Column, ...]
-    samples: int
-    device: torch.device
-    folder: Path
+    train: Callable[[Subject], TimedCall] | None
+    draw: Callable[[Subject, int], Prepared]
+    execution: Execution = PLAIN
+    published: bool = False
+    runtime: str = "torch"
+    needs_cuda: bool = False
+    export: Callable[[Subject], object] | None = None
 
-    def denoiser(self, config: RunConfig | None = None) -> NetworkDenoiser:
-        """Make an untrained one, on the device."""
-        return build_denoiser(config or self.config, len(self.columns)).to(self.device)
+    def config(self, subject: Subject) -> DiffusionConfig:
+        """Give the configuration that the backend runs."""
+        return subject.published if self.published else subject.config
 
-    def model(self) -> TrainedModel:
-        """Give an untrained one the face of a trained one."""
-        denoiser = self.denoiser().requires_grad_(False).eval()
-        return TrainedModel(self.config, denoiser, self.scaler, self.columns, self.device)
+    def place(self, subject: Subject) -> str:
+        """Name the device that the backend runs on."""
+        return _place(self.runtime, subject)
 
-    def file(self, format: str) -> Path:
-        """Export the sampler, once for all backends that run it."""
-        path = self.folder / f"{self.config.dataset.replace('/', '-')}-{self.config.model.name}{FORMATS[format]}"
-        if not path.exists():
-            denoiser = build_denoiser(self.config, len(self.columns)).requires_grad_(False).eval()
-            program = compile_sampler(build_sampler(self.config.sampling), denoiser.schedule)
-            metadata = {
-                "format_version": FORMAT_VERSION,
-                "what": "sampler",
-                "sampling": self.config.sampling.model_dump(mode="json"),
-                "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
-                "step_draws": program.step_draws,
-            }
-            convert(ExportedSampler(program, denoiser, self.scaler), to=format).save(path, metadata)
-        return path
+    def units(self, subject: Subject, n: int) -> int:
+        """Give the number of units in the drawing of n points."""
+        return subject.published.schedule.length if self.published else n
 
 
-def export_for(cell: Cell, backends: Sequence[str]) -> None:
-    """Write the files that backends run, ahead of their preparation, whose time should not hold the export's.
+def _place(runtime: str, subject: Subject) -> str:
+    if runtime == "CPUExecutionProvider":
+        return "cpu"
+    return "cuda" if runtime == "CUDAExecutionProvider" and subject.device.type == "cpu" else str(subject.device)
 
-    Whoever needs a file that cannot be had fails on asking for it.
+
+def _train_published(subject: Subject) -> TimedCall:
+    config = subject.published
+    losses = published_training(
+        subject.denoiser(config),
+        subject.points,
+        objective=config.objective,
+        config=config.training,
+        seed=config.seed,
+        device=subject.device,
+    )
+    next(losses)  # the first step also creates the optimiser's state
+    return lambda steps: _advance(losses, steps)
+
+
+def _draw_published(subject: Subject, n: int) -> Prepared:
+    denoiser, dim = subject.denoiser(subject.published).requires_grad_(False).eval(), subject.encoding.width
+
+    def walk(steps: int) -> None:
+        _advance(published_sampling(denoiser, n, dim=dim, seed=0, device=subject.device), steps)
+
+    return Prepared(walk)
+
+
+def _train(execution: Execution, subject: Subject) -> TimedCall:
+    """Prepare our own training; a step includes everything that a training does at a step."""
+    if execution.graphed:
+        _require_cuda(subject)
+    c = subject.config.training
+    precision: Precision = "float32" if c.precision == "auto" else c.precision
+    trainer = Trainer(
+        subject.denoiser(),
+        subject.points.to(subject.device),
+        objective=subject.config.objective,
+        config=c.model_copy(update={"steps": ENDLESS}),
+        seed=subject.config.seed,
+        execution=replace(execution, threads=torch.get_num_threads(), precision=precision, required=True),
+    )
+
+    def train(steps: int) -> None:
+        last = trainer.step + steps
+        _advance(trainer.run(lambda: trainer.step >= last))
+
+    train(GraphedCall.WARM_UP + 1 if execution.graphed else 1)
+    return train
+
+
+def _draw(execution: Execution, subject: Subject, n: int) -> Prepared:
+    """Prepare our own sampling; the points arrive in data units on the CPU."""
+    draw = _drawing(subject.model().carried_out(execution).walk)
+    if execution.compiled:
+        draw(n)  # the denoiser is compiled for exactly this number of points
+    return Prepared(draw)
+
+
+def _draw_by_graph(subject: Subject, n: int) -> Prepared:
+    """Prepare our own sampling, not compiled, with the sampler's whole walk captured as one CUDA graph."""
+    _require_cuda(subject)
+    model, sampler = subject.model(), build_sampler(subject.config.sampling)
+    dim, draws = subject.encoding.width, sampler.draws
+    per_call = points_per_call(subject.device, n)
+    noise = torch.zeros(draws, min(n, per_call), dim, device=subject.device)
+    end = torch.zeros_like(noise[0], dtype=torch.float64)
+    step_noise = noise[1:] if draws > 1 else None
+    graph = capture(lambda: end.copy_(sampler(model.denoiser, noise[0], step_noise)), subject.device)
+
+    def walk(start: Tensor, fresh: Tensor | None) -> Tensor:
+        noise[0, : len(start)].copy_(start)
+        if fresh is not None:
+            noise[1:, : len(start)].copy_(fresh)
+        graph()
+        return end[: len(start)].cpu()
+
+    def sample(n: int, *, seed: int) -> Iterator[Any]:
+        features = generate_by(walk, n, dim=dim, draws=draws, seed=seed, per_call=per_call)
+        return map(subject.encoding.decode, features)
+
+    return Prepared(_drawing(sample))
+
+
+def _require_cuda(subject: Subject) -> None:
+    if subject.device.type != "cuda":
+        raise DeviceError("A CUDA graph needs --device cuda.", "Leave the backend out.")
+
+
+def _export(format: str, subject: Subject) -> Path:
+    """Export the subject's sampler once for all backends that run the format, and give the file."""
+    config = subject.config
+    path = subject.folder / f"{config.dataset.replace('/', '-')}-{config.model.name}{FORMATS[format]}"
+    if not path.exists():
+        denoiser = build_denoiser(config, subject.encoding.width).requires_grad_(False).eval()
+        program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "what": "sampler",
+            "sampling": config.sampling.model_dump(mode="json"),
+            "encoding": subject.encoding.model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
+            "step_draws": program.step_draws,
+            "network_evaluations": len(program.times),
+        }
+        module = ExportedSampler(program, denoiser, subject.encoding)
+        metadata["outputs"] = module.output_names
+        convert(module, to=format).save(path, metadata)
+    return path
+
+
+def _exported(format: str, runtime: str = "torch", *, bound: bool = True) -> Backend:
+    """Make the backend that runs an exported file.
+
+    Args:
+        format: the file's format.
+        runtime: see `Backend`.
+        bound: whether ONNX Runtime keeps inputs and outputs in the GPU's memory, instead of copying them at each call.
+
     """
-    for format in {EXPORTED[backend] for backend in backends if backend in EXPORTED}:
-        with suppress(Exception):
-            cell.file(format)
+
+    def draw(subject: Subject, n: int) -> Prepared:
+        file, device = _export(format, subject), _place(runtime, subject)
+        exported = ExportedModel.open(file, device=device, io_binding=bound)
+        return Prepared(_drawing(lambda n, seed: exported.draw(n, seed=seed).chunks), {"provider": exported.provider})
+
+    needs_cuda, export = runtime == "CUDAExecutionProvider", partial(_export, format)
+    return Backend(None, draw, runtime=runtime, needs_cuda=needs_cuda, export=export)
 
 
-def competitor(cell: Cell, task: str, backend: str) -> Competitor:
-    """Make what is timed of a cell in one way."""
-    published, sampling = backend == "published", task == "sample"
-    config = cell.published if published else cell.config
-    place = str(cell.device)
-    if backend == "onnx-cpu":
-        place = "cpu"
-    elif backend.startswith("onnx-cuda") and cell.device.type == "cpu":
-        place = "cuda"
+BACKENDS: dict[str, Backend] = {
+    "published": Backend(_train_published, _draw_published, published=True),
+    "eager": Backend(partial(_train, PLAIN), partial(_draw, PLAIN)),
+    "compiled": Backend(partial(_train, COMPILED), partial(_draw, COMPILED), COMPILED),
+    "cuda-graph": Backend(partial(_train, GRAPHED), _draw_by_graph, needs_cuda=True),
+    "torchscript": _exported("torchscript"),
+    "pt2": _exported("pt2"),
+    "onnx-cpu": _exported("onnx", "CPUExecutionProvider"),
+    "onnx-cuda": _exported("onnx", "CUDAExecutionProvider"),
+    "onnx-cuda-unbound": _exported("onnx", "CUDAExecutionProvider", bound=False),
+}
+"""The registry. A backend is timed, listed and shown because the backend has a line here; tables keep the order."""
+
+
+def backends_of(task: str, device: torch.device, asked: Sequence[str] = ()) -> list[str]:
+    """Name the backends that can do the task: among those asked for, or by default those that suit the device."""
+    names = asked or [name for name, backend in BACKENDS.items() if device.type == "cuda" or not backend.needs_cuda]
+    return [name for name in names if task != "train" or BACKENDS[name].train is not None]
+
+
+def export_for(subject: Subject, names: Sequence[str]) -> None:
+    """Write the files that backends run before anything is timed, so that no preparation includes an export.
+
+    An export that fails is tried again when its backend is prepared, and fails there with its reason.
+    """
+    for backend in (BACKENDS[name] for name in names):
+        if backend.export is not None:
+            with suppress(Exception):
+                backend.export(subject)
+
+
+def competitor(subject: Subject, task: str, name: str) -> Competitor:
+    """Make the competitor that does a task on a subject by the backend of that name."""
+    backend = BACKENDS[name]
+    config, place = backend.config(subject), backend.place(subject)
+    provider = f"torch {place}" if backend.runtime == "torch" else backend.runtime
+    unit, whole, quantum = "calls", 1, 1
+    if task == "train":
+        unit, whole = "steps", config.training.steps
+    elif task == "sample":
+        unit, whole = "steps of all points" if backend.published else "points", backend.units(subject, subject.samples)
+        quantum = 1 if backend.published else points_per_call(torch.device(place), subject.samples, backend.execution)
     labels = {
         "dataset": config.dataset,
         "model": config.model.name,
         "recipe": config.recipe,
         "task": task,
-        "backend": backend,
+        "backend": name,
         "device": place,
-        "requested_provider": _provider(backend, place),
+        "requested_provider": provider,
         "provider": None,
-        "parameters": count_parameters(cell.denoiser(config).network),
+        "parameters": count_parameters(subject.denoiser(config).network),
+        "unit": unit,
     }
 
     def prepare() -> Prepared:
-        if backend == "cuda-graph" and cell.device.type != "cuda":
-            raise DeviceError("A CUDA graph needs --device cuda.", "Leave the backend out.")
         if task == "train":
-            return Prepared(_training(cell, backend), {"provider": labels["requested_provider"]})
-        n = cell.samples if sampling else 1
-        if published:
-            return Prepared(_published_sampling(cell, n, by_step=sampling), {"provider": labels["requested_provider"]})
-        if backend in EXPORTED:
-            bound = not backend.endswith("unbound")
-            exported = ExportedModel.open(cell.file(EXPORTED[backend]), device=place, io_binding=bound)
-            return Prepared(_drawing(exported.sample), {"provider": exported.provider})
-        return Prepared(_sampling(cell, backend, n), {"provider": labels["requested_provider"]})
+            assert backend.train is not None, "backends_of leaves out backends that cannot train"
+            return Prepared(backend.train(subject), {"provider": provider})
+        call, facts = backend.draw(subject, subject.samples if task == "sample" else 1)
+        one_point = backend.units(subject, 1)
+        return Prepared(call if task == "sample" else lambda calls: call(one_point), {"provider": provider, **facts})
 
-    # torch's allocator sees neither ONNX Runtime's memory on a GPU nor the inside of a graph's pool
-    memory_on = None if backend in NEEDS_CUDA else torch.device(place)
-    unit, whole, quantum = "calls", 1, 1
-    if task == "train":
-        unit, whole = "steps", config.training.steps
-    elif sampling and published:
-        unit, whole = "steps of all points", config.schedule.length
-    elif sampling:
-        unit, whole = "points", cell.samples
-        how = COMPILED if backend == "compiled" else PLAIN
-        quantum = points_per_call(torch.device(place), cell.samples, how)
-    return Competitor({**labels, "unit": unit}, prepare, whole=whole, quantum=quantum, memory_on=memory_on)
+    # torch's allocator sees neither ONNX Runtime's memory on a GPU nor the memory inside a CUDA graph
+    memory_on = None if backend.needs_cuda else torch.device(place)
+    return Competitor(labels, prepare, whole=whole, quantum=quantum, memory_on=memory_on)
 
 
-def _provider(backend: str, place: str) -> str:
-    if not backend.startswith("onnx"):
-        return f"torch {place}"
-    return "CPUExecutionProvider" if place == "cpu" else "CUDAExecutionProvider"
+def _drawing(sample: Callable[..., Iterator[Any]]) -> TimedCall:
+    return lambda points: _advance(sample(points, seed=0))
 
 
-def _training(cell: Cell, backend: str) -> Call:
-    """One unit is one step, with all that a training does in it."""
-    if backend == "published":
-        config = cell.published
-        losses = published_training(
-            cell.denoiser(config),
-            cell.points,
-            objective=config.objective,
-            config=config.training,
-            seed=config.seed,
-            device=cell.device,
-        )
-        next(losses)  # makes the optimiser's state, which is no step's own
-        return lambda steps: _advance(losses, steps)
-    c = cell.config.training
-    execution = Execution(
-        threads=torch.get_num_threads(),
-        precision="float32" if c.precision == "auto" else c.precision,
-        compiled=backend != "eager",
-        graphed=backend == "cuda-graph",
-        required=True,
-    )
-    trainer = Trainer(
-        cell.denoiser(),
-        cell.points.to(cell.device),
-        objective=cell.config.objective,
-        config=c.model_copy(update={"steps": ENDLESS}),
-        seed=cell.config.seed,
-        execution=execution,
-    )
-
-    def train(steps: int) -> None:
-        last = trainer.step + steps
-        for _ in trainer.run(lambda: trainer.step >= last):
-            pass
-
-    train(GraphedCall.WARM_UP + 1 if backend == "cuda-graph" else 1)
-    return train
-
-
-def _published_sampling(cell: Cell, n: int, *, by_step: bool) -> Call:
-    """One unit is one step of n points, or all steps of them."""
-    config = cell.published
-    denoiser = cell.denoiser(config).requires_grad_(False).eval()
-
-    def draw(units: int) -> None:
-        steps = units if by_step else config.schedule.length
-        _advance(published_sampling(denoiser, n, dim=len(cell.columns), seed=0, device=cell.device), steps)
-
-    return draw
-
-
-def _sampling(cell: Cell, backend: str, n: int) -> Call:
-    """One unit is one point, in data units on the CPU."""
-    model = cell.model()
-    if backend == "eager":
-        return _drawing(model.sample)
-    if backend == "compiled":
-        draw = _drawing(model.carried_out(COMPILED).sample)
-        draw(n)  # compiled for just so many points
-        return draw
-    sampler = build_sampler(cell.config.sampling)
-    dim, draws = len(cell.columns), sampler.draws
-    per_call = points_per_call(cell.device, n)
-    noise = torch.zeros(draws, min(n, per_call), dim, device=cell.device)
-    end = torch.zeros_like(noise[0], dtype=torch.float64)
-    graph = capture(lambda: end.copy_(sampler(model.denoiser, noise[0], noise[1:] if draws > 1 else None)), cell.device)
-
-    def walk(start: Tensor, step_noise: Tensor | None) -> Tensor:
-        noise[0, : len(start)].copy_(start)
-        if step_noise is not None:
-            noise[1:, : len(start)].copy_(step_noise)
-        graph()
-        return end[: len(start)].cpu()
-
-    def sample(n: int, *, seed: int) -> Iterator[Any]:
-        chunks = generate_by(walk, n, dim=dim, draws=draws, seed=seed, per_call=per_call)
-        return map(cell.scaler.inverse, chunks)
-
-    return _drawing(sample)
-
-
-def _drawing(sample: Callable[..., Iterator[Any]]) -> Call:
-    return lambda points: _advance(sample(points, seed=0), None)
-
-
-def _advance(iterator: Iterator[Any], steps: int | None) -> None:
-    """Take so many items, or all, and keep none."""
+def _advance(iterator: Iterator[Any], steps: int | None = None) -> None:
+    """Take that many items, or all of them, and keep none."""
     deque(itertools.islice(iterator, steps), maxlen=0)

@@ -1,12 +1,13 @@
-"""Timing: competitors in turn, on one clock, with every raw time kept.
+"""Timing: competitors take turns on one clock, and every raw time is kept.
 
-A competitor is prepared (built, compiled, captured, loaded), then warmed up until it is known how long a unit of its
-task takes, then timed in blocks of a size that fits a budget. Blocks of all competitors are interleaved, A B C A B C …,
-so that a slow minute of the machine falls on all of them alike. One clock serves them all: wait for the device, read
-``perf_counter_ns``, call, wait for the device, read again; Python's garbage collector is off meanwhile.
+A competitor is prepared (built, compiled, captured or loaded), then warmed up until the time of one unit of its task is
+known, and then timed in blocks of as many units as fit a given time. Blocks of all competitors are interleaved, A B C A
+B C …, so that a slow minute of the machine slows all of them down alike. All use the same clock: wait for the device,
+read ``perf_counter_ns``, call, wait for the device, read again. Python's garbage collector is switched off meanwhile.
 
-Nothing is clipped or left out. A median stands with its interquartile range, and is called unstable where that exceeds
-a tenth of it. A task of which only a part was measured is scaled to the whole, and the record says so.
+No time is clipped or left out. A median is given with its interquartile range, and is called unstable if that range
+exceeds a tenth of the median. If only a part of a task was timed, the time is scaled to the whole task, and the record
+says so.
 """
 
 from __future__ import annotations
@@ -23,21 +24,23 @@ import torch
 
 from ..compute.device import memory_rise, synchronize
 from ..errors import DualdiffError
+from ..seeding import stream
 
-__all__ = ["UNSTABLE", "Call", "Competitor", "Measurement", "Prepared", "Ratio", "measure", "ratio_of_medians"]
+__all__ = ["UNSTABLE", "Competitor", "Measurement", "Prepared", "Ratio", "TimedCall", "measure", "ratio_of_medians"]
 
 UNSTABLE = 0.1
-"""Share of the median beyond which an interquartile range makes a measurement unstable."""
+"""A measurement is unstable if its interquartile range is a larger share of the median than this."""
 RESAMPLES = 10_000
+"""Bootstrap resamples behind an interval."""
 
-Call = Callable[[int], object]
-"""Does a number of units of a task."""
+TimedCall = Callable[[int], object]
+"""A function that does the given number of units of a task."""
 
 
 class Prepared(NamedTuple):
-    """What is timed, and what became known of it on the way: the execution provider that runs it, for one."""
+    """The function that is timed, and facts that its preparation found out, such as the execution provider."""
 
-    call: Call
+    call: TimedCall
     facts: Mapping[str, Any] = {}
 
 
@@ -46,11 +49,11 @@ class Competitor:
     """One way of doing a task.
 
     Attributes:
-        labels: what tells it from the others.
-        prepare: does all that is done once; what is compiled on the first call is to be called there.
-        whole: units of the whole task.
-        quantum: units that a call takes at least, and takes a multiple of unless it takes the whole.
-        memory_on: the device whose memory it works in; None where nothing tells how much it takes.
+        labels: plain values that distinguish the competitor from the others.
+        prepare: does all work that is done once. A function that is compiled on its first call is called there.
+        whole: number of units of the whole task.
+        quantum: smallest number of units of a call; a call does a multiple of the quantum, or the whole task.
+        memory_on: the device whose memory the competitor works in; None if its use of memory cannot be measured.
 
     """
 
@@ -63,16 +66,16 @@ class Competitor:
 
 @dataclass
 class Measurement:
-    """What is known of a competitor so far.
+    """What has been measured of a competitor so far.
 
     Attributes:
-        prepare_s: seconds that the preparation took.
-        warm_up_s: seconds of the calls after it that were not counted.
-        block: units in a timed call.
-        raw_s: seconds of each timed call, as measured.
-        memory_bytes: how far the first call, of one quantum, raised the memory in use; None where nothing tells.
+        prepare_s: seconds of the preparation.
+        warm_up_s: seconds of the calls between preparation and timing.
+        block: number of units in a timed call.
+        raw_s: seconds of each timed call.
+        memory_bytes: by how many bytes the first call, of one quantum, raised the memory in use; None if unknown.
         facts: see `Prepared`.
-        failure: why there are no more times than these, if that is so.
+        failure: the reason why the competitor failed; None if it did not fail.
 
     """
 
@@ -87,11 +90,11 @@ class Measurement:
 
     @property
     def seconds(self) -> np.ndarray:
-        """Seconds of the whole task by each block, (repeats,)."""
+        """Seconds of the whole task according to each block, (repeats,)."""
         return np.asarray(self.raw_s) * (self.competitor.whole / max(self.block, 1))
 
     def record(self) -> dict[str, Any]:
-        """Give plain values: times of the whole task in seconds, but ``raw_s`` of a block, as measured."""
+        """Give plain values. Times are seconds of the whole task, except ``raw_s``, the seconds of each block."""
         whole = self.competitor.whole
         spread = dict.fromkeys(("median_s", "iqr_s", "p95_s", "unstable"), None)
         if self.raw_s:
@@ -124,18 +127,18 @@ def measure(
 ) -> None:
     """Prepare and warm up every competitor, then time them in turn.
 
-    What is measured stands in the measurements at once, so that an interrupt loses no block that was finished. A
-    competitor that fails is left with its reason, and the others go on.
+    Every result is stored in its measurement at once, so that an interrupt loses no finished block. If a competitor
+    fails, its measurement keeps the reason, and the other competitors continue.
 
     Args:
-        measurements: new ones, in the order of their turns.
-        repeats: blocks of each.
-        device: what to wait for before the clock is read.
-        seconds_per_block: how long a block should take; it takes longer where the quantum does.
-        on_step: told before each preparation and each block what is done, and for whom.
+        measurements: new measurements, in the order of their turns.
+        repeats: number of timed blocks of each competitor.
+        device: the device to wait for before the clock is read.
+        seconds_per_block: how long a block should take; a block takes longer if one quantum takes longer.
+        on_step: called before each preparation and each block with what is done, and for which measurement.
 
     """
-    calls: dict[int, Call] = {}
+    calls: dict[int, TimedCall] = {}
     for i, measurement in enumerate(measurements):
         on_step("preparing", measurement)
         with _failure_noted(measurement):
@@ -157,8 +160,8 @@ def measure(
                     del calls[i]
 
 
-def _clock(call: Call, units: int, device: torch.device) -> float:
-    """Seconds of one call, on the one clock."""
+def _clock(call: TimedCall, units: int, device: torch.device) -> float:
+    """Give the seconds of one call."""
     synchronize(device)
     started = time.perf_counter_ns()
     call(units)
@@ -166,8 +169,8 @@ def _clock(call: Call, units: int, device: torch.device) -> float:
     return (time.perf_counter_ns() - started) * 1e-9
 
 
-def _warm_up(measurement: Measurement, call: Call, device: torch.device, target: float) -> None:
-    """Call until it is known how many units take the target's seconds; that is the block."""
+def _warm_up(measurement: Measurement, call: TimedCall, device: torch.device, target: float) -> None:
+    """Call until the number of units that take the target's seconds is known, and make that number the block."""
     whole = measurement.competitor.whole
     quantum = min(measurement.competitor.quantum, whole)
     units, seconds = quantum, 0.0
@@ -182,7 +185,7 @@ def _warm_up(measurement: Measurement, call: Call, device: torch.device, target:
     else:
         measurement.memory_bytes = memory_rise(first, place)
     measurement.warm_up_s = seconds
-    # The first call may be slow for reasons of its own: it is believed only where that cannot make the block smaller.
+    # The first call may be slower than later ones. Its time counts only if it takes longer than the target anyway.
     while seconds < target:
         seconds = _clock(call, units, device)
         measurement.warm_up_s += seconds
@@ -199,7 +202,9 @@ def _failure_noted(measurement: Measurement) -> Iterator[None]:
         yield
     except DualdiffError as error:
         measurement.failure = error.problem
-    except Exception as error:  # of whatever a compiler or a runtime throws, the row's reason is one line
+    except (
+        Exception
+    ) as error:  # a compiler or a runtime may raise anything; the first line of its message is the reason
         lines = str(error).strip().splitlines()
         measurement.failure = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -227,18 +232,18 @@ class Ratio(NamedTuple):
 def ratio_of_medians(
     numerator: Sequence[float] | np.ndarray, denominator: Sequence[float] | np.ndarray, *, paired: bool = False
 ) -> Ratio:
-    """Median of one set of times over that of another, with its percentile bootstrap interval.
+    """Give the ratio of two medians with its percentile bootstrap interval.
 
-    Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3. Resampling cannot show more than the times do:
-    with five of each the interval is somewhat too narrow.
+    Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3. From few times the interval is too narrow: with
+    five times of each, somewhat.
 
     Args:
-        numerator, denominator: (n,) and (m,) times.
-        paired: the i-th times of both were taken in the same round, and are drawn together; n = m.
+        numerator, denominator: times, (n,) and (m,).
+        paired: whether the i-th times of both were taken in the same round; n = m, and they are resampled together.
 
     """
     a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
-    draws = np.random.default_rng(0)
+    draws = stream(0, "bootstrap of a ratio of medians")
     rows_a = draws.integers(len(a), size=(RESAMPLES, len(a)))
     rows_b = rows_a if paired else draws.integers(len(b), size=(RESAMPLES, len(b)))
     ratios = np.median(a[rows_a], axis=1) / np.median(b[rows_b], axis=1)

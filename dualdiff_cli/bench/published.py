@@ -1,10 +1,10 @@
-"""The published training and sampling, written plainly: the yardstick that our times stand beside.
+"""The published training and sampling, written plainly: the reference that our own times are compared with.
 
-It is the usual experiment script's way: layers of their own for each expert, one evaluated after the other, a data
-loader that indexes point by point and stacks, schedule, optimiser and average stepped through their objects, the loss
-read every step, and all points walking at once with a time each. Weights and equations are those of the rest of the
-package (paper, "Networks" and "Training, sampling, scoring"), and tests hold them to that. It is there to be timed:
-what trains and samples is `networks`, `training` and `samplers`.
+It is written the way experiment scripts usually are: every expert has layers of its own, and experts are evaluated one
+after the other; a data loader indexes point by point and stacks the points; schedule, optimiser and weight average are
+objects that are stepped; the loss is read at every step; and all points are sampled at once, each with its own time.
+Weights and equations are the same as in the rest of the package (paper, "Networks" and "Training, sampling, scoring"),
+and tests hold them equal. This module is only timed; `training` and `diffusion` do the real work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ..compute.device import generator
 from ..compute.optimiser import ema_decay
 from ..config.schema import ObjectiveConfig, TrainingConfig
 from ..diffusion.denoisers import NetworkDenoiser
@@ -25,13 +24,14 @@ from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP
 from ..diffusion.networks.layers import GroupedLinear, ResidualBlock, Trunk
 from ..diffusion.schedules.tables import TableSchedule
+from ..seeding import torch_stream
 from ..training.loss import diversity
 
 __all__ = ["MovingAverage", "NoiseTable", "PlainNetwork", "published_loss", "published_sampling", "published_training"]
 
 
 class PlainMLP(nn.Module):
-    """Linear → residual blocks → head, with the weights of one of a `Trunk`'s MLPs."""
+    """Linear → residual blocks → head, with the weights of one group of a `Trunk`."""
 
     def __init__(self, trunk: Trunk, group: int) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ def _linear(layer: GroupedLinear, group: int) -> nn.Linear:
 
 
 class PlainNetwork(nn.Module):
-    """The paper's network as published, with the weights of one of ours.
+    """The paper's network as published, with the weights of one of our networks.
 
     Args:
-        network: of the recipe `paper`; it is left alone.
+        network: a network of the recipe `paper`; its weights are copied.
 
     """
 
@@ -92,11 +92,11 @@ class PlainNetwork(nn.Module):
 
 
 class NoiseTable:
-    """The forward process and its posterior, one row of a β table at a time (Ho et al. 2020, eq. 4, 6, 7 and 15).
+    """The forward process and its posterior as tables over t (Ho et al. 2020, eq. 4, 6, 7 and 15).
 
     Args:
-        schedule: whose ᾱ the table is of.
-        device: where the points are.
+        schedule: the schedule that gives ᾱ_t.
+        device: the device of the points.
 
     """
 
@@ -115,15 +115,15 @@ class NoiseTable:
         self.length = len(alpha_bar)
 
     def at(self, t: Tensor, name: str) -> Tensor:
-        """One column's values at times t (n,) → (n, 1)."""
+        """Give the values of one column at the times t (n,), as (n, 1)."""
         return self.columns[name][t].reshape(-1, 1)
 
     def add_noise(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
-        """x_t = √ᾱ_t x + √(1 − ᾱ_t) ε; x, ε (n, d), t (n,)."""
+        """Give x_t = √ᾱ_t x + √(1 − ᾱ_t) ε (n, d); x, ε (n, d), t (n,)."""
         return self.at(t, "signal") * x + self.at(t, "noise") * epsilon
 
     def step(self, x_t: Tensor, epsilon: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """x_{t−1} ~ q(x_{t−1} | x_t, x̂) with x̂ from the predicted noise ε; x_t, ε, z (n, d), t (n,)."""
+        """Draw x_{t−1} ~ q(x_{t−1} | x_t, x̂), with x̂ from the predicted noise ε; x_t, ε, z (n, d), t (n,)."""
         clean = (x_t - self.at(t, "noise") * epsilon) / self.at(t, "signal")
         mean = self.at(t, "from_clean") * clean + self.at(t, "from_noisy") * x_t
         moved: Tensor = mean + self.at(t, "posterior_std") * z
@@ -131,11 +131,11 @@ class NoiseTable:
 
 
 class MovingAverage:
-    """The average of a network's weights, moved one tensor at a time.
+    """The exponential moving average (EMA) of a network's weights, updated one tensor at a time.
 
     Args:
-        network: whose weights.
-        config: how often, and how far (`training.ema_decay`).
+        network: the network whose weights are averaged.
+        config: gives the interval between updates and the EMA decay; see `compute.optimiser.ema_decay`.
 
     """
 
@@ -146,7 +146,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Count a step, and move the average where one is due."""
+        """Count a training step, and update the average if an update is due."""
         self.steps += 1
         if self.steps % self.config.ema_every:
             return
@@ -156,7 +156,7 @@ class MovingAverage:
 
 
 def predicted_noise(network: nn.Module, x_t: Tensor, t: Tensor) -> Tensor:
-    """ε̂ (n, d) at x_t (n, d) with a time for each, t (n,)."""
+    """Give ε̂ (n, d) at the points x_t (n, d) and their times t (n,)."""
     epsilon: Tensor = network(x_t, t.float())
     return epsilon
 
@@ -164,7 +164,7 @@ def predicted_noise(network: nn.Module, x_t: Tensor, t: Tensor) -> Tensor:
 def published_loss(
     network: nn.Module, table: NoiseTable, objective: ObjectiveConfig, x: Tensor, epsilon: Tensor, t: Tensor
 ) -> Tensor:
-    """‖ε̂ − ε‖² as a mean over n and d, and λ·L_div where the objective has a λ; ()."""
+    """Give the mean of (ε̂ − ε)² over n and d, plus λ·L_div if the objective has a diversity weight λ; shape ()."""
     prediction = predicted_noise(network, table.add_noise(x, epsilon, t), t)
     loss = nn.functional.mse_loss(prediction, epsilon)
     return loss + objective.diversity * diversity(prediction) if objective.diversity else loss
@@ -179,21 +179,21 @@ def published_training(
     seed: int,
     device: torch.device,
 ) -> Iterator[float]:
-    """Train a network, one loss a step, for as long as it is asked.
+    """Train a network without end, and yield the loss after each step.
 
     Args:
-        denoiser: predicts noise under a table, on the device; its weights are where the training begins.
-        points: clean training points (N, d), on the CPU, where the loader stacks them.
-        objective, config: λ, and what the optimiser and the average are told.
-        seed: of the order of the points, the noise and the times.
-        device: where the network is.
+        denoiser: a denoiser on the device that predicts noise and has a table schedule; gives the initial weights.
+        points: clean training points (N, d), on the CPU, where the data loader stacks them.
+        objective, config: the loss, and the settings of the optimiser and of the average.
+        seed: seed of the order of the points, of the noise and of the times.
+        device: the device of the network.
 
     """
     network, table = PlainNetwork(denoiser.network), _table(denoiser, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.steps)
     average = MovingAverage(network, config)
-    order, draws = torch.Generator().manual_seed(seed), generator(seed, device)
+    order, draws = torch_stream(seed, "published order"), torch_stream(seed, "published noise", device)
     loader = DataLoader(TensorDataset(points), batch_size=config.batch, shuffle=True, generator=order)
     while True:
         for (batch,) in loader:
@@ -214,16 +214,17 @@ def published_training(
 def published_sampling(
     denoiser: NetworkDenoiser, n: int, *, dim: int, seed: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Walk n points at once down the whole table, giving them, (n, dim), after each of its T steps.
+    """Sample n points at once, and yield all points (n, dim) after each of the T steps.
 
     Args:
-        denoiser: predicts noise under a table, on the device.
-        n, dim: number of points and columns.
-        seed: of the noise.
-        device: where the network is.
+        denoiser: a denoiser on the device that predicts noise and has a table schedule.
+        n, dim: number of points, and of their coordinates.
+        seed: seed of the noise.
+        device: the device of the network.
 
     """
-    network, table, draws = PlainNetwork(denoiser.network), _table(denoiser, device), generator(seed, device)
+    network, table = PlainNetwork(denoiser.network), _table(denoiser, device)
+    draws = torch_stream(seed, "published noise", device)
     x = torch.randn(n, dim, generator=draws, device=device)
     for time in reversed(range(table.length)):
         t = torch.full((n,), time, device=device)
@@ -234,6 +235,6 @@ def published_sampling(
 
 def _table(denoiser: NetworkDenoiser, device: torch.device) -> NoiseTable:
     schedule = denoiser.schedule
-    assert isinstance(schedule, TableSchedule), "the published loops know tables only"
+    assert isinstance(schedule, TableSchedule), "the published loops need a table schedule"
     assert denoiser.prediction == "noise", "the published network predicts noise"
     return NoiseTable(schedule, device)

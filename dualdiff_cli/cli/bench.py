@@ -110,7 +110,7 @@ def show(
     debug: DebugOption = False,
 ) -> None:
     """Show the tables of a benchmark that was kept, from this machine or another."""
-    from ..bench.benchmark import read_benchmark
+    from ..bench.records import read_benchmark
 
     kept = read_benchmark(record)
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
@@ -126,7 +126,7 @@ def compare(
     debug: DebugOption = False,
 ) -> None:
     """Give the ratio of B's times to A's, row by row, with its interval."""
-    from ..bench.benchmark import compare as compare_benchmarks
+    from ..bench.records import compare as compare_benchmarks
 
     record = compare_benchmarks(before, after)
     Console(as_json=as_json, quiet=quiet).result(record, lambda: comparison_table(record))

@@ -56,8 +56,14 @@ class Compiled(Generic[R]):
     """
 
     def __init__(
-        self, function: Callable[..., R], *, otherwise: Callable[..., R] | None = None, required: bool = False
+        self,
+        function: Callable[..., R],
+        *,
+        otherwise: Callable[..., R] | None = None,
+        required: bool = False,
+        write_down: Callable[..., torch.fx.GraphModule] = write_down,
     ) -> None:
+        self._write_down = write_down
         self._function, self._otherwise, self._required = function, otherwise or function, required
         self._ready: Callable[..., R] | None = None
         self.seconds = 0.0
@@ -79,7 +85,7 @@ class Compiled(Generic[R]):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's about its own parts
-                operations = write_down(self._function, args)
+                operations = self._write_down(self._function, args)
                 held = _lift_held(operations)
                 ready = standalone_compile(operations, [*args, *held], dynamic_shapes="from_example_inputs")
                 compiled: Callable[..., R] = lambda *own: ready(*own, *held)  # noqa: E731

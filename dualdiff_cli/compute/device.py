@@ -1,18 +1,17 @@
-"""The only file that knows which devices exist: choosing one, seeding it, waiting for it, its graphs and its memory."""
+"""The only file that knows which devices exist: choosing one, waiting for it, its CUDA graphs and its memory."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
-import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+import psutil
 import torch
 
 from ..errors import DeviceError, InputError
@@ -27,26 +26,24 @@ __all__ = [
     "generator",
     "gpu_facts",
     "gpu_names",
-    "has_bfloat16_products",
-    "keep_freed_memory",
     "memory_rise",
     "peak_memory_bytes",
     "set_tf32",
     "synchronize",
 ]
 
-
 T = TypeVar("T")
 
 
 def choose_device(request: str = "auto") -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into a device that is there.
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into an available device.
 
-    ``auto`` takes CUDA where it works and otherwise the CPU, with a warning if there is a GPU that cannot be used.
+    ``auto`` is CUDA where CUDA works, and otherwise the CPU; a warning says so if the machine has a GPU that CUDA
+    cannot use.
 
     Raises:
         InputError: the request is none of these words.
-        DeviceError: CUDA was asked for by name and is not there.
+        DeviceError: the request names CUDA, and the CUDA device is not available.
 
     """
     if request == "auto":
@@ -70,27 +67,27 @@ def choose_device(request: str = "auto") -> torch.device:
 
 
 def generator(seed: int, device: torch.device) -> torch.Generator:
-    """Make a random generator of its own on the device; the global one is never touched."""
+    """Make a new random generator on the device, without touching torch's global generator."""
     return torch.Generator(device).manual_seed(seed)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
+    """Wait until the device has finished every operation queued so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Readback:
-    """A number on its way from the device, which nothing waits for until it is asked for.
+    """A number that is being copied from the device to the CPU; nothing waits for the copy until ``item`` is called.
 
     Args:
-        value: tensor of shape ().
+        value: tensor of shape (), on any device.
 
     """
 
     def __init__(self, value: torch.Tensor) -> None:
         self._host = value.to("cpu", non_blocking=True)
-        # A copy from a GPU may be read only after an event recorded behind it has passed.
+        # The copy from a GPU may be read only after an event that is recorded behind the copy has completed.
         self._arrived = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None
 
     def ready(self) -> bool:
@@ -98,22 +95,22 @@ class Readback:
         return self._arrived is None or self._arrived.query()
 
     def item(self) -> float:
-        """Give the number, waiting for it if need be."""
+        """Give the number; wait for the copy if it has not arrived yet."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return float(self._host)
 
 
 class GraphedCall(Generic[T]):
-    """A call that the GPU repeats by itself: made as it is at first, then captured once, and from then on replayed.
+    """A function that is captured as a CUDA graph, which the GPU then replays without Python.
 
-    The call takes nothing: it reads and writes tensors that stay where they are, and what it gives is overwritten by
-    the next one. It must not wait for the device, nor draw random numbers. Its first `WARM_UP` calls are made on a
-    stream of their own, as a capture asks for: they let libraries and optimiser make what they make once, and they
-    count.
+    The function takes no arguments: it reads and writes tensors whose memory never moves, and each call overwrites the
+    result of the call before. The function must neither wait for the device nor draw random numbers. The first
+    `WARM_UP` calls run the function itself on a separate stream, as CUDA asks before a capture: libraries and optimiser
+    allocate then what they allocate once. These calls do the function's work like all later ones.
 
     Args:
-        call: what to do.
+        call: the function.
         device: a CUDA device.
 
     """
@@ -127,7 +124,7 @@ class GraphedCall(Generic[T]):
         self._calls = 0
 
     def __call__(self) -> T:
-        """Make the call once."""
+        """Run the function once: directly, or by replaying the graph."""
         self._calls += 1
         if self._calls <= self.WARM_UP:
             current = torch.cuda.current_stream(self._stream.device)
@@ -142,26 +139,29 @@ class GraphedCall(Generic[T]):
         return self._result
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """Capture the call, which is not made by that.
+        """Capture the function as a graph; capturing does not run the function.
 
         Raises:
-            DeviceError: it waits for the device, or does something else that cannot be captured.
+            DeviceError: the function waits for the device, or does something else that cannot be captured.
 
         """
-        gc.collect()  # an old graph that were freed in the middle would end the capture
+        gc.collect()  # freeing an older graph during the capture would make the capture fail
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._result = self._call()
         except Exception as error:
-            torch.cuda.set_stream(before)  # a capture that failed leaves its own behind
+            torch.cuda.set_stream(before)  # a failed capture leaves its own stream current
             reason = str(error.__context__ or error).strip().partition("\n")[0].rstrip(".")
             raise DeviceError(f"This cannot be captured as a CUDA graph: {reason}.", "Use --compile off.") from error
         return graph
 
 
 def capture(call: Callable[[], T], device: torch.device) -> GraphedCall[T]:
-    """Make a graphed call ready to be replayed; the call is made some times for it, and so must do no harm."""
+    """Warm up and capture a function, so that the next call replays it.
+
+    The function runs `GraphedCall.WARM_UP` + 1 times here, so running it must have no lasting effect.
+    """
     graphed = GraphedCall(call, device)
     for _ in range(GraphedCall.WARM_UP + 1):
         graphed()
@@ -169,37 +169,18 @@ def capture(call: Callable[[], T], device: torch.device) -> GraphedCall[T]:
 
 
 def set_tf32(on: bool) -> None:
-    """Let a GPU round the factors of float32 products to 10 bits of mantissa, or not."""
+    """Allow or forbid TF32: a GPU then rounds the factors of float32 matrix products to a mantissa of 10 bits."""
     torch.set_float32_matmul_precision("high" if on else "highest")
-
-
-def has_bfloat16_products() -> bool:
-    """Say whether the processor has instructions for products of bfloat16 (AVX-512 BF16 or AMX), fast or not."""
-    tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that will do
-    known: dict[str, bool] = tell() if tell else {}
-    return known.get("avx512_bf16", False) or known.get("amx_bf16", False)
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc's allocator to keep what is freed, up to 256 MiB, instead of giving it back to the kernel at once.
-
-    Activations of a few megabytes are freed and asked for again at every layer; each time the kernel maps and clears
-    their pages afresh, which was measured to be a fifth of sampling. Elsewhere than on glibc nothing is changed.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option is not None:
-        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # see mallopt(3)
-        set_option(M_TRIM_THRESHOLD, 2**28)
-        set_option(M_MMAP_THRESHOLD, 2**25)
 
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Let the processor take numbers too small for full precision for zero, as GPUs do, in this thread and new ones.
+    """Let the processor round denormal numbers to zero, in this thread and in the threads that it starts.
 
-    The moments of weights that get no gradient any more shrink with every step, and after some hundred steps are such
-    numbers, which a processor handles one by one and many times slower: a training would grow slower as it goes on.
-    Threads keep what their creator had, so this must begin before the first parallel work.
+    If a weight gets no gradient any more, its AdamW moments shrink at every step and are denormal after some hundred
+    steps. A processor computes with denormal numbers many times slower, so training would slow down as it goes on.
+    A thread inherits the setting of the thread that started it, so this context must begin before the first parallel
+    operation.
     """
     torch.set_flush_denormal(True)
     try:
@@ -209,20 +190,23 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def peak_memory_bytes() -> int:
-    """Give the largest resident size that this process ever had, in bytes (0 where the platform does not tell)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
+    """Give the largest resident size that this process ever had, in bytes."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # psutil tells the peak on Windows only
+        return int(memory.peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def memory_rise(call: Callable[[], object], device: torch.device) -> int | None:
-    """Make a call and give by how many bytes the memory in use rose above where it stood, at its highest.
+    """Make a call and give by how many bytes the memory in use rose during the call, at its highest.
 
-    On a GPU that is what torch's allocator handed out, on the CPU the process's resident size, whose high-water mark
-    Linux lets be reset; None where neither tells. What the allocator had kept from earlier calls is given back first.
+    On a GPU this is the memory that torch's allocator handed out. On the CPU it is the resident size of the process:
+    psutil cannot give the peak of a single call, so Linux's own high-water mark is reset before the call and read after
+    the call. On other systems the result is None. Memory that the allocator has kept from earlier calls is returned
+    first.
     """
     if device.type == "cuda":
         gc.collect()
@@ -232,53 +216,63 @@ def memory_rise(call: Callable[[], object], device: torch.device) -> int | None:
         call()
         synchronize(device)
         return torch.cuda.max_memory_allocated(device) - allocated
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        call()
+        return None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
     resettable = _reset_high_water_mark()
-    before = _resident_bytes("VmRSS")
+    before = psutil.Process().memory_info().rss
     call()
-    after = _resident_bytes("VmHWM")
-    return max(after - before, 0) if resettable and before is not None and after is not None else None
+    return max(_high_water_mark() - before, 0) if resettable else None
 
 
 def _reset_high_water_mark() -> bool:
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
             file.write("5")  # see proc(5)
-    except OSError:
+    except OSError:  # some containers forbid writing here
         return False
     return True
 
 
-def _resident_bytes(field: str) -> int | None:
-    """Read one of this process's sizes from the kernel."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            found = re.search(rf"^{field}:\s+(\d+) kB$", file.read(), re.MULTILINE)
-    except OSError:
-        return None
-    return 1024 * int(found.group(1)) if found else None
+def _high_water_mark() -> int:
+    """Read the largest resident size since the last reset, in bytes."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
 
 
 def cuda_version() -> str | None:
-    """Say with which CUDA this torch is built, if any."""
+    """Give the version of CUDA that this torch was built with; None if torch was built without CUDA."""
     return torch.version.cuda
 
 
 def gpu_names() -> list[str]:
-    """Name the GPUs that torch sees."""
+    """Name the GPUs that torch can use."""
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def gpu_facts(device: torch.device) -> dict[str, Any]:
-    """Ask NVIDIA's tool, which comes with the driver, for what torch does not tell."""
-    facts = ("driver_version", "clocks.sm", "clocks.mem")
+    """Give the version of the GPU's driver, and the GPU's clocks by NVIDIA's own bindings (``nvidia-ml-py``).
+
+    Returns:
+        ``gpu_driver``, and ``gpu_clocks``: the clocks of the multiprocessors and of the memory, such as "1980 MHz".
+        Both are None where the bindings are not installed or do not know the GPU.
+
+    """
+    unknown = {"gpu_clocks": None, "gpu_driver": None}
     try:
-        identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"  # its numbers need not be torch's
-        command = ["nvidia-smi", f"--id={identity}", f"--query-gpu={','.join(facts)}", "--format=csv,noheader"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (AttributeError, OSError, subprocess.SubprocessError):
-        return {"gpu_clocks": None, "gpu_driver": None}
-    driver, *clocks = (part.strip() for part in answer.strip().split(","))
-    return {"gpu_driver": driver, "gpu_clocks": clocks}
+        import pynvml
+    except ImportError:
+        return unknown
+    try:
+        pynvml.nvmlInit()
+        # torch may count the GPUs in another order than the driver does, so the GPU is looked up by its UUID
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        clocks = [pynvml.nvmlDeviceGetClockInfo(handle, c) for c in (pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM)]
+        facts = {"gpu_driver": str(pynvml.nvmlSystemGetDriverVersion()), "gpu_clocks": [f"{mhz} MHz" for mhz in clocks]}
+        pynvml.nvmlShutdown()
+    except (AttributeError, pynvml.NVMLError):
+        return unknown
+    return facts

@@ -1,15 +1,15 @@
-"""How arithmetic is carried out: threads, precision, compiled or not. None of it changes the mathematics.
+"""How arithmetic is carried out: number of threads, precision, compiled or not. The mathematics is always the same.
 
-What is left to ``auto`` is decided once, with a reason. Of a training it is kept with the state: a resumed run goes on
-in the way it began, because a sum rounds differently in another precision, another order or another kernel.
+`auto` is decided once for a run, from the configuration and the machine alone and never by timing: the same command
+gives the same weights whether the machine is busy or not, because sums in another precision, on another number of
+threads or in another kernel round differently. A training keeps its `Execution` with its state, so that a resumed run
+continues as it began.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
-import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -17,14 +17,15 @@ import torch
 
 from ..config.schema import TrainingConfig
 from ..errors import DeviceError
-from .device import has_bfloat16_products, keep_freed_memory, set_tf32
-from .optimiser import Moments, Rates, fused_adamw
+from .device import set_tf32
+from .processor import has_fast_bfloat16, keep_freed_memory
 
 __all__ = [
     "PLAIN",
     "AnyPrecision",
     "Execution",
     "LayerShape",
+    "Precision",
     "Switch",
     "choose_products",
     "decide_sampling",
@@ -37,18 +38,24 @@ Switch = Literal["auto", "on", "off"]
 AnyPrecision = Literal["auto", "float32", "bfloat16"]
 
 REPAID = 4e11
-"""Points × parameters, trained on, from which a step is compiled: 2,000 default steps, which repay it where an earlier
-run has left its cache, and 5,000 from an empty one."""
+"""Steps × batch × parameters from which ``auto`` compiles a training step: 2,000 steps of the default model.
+
+Compiling takes seconds. The faster steps make up for them from 2,000 steps on if an earlier run has filled the
+compiler's cache, and from about 5,000 steps on if the cache is empty.
+"""
 REPAID_BY_SAMPLING = 5e12
-"""The same of points that a network is asked about: a quarter of a million samples by the default model."""
-NOTICEABLE = 0.95
-"""Share of the time that more threads must not exceed to be taken: a trial of equals differs by less."""
-CLEARLY_FASTER = 0.75
-"""Share of float32's time that bfloat16 must not exceed to be taken: it rounds, and what it saves must be worth it."""
-WORTH_ROUNDING = 2**22
-"""Multiplications of a layer below which its products are not tried in bfloat16: 256 rows of width 128."""
-TRIALS = 5
-TRIAL_SECONDS = 3e-3
+"""Points × evaluations × parameters from which ``auto`` compiles sampling: 250,000 samples of the default model."""
+WORTH_SHARING = 2**22
+"""Multiplications in a layer's product from which all threads are used: 256 rows of width 128.
+
+On a quiet machine two threads take 0.6 of the time of one thread there, and 0.8 at a quarter of the multiplications.
+"""
+WORTH_ROUNDING = 2**23
+"""Multiplications in a layer's product from which ``auto`` is bfloat16.
+
+At twice as many (256 rows of width 256) bfloat16 takes 0.6 of float32's time on two threads; at half as many bfloat16
+takes 0.9 of float32's time, which is not worth the rounding.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,12 @@ class Execution:
     """How to carry out a training, or the drawing of samples.
 
     Attributes:
-        threads: of the CPU.
-        precision: of the matrix products; everything else is float32 at least.
-        compiled: whether a compiler fuses the whole step, or the denoiser.
-        graphed: whether a GPU captures the step once and replays it.
-        required: whether a compiler that fails is an error.
-        why: reasons, by what they are of.
+        threads: number of CPU threads.
+        precision: number format of the factors in matrix products; everything else is float32 or float64.
+        compiled: whether torch's compiler compiles the training step, or the denoiser.
+        graphed: whether a GPU captures the training step as a CUDA graph and replays the graph.
+        required: whether a failure of the compiler is an error; otherwise the work continues without the compiler.
+        why: the reason for each choice: "compiled", and "products" for threads and precision.
 
     """
 
@@ -74,42 +81,42 @@ class Execution:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The choices in one line, for people."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         compiled = "compiled" if self.compiled else "not compiled"
         because = f" ({self.why['compiled']})" if "compiled" in self.why else ""
         return f"{self.precision} on {threads}, {compiled}{because}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Give the choices as plain values."""
         return asdict(self)
 
     def without_compiler(self, failure: str) -> Execution:
-        """Give the same with nothing compiled, and the reason."""
+        """Give the same execution without the compiler, with the compiler's failure as the reason."""
         return replace(self, compiled=False, why={**self.why, "compiled": f"compiling failed: {failure}"})
 
     def apply(self) -> None:
-        """Set what is the process's own: threads, memory, and how a GPU multiplies float32."""
+        """Set the settings of the whole process: threads, memory allocation, and TF32 on a GPU."""
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         set_tf32(self.precision == "tf32")
 
 
 PLAIN = Execution()
-"""One thread, float32, nothing compiled."""
+"""One thread, float32, not compiled."""
 
 
 def decide_training(config: TrainingConfig, device: torch.device, *, parameters: int, layer: LayerShape) -> Execution:
-    """Decide what a configuration leaves open.
+    """Decide how a training is carried out.
 
     Args:
-        config: its ``compile`` and ``precision`` are the request.
-        device: to train on.
-        parameters: trained numbers.
-        layer: of the network, whose products are tried.
+        config: ``config.compile`` and ``config.precision`` say what the user asks for.
+        device: the device to train on.
+        parameters: number of trained parameters.
+        layer: the shape of the network's typical product.
 
     Raises:
-        DeviceError: compiling was asked for by name and there is no compiler.
+        DeviceError: the user asks for compiling, and the machine has no compiler.
 
     """
     enough = config.steps * config.batch * parameters >= REPAID
@@ -123,16 +130,16 @@ def decide_training(config: TrainingConfig, device: torch.device, *, parameters:
 def decide_sampling(
     compile: Switch, precision: AnyPrecision, device: torch.device, *, work: float, layer: LayerShape
 ) -> Execution:
-    """Decide how points are drawn.
+    """Decide how samples are drawn.
 
     Args:
-        compile, precision: the request.
-        device: to draw on.
+        compile, precision: what the user asks for.
+        device: the device to draw on.
         work: points × evaluations × parameters.
-        layer: of the network, whose products are tried.
+        layer: the shape of the network's typical product.
 
     Raises:
-        DeviceError: compiling was asked for by name and there is no compiler.
+        DeviceError: the user asks for compiling, and the machine has no compiler.
 
     """
     return _decide(compile, precision, device, layer, enough=work >= REPAID_BY_SAMPLING)
@@ -157,91 +164,40 @@ class LayerShape(NamedTuple):
     rows: int
     width: int
 
+    @property
+    def multiplications(self) -> int:
+        """Number of multiplications in the product."""
+        return self.groups * self.rows * self.width**2
+
 
 def choose_products(layer: LayerShape, precision: AnyPrecision) -> tuple[int, Literal["float32", "bfloat16"], str]:
-    """Choose threads of the CPU, and for ``auto`` the precision, by trying products of a layer in all ways in turn.
+    """Choose the number of CPU threads, and for ``auto`` the precision, from the layer's size and the processor.
 
-    The fewest threads that are fast, and bfloat16 where it is clearly faster. Never more threads than torch is set to,
-    and a number that somebody chose (OMP_NUM_THREADS, which joblib sets for its workers too, or
-    torch.set_num_threads) is left alone. On cores that others keep busy threads wait for each other, and more of them
-    are slower; trying shows that as well as it shows what is too small to share.
+    All threads that torch is set to (one a physical core) share a large product. If the user has set OMP_NUM_THREADS,
+    that number of threads is used: it is the way to run several commands on one machine at the same time, because
+    threads on cores that other programs use wait for each other and can be many times slower than one thread.
 
     Returns:
-        The number of threads, the precision, and why.
+        The number of threads, the precision, and the reason.
 
     """
-    most = torch.get_num_threads()
-    numbers = [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
-    fixed = "OMP_NUM_THREADS is set" if "OMP_NUM_THREADS" in os.environ else "torch is set to one thread"
+    threads, why_threads = torch.get_num_threads(), "large products are shared by all threads"
     if "OMP_NUM_THREADS" in os.environ:
-        numbers = [most]
-    precisions, why_precision = _precisions(layer, precision)
-    ways = [(number, getattr(torch, name)) for name in precisions for number in numbers]
-    if len(ways) == 1:
-        return most, precisions[0], f"{fixed}; {precisions[0]}: {why_precision}"
-    seconds = dict(zip(ways, _time_products(layer, ways), strict=True))
-    chosen = {name: _fewest_fast(numbers, [seconds[n, getattr(torch, name)] for n in numbers]) for name in precisions}
-    taken = precisions[0]
-    if len(precisions) == 2:
-        full, half = (seconds[chosen[name], getattr(torch, name)] for name in precisions)
-        taken = precisions[half < CLEARLY_FASTER * full]
-    times = ", ".join(
-        f"{1e3 * spent:.2f} ms in {str(dtype).removeprefix('torch.')} on {number}"
-        for (number, dtype), spent in seconds.items()
-    )
-    why = f"a layer of {layer.groups} × {layer.rows} × {layer.width} took {times}"
-    return chosen[taken], taken, f"{why}; {why_precision}" if why_precision else why
-
-
-def _precisions(layer: LayerShape, asked: str) -> tuple[list[Literal["float32", "bfloat16"]], str]:
-    """Give the precisions to be tried, and why not both."""
-    if asked == "bfloat16":
-        return ["bfloat16"], "asked for"
-    if asked == "float32":
-        return ["float32"], "asked for"
-    if not has_bfloat16_products():
-        return ["float32"], "this processor has no instructions for bfloat16"
-    if layer.groups * layer.rows * layer.width**2 < WORTH_ROUNDING:
-        return ["float32"], "products as small as these gain nothing from bfloat16"
-    return ["float32", "bfloat16"], ""
-
-
-def _fewest_fast(numbers: list[int], seconds: list[float]) -> int:
-    """Give the fewest threads that no larger number clearly beats."""
-    best = 0
-    for i in range(1, len(numbers)):
-        if seconds[i] < NOTICEABLE * seconds[best]:
-            best = i
-    return numbers[best]
-
-
-def _time_products(layer: LayerShape, ways: list[tuple[int, torch.dtype]]) -> list[float]:
-    """Median seconds of a layer there and back in each way, (threads, type), tried in turn.
-
-    Its three products, what is done to every row, and the update of every weight: as in a step, not all of it is shared
-    as well.
-    """
-    before = torch.get_num_threads()
-    groups, rows, width = layer
-    weights = torch.ones(groups, width, width)
-    moments, rates, beta_2 = Moments.of(weights), Rates.on(weights.device), 0.999
-    rates.fill(0.0, 1, beta_2=beta_2)  # the weights stay as they are
-    factors = {dtype: (torch.ones(groups, rows, width, dtype=dtype), weights.to(dtype)) for _, dtype in ways}
-    trials: list[list[float]] = [[] for _ in ways]
-    for _ in range(1 + TRIALS):  # the first also starts the threads, and is not counted
-        for (threads, dtype), trial in zip(ways, trials, strict=True):
-            torch.set_num_threads(threads)
-            x, w = factors[dtype]
-            started, products, spent = time.perf_counter(), 0, 0.0
-            while spent < TRIAL_SECONDS:
-                y = torch.relu_(torch.bmm(x, w))
-                torch.bmm(y, w.mT)
-                gradient = torch.bmm(x.mT, y).float()
-                fused_adamw(weights, gradient, moments, rates, beta_2=beta_2, weight_decay=0.0, clip_norm=None)
-                products, spent = products + 1, time.perf_counter() - started
-            trial.append(spent / products)
-    torch.set_num_threads(before)
-    return [statistics.median(trial[1:]) for trial in trials]
+        why_threads = "OMP_NUM_THREADS is set"
+    elif threads > 1 and layer.multiplications < WORTH_SHARING:
+        threads, why_threads = 1, "products as small as these gain nothing from more threads"
+    elif threads == 1:
+        why_threads = "torch is set to one thread"
+    taken: Literal["float32", "bfloat16"] = "float32"
+    if precision != "auto":
+        taken, why_precision = precision, "asked for"
+    elif not has_fast_bfloat16():
+        why_precision = "this processor is not faster in bfloat16"
+    elif layer.multiplications < WORTH_ROUNDING:
+        why_precision = "products as small as these gain nothing from bfloat16"
+    else:
+        taken, why_precision = "bfloat16", "this processor is faster in bfloat16"
+    return threads, taken, f"{why_threads}; {taken}: {why_precision}"
 
 
 def _compiles(compile: Switch, device: torch.device, *, enough: bool) -> tuple[bool, str]:

@@ -1,28 +1,29 @@
-"""What a figure was measured with: processor, versions, GPUs, how busy the machine was."""
+"""The machine that a figure was measured on: processor, versions, GPUs, and how busy the machine was."""
 
 from __future__ import annotations
 
-import os
 import platform
 import warnings
 from importlib import metadata
 from typing import Any
 
+import psutil
 import torch
 
 from .device import choose_device, cuda_version, gpu_facts, gpu_names
+from .processor import processor_name
 
 __all__ = ["describe_choice", "describe_conditions", "describe_machine"]
 
 
 def describe_machine() -> dict[str, Any]:
-    """Say what a figure was measured with: versions, processor, threads, GPUs."""
+    """Describe the machine in plain values: versions, processor, threads, GPUs."""
     names = ["dualdiff-cli", "torch", "numpy", "scipy", "scikit-learn", "polars", "onnx", *_onnxruntime_wheels()]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": processor_name() or platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(),
         "threads": torch.get_num_threads(),
         "versions": {name: _version(name) for name in names},
         "cuda": cuda_version(),
@@ -31,30 +32,32 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_conditions(device: torch.device) -> dict[str, Any]:
-    """Say under what conditions a timing is taken: how busy the machine is, its clocks, the GPU's driver."""
-    import onnxruntime
-
-    gpu = gpu_facts(device) if device.type == "cuda" else {}
+    """Describe the conditions of a timing in plain values: load, clocks, execution providers, the GPU's driver."""
     return {
         "device": str(device),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "load_average": list(psutil.getloadavg()),
         "processor_mhz": _processor_mhz(),
-        "providers": onnxruntime.get_available_providers(),
-        **gpu,
+        "providers": _execution_providers(),
+        **(gpu_facts(device) if device.type == "cuda" else {}),
     }
 
 
 def _processor_mhz() -> list[float] | None:
-    """Read the clock that each core runs at now, where Linux tells."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return [float(line.split(":", 1)[1]) for line in lines if line.startswith("cpu MHz")] or None
-    except OSError:
-        return None
+    """Give the present clock of every core in MHz; None on a system that does not tell."""
+    tell = getattr(psutil, "cpu_freq", None)  # psutil has the function only on the systems that tell
+    return [core.current for core in tell(percpu=True)] or None if tell else None
+
+
+def _execution_providers() -> list[str]:
+    """List what this ONNX Runtime can run on; the import takes a while, so only who asks for the list pays for it."""
+    import onnxruntime
+
+    providers: list[str] = onnxruntime.get_available_providers()
+    return providers
 
 
 def describe_choice() -> dict[str, Any]:
-    """Say what ``auto`` takes and why, and what ONNX Runtime offers."""
+    """Say which device ``auto`` takes and why, and which execution providers ONNX Runtime has."""
     device = choose_device("auto")
     if device.type == "cuda":
         reason = "CUDA works"
@@ -68,13 +71,11 @@ def describe_choice() -> dict[str, Any]:
             f"{' and '.join(wheels)} are both installed and overwrite each other: uninstall both, then install one.",
             stacklevel=2,
         )
-    import onnxruntime
-
-    return {"device": str(device), "reason": reason, "providers": onnxruntime.get_available_providers()}
+    return {"device": str(device), "reason": reason, "providers": _execution_providers()}
 
 
 def _onnxruntime_wheels() -> list[str]:
-    """Both wheels install the same module, so that having both is a fault worth showing."""
+    """List the installed wheels of ONNX Runtime: both install the same module, so only one of them may be installed."""
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
 
 
@@ -83,11 +84,3 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

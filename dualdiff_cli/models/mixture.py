@@ -82,11 +82,11 @@ class Mixture(TrainableModel):
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows; see `Model.draw`."""
         options.refuse(f"the model {self.config.model.name}, which draws rows without steps")
+        gm = self.fitted
+        factors = np.linalg.cholesky(_full_covariances(gm))
 
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
-            gm = self.fitted
             chosen = rng.choice(gm.n_components, rows, p=gm.weights_)
-            factors = np.linalg.cholesky(_full_covariances(gm))
             normal = rng.standard_normal((rows, gm.means_.shape[1]))
             features: FloatArray = gm.means_[chosen] + np.einsum("nij,nj->ni", factors[chosen], normal)
             return features
@@ -166,13 +166,11 @@ def _growing(z: FloatArray, sizes: tuple[int, ...], form: str, seed: int) -> Ite
 def _full_covariances(gm: Fitted) -> FloatArray:
     """Give the covariances as (k, width, width), whatever their form."""
     k, width = gm.means_.shape
-    forms = {
-        "full": lambda c: c,
-        "tied": lambda c: np.broadcast_to(c, (k, width, width)),
-        "diag": lambda c: c[:, :, None] * np.eye(width),
-        "spherical": lambda c: c[:, None, None] * np.eye(width),
-    }
-    covariances: FloatArray = forms[gm.covariance_type](gm.covariances_)
+    covariances: FloatArray = gm.covariances_
+    if gm.covariance_type == "tied":
+        return np.broadcast_to(covariances, (k, width, width))
+    if gm.covariance_type in ("diag", "spherical"):
+        return covariances.reshape(k, 1, -1) * np.eye(width)
     return covariances
 
 

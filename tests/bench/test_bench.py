@@ -17,8 +17,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from dualdiff_cli.bench.backends import backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.benchmark import compare as compare_benchmarks
+from dualdiff_cli.bench.records import compare as compare_benchmarks
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 
@@ -133,8 +134,6 @@ def test_a_file_is_timed_in_each_runtime_and_what_cannot_run_is_a_row_with_its_r
 
 
 def test_what_the_device_cannot_do_is_no_row_unless_it_is_asked_for() -> None:
-    from dualdiff_cli.bench.backends import backends_of
-
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert backends_of("train", cpu) == ["published", "eager", "compiled"]
     assert backends_of("sample", cpu) == ["published", "eager", "compiled", "torchscript", "pt2", "onnx-cpu"]

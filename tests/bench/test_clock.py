@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from dualdiff_cli.bench import clock as benchmarking
-from dualdiff_cli.bench.clock import Call, Competitor, Measurement, Prepared, measure, ratio_of_medians
+from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, TimedCall, measure, ratio_of_medians
 from dualdiff_cli.compute.device import memory_rise
 from dualdiff_cli.errors import DeviceError
+from dualdiff_cli.seeding import stream
 
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def racing(call: Call, *, name: str = "a", **options: Any) -> Measurement:
+def racing(call: TimedCall, *, name: str = "a", **options: Any) -> Measurement:
     return Measurement(Competitor({"name": name}, lambda: Prepared(call), **options))
 
 
@@ -157,7 +158,7 @@ def test_garbage_is_not_collected_while_the_clock_runs() -> None:
 
 
 def test_a_ratios_interval_covers_the_true_one_about_as_often_as_it_says() -> None:
-    draws = np.random.default_rng(0)
+    draws = stream(0, "times")
     covered = 0
     for _ in range(60):
         a, b = 3 * draws.lognormal(sigma=0.1, size=30), draws.lognormal(sigma=0.1, size=20)
@@ -168,7 +169,7 @@ def test_a_ratios_interval_covers_the_true_one_about_as_often_as_it_says() -> No
 
 
 def test_pairing_takes_out_what_the_rounds_have_in_common() -> None:
-    draws = np.random.default_rng(0)
+    draws = stream(0, "times")
     rounds = draws.lognormal(sigma=0.5, size=15)
     a, b = 2 * rounds * draws.lognormal(sigma=0.01, size=15), rounds
     paired, apart = ratio_of_medians(a, b, paired=True), ratio_of_medians(a, b)

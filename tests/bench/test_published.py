@@ -23,6 +23,7 @@ from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers.base import Level
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer
 from dualdiff_cli.training.loss import regression_loss
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch_stream(seed, "test"))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_loss_is_ours_on_the_same_batch_and_noise(
 ) -> None:
     objective = tiny_config.objective.model_copy(update={"diversity": diversity})
     x, epsilon = normal(32, 2), normal(32, 2, seed=1)
-    t = torch.randint(100, (32,), generator=torch.Generator().manual_seed(2))
+    t = torch.randint(100, (32,), generator=torch_stream(2, "test"))
     theirs = published_loss(
         PlainNetwork(denoiser.network), NoiseTable(denoiser.schedule, CPU), objective, x, epsilon, t
     )
@@ -80,7 +81,7 @@ def test_a_step_of_sampling_is_the_ancestral_one(denoiser: NetworkDenoiser, time
 
 def test_the_walk_is_the_ancestral_sampler_on_the_same_noise(denoiser: NetworkDenoiser) -> None:
     *_, theirs = published_sampling(denoiser, 50, dim=2, seed=3, device=CPU)
-    draws = torch.Generator().manual_seed(3)
+    draws = torch_stream(3, "published noise")
     noise = torch.stack([torch.randn(50, 2, generator=draws) for _ in range(101)])
     ours = SAMPLERS["ancestral"](steps=100)(denoiser, noise[0], noise[1:-1])
     assert (theirs - ours).abs().max() < 1e-4

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +9,25 @@ import pytest
 import torch
 from conftest import tiny
 
-from dualdiff_cli.compute.device import has_bfloat16_products
 from dualdiff_cli.compute.execution import (
     PLAIN,
     REPAID,
     REPAID_BY_SAMPLING,
+    WORTH_ROUNDING,
+    WORTH_SHARING,
     Execution,
     LayerShape,
     choose_products,
     decide_sampling,
     decide_training,
 )
+from dualdiff_cli.compute.processor import has_fast_bfloat16
 from dualdiff_cli.config.schema import TrainingConfig
 from dualdiff_cli.errors import DeviceError
 
 CPU = torch.device("cpu")
 SMALL, LARGE = LayerShape(1, 8, 8), LayerShape(2, 128, 256)
+FAST_BFLOAT16 = "dualdiff_cli.compute.execution.has_fast_bfloat16"
 
 
 def decided(layer: LayerShape = SMALL, *, parameters: int = 1, **training: Any) -> Execution:
@@ -81,45 +83,48 @@ def test_without_a_compiler_nothing_is_compiled_and_asking_for_it_is_an_error(
 # Precision
 
 
-@pytest.mark.parametrize(("share", "taken"), [(0.5, "bfloat16"), (0.9, "float32")])
-def test_bfloat16_is_taken_where_it_is_clearly_faster(
-    share: float, taken: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dualdiff_cli.compute.execution.has_bfloat16_products", lambda: True)
-    monkeypatch.setattr("dualdiff_cli.compute.execution._time_products", lambda layer, ways: [1e-3, share * 1e-3])
-    chosen = decided(LARGE, precision="auto")
-    assert chosen.precision == taken
-    found = f"a layer of 2 × 128 × 256 took 1.00 ms in float32 on 1, {share:.2f} ms in bfloat16 on 1"
-    assert chosen.why["products"] == found
+def layer_of(multiplications: int) -> LayerShape:
+    return LayerShape(1, multiplications // 64**2, 64)
 
 
-@pytest.mark.usefixtures("two_threads", "free_to_choose")
 @pytest.mark.parametrize(
-    ("seconds", "taken"),
+    ("fast", "multiplications", "taken", "why"),
     [
-        ([4, 2, 1.2, 0.8], (2, "bfloat16")),
-        ([4, 2, 1.2, 1.15], (1, "bfloat16")),  # a thread more that hardly helps is left alone
-        ([4, 2, 1.8, 1.9], (2, "float32")),  # each precision is judged with its own threads
+        (True, WORTH_ROUNDING, "bfloat16", "faster"),
+        (True, WORTH_ROUNDING // 2, "float32", "small"),
+        (False, WORTH_ROUNDING, "float32", "not faster"),
     ],
 )
-def test_threads_and_precision_are_chosen_together(
-    seconds: list[float], taken: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+def test_auto_is_bfloat16_for_large_products_on_a_processor_that_is_faster_in_it(
+    fast: bool, multiplications: int, taken: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dualdiff_cli.compute.execution.has_bfloat16_products", lambda: True)
-    monkeypatch.setattr("dualdiff_cli.compute.execution._time_products", lambda layer, ways: seconds)
-    assert choose_products(LARGE, "auto")[:2] == taken
+    monkeypatch.setattr(FAST_BFLOAT16, lambda: fast)
+    chosen = decided(layer_of(multiplications), precision="auto")
+    assert chosen.precision == taken
+    assert why in chosen.why["products"]
 
 
-def test_bfloat16_is_tried_only_where_the_processor_has_it_and_by_name_it_is_taken_anywhere(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_precision_that_is_asked_for_is_taken_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, asked in ((False, "bfloat16"), (True, "float32")):
+        monkeypatch.setattr(FAST_BFLOAT16, lambda fast=fast: fast)
+        assert decided(LARGE, precision=asked).precision == asked
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+    ],
+)
+def test_bfloat16_is_fast_with_amx_and_with_amds_avx_512(
+    capabilities: dict[str, Any], fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small, large = (decided(layer, precision="auto") for layer in (SMALL, LARGE))
-    assert small.precision == "float32"
-    assert ("in bfloat16" in large.why["products"]) == has_bfloat16_products()
-    monkeypatch.setattr("dualdiff_cli.compute.execution.has_bfloat16_products", lambda: False)
-    auto, asked = (decided(LARGE, precision=word) for word in ("auto", "bfloat16"))
-    assert (auto.precision, asked.precision) == ("float32", "bfloat16")
-    assert auto.why["products"].endswith("this processor has no instructions for bfloat16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_fast_bfloat16() == fast
 
 
 def test_the_papers_recipe_is_float32_whatever_is_fast() -> None:
@@ -142,14 +147,11 @@ def test_threads_that_somebody_chose_are_left_alone(monkeypatch: pytest.MonkeyPa
     assert choose_products(SMALL, "float32") == (2, "float32", "OMP_NUM_THREADS is set; float32: asked for")
     monkeypatch.delenv("OMP_NUM_THREADS")
     torch.set_num_threads(1)
-    assert choose_products(SMALL, "float32") == (1, "float32", "torch is set to one thread; float32: asked for")
+    assert choose_products(LARGE, "float32") == (1, "float32", "torch is set to one thread; float32: asked for")
 
 
 @pytest.mark.usefixtures("two_threads", "free_to_choose")
-def test_threads_are_tried_up_to_what_torch_is_set_to_and_a_look_changes_nothing() -> None:
-    number, _, why = choose_products(SMALL, "float32")
-    assert number in (1, 2)
-    assert "ms in float32 on 1, " in why
-    assert why.endswith("ms in float32 on 2; asked for")
-    assert torch.get_num_threads() == 2
-    assert "OMP_NUM_THREADS" not in os.environ
+@pytest.mark.parametrize(("multiplications", "threads"), [(WORTH_SHARING, 2), (WORTH_SHARING // 2, 1)])
+def test_large_products_are_shared_by_all_threads_that_torch_is_set_to(multiplications: int, threads: int) -> None:
+    assert choose_products(layer_of(multiplications), "float32")[0] == threads
+    assert torch.get_num_threads() == 2  # the choice changes nothing by itself

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -23,6 +24,15 @@ def test_conditions_on_the_cpu_have_nothing_of_a_gpu() -> None:
     conditions = json.loads(json.dumps(describe_conditions(torch.device("cpu"))))
     assert conditions["device"] == "cpu"
     assert not {"gpu_driver", "gpu_clocks"} & set(conditions)
+    assert len(conditions["load_average"]) == 3
+
+
+def test_describing_a_machine_loads_no_onnx_runtime() -> None:
+    code = "import sys; from dualdiff_cli.compute import machine; machine.describe_machine(); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('onnxruntime' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize(

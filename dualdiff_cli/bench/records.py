@@ -1,0 +1,116 @@
+"""The record of a benchmark: its rows are related to each other and to the paper, and compared with another record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..paper.results import published
+from .clock import ratio_of_medians
+
+__all__ = ["compare", "read_benchmark", "related"]
+
+KEY = ("dataset", "model", "recipe", "task", "backend")
+"""The labels that identify a row."""
+
+
+def _seconds(row: Mapping[str, Any]) -> list[float]:
+    """Give the seconds of the whole task according to each block."""
+    return [raw * row["whole"] / row["block"] for raw in row["raw_s"]]
+
+
+def related(rows: Sequence[dict[str, Any]], samples: int) -> list[dict[str, Any]]:
+    """Add to each row its rate and its comparisons: with the baseline, with the published loop, and with the paper.
+
+    Args:
+        rows: records of measurements; see `clock.Measurement.record`.
+        samples: number of points in the sampling task.
+
+    """
+    by_key = {tuple(row[part] for part in KEY): row for row in rows if row["raw_s"]}
+    paper = published("table2") | published("table1")
+    result = []
+    for row in rows:
+        dataset, model, _, task, backend = key = tuple(row[part] for part in KEY)
+        column = {"train": "train_time_s", "sample": "inference_time_s"}.get(task, "")
+        units = {"train": row["whole"], "sample": samples, "latency": 1}[task]
+        plainly = (dataset, model, "paper", task, "published")
+        seconds = paper.get((dataset, model), {}).get(column)
+        reference = paper.get((dataset, "baseline"), {}).get(column) if model != "baseline" else None
+        result.append(
+            row
+            | {
+                "per_second": units / row["median_s"] if row["median_s"] else None,
+                "ratio_to_baseline": _ratio(by_key, key, (dataset, "baseline", *key[2:])),
+                "ratio_to_published": _ratio(by_key, key, plainly) if backend != "published" else None,
+                "paper_s": seconds,
+                "paper_ratio_to_baseline": seconds / reference
+                if seconds and reference and model != "baseline"
+                else None,
+            }
+        )
+    return result
+
+
+def _ratio(by_key: Mapping[tuple[Any, ...], Mapping[str, Any]], key: Any, other: Any) -> dict[str, float] | None:
+    """Give the ratio of the times of two rows that took turns; None if one of them has no times."""
+    if key == other or key not in by_key or other not in by_key:
+        return None
+    a, b = _seconds(by_key[key]), _seconds(by_key[other])
+    rounds = min(len(a), len(b))  # an interrupted round has a time of only one of the two
+    return ratio_of_medians(a[:rounds], b[:rounds], paired=True)._asdict()
+
+
+def compare(before: Path, after: Path) -> dict[str, Any]:
+    """Compare two records of ``dualdiff bench`` row by row.
+
+    Args:
+        before, after: the JSON files of the two records.
+
+    Returns:
+        ``rows``, matched by data set, model, recipe, task and backend, each with both medians and the ratio of after to
+        before with its 95 % interval; and ``unmatched``, the rows that have times in only one of the records.
+
+    Raises:
+        InputError: a file is not a record of ``dualdiff bench``.
+
+    """
+    old, new = _by_key(read_benchmark(before)), _by_key(read_benchmark(after))
+    both = [key for key in new if key in old]
+    rows = []
+    for key in both:
+        a, b = old[key], new[key]
+        rows.append(
+            dict(zip(KEY, key, strict=True))
+            | {"device_before": a["device"], "device_after": b["device"]}
+            | {"before_s": a["median_s"], "after_s": b["median_s"]}
+            | {"unstable": a["unstable"] or b["unstable"]}
+            | {"ratio": ratio_of_medians(_seconds(b), _seconds(a))._asdict()}
+        )
+    unmatched = {"before": [list(key) for key in old if key not in new]}
+    unmatched |= {"after": [list(key) for key in new if key not in old]}
+    return {"before": str(before), "after": str(after), "rows": rows, "unmatched": unmatched}
+
+
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Read a record that ``dualdiff bench --output`` wrote.
+
+    Raises:
+        InputError: the file is not a record of ``dualdiff bench``.
+
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _by_key(record), record["environment"]["versions"]
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a record of `dualdiff bench`.", "Name a file that its --output wrote."
+        ) from error
+
+
+def _by_key(record: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(row[part] for part in KEY): row for row in record["rows"] if row["raw_s"]}
