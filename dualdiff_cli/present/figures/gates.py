@@ -17,11 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...errors import InputError
-from .style import (
-    EXPERTS,
-    INK,
+from .panels import (
     MAX_POINTS,
-    STYLE,
     Array,
     as_matrix,
     counted,
@@ -33,11 +30,11 @@ from .style import (
     panel_size,
     percent,
     state_outside,
-    styled,
     subset,
     tick_decades,
     view_of,
 )
+from .style import EXPERTS, INK, styled
 
 __all__ = ["GATE", "gate_histogram", "gate_profile", "gate_scatter"]
 
@@ -135,7 +132,7 @@ def gate_histogram(weights: npt.ArrayLike) -> Figure:
         axes.set(xlim=(-0.01, 1.01), ylim=(0, None))
         axes.set_title(f"expert {expert + 1} · mean weight {weights[:, expert].mean():.2f}", pad=3)
     rows[-1].set_xlabel("weight of expert 1" if E == 2 else "weight")
-    figure.supylabel("share of samples", fontsize=STYLE["axes.labelsize"])
+    figure.supylabel("share of samples")
     return figure
 
 
