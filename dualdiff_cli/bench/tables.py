@@ -61,7 +61,10 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _bench_table(rows: Sequence[Mapping[str, Any]], *, title: str, single: Mapping[Any, float | None]) -> Table:
-    """Give one row for each model and backend; ``single`` holds the seconds of one call for one point."""
+    """Give one row for each model and backend, without columns in which no row has a value.
+
+    ``single`` holds the median seconds of one call for one point, by data set, model and backend.
+    """
     failures = tuple(f"{row['model']}, {row['backend']}: {row['failure']}" for row in rows if row["failure"])
     body = []
     for row in rows:
@@ -77,18 +80,20 @@ def _bench_table(rows: Sequence[Mapping[str, Any]], *, title: str, single: Mappi
             "V100, s": row["paper_s"],
             "× published": _ratio(published),
             "per second": row["per_second"],
-            "call, ms": _scaled(single.get(_cell(row)), 1e3),
+            "call, ms": _scaled(single.get(_cell(row)) if row["task"] == "sample" else None, 1e3),
             "prepare, s": row["prepare_s"],
             "memory, MB": _scaled(row["memory_bytes"], 1e-6),
-            "timed part": f"{row['block']:,}/{row['whole']:,}" if row["extrapolated"] else "all",
+            "timed part": None if row["median_s"] is None else _part(row),
             "parameters": row["parameters"],
         }
-        if row["task"] != "sample":
-            del values["call, ms"]
         body.append(values)
-    # A timing has no more than three digits.
-    columns = tuple(Column(head, ".3g") for head in body[0])
-    return Table(title, columns, tuple(tuple(values.values()) for values in body), failures)
+    heads = [head for head in body[0] if head == "median, s" or any(values[head] is not None for values in body)]
+    columns = tuple(Column(head, ".3g") for head in heads)  # a timing has no more than three digits
+    return Table(title, columns, tuple(tuple(values[head] for head in heads) for values in body), failures)
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    return f"{row['block']:,}/{row['whole']:,}" if row["extrapolated"] else "all"
 
 
 def comparison_table(record: Mapping[str, Any]) -> Table:

@@ -108,8 +108,8 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
         least = float(stdtrit(n - 1, 0.975)) / math.sqrt(n)
         notes.append(
             f"Ours − baseline: mean difference at equal seeds; p is of the paired t test. With {n} seeds the test "
-            f"finds only differences beyond {least:.1f} of their standard deviations; a large p is no proof of equality, and "
-            "p is not corrected for the number of rows."
+            f"finds only differences beyond {least:.1f} of their standard deviations; a large p is no proof of "
+            "equality, and p is not corrected for the number of rows."
         )
     for row in record["rows"]:
         notes += [f"✗ {row['dataset']}, {row['label']}, seed {f['seed']} failed: {f['reason']}" for f in row["failed"]]

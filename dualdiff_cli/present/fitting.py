@@ -49,14 +49,15 @@ def fitted(table: Table, width: int) -> Iterator[RichTable | Text]:
 def _strips(table: Table, width: int) -> list[_Strip]:
     heads, words, lead = [column.head for column in table.columns], table.words(), table.lead()
     texts = [[row[i] for row in table.texts()] for i in range(len(heads))]
-    # The names of rows are wrapped only if they would leave less than half of the width to the numbers.
-    names_fit = lead < len(heads) and sum(map(_longest, texts[:lead])) <= width // 2
-    strips = []
-    for i, (head, cells) in enumerate(zip(heads, texts, strict=True)):
-        wraps = words[i] and not (i < lead and names_fit)
-        least = max(_longest(head.split()), _longest(cells))
-        strips.append(_Strip(head, cells, words[i], wraps, min(least, COMFORT) if wraps else least))
-    return strips
+    whole = [max(_longest(head.split()), _longest(cells)) for head, cells in zip(heads, texts, strict=True)]
+    least = [min(w, COMFORT) if is_words else w for w, is_words in zip(whole, words, strict=True)]
+    # The names of rows are wrapped only if they leave no room for the widest of the other columns.
+    room = width - max(least[lead:], default=width) - lead * GAP
+    names_fit = sum(whole[:lead]) <= room
+    for i in range(lead):
+        least[i] = whole[i] if names_fit else min(least[i], max(room // lead, 1))
+    wraps = [is_words and not (i < lead and names_fit) for i, is_words in enumerate(words)]
+    return [_Strip(*parts) for parts in zip(heads, texts, words, wraps, least, strict=True)]
 
 
 def _blocks(strips: Sequence[_Strip], lead: int, width: int) -> Iterator[list[_Strip]]:
