@@ -28,7 +28,7 @@ from .tables import Table
 
 __all__ = ["Bar", "Console"]
 
-WIDTH_OFF_TERMINAL = 160
+WIDTH_OFF_TERMINAL = 200
 
 
 class Bar:
@@ -82,7 +82,9 @@ class Console:
             out = RichConsole(highlight=False, width=None if own_width else WIDTH_OFF_TERMINAL)
             with out.capture() as shown:
                 for number, table in enumerate(tables()):
-                    out.print(*[""] * (number > 0), Group(*fitted(table, out.width)), sep="\n")
+                    if number:
+                        out.print()
+                    out.print(Group(*fitted(table, out.width)))
             sys.stdout.write("\n".join(line.rstrip() for line in shown.get().split("\n")))
         sys.stdout.flush()
 

@@ -16,14 +16,14 @@ __all__ = ["loss_curve", "running_mean"]
 
 @styled
 def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Figure:
-    """Draw the logged losses (faint) and their centred running mean over a twentieth of them (strong).
+    """Draw the logged losses as a faint line, and their centred running mean over a twentieth of them as a strong one.
 
-    The loss axis is logarithmic where all values are positive and the running mean falls by more than a factor of 3.
+    The loss axis is logarithmic if all values are positive and the running mean varies by more than a factor of 3.
 
     Args:
-        steps: shape (n,), training steps at which a loss was logged, increasing.
-        losses: shape (n,); values that are not finite are left out and counted in the corner.
-        title: a line over the figure.
+        steps: shape (n,), the training steps at which a loss was logged, in increasing order.
+        losses: shape (n,); values that are not finite are left out, and the corner says how many there are.
+        title: the line over the figure.
 
     Raises:
         InputError: there is no finite loss.
@@ -58,7 +58,7 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
 
 
 def running_mean(values: Array, window: int) -> Array:
-    """Centred mean over at most ``window`` values on either half; shorter at both ends."""
+    """Average each value with its ``window`` // 2 neighbours on either side, as far as there are any."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     first = np.maximum(np.arange(len(values)) - window // 2, 0)
     last = np.minimum(np.arange(len(values)) + window // 2 + 1, len(values))

@@ -37,24 +37,24 @@ from .style import DATA, INK, SAMPLES, styled
 
 __all__ = ["data_beside_samples"]
 
-MAX_COLUMNS = 6  # of a pair plot; beyond that a panel is too small to read
+MAX_COLUMNS = 6  # in a pair plot; with more, the panels are too small to read
 
 
 @styled
 def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, columns: Sequence[str], title: str) -> Figure:
     """Draw data and samples so that they can be compared by eye.
 
-    d = 1: two overlaid densities. d = 2: two scatter panels. d > 2: the lower triangle of all pairs of the first six
-    columns, both sets overlaid, densities on the diagonal.
+    For d = 1 two histograms lie over each other, for d = 2 two scatter panels stand side by side. For d > 2 the lower
+    triangle shows all pairs of the first six columns with both sets overlaid, and the diagonal shows histograms.
 
     Args:
-        real: shape (n, d), in the data's own units; sets the limits of all axes.
-        generated: shape (m, d), same units; rows that are not finite count as out of view.
+        real: shape (n, d), in the data's own units; the limits of all axes come from them.
+        generated: shape (m, d), in the same units; points that are not finite count as outside the limits.
         columns: the d column names.
-        title: a line over the figure.
+        title: the line over the figure.
 
     Raises:
-        InputError: the two differ in d, or one is empty, or a column of ``real`` has no finite value.
+        InputError: the two sets differ in d, one of them is empty, or a column of ``real`` has no finite value.
 
     """
     real, generated = as_matrix(real, "data"), as_matrix(generated, "samples")
@@ -104,10 +104,10 @@ def _pairs(real: Array, generated: Array, view: Array, columns: Sequence[str]) -
     side = max(1.15, 4.8 / k)
     figure = Figure(figsize=(side * k + 0.7, side * k + 0.7), layout="constrained")
     grid = figure.subplots(k, k, sharex="col", squeeze=False)
-    count = min(len(real), len(generated), MAX_POINTS // 8)  # small panels blacken early
+    count = min(len(real), len(generated), MAX_POINTS // 8)  # because the panels are small
     both = np.concatenate([real[subset(len(real), count)], generated[subset(len(generated), count)]])
     colours = np.repeat(to_rgba_array([DATA, SAMPLES]), count, axis=0)
-    mixed = subset(2 * count, 2 * count)  # in mixed order neither set hides the other
+    mixed = subset(2 * count, 2 * count)  # in random order, so that neither set hides the other
     both, colours = both[mixed], colours[mixed]
     for row in range(k):
         for column in range(k):
@@ -148,9 +148,12 @@ def _densities(axes: Axes, real: Array, generated: Array, limits: Array) -> None
 
 
 def _edges(real: Array, limits: Array) -> Array:
-    """Equal bins over the limits; for integers every bin holds equally many of them, or the histogram is a comb."""
+    """Return the edges of equal bins over the limits.
+
+    If the data are whole numbers, every bin covers equally many of them; else the histogram would look like a comb.
+    """
     low, high = limits
-    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice's rule
+    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice rule
     finite = real[np.isfinite(real)]
     if np.array_equal(finite, np.round(finite)):
         step = np.ceil((high - low) / 60)
@@ -159,7 +162,7 @@ def _edges(real: Array, limits: Array) -> Array:
 
 
 def _key(real: Array, generated: Array, view: Array) -> list[Line2D]:
-    """Legend entries of an overlaid pair of sets: name, size, and the share that the limits leave out."""
+    """Make the legend entries of the two sets: the name, the size, and the share outside the limits."""
     labels = []
     for name, points in (("data", real), ("samples", generated)):
         outside = 1 - float(np.mean(in_view(points, view)))

@@ -37,14 +37,14 @@ _NO_METADATA: dict[str, dict[str, None]] = {
 def save(figure: Figure, path_stem: Path | str, *, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write the figure as ``path_stem`` + "." + format, for each of ``formats`` ("png", "svg", "pdf").
 
-    Each file is written beside its name and renamed into place, so a reader never meets half a picture. Neither dates
-    nor versions go into the file: the same figure gives the same bytes. Its layout is settled by the first save.
+    Each file is written under a temporary name and then renamed, so that nobody ever reads half a picture. The file
+    holds neither dates nor versions: the same figure gives the same bytes. The first save fixes the figure's layout.
 
     Returns:
         The paths, in the order of ``formats``.
 
     Raises:
-        InputError: a format is none of the three; nothing is written then.
+        InputError: a format is none of the three; then nothing is written.
 
     """
     for wanted in formats:
@@ -52,7 +52,7 @@ def save(figure: Figure, path_stem: Path | str, *, formats: Sequence[str] = ("pn
             raise InputError(f"Figures cannot be saved as {wanted!r}.", f"Use one of {', '.join(_NO_METADATA)}.")
     stem = Path(path_stem)
     paths = [stem.with_name(f"{stem.name}.{wanted}") for wanted in formats]
-    # The layout engine starts from where it last stopped, so every further drawing would move the axes by a hair.
+    # The layout engine continues from its last result, so every further drawing would move the axes a little.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for wanted, path in zip(formats, paths, strict=True):
