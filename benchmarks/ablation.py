@@ -18,6 +18,7 @@ from typing import Any
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.paper.cells import Cell
 from dualdiff_cli.paper.grid import GridProgress, run_grid
+from dualdiff_cli.present.tables import Column, Estimate, Table, Value
 
 METRICS = ("kl_real_generated", "kl_generated_real", "classifier_two_sample")
 FULL = "the full recipe"
@@ -87,27 +88,26 @@ def rows_of(cells: list[Cell], results: list[dict[str, Any]]) -> list[dict[str, 
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """One row a change; for each data set every metric, its floor in the head, mean over seeds ± deviation."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    head = ["change"]
-    for dataset in datasets:
-        for metric in METRICS:
-            floors = [r["metrics"][metric]["floor"] for r in rows if r["dataset"] == dataset and "metrics" in r]
-            floor = f" (floor {statistics.mean(floors):.3f})" if floors else ""
-            head.append(f"{dataset}: {metric}{floor}")
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Give one row for each change, with every metric on every data set; the heads state the floors."""
+    columns = [Column("change")]
+    pairs = [(dataset, metric) for dataset in dict.fromkeys(row["dataset"] for row in rows) for metric in METRICS]
+    for dataset, metric in pairs:
+        floors = [r["metrics"][metric]["floor"] for r in rows if r["dataset"] == dataset and "metrics" in r]
+        floor = f" (floor {statistics.mean(floors):.3f})" if floors else ""
+        columns.append(Column(f"{dataset}: {metric}{floor}"))
+    body = []
     for change in dict.fromkeys(row["change"] for row in rows):
-        cells = [change]
-        for dataset in datasets:
-            these = [row for row in rows if row["dataset"] == dataset and row["change"] == change]
-            reason = next((row["error"] for row in these if "error" in row), None)
-            for metric in METRICS:
-                values = [row["metrics"][metric]["value"] for row in these if "metrics" in row]
-                spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):.3f}{spread}" if values else (reason or "–"))
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        these = [row for row in rows if row["change"] == change]
+        body.append((change, *(_cell([row for row in these if row["dataset"] == d], metric) for d, metric in pairs)))
+    return Table("Ablation", tuple(columns), tuple(body), ("Mean ± standard deviation over seeds.",))
+
+
+def _cell(rows: list[dict[str, Any]], metric: str) -> Value:
+    values = [row["metrics"][metric]["value"] for row in rows if "metrics" in row]
+    if values:
+        return Estimate(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return next((row["error"] for row in rows if "error" in row), None)
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     record = {"machine": describe_machine(), "wall_seconds": time.perf_counter() - started, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
+    print(table(rows).to_markdown())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import norm, poisson, spearmanr, t
 
+from dualdiff_cli.present.evaluation import evaluation_tables
+from dualdiff_cli.present.tables import Column, Table
+
 CORRELATION = np.array(
     [
         [1.0, 0.8, 0.5, -0.4, 0.0],
@@ -69,21 +72,21 @@ def main() -> None:
     print(f"trained in {trained['train_seconds']:.0f} s, drew {args.rows:,} points in {drawn['seconds']:.0f} s\n")
 
     real, generated = pl.read_csv(data), pl.read_csv(samples)
-    print("| column | type of data, samples | " + " | ".join(f"{q} %" for q in (0.1, 1, 25, 50, 75, 99, 99.9)) + " |")
-    print("|" + "---|" * 9)
-    for name in COLUMNS:
-        quantiles = [
-            " · ".join(f"{frame[name].quantile(q / 100):.4g}" for frame in (real, generated))
-            for q in (0.1, 1, 25, 50, 75, 99, 99.9)
-        ]
-        print(f"| {name} | {real[name].dtype}, {generated[name].dtype} | " + " | ".join(quantiles) + " |")
+    shares = (0.001, 0.01, 0.25, 0.5, 0.75, 0.99, 0.999)
+    body = tuple(
+        (name, label, str(frame[name].dtype), *(frame[name].cast(pl.Float64).quantile(share) for share in shares))
+        for name in COLUMNS
+        for label, frame in (("data", real), ("samples", generated))
+    )
+    heads = ("column", "set", "type", *(f"{100 * share:g} %" for share in shares))
+    print(Table("Quantiles", tuple(Column(head, ".4g") for head in heads), body).to_markdown())
     ranks = [spearmanr(frame.select(COLUMNS).to_numpy()).statistic for frame in (real, generated)]
     expected = 6 / np.pi * np.arcsin(CORRELATION / 2)
     for label, matrix in (("copula", expected), ("data", ranks[0]), ("samples", ranks[1])):
         print(f"\nrank correlations, {label}:\n{np.array2string(matrix, precision=3, suppress_small=True)}")
-    print("\n| metric | value | 95 % interval | floor | unit |\n|---|---|---|---|---|")
-    for name, score in scored["metrics"].items():
-        print(f"| {name} | {score['value']:.4f} | {score['ci95']} | {score['floor']} | {score['unit']} |")
+    print()
+    for laid_out in evaluation_tables(scored, title="Scores"):
+        print(laid_out.to_markdown())
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.present.tables import Column, Table
 
 CPU = torch.device("cpu")
 LARGEST_CHUNK = 2048
 SMALL = {"model": {"width": 16, "blocks": 1, "gate_hidden": [16]}, "sampling": {"steps": 4}}
-HEAD = ["model", "recipe", "format", "what", "precision", "batch", "status", "MB", "max error", "first, s"]
+LABELS = ("model", "recipe", "format", "what", "precision", "batch", "status")
 
 
 def model_of(recipe: str, name: str, *, train_steps: int, small: bool, runs: Path) -> Run:
@@ -129,18 +130,26 @@ def spread(seconds: Sequence[float]) -> dict[str, Any]:
     return {"median_s": statistics.median(seconds), "iqr_s": float(high - low), "repeats": len(seconds)}
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table without an empty cell."""
-    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def matrix(rows: Sequence[dict[str, Any]]) -> Table:
+    """Give one row for each cell of the matrix."""
+    body = tuple(
+        (
+            *(row[name] for name in LABELS),
+            None if row["bytes"] is None else row["bytes"] / 1e6,
+            row["max_abs_error"],
+            row["first_seconds"],
+        )
+        for row in rows
+    )
+    measured = (Column("MB", ".2f"), Column("max error", ".1e"), Column("first, s"))
+    return Table("Export", (*map(Column, LABELS), *measured), body)
 
 
-def shown(row: dict[str, Any]) -> list[object]:
-    """One line of the matrix."""
-    numbers = ["–"] * 3
-    if row["bytes"] is not None:
-        numbers = [f"{row['bytes'] / 1e6:.2f}", f"{row['max_abs_error']:.1e}", f"{row['first_seconds']:.3f}"]
-    return [*(row[name] for name in HEAD[:7]), *numbers]
+def times(speeds: Sequence[dict[str, Any]]) -> Table:
+    """Give one row for each way to draw 10,000 samples."""
+    body = tuple((s["way"], s["status"], s["median_s"], s["iqr_s"]) for s in speeds)
+    heads = ("10,000 samples by", "status", "median, s", "interquartile range, s")
+    return Table("Speed", tuple(Column(head, ".2f") for head in heads), body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,12 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     record = {"machine": describe_machine(), "train_steps": args.train_steps, "rows": rows, "speed": speeds}
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(markdown(HEAD, [shown(row) for row in rows]))
+    print(matrix(rows).to_markdown())
     if speeds:
-        times = [
-            [s["way"], s["status"], *(f"{s[k]:.2f}" if s[k] else "–" for k in ("median_s", "iqr_s"))] for s in speeds
-        ]
-        print(markdown(["10,000 samples by", "status", "median, s", "interquartile range, s"], times))
+        print(times(speeds).to_markdown())
 
 
 if __name__ == "__main__":

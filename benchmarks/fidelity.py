@@ -25,7 +25,7 @@ from dualdiff_cli.metrics.score import mean_interval
 from dualdiff_cli.paper.cells import Cell
 from dualdiff_cli.paper.grid import GridProgress, run_grid
 from dualdiff_cli.paper.results import published
-from dualdiff_cli.present.tables import Column, Estimate, Table, Value
+from dualdiff_cli.present.tables import Column, Estimate, Range, Table, Value
 
 
 def table(results: list[dict[str, Any]], metrics: list[str]) -> Table:
@@ -60,16 +60,15 @@ def differences(results: list[dict[str, Any]], metrics: list[str]) -> Table:
             pair = (e["dataset"], e["recipe"], e["sampler"], e["sample_steps"], result["cell"]["seed"])
             scores.setdefault(result["cell"]["model"], {})[pair] = e["metrics"]
     first, *others = scores
-    columns = [Column(name) for name in ("models", "score", "pairs", "difference", "95 % interval")]
+    columns = [Column(name, "+.4f") for name in ("models", "score", "pairs", "difference", "95 % interval")]
     body: list[tuple[Value, ...]] = []
     for other in others:
         pairs = [pair for pair in scores[other] if pair in scores[first]]
         for metric in metrics:
             apart = [scores[other][pair][metric]["value"] - scores[first][pair][metric]["value"] for pair in pairs]
             low, high = mean_interval(apart) or (math.nan, math.nan)
-            interval = f"{low:+.4f} to {high:+.4f}"
-            body.append((f"{other} − {first}", metric, len(apart), f"{statistics.mean(apart):+.4f}", interval))
-    return Table("Differences", tuple(columns), tuple(body), ())
+            body.append((f"{other} − {first}", metric, len(apart), statistics.mean(apart), Range(low, high)))
+    return Table("Differences", tuple(columns), tuple(body))
 
 
 def _estimate(values: list[float]) -> Estimate | None:

@@ -25,6 +25,7 @@ from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import Execution, Precision
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import fused_adamw
+from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.training.batches import Draws
 from dualdiff_cli.training.loop import Trainer
 from dualdiff_cli.training.loss import batch_loss
@@ -126,11 +127,13 @@ def main() -> None:
         competitors += together(configuration("baseline", "paper"), precision)
     with denormals_flushed():
         rows: list[dict[str, Any]] = timed(competitors, args.repeats, args.seconds)
-    print("| what | model | recipe | precision | median |\n|---|---|---|---|---|")
-    for row in rows:
-        if row["task"] != "products":
-            median = row["failure"] or f"{1e3 * row['median_s']:.3f} ms"
-            print(f"| {row['task']} | {row['model']} | {row['recipe']} | {row['precision']} | {median} |")
+    body = tuple(
+        (row["task"], row["model"], row["recipe"], row["precision"], row["failure"] or 1e3 * row["median_s"])
+        for row in rows
+        if row["task"] != "products"
+    )
+    heads = ("what", "model", "recipe", "precision", "median, ms")
+    print(Table("Parts of a training step", tuple(map(Column, heads)), body).to_markdown())
     record = {"machine": describe_machine(), "conditions": describe_conditions(CPU), "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -38,6 +38,7 @@ from dualdiff_cli.jobs.inputs import reload_data
 from dualdiff_cli.metrics import Score, kl_divergence
 from dualdiff_cli.models.diffusion import TrainedModel
 from dualdiff_cli.present.figures.style import EXPERTS, SAMPLES, save, styled
+from dualdiff_cli.present.tables import Bounded, Column, Table, Value
 
 DIRECTIONS = {"kl_real_generated": False, "kl_generated_real": True}
 REAL, FLOOR_DRAWS = 100_000, 3
@@ -166,25 +167,24 @@ def cells_of(samplers: list[str], grids: list[Grid], evaluations: list[int], den
                         yield cell
 
 
-def table(rows: list[dict[str, Any]], floors: dict[str, dict[str, float]]) -> str:
-    """One row a sampler, grid and number of evaluations: each divergence with network and with exact denoiser."""
-    head = ["sampler", "grid", "evaluations"]
+def table(rows: list[dict[str, Any]], floors: dict[str, dict[str, float]]) -> Table:
+    """Give one row for each sampler, grid and number of evaluations: both divergences with both denoisers."""
+    columns = [Column(head) for head in ("sampler", "grid", "evaluations")]
     for name in DIRECTIONS:
-        head += [f"{name}, network (floor {floors[name]['mean']:.3f})", "exact denoiser"]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+        columns += [Column(f"{name}, network (floor {floors[name]['mean']:.3f})"), Column(f"{name}, exact denoiser")]
     keyed = {(r["sampler"], r["grid"], r["steps"], r["denoiser"]): r for r in rows}
+    body: list[tuple[Value, ...]] = []
     for sampler, grid, steps in sorted({key[:3] for key in keyed}):
         pair = [keyed.get((sampler, grid, steps, which)) for which in ("network", "exact")]
         counts = " / ".join(dict.fromkeys(str(row["evaluations"]) for row in pair if row))
-        cells = [sampler, "–" if sampler in NO_GRID else grid, counts]
-        cells += [_value(row["metrics"][name]) if row else "–" for name in DIRECTIONS for row in pair]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        scores = [_score(row["metrics"][name]) if row else None for name in DIRECTIONS for row in pair]
+        body.append((sampler, "–" if sampler in NO_GRID else grid, counts, *scores))
+    notes = ("In brackets stand 95 % intervals; all divergences are in bits.",)
+    return Table("Divergence by sampler and number of evaluations", tuple(columns), tuple(body), notes)
 
 
-def _value(score: dict[str, Any]) -> str:
-    half = f" ± {(score['ci95'][1] - score['ci95'][0]) / 2:.3f}" if score["ci95"] else ""
-    return f"{score['value']:.3f}{half}"
+def _score(score: dict[str, Any]) -> Value:
+    return Bounded(score["value"], *score["ci95"]) if score["ci95"] else score["value"]
 
 
 @styled
@@ -216,8 +216,8 @@ def picture(rows: list[dict[str, Any]], floors: dict[str, dict[str, float]], *, 
         axes.set_title(name)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
-    figure.supxlabel("denoiser evaluations", fontsize=8)
-    figure.supylabel("the larger divergence above its floor, bits", fontsize=8)
+    figure.supxlabel("denoiser evaluations")
+    figure.supylabel("the larger divergence above its floor, bits")
     handles = [Line2D([], [], color=colour, label=f"{name} denoiser") for name, colour in colours.items()]
     handles[0].set_label("trained network")
     styles = ("-", (0, (1, 1)))
@@ -240,7 +240,7 @@ def _axes(axes: Axes) -> None:
         axis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.04, 20)
     axes.axhline(0, color="#8a8a8a", lw=0.6)
-    axes.grid(axis="y", color="#eeeeee", lw=0.5)
+    axes.grid(axis="y")
 
 
 def main() -> None:
@@ -291,7 +291,7 @@ def main() -> None:
     title = f"{config.dataset} · {config.model.name} · {config.recipe}"
     figure.parent.mkdir(parents=True, exist_ok=True)
     save(picture(record["rows"], record["floors"], title=title), figure.with_suffix(""))
-    print(table(record["rows"], record["floors"]))
+    print(table(record["rows"], record["floors"]).to_markdown())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from dualdiff_cli.compute.execution import LayerShape, choose_products
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.diffusion.samplers import BLOCK
 from dualdiff_cli.models.diffusion import training_layer
+from dualdiff_cli.present.tables import Bounded, Column, Table, Value
 
 CPU = torch.device("cpu")
 PAPER_KL = 0.650
@@ -157,31 +158,26 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
 }
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """One line a row: what, how, seconds, against the published loop, and the share of the products' rate."""
-    lines = [
-        "| what | how | threads | median | of the published | share of the products' rate |",
-        "|---|---|---|---|---|---|",
-    ]
+def layout(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Give one row for each timing: what, how, seconds, the ratio to the published loop, and the share of the rate."""
+    body: list[tuple[Value, ...]] = []
     for row in rows:
         what = " ".join(str(row[key]) for key in ("task", "recipe", "model", "varied", "value", "steps") if key in row)
-        seconds = row["median_s"]
-        median = row["failure"] if seconds is None else f"{1e3 * seconds:.2f} ms" if seconds < 1 else f"{seconds:.1f} s"
+        how = ", ".join(str(row[key]) for key in ("how", "cache", "precision") if key in row)
+        notes = ["unstable"] if row.get("unstable") else []
+        if row["median_s"] is None:
+            notes.append(row["failure"])
         if "score" in row:
-            median += f", {row['score']['value']:.3f} bits"
+            notes.append(f"{row['score']['value']:.3f} bits")
         if "peak_above_imports_bytes" in row:
-            median += f", {row['peak_above_imports_bytes'] / 2**20:.0f} MiB above the imports"
-        if row.get("unstable"):
-            median += " (unstable)"
-        ratio = "" if "of_published" not in row else "{:.3f} ({:.3f} to {:.3f})".format(*row["of_published"])
-        share = "" if "share" not in row else f"{100 * row['share']:.0f} %"
+            notes.append(f"{row['peak_above_imports_bytes'] / 2**20:.0f} MiB above the imports")
         if row["task"] == "products":
-            share = f"{row['operations_per_s'] / 1e9:.0f} GFLOP/s"
-        how = row.get("how", row.get("cache", ""))
-        if "precision" in row:
-            how += f", {row['precision']}"
-        lines.append(f"| {what} | {how} | {row.get('threads', '')} | {median} | {ratio} | {share} |")
-    return "\n".join(lines)
+            notes.append(f"{row['operations_per_s'] / 1e9:.0f} GFLOP/s")
+        ratio = Bounded(*row["of_published"]) if "of_published" in row else None
+        share = 100 * row["share"] if "share" in row else None
+        body.append((what, how, ", ".join(notes), row.get("threads"), row["median_s"], ratio, share))
+    heads = ("what", "how", "notes", "threads", "median, s", "ratio to the published loop", "% of the matmuls' rate")
+    return Table(title, tuple(Column(head, ".3g") for head in heads), tuple(body))
 
 
 def main() -> None:
@@ -204,7 +200,7 @@ def main() -> None:
         conditions = {**describe_machine(), **describe_conditions(CPU)}
         rows = SECTIONS[name](args)
         record[name] = {"conditions": conditions, "rows": rows}
-        print(f"\n{name}\n\n{markdown(rows)}", flush=True)
+        print(layout(name, rows).to_markdown(), flush=True)
         args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

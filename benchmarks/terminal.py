@@ -27,6 +27,7 @@ from dualdiff_cli.diffusion.samplers import build_sampler, generate
 from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.metrics import kl_divergence
 from dualdiff_cli.present.figures.style import DATA, INK, SAMPLES, save, styled
+from dualdiff_cli.present.tables import Column, Table
 
 PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper" / "table1.csv"
 DATASETS = ("circle", "dino", "line", "moons")
@@ -56,28 +57,33 @@ def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.nd
     return row, noised
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """One row a data set."""
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Give one row for each data set."""
     with open(PAPER, encoding="utf-8") as file:
         published = {row["dataset"]: row["kl_bits"] for row in csv.DictReader(file) if row["model"] == "baseline"}
-    head = [
+    heads = [
         "data set",
         "ᾱ_T",
         "D(x_T ‖ N(0, I))",
         "std of the data",
-        "of exact samples",
+        "std of exact samples",
         "D(real ‖ exact samples)",
         "floor",
         "paper's baseline",
     ]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for row in rows:
-        stds = (", ".join(f"{v:.2f}" for v in row[key]) for key in ("std_real", "std_exact"))
-        bits = (f"{row[key]['value']:.3f}" for key in ("start", "exact"))
-        first, second = bits
-        cells = [row["dataset"], f"{row['terminal_alpha_bar']:.3f}", first, *stds, second]
-        lines.append(" | ".join([*cells, f"{row['floor']:.3f}", published.get(row["dataset"], "–")]))
-    return "\n".join(f"| {line} |" for line in lines)
+    body = tuple(
+        (
+            row["dataset"],
+            row["terminal_alpha_bar"],
+            row["start"]["value"],
+            *(", ".join(f"{v:.2f}" for v in row[key]) for key in ("std_real", "std_exact")),
+            row["exact"]["value"],
+            row["floor"],
+            published.get(row["dataset"]),
+        )
+        for row in rows
+    )
+    return Table("The end of the paper's schedule", tuple(map(Column, heads)), body, ("Divergences D are in bits.",))
 
 
 @styled
@@ -118,7 +124,7 @@ def main() -> None:
     args.figure.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     save(picture(noised), args.figure.with_suffix(""))
-    print(table(rows))
+    print(table(rows).to_markdown())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Points to draw, and what a figure shows, read back from it."""
+"""Points for the tests of figures, and functions that read off a figure what it shows."""
 
 from __future__ import annotations
 

@@ -1,48 +1,40 @@
-"""What people read of a benchmark, and of two of them side by side."""
+"""The tables of a benchmark's record, and of the comparison of two records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from dataclasses import replace
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-
-from ..present.terminal import facts_table, number
+from ..present.tables import Bounded, Column, Table, Value, facts_table
 
 __all__ = ["bench_tables", "comparison_table"]
 
-CAPTION = """Times are of the whole task; where only a part of it was measured, the last column says how much.
-~ unstable: the interquartile range is more than a tenth of the median. Memory: what a first call adds.
-× baseline and × published: ratios of medians of interleaved rounds, the former with its 95 % interval.
-Paper: the same ratio of its tables (its text says 1.45 for training, 1.42 for sampling); V100: its own single run."""
-COLUMNS = (
-    "median,\ns",
-    "IQR,\ns",
-    "p95,\ns",
-    "×\nbaseline",
-    "paper's\n×",
-    "V100,\ns",
-    "×\npublished",
-    "a\nsecond",
+TASKS = {"train": "training", "sample": "sampling", "latency": "one call for one point"}
+NOTES = (
+    "Times are of the whole task; where only a part of the task was timed, the column “timed part” says which part.",
+    "~ unstable: the interquartile range is more than a tenth of the median.",
+    "Call: one call for one point. Memory: what the first call adds.",
+    "× baseline and × published: ratios of medians of interleaved rounds, with 95 % intervals.",
+    "Paper's ×: the ratio to the baseline in the paper's tables (the paper's text says 1.45 for training and 1.42 for "
+    "sampling). V100: the paper's own single run.",
 )
+MATCHED = ("dataset", "model", "recipe", "task", "backend")  # two rows of two benchmarks with equal values are compared
 
 
-def bench_tables(record: Mapping[str, Any]) -> RenderableType:
-    """Show a benchmark: the machine, and for every data set training and sampling, models × backends."""
+def bench_tables(record: Mapping[str, Any]) -> list[Table]:
+    """Lay out a benchmark: the machine, and for every data set training and sampling, models × backends."""
     rows = record["rows"]
     single = {_cell(row): row["median_s"] for row in rows if row["task"] == "latency"}
-    alone = {row["task"] for row in rows} == {"latency"}
-    tables: list[RenderableType] = [facts_table(_bench_facts(record))]
+    # The latency is a column beside the sampling, and takes a table of its own only if nothing else was timed.
+    tasks = [task for task in TASKS if task != "latency" or {row["task"] for row in rows} == {"latency"}]
+    tables = [facts_table(_bench_facts(record))]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        for task, what in (("train", "training"), ("sample", "sampling"), ("latency", "one call for one point")):
+        for task in tasks:
             part = [row for row in rows if row["dataset"] == dataset and row["task"] == task]
-            if part and (task != "latency" or alone):
-                tables.append(_bench_table(part, title=f"{dataset}: {what}", single=single))
-    return Group(*tables, CAPTION)
+            if part:
+                tables.append(_bench_table(part, title=f"{dataset}: {TASKS[task]}", single=single))
+    return [*tables[:-1], replace(tables[-1], notes=tables[-1].notes + NOTES)]
 
 
 def _bench_facts(record: Mapping[str, Any]) -> dict[str, object]:
@@ -50,13 +42,13 @@ def _bench_facts(record: Mapping[str, Any]) -> dict[str, object]:
     e = record["environment"]
     clocks = e["processor_mhz"] or ()
     providers = {(row["backend"], row["requested_provider"], row["provider"] or "none") for row in record["rows"]}
-    gpu = {"GPU": ", ".join(e["gpus"]) or "none"}
+    gpu: dict[str, object] = {"GPU": e["gpus"]}
     if "gpu_driver" in e:
         gpu |= {"driver, clocks at rest": f"{e['gpu_driver']}, {e['gpu_clocks']}"}
     return {
         "processor": f"{e['processor']}, {e['cores']} cores, threads: {e['threads']}",
-        "clock, MHz": f"{min(clocks):.0f} to {max(clocks):.0f}" if clocks else "not told",
-        "load average": ", ".join(f"{load:.2f}" for load in e["load_average"] or ()) or "not told",
+        "clock, MHz": f"{min(clocks):.0f} to {max(clocks):.0f}" if clocks else "not known",
+        "load average": ", ".join(f"{load:.2f}" for load in e["load_average"] or ()) or "not known",
         "device": e["device"],
         **(gpu if e["device"] != "cpu" else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in e["versions"].items()),
@@ -69,64 +61,63 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _bench_table(rows: Sequence[Mapping[str, Any]], *, title: str, single: Mapping[Any, float | None]) -> Table:
-    sampling = rows[0]["task"] == "sample"
-    failures = [f"{row['model']}, {row['backend']}: {row['failure']}" for row in rows if row["failure"]]
-    caption = escape("\n".join(failures)) or None
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
-    for name in ("model", "backend"):
-        table.add_column(name, no_wrap=True)
-    one = ["1 point,\nms"] if sampling else []
-    for name in (*COLUMNS, *one, "prepare,\ns", "memory,\nMB", "measured"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for model, group in groupby(rows, key=lambda row: row["model"]):
-        table.add_section()
-        for i, row in enumerate(group):
-            parameters = f"{row['parameters']:,}" if i == 1 else ""
-            labels = (escape(model) if i == 0 else parameters, row["backend"])
-            if row["median_s"] is None:
-                table.add_row(*labels, *["–"] * (len(table.columns) - 2))
-                continue
-            published, memory = row["ratio_to_published"], row["memory_bytes"]
-            values: list[object] = [row["iqr_s"], row["p95_s"], _ratio(row["ratio_to_baseline"])]
-            values += [row["paper_ratio_to_baseline"], row["paper_s"], published and published["value"]]
-            values += [row["per_second"], *([_scaled(single.get(_cell(row)), 1e3)] if sampling else [])]
-            values += [row["prepare_s"], _scaled(memory, 1e-6)]
-            values += [f"{row['block']:,}/{row['whole']:,}" if row["extrapolated"] else "all"]
-            table.add_row(*labels, _short(row["median_s"]) + " ~" * row["unstable"], *map(_short, values))
-    return table
+    """Give one row for each model and backend, without columns in which no row has a value.
+
+    ``single`` holds the median seconds of one call for one point, by data set, model and backend.
+    """
+    failures = tuple(f"{row['model']}, {row['backend']}: {row['failure']}" for row in rows if row["failure"])
+    body = []
+    for row in rows:
+        published = row["ratio_to_published"]
+        values: dict[str, Value] = {
+            "model": row["model"],
+            "backend": row["backend"] + " ~" * row["unstable"],
+            "median, s": row["median_s"],
+            "IQR, s": row["iqr_s"],
+            "p95, s": row["p95_s"],
+            "× baseline": _ratio(row["ratio_to_baseline"]),
+            "paper's ×": row["paper_ratio_to_baseline"],
+            "V100, s": row["paper_s"],
+            "× published": _ratio(published),
+            "per second": row["per_second"],
+            "call, ms": _scaled(single.get(_cell(row)) if row["task"] == "sample" else None, 1e3),
+            "prepare, s": row["prepare_s"],
+            "memory, MB": _scaled(row["memory_bytes"], 1e-6),
+            "timed part": None if row["median_s"] is None else _part(row),
+            "parameters": row["parameters"],
+        }
+        body.append(values)
+    heads = [head for head in body[0] if head == "median, s" or any(values[head] is not None for values in body)]
+    columns = tuple(Column(head, ".3g") for head in heads)  # a timing has no more than three digits
+    return Table(title, columns, tuple(tuple(values[head] for head in heads) for values in body), failures)
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    return f"{row['block']:,}/{row['whole']:,}" if row["extrapolated"] else "all"
+
+
+def comparison_table(record: Mapping[str, Any]) -> Table:
+    """Lay out the comparison of two benchmarks row by row; the notes name the rows that only one of them has."""
+    rows = []
+    for row in record["rows"]:
+        labels = [row[part] for part in MATCHED]
+        if row["device_before"] != row["device_after"]:
+            labels[-1] += f", {row['device_before']} → {row['device_after']}"
+        labels[-1] += " ~" * row["unstable"]
+        rows.append((*labels, row["before_s"], row["after_s"], _ratio(row["ratio"])))
+    alone = tuple(
+        f"only in {record[side]}: {', '.join(map(str, key))}"
+        for side in ("before", "after")
+        for key in record["unmatched"][side]
+    )
+    heads = ("data set", "model", "recipe", "task", "backend", "before, s", "after, s", "ratio")
+    title = f"{record['after']} over {record['before']}: ratio of medians, 95 % interval"
+    return Table(title, tuple(Column(head, ".3g") for head in heads), tuple(rows), alone)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else factor * value
 
 
-def _short(value: object) -> str:
-    """Three digits, which is more than a timing has."""
-    return f"{float(f'{value:.3g}'):g}" if isinstance(value, float) else number(value)
-
-
-def comparison_table(record: Mapping[str, Any]) -> RenderableType:
-    """Show two benchmarks row by row, and what only one of them has."""
-    title = f"{record['after']} over {record['before']}: ratio of medians, 95 % interval"
-    table = Table(title=escape(title), title_justify="left")
-    for name in ("data set", "model", "recipe", "task", "backend"):
-        table.add_column(name)
-    for name in ("before, s", "after, s", "ratio"):
-        table.add_column(name, justify="right")
-    for row in record["rows"]:
-        labels = [row[part] for part in ("dataset", "model", "recipe", "task", "backend")]
-        if row["device_before"] != row["device_after"]:
-            labels[-1] += f", {row['device_before']} → {row['device_after']}"
-        mark = " ~" * row["unstable"]
-        times = (number(row["before_s"]), number(row["after_s"]), _ratio(row["ratio"]) + mark)
-        table.add_row(*map(escape, labels), *times)
-    alone = [
-        f"only in {record[side]}: {', '.join(map(str, key))}"
-        for side in ("before", "after")
-        for key in record["unmatched"][side]
-    ]
-    return Group(table, *map(escape, alone))
-
-
-def _ratio(ratio: Mapping[str, float] | None) -> str:
-    return "–" if ratio is None else f"{ratio['value']:.3g} ({ratio['low']:.3g}–{ratio['high']:.3g})"
+def _ratio(ratio: Mapping[str, float] | None) -> Bounded | None:
+    return None if ratio is None else Bounded(ratio["value"], ratio["low"], ratio["high"])

@@ -1,4 +1,7 @@
-"""The ``dualdiff`` application and its commands. Nothing here, nor at the top of a command's file, imports torch."""
+"""The ``dualdiff`` application and its commands.
+
+Neither this file nor the top of a command's file imports torch, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dualdiff bench``, and ``show`` and ``compare`` of what it kept."""
+"""``dualdiff bench``, and ``bench show`` and ``bench compare``, which read the records that it kept."""
 
 from __future__ import annotations
 
@@ -25,50 +25,70 @@ def bench(
     context: typer.Context,
     device: DeviceOption = "auto",
     dataset: Annotated[
-        list[str] | None, typer.Option(help="A name or a file, repeatable; the paper's four.", metavar="NAME|FILE")
+        list[str] | None,
+        typer.Option(
+            help="Data set, by name or as a file; may be given several times; default: the paper's four.",
+            metavar="NAME|FILE",
+        ),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Repeatable; baseline and dual-expert if left out.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="Model; may be given several times; default: baseline and dual-expert.", metavar="NAME"),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Of our backends; the published loops are the paper's always.", metavar="NAME")
+        str,
+        typer.Option(help="Recipe of all backends but `published`, which always follows the paper.", metavar="NAME"),
     ] = "paper",
     task: Annotated[
-        list[str] | None, typer.Option(help="train, sample or latency, repeatable; all if left out.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="train, sample or latency; may be given several times; default: all three.", metavar="NAME"),
     ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(
             help="published, eager, compiled, cuda-graph, torchscript, pt2, onnx-cpu, onnx-cuda or "
-            "onnx-cuda-unbound, repeatable; those that the device can do if left out.",
+            "onnx-cuda-unbound; may be given several times; default: all that the device can run.",
             metavar="NAME",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Points of the sampling task.", metavar="N")] = 10_000,
-    repeats: Annotated[int, typer.Option(min=2, help="Timed blocks of each row.", metavar="N")] = 5,
+    n: Annotated[
+        int, typer.Option("-n", min=1, help="Number of points that the sampling task draws.", metavar="N")
+    ] = 10_000,
+    repeats: Annotated[int, typer.Option(min=2, help="Number of timed blocks in each row.", metavar="N")] = 5,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="How long a block should take; more where its least size does.", metavar="S")
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds that a block should take; a block of the smallest possible size may take longer.",
+            metavar="S",
+        ),
     ] = 0.5,
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of torch and ONNX Runtime on the CPU; chosen as `train` does if left out.", metavar="N"
+            min=1,
+            help="CPU threads of torch and ONNX Runtime; default: chosen by a trial, as `train` does.",
+            metavar="N",
         ),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any value of the configuration.", metavar="KEY=VALUE")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a value of the configuration; may be given several times.", metavar="KEY=VALUE"
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Keep the record, raw times and all.", metavar="FILE.json")
+        Path | None,
+        typer.Option("-o", "--output", help="File for the record, with all raw times.", metavar="FILE.json"),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Time training and sampling beside the published loops and the paper's figures.
+    """Time training and sampling, beside the published loops and the paper's own times.
 
-    A block is a part of a training's steps, or of the points; what is measured on a part is scaled to the whole and
-    says so. The backends of one data set and task take turns. Ctrl-C keeps what was measured in --output.
+    A timed block covers some steps of a training, or some of the points. Its time is scaled to the whole task, and the
+    table says so. The backends of one data set and task take turns. After Ctrl-C, --output keeps what was measured.
     """
     if context.invoked_subcommand:
         return
@@ -104,12 +124,15 @@ def bench(
 @app.command()
 @handled
 def show(
-    record: Annotated[Path, typer.Argument(help="What --output wrote.", metavar="FILE.json", show_default=False)],
+    record: Annotated[
+        Path,
+        typer.Argument(help="Record that `dualdiff bench --output` wrote.", metavar="FILE.json", show_default=False),
+    ],
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the tables of a benchmark that was kept, from this machine or another."""
+    """Show the tables of a record that was kept, on this machine or on another."""
     from ..bench.records import read_benchmark
 
     kept = read_benchmark(record)
@@ -119,22 +142,24 @@ def show(
 @app.command()
 @handled
 def compare(
-    before: Annotated[Path, typer.Argument(help="What --output wrote.", metavar="A.json", show_default=False)],
-    after: Annotated[Path, typer.Argument(help="Another one.", metavar="B.json", show_default=False)],
+    before: Annotated[
+        Path, typer.Argument(help="Record that `dualdiff bench --output` wrote.", metavar="A.json", show_default=False)
+    ],
+    after: Annotated[Path, typer.Argument(help="Another such record.", metavar="B.json", show_default=False)],
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Give the ratio of B's times to A's, row by row, with its interval."""
+    """Show for every row the ratio of the time in B to the time in A, with its 95 % interval."""
     from ..bench.records import compare as compare_benchmarks
 
     record = compare_benchmarks(before, after)
-    Console(as_json=as_json, quiet=quiet).result(record, lambda: comparison_table(record))
+    Console(as_json=as_json, quiet=quiet).result(record, lambda: [comparison_table(record)])
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a termination signal do what Ctrl-C does."""
+    """Let a termination signal raise KeyboardInterrupt in this block, as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..present.terminal import Console, facts_table
+from ..present.tables import facts_table
+from ..present.terminal import Console
 from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["datasets"]
@@ -12,7 +13,7 @@ __all__ = ["datasets"]
 
 @handled
 def datasets(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
-    """Say what --dataset takes: densities by name, and files."""
+    """List what --dataset takes: the named densities, and the kinds of files."""
     from ..data import DENSITIES, READABLE
 
     densities = [
@@ -26,5 +27,5 @@ def datasets(as_json: JsonOption = False, quiet: QuietOption = False, debug: Deb
     ]
     record = {"densities": densities, "files": list(READABLE)}
     facts = {density.name: density.description for density in DENSITIES.values()}
-    files = f"numeric columns from a {', '.join(READABLE)} file"
-    Console(as_json=as_json, quiet=quiet).result(record, lambda: facts_table({**facts, "FILE": files}))
+    facts["FILE"] = f"the numeric columns of a {', '.join(READABLE)} file"
+    Console(as_json=as_json, quiet=quiet).result(record, lambda: [facts_table(facts)])

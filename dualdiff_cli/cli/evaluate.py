@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from ..present.terminal import Console, evaluation_tables
+from ..present.evaluation import evaluation_tables
+from ..present.terminal import Console
 from .options import (
     DebugOption,
     DeviceOption,

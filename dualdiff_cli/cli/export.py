@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..present.terminal import Console, facts_table
+from ..present.tables import facts_table
+from ..present.terminal import Console
 from .options import (
     DebugOption,
     DeviceOption,
@@ -70,15 +71,13 @@ def export(
         )
     if opset is not None and record["opset"] != opset:
         console.warn(f"Opset {opset} was asked for; the file uses {record['opset']}.")
-    console.result(record, lambda: facts_table(_facts(record)))
+    console.result(record, lambda: [facts_table(_facts(record))])
 
 
 def _facts(record: dict[str, object]) -> dict[str, object]:
-    """Give what people read: divergences with their floor, lists in a line."""
+    """Write every divergence with its floor, in a line."""
     facts = dict(record)
     for name, value in record.items():
         if isinstance(value, dict):
             facts[name] = f"{value['value']:.3g} {value['unit']} (the run's own: {value['floor']:.3g})"
-        elif isinstance(value, list):
-            facts[name] = ", ".join(value)
     return facts

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what happens when a command fails."""
+"""Options that several commands share, and how an error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -36,27 +36,41 @@ __all__ = [
 ]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings, no tables.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, no warnings and no tables.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback if the command fails.")]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random here.", metavar="N")
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**63 - 1, help="Seed of all random numbers that the command draws.", metavar="N"
+    ),
 ]
 SamplerOption = Annotated[
-    str | None, typer.Option("--sampler", help="The method; the run's own if left out.", metavar="NAME")
+    str | None,
+    typer.Option("--sampler", help="Sampler; default: the one that the run was configured with.", metavar="NAME"),
 ]
 SampleStepsOption = Annotated[
-    int | None, typer.Option("--sample-steps", min=1, help="The method's number of steps.", metavar="N")
+    int | None,
+    typer.Option(
+        "--sample-steps",
+        min=1,
+        help="Number of steps of the sampler; default: as in the run's configuration.",
+        metavar="N",
+    ),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option("--precision", help="Of the network's products; auto takes what is clearly faster."),
+    typer.Option(
+        "--precision",
+        help="Precision of the network's matmuls; auto takes bfloat16 where a trial shows that it is clearly faster.",
+    ),
 ]
 FromOption = Annotated[
-    Path | None, typer.Option("--from", help="Use this file that `dualdiff export` wrote, and no run.", metavar="FILE")
+    Path | None,
+    typer.Option("--from", help="Use a file that `dualdiff export` wrote, in place of a run.", metavar="FILE"),
 ]
 RunArgument = Annotated[
-    Path | None, typer.Argument(help="A run's directory; the newest under runs/ if left out.", show_default=False)
+    Path | None, typer.Argument(help="Directory of a run; default: the newest run under runs/.", show_default=False)
 ]
 
 P = ParamSpec("P")
@@ -81,7 +95,11 @@ def source(run: Path | None, exported: Path | None, *, device: str) -> Run | Exp
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn an error that the user can mend into two sentences and its exit code, and a warning into one line."""
+    """Make a command that prints its errors and warnings in the project's form.
+
+    An error that the user can mend becomes two sentences, the problem and the remedy, and an exit code. A warning
+    becomes one line. Any other exception is a fault of the program and passes through.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -91,16 +109,22 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
                 command(*args, **kwargs)
-        except BrokenPipeError:  # the reader of our output, `head` perhaps, has had enough
+        except BrokenPipeError:  # the program that reads standard output, such as `head`, has closed the pipe
             os._exit(0)
         except DualdiffError as error:
             _fail(console, error, debug=debug)
-        except OSError as error:  # a folder that may not be written to, a full disk
+        except OSError as error:  # for example, a folder without write permission, or a full disk
             place = f"{error.filename}: " if error.filename else ""
             problem = f"{place}{error.strerror or error}."
-            _fail(console, InputError(problem, "Name another place, or make this one fit."), debug=debug)
+            _fail(
+                console,
+                InputError(
+                    problem, "Name another place, or make this place readable and writable, with room on its disk."
+                ),
+                debug=debug,
+            )
         except KeyboardInterrupt:
-            _fail(console, Interrupted("Interrupted.", "Nothing that was finished before is lost."), debug=debug)
+            _fail(console, Interrupted("Interrupted.", "Everything that was finished before is kept."), debug=debug)
 
     return wrapper
 
@@ -111,5 +135,5 @@ def _fail(console: Console, error: DualdiffError, *, debug: bool) -> None:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """``a,b`` → ("a", "b")."""
+    """Split names at commas: ``a, b`` becomes ("a", "b"). None stays None, and an empty text becomes None."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None

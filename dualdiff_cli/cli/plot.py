@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..present.terminal import Console, facts_table
+from ..present.tables import facts_table
+from ..present.terminal import Console
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
 
 __all__ = ["plot"]
@@ -27,4 +28,4 @@ def plot(
         announce("pictures")
         paths = job(opened, seed=seed, device=device)
     record = {"run": str(opened), "figures": paths}
-    console.result(record, lambda: facts_table({"run": str(opened), "figures": "\n".join(paths)}))
+    console.result(record, lambda: [facts_table({**record, "figures": "\n".join(paths)})])

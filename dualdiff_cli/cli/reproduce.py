@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Group, RenderableType
 
-from ..present.terminal import Bar, Console, facts_table
+from ..present.tables import Table, facts_table
+from ..present.terminal import Bar, Console
 from .options import DebugOption, JsonOption, QuietOption, handled
 from .signals import stop_on_signals
 
@@ -25,35 +25,47 @@ SHARE_FOR_ESTIMATE = 0.01
 @handled
 def reproduce(
     what: Annotated[
-        str, typer.Argument(help="table1, table2, figures (of both tables' runs), or all.", metavar="WHAT")
+        str, typer.Argument(help="table1, table2, figures (from the runs of both tables), or all.", metavar="WHAT")
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every row.", metavar="N")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of runs for every row, each with a seed of its own.", metavar="N")
+    ] = 5,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes, of one thread each; as many as cores.", metavar="N")
+        int | None,
+        typer.Option(min=1, help="Number of processes, with one thread each; default: one for each core.", metavar="N"),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="How every run is trained and sampled.", metavar="NAME")] = "paper",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe by which every run is trained and sampled.", metavar="NAME")
+    ] = "paper",
     engine: Annotated[
-        Literal["joblib", "ray"], typer.Option(help="What spreads the runs; ray needs the extra of that name.")
+        Literal["joblib", "ray"],
+        typer.Option(help="Library that spreads the runs over processes; ray needs the extra `ray`."),
     ] = "joblib",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps, in place of the recipe's.", metavar="N")
+        int | None, typer.Option(min=1, help="Number of training steps; default: the recipe's.", metavar="N")
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="In place of the table's own, repeatable.", metavar="NAME|FILE")
+        list[str] | None,
+        typer.Option(help="Data set in place of the table's own; may be given several times.", metavar="NAME|FILE"),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe, as for train.", metavar="KEY=VALUE")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a value of the recipe, as for `train`; may be given several times.",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where tables, figures and runs go.", metavar="DIR")] = Path(
-        "reproduction"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the tables, the figures and the runs.", metavar="DIR")
+    ] = Path("reproduction"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run the paper's experiments again, every row with several seeds, beside its figures.
+    """Run the paper's experiments again with several seeds, and show the results beside the paper's.
 
-    What is finished is kept: the same command goes on where it was stopped, and tries again what failed.
+    Finished runs are kept: the same command goes on where it was stopped, and repeats the runs that failed.
     """
     from ..paper.reproduce import ReproduceRequest
     from ..paper.reproduce import reproduce as job
@@ -72,23 +84,23 @@ def reproduce(
     )
     with (
         console.progress("reproducing", unit="steps") as bar,
-        stop_on_signals(console, after="the steps under way") as should_stop,
+        stop_on_signals(console, after="the steps that are being computed") as should_stop,
     ):
         record = job(
             request, on_progress=_shown(console, bar), should_stop=should_stop, announce=lambda what: bar.describe(what)
         )
-    tables = record.get("tables", [record])
-    for failure in (failure for table in tables for row in table["rows"] for failure in row["failed"]):
+    records = record.get("tables", [record])
+    for failure in (failure for table in records for row in table["rows"] for failure in row["failed"]):
         console.warn(f"A run with seed {failure['seed']} failed: {failure['reason']}")
     for sentence in record.get("left_out", []):
         console.note(sentence)
-    console.result(record, lambda: _view(tables, figures=record.get("figures", [])))
+    console.result(record, lambda: _tables(records, figures=record.get("figures", [])))
 
 
 def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
-    """Show how far the grid is: a bar; and in words what there is to do, for how long, and each run that is done."""
+    """Show the progress of the grid in a bar; and as notes the number of runs, each finished run and the time left."""
     first: GridProgress | None = None
-    running: tuple[float, int] | None = None  # when the first steps were seen, and how many
+    running: tuple[float, int] | None = None  # the time and the number of steps when the first steps had been made
     told, estimated = 0, False
 
     def on_progress(now: GridProgress) -> None:
@@ -108,14 +120,14 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
         if running and not estimated and taken > SHARE_FOR_ESTIMATE * now.steps:
             estimated = True
             minutes = (time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken / 60
-            console.note(f"About {max(minutes, 1):,.0f} minutes of training to go, by {taken:,} steps.")
+            console.note(f"About {max(minutes, 1):,.0f} minutes of training to go, estimated from {taken:,} steps.")
 
     return on_progress
 
 
-def _view(records: Sequence[Mapping[str, Any]], *, figures: Sequence[str]) -> RenderableType:
-    """Show reproduced tables, and where the figures are."""
-    from ..paper.tables import tables_of
+def _tables(records: Sequence[Mapping[str, Any]], *, figures: Sequence[str]) -> list[Table]:
+    """Lay out the reproduced tables, and the paths of the figures."""
+    from ..paper.tables import reproduction_tables
 
-    tables = [table.to_rich() for record in records for table in tables_of(record)]
-    return Group(*tables, *([facts_table({"figures": "\n".join(figures)})] if figures else []))
+    tables = [table for record in records for table in reproduction_tables(record)]
+    return [*tables, facts_table({"figures": "\n".join(figures)})] if figures else tables

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import InputError
-from ..present.terminal import Console, facts_table
+from ..present.tables import facts_table
+from ..present.terminal import Console
 from .options import (
     DebugOption,
     DeviceOption,
@@ -68,4 +69,4 @@ def sample(
             device=device,
             on_progress=bar.report,
         )
-    console.result(record, lambda: facts_table({**record, "columns": ", ".join(record["columns"])}))
+    console.result(record, lambda: [facts_table(record)])

@@ -1,4 +1,4 @@
-"""Signals that ask a long command to stop."""
+"""How a long command stops on Ctrl-C or on a termination signal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ __all__ = ["stop_on_signals"]
 
 @contextmanager
 def stop_on_signals(console: Console, *, after: str = "this step") -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C or termination signal ask for a stop, and a second one end it at once.
+    """Give a function that says whether to stop: true after the first Ctrl-C or termination signal in this block.
+
+    A second signal raises KeyboardInterrupt at once.
 
     Args:
-        console: told what is going on.
-        after: what is finished before the stop.
+        console: where the note about the stop is printed.
+        after: the piece of work that the command finishes before it stops.
 
     """
     stopping = False
@@ -27,7 +29,7 @@ def stop_on_signals(console: Console, *, after: str = "this step") -> Iterator[C
         if stopping:
             raise KeyboardInterrupt
         stopping = True
-        console.note(f"Stopping after {after}; once more to stop at once.")
+        console.note(f"Stopping after {after}. Press Ctrl-C again to stop at once.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..present.terminal import Console, facts_table
+from ..present.tables import facts_table
+from ..present.terminal import Console
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled, names
 from .signals import stop_on_signals
 
@@ -108,7 +109,7 @@ def train(
                 settings=setting,
             )
             record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
-    console.result(record, lambda: facts_table(record))
+    console.result(record, lambda: [facts_table(record)])
 
 
 @contextmanager

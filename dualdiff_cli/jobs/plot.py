@@ -15,7 +15,8 @@ from ..data import Data, FloatArray
 from ..models import TrainableModel, load_model
 from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
-from ..present.figures.points import data_beside_samples, loss_curve
+from ..present.figures.losses import loss_curve
+from ..present.figures.points import data_beside_samples
 from ..present.figures.style import save
 from ..store.run import Run
 from .inputs import data_of_run

@@ -24,14 +24,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..present.figures.gates import GATE
-from ..present.figures.points import running_mean
-from ..present.figures.style import (
-    DATA,
-    EXPERTS,
-    INK,
+from ..present.figures.losses import running_mean
+from ..present.figures.panels import (
     MAX_POINTS,
-    SAMPLES,
-    STYLE,
     Array,
     as_matrix,
     draw_dots,
@@ -40,10 +35,10 @@ from ..present.figures.style import (
     panel_size,
     percent,
     state_in_corner,
-    styled,
     subset,
     view_of,
 )
+from ..present.figures.style import DATA, EXPERTS, INK, SAMPLES, styled
 
 __all__ = ["divergences", "gates_histograms", "gates_scatter", "losses", "samples"]
 
@@ -238,8 +233,8 @@ def gates_histograms(weights: Mapping[str, npt.ArrayLike], *, title: str) -> Fig
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     grid.flat[0].set_ylim(0, None)
     _hide_rest(grid, len(sets))
-    figure.supxlabel("weight of expert 1", fontsize=STYLE["axes.labelsize"])
-    figure.supylabel("share of samples", fontsize=STYLE["axes.labelsize"])
+    figure.supxlabel("weight of expert 1")
+    figure.supylabel("share of samples")
     figure.suptitle(title, x=0.01, ha="left", parse_math=False)
     return figure
 

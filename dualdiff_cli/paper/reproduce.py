@@ -17,7 +17,7 @@ from .cells import Cell
 from .grid import Engine, GridProgress, run_grid
 from .pictures import draw_figures
 from .results import METRICS, TABLES, Row, rows_of, summarise
-from .tables import tables_of
+from .tables import reproduction_tables
 
 __all__ = ["ReproduceRequest", "reproduce"]
 
@@ -158,7 +158,7 @@ def _record(
 
 
 def _write(record: dict[str, Any], stem: Path) -> list[str]:
-    quality, cost = tables_of(record)
+    quality, cost = reproduction_tables(record)
     texts = {
         ".md": quality.to_markdown() + "\n" + cost.to_markdown(),
         ".csv": quality.beside(cost, shared=2).to_csv(),

@@ -1,6 +1,6 @@
-"""How a reproduced table is laid out: how good the samples are; and losses and seconds.
+"""The tables of a reproduction's record: one of the divergences of the samples, and one of losses and seconds.
 
-Each stands beside the paper's figure, and its notes say how to read it.
+Our results stand beside the paper's, and the notes below a table say how to read them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from ..present.tables import Column, Estimate, Interval, Table, Value
+from ..present.tables import Column, Estimate, Range, Table, Value
 
-__all__ = ["tables_of"]
+__all__ = ["reproduction_tables"]
 
 
-def tables_of(record: Mapping[str, Any]) -> tuple[Table, Table]:
-    """Lay out the record of a reproduced table: how good the samples are; and losses and seconds.
+def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
+    """Lay out one of the paper's tables as two: the divergences of the samples; and losses and seconds.
 
     Args:
-        record: ``table``, ``recipe``, ``seeds``, ``steps`` (None for the recipe's own), ``jobs`` and ``rows``.
+        record: what the job ``reproduce`` returns for a table: ``table``, ``recipe``, ``seeds``, ``steps`` (None for
+            the recipe's number), ``jobs`` and ``rows``.
 
     """
     title = f"{record['table'].replace('table', 'Table ')} · recipe {record['recipe']} · {record['seeds']} seeds"
@@ -33,10 +34,10 @@ def tables_of(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("KL as published"),
         Column("floor"),
         Column("paper's KL"),
-        Column("ours − paper", signed=True),
+        Column("ours − paper", "+.3f"),
         Column("95 % of single runs"),
-        Column("to baseline", signed=True),
-        Column("its 95 % interval", signed=True),
+        Column("ours − baseline", "+.3f"),
+        Column("95 % interval of ours − baseline", "+.3f"),
         Column("p"),
         Column("KL real‖generated"),
         Column("KL generated‖real"),
@@ -47,10 +48,10 @@ def tables_of(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("loss as published"),
         Column("paper's loss"),
         Column("held-out loss"),
-        Column("training, s", digits=1),
-        Column("paper's (V100), s", digits=1),
-        Column("10,000 samples, s", digits=2),
-        Column("paper's samples (V100), s", digits=2),
+        Column("training, s", ".1f"),
+        Column("paper's training (V100), s", ".1f"),
+        Column("10,000 samples, s", ".2f"),
+        Column("paper's 10,000 samples (V100), s", ".2f"),
     )
     rows = record["rows"]
     return (
@@ -98,16 +99,17 @@ def _cost(row: Mapping[str, Any]) -> tuple[Value, ...]:
 def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     n = max((row["kl_published"]["n"] for row in record["rows"]), default=0)
     notes = [
-        "Mean ± standard deviation over seeds. The floor is what fresh true points get; below it is not better. "
-        "The paper ran once: compare its figure with the interval in which 95 % of single runs are expected. "
-        "baseline-matched is one network of dual-expert's parameter count: the control that the paper lacks.",
+        "Mean ± standard deviation over seeds. The floor is the score of fresh points from the true density; a score "
+        "below the floor is not better. The paper made a single run: compare the paper's KL with the interval in which "
+        "95 % of single runs are expected. baseline-matched is one network with dual-expert's number of parameters, a "
+        "control that the paper lacks.",
     ]
     if n > 1:
         least = float(stdtrit(n - 1, 0.975)) / math.sqrt(n)
         notes.append(
-            f"To baseline: differences at equal seeds, paired t test. With {n} seeds it finds only differences beyond "
-            f"{least:.1f} of their standard deviations; a large p is no proof of equality, and p is not corrected for "
-            "the number of rows."
+            f"Ours − baseline: mean difference at equal seeds; p is of the paired t test. With {n} seeds the test "
+            f"finds only differences beyond {least:.1f} of their standard deviations; a large p is no proof of "
+            "equality, and p is not corrected for the number of rows."
         )
     for row in record["rows"]:
         notes += [f"✗ {row['dataset']}, {row['label']}, seed {f['seed']} failed: {f['reason']}" for f in row["failed"]]
@@ -116,9 +118,10 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _cost_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        "Loss as published: the last weights on the training points; held-out: the averaged weights on others.",
-        f"Seconds of one thread while {record['jobs']} runs share the machine, beside the paper's on a V100; "
-        "`dualdiff bench` is for timings.",
+        "Loss as published: of the last weights on the training points. Held-out loss: of the averaged (EMA) weights "
+        "on held-out points.",
+        f"Seconds were taken on one thread while {record['jobs']} runs share the machine; the paper's are of a V100. "
+        "For timings, use `dualdiff bench`.",
     )
 
 
@@ -126,5 +129,5 @@ def _estimate(summary: Mapping[str, Any]) -> Estimate | None:
     return None if summary["mean"] is None else Estimate(summary["mean"], summary["std"])
 
 
-def _interval(ends: Sequence[float] | None) -> Interval | None:
-    return None if ends is None else Interval(*ends)
+def _interval(ends: Sequence[float] | None) -> Range | None:
+    return None if ends is None else Range(*ends)

@@ -1,87 +1,98 @@
-"""A table of values, written as Markdown, CSV or LaTeX, or shown in a terminal.
+"""One table of values, from which Markdown, CSV and LaTeX are made here, and the terminal's text in `terminal`.
 
-A cell is a value, not a text: the column says how it is written, and CSV gets all its digits. A rule is drawn where the
-first column changes.
+A cell holds a value and not a text: the column says how its values are written, and CSV gets all their digits.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import TypeAlias
 
-from rich.markup import escape
-from rich.table import Table as RichTable
+from tabulate import LATEX_ESCAPE_RULES, SEPARATING_LINE, tabulate
 
-__all__ = ["Column", "Estimate", "Interval", "Table", "Value"]
+__all__ = ["Bounded", "Column", "Estimate", "Range", "Table", "Value", "facts_table"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and the standard deviation of what it is the mean of; None for a single value."""
+    """A mean and the standard deviation of the values whose mean it is; None for the deviation of a single value."""
 
     mean: float
     std: float | None
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Two ends."""
+class Range:
+    """The lower and the upper end of an interval."""
 
     low: float
     high: float
 
 
-Value: TypeAlias = str | int | float | Estimate | Interval | None
+@dataclass(frozen=True)
+class Bounded:
+    """A value and the two ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Value: TypeAlias = str | int | float | Estimate | Range | Bounded | None
 
 MISSING = "–"
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "‖": r"$\|$",
-    "×": r"$\times$",
-    "✗": r"$\times$",
-    "·": r"$\cdot$",
-    "λ": r"$\lambda$",
-    "α": r"$\alpha$",
-    "ᾱ": r"$\bar\alpha$",
-    "√": r"$\surd$",
-    "…": r"\dots{}",
+# The heads of the CSV columns into which a value of several numbers is opened, after the head of its own column.
+CSV_PARTS: dict[type, tuple[str, ...]] = {
+    Estimate: ("", " std"),
+    Range: (" low", " high"),
+    Bounded: ("", " low", " high"),
 }
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head, and how its numbers are written: so many decimals, and with ``signed`` always their sign."""
+    """A column's head and the format of its floating-point numbers.
+
+    Attributes:
+        head: the name over the column.
+        spec: in Python's format language: ".3f" gives three decimals, "+.3f" the sign too, ".3g" three significant
+            digits, which are never written with a positive exponent.
+
+    """
 
     head: str
-    digits: int = 3
-    signed: bool = False
+    spec: str = ".3f"
 
     def text(self, value: Value) -> str:
         """Write one value."""
-        if value is None:
-            return MISSING
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int):
-            return f"{value:,}"
-        if isinstance(value, Interval):
-            return f"{self._number(value.low)} … {self._number(value.high)}"
-        if isinstance(value, Estimate):
-            spread = "" if value.std is None else f" ± {value.std:.{self.digits}f}"
-            return self._number(value.mean) + spread
-        return self._number(value)
+        match value:
+            case None:
+                return MISSING
+            case str():
+                return value
+            case bool():
+                return "yes" if value else "no"
+            case int():
+                return f"{value:,}"
+            case Estimate(mean, std):
+                spread = "" if std is None else f" ± {std:{self.spec.lstrip('+')}}"
+                return self._number(mean) + spread
+            case Range(low, high):
+                return f"{self._number(low)} … {self._number(high)}"
+            case Bounded(mean, low, high):
+                return f"{self._number(mean)} ({self._number(low)} … {self._number(high)})"
+            case _:
+                return self._number(value)
 
     def _number(self, value: float) -> str:
-        return f"{value:{'+' if self.signed else ''}.{self.digits}f}".replace("-", "−")
+        text = f"{value:{self.spec}}"
+        if "e+" in text:
+            text = f"{float(text):,.0f}"
+        return text.replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -89,10 +100,10 @@ class Table:
     """A table.
 
     Attributes:
-        title: a line over it.
-        columns: of every row.
-        rows: a value a column.
-        notes: sentences below it.
+        title: the line over the table.
+        columns: the head and the format of every column.
+        rows: one value for each column.
+        notes: sentences that stand below the table.
 
     """
 
@@ -111,96 +122,103 @@ class Table:
         return Table(self.title, (*self.columns, *other.columns[shared:]), rows, self.notes + other.notes)
 
     def to_markdown(self) -> str:
-        """Give a heading, a GitHub-flavoured table and the notes."""
-        body = self._texts(_markdown)
-        lines = [
-            [_markdown(column.head) for column in self.columns],
-            ["---", *["---:"] * (len(self.columns) - 1)],
-            *body,
-        ]
-        if self._text_columns > 1:
-            lines[1][: self._text_columns] = ["---"] * self._text_columns
+        """Give a heading, a GitHub-flavoured table and the notes as a list."""
+        heads = [_markdown(column.head) for column in self.columns]
+        body = [list(map(_markdown, texts)) for texts in self.texts()]
+        table = tabulate(body, heads, tablefmt="pipe", disable_numparse=True, colalign=self._alignment())
         notes = [f"* {_markdown(note)}" for note in self.notes]
-        return "\n".join(
-            [f"## {_markdown(self.title)}", "", *(f"| {' | '.join(line)} |" for line in lines), "", *notes, ""]
-        )
+        return "\n".join([f"## {_markdown(self.title)}", "", table, "", *notes, ""])
 
     def to_csv(self) -> str:
-        """Give heads and values in full; an estimate takes two columns, an interval too."""
-        kinds = [next((type(row[i]) for row in self.rows if row[i] is not None), str) for i in range(len(self.columns))]
-        parts = {Estimate: ("", " std"), Interval: (" low", " high")}
-        heads = [c.head + part for c, kind in zip(self.columns, kinds, strict=True) for part in parts.get(kind, ("",))]
+        """Give heads and values in full; an estimate, a range and a bounded value take several columns."""
+        parts = [
+            next((CSV_PARTS[type(row[i])] for row in self.rows if type(row[i]) in CSV_PARTS), ("",))
+            for i in range(len(self.columns))
+        ]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(heads)
+        writer.writerow(c.head + part for c, names in zip(self.columns, parts, strict=True) for part in names)
         for row in self.rows:
             cells: list[object] = []
-            for value, kind in zip(row, kinds, strict=True):
-                if isinstance(value, Estimate):
-                    cells += [value.mean, value.std]
-                elif isinstance(value, Interval):
-                    cells += [value.low, value.high]
-                else:
-                    cells += [value, None] if kind in parts else [value]
-            writer.writerow(["" if cell is None else cell for cell in cells])
+            for value, names in zip(row, parts, strict=True):
+                numbers = astuple(value) if isinstance(value, Estimate | Range | Bounded) else (value,)
+                cells += [*numbers, *[None] * (len(names) - len(numbers))]
+            writer.writerow(cells)
         return file.getvalue()
 
     def to_latex(self) -> str:
-        """Give a ``table`` with booktabs' rules; the notes stand below it in a smaller type."""
-        rows = [" & ".join(row) + r" \\" for row in self._texts(_latex)]
-        for place in reversed(self._breaks()):
-            rows.insert(place, r"\midrule")
-        alignment = "l" * self._text_columns + "r" * (len(self.columns) - self._text_columns)
+        """Give a ``table`` with the rules of the package booktabs; the notes stand below it in a smaller type.
+
+        Signs such as λ and ± stay as they are, as LaTeX engines of today read Unicode.
+        """
+        body: list[list[str]] = self.texts()
+        for place in reversed(self.groups()):
+            body.insert(place, [SEPARATING_LINE])
+        heads = [column.head for column in self.columns]
+        table = tabulate(body, heads, tablefmt="latex_booktabs", disable_numparse=True, colalign=self._alignment())
         return "\n".join(
             [
+                "% For LuaLaTeX or XeLaTeX, with a font that has the signs used here, such as DejaVu Serif.",
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{_latex(self.title)}}}",
                 r"\resizebox{\linewidth}{!}{%",
-                rf"\begin{{tabular}}{{{alignment}}}",
-                r"\toprule",
-                " & ".join(_latex(column.head) for column in self.columns) + r" \\",
-                r"\midrule",
-                *rows,
-                r"\bottomrule",
-                r"\end{tabular}}",
+                table + "}",
                 *([r"\par\medskip\footnotesize", " ".join(map(_latex, self.notes))] if self.notes else []),
                 r"\end{table}",
                 "",
             ]
         )
 
-    def to_rich(self) -> RichTable:
-        """Give what a terminal shows."""
-        table = RichTable(title=escape(self.title), title_justify="left", caption_justify="left")
-        for i, column in enumerate(self.columns):
-            words = i < self._text_columns
-            table.add_column(escape(column.head), justify="left" if words else "right", no_wrap=words)
-        breaks = set(self._breaks())
-        for i, row in enumerate(self._texts(escape)):
-            table.add_row(*row, end_section=i + 1 in breaks)
-        table.caption = escape("\n".join(self.notes)) or None
-        return table
+    def texts(self) -> list[list[str]]:
+        """Write the values of every row."""
+        return [[c.text(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
-    @property
-    def _text_columns(self) -> int:
-        """How many columns, from the left, hold words."""
-        words = [all(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
-        return next((i for i, is_text in enumerate(words) if not is_text), len(words))
+    def words(self) -> list[bool]:
+        """Say of every column whether all its values are words."""
+        return [all(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
 
-    def _texts(self, escaped: Callable[[str], str]) -> list[list[str]]:
-        return [[escaped(c.text(value)) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
+    def lead(self) -> int:
+        """Count the columns of words at the left, which name the rows."""
+        return (*self.words(), False).index(False)
 
-    def _breaks(self) -> Sequence[int]:
-        """Rows before which the first column changes."""
-        return [i for i in range(1, len(self.rows)) if self.rows[i][0] != self.rows[i - 1][0]]
+    def groups(self) -> Sequence[int]:
+        """Give the rows where the first column changes; none where the first column never repeats a value."""
+        first = [row[0] for row in self.rows]
+        changes = [i for i in range(1, len(first)) if first[i] != first[i - 1]]
+        return changes if len(changes) < len(first) - 1 else []
+
+    def _alignment(self) -> list[str]:
+        return ["left" if words else "right" for words in self.words()]
+
+
+def facts_table(facts: Mapping[str, object], *, title: str = "") -> Table:
+    """Lay out names and values in two columns without heads.
+
+    A mapping within ``facts`` takes one row for each of its values, and a list takes one line. Floating-point numbers
+    have four significant digits.
+    """
+    return Table(title, (Column(""), Column("")), tuple(_fact_rows(facts)))
+
+
+def _fact_rows(facts: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _fact_rows({f"{name}, {part}": inner for part, inner in value.items()})
+        else:
+            yield name, _fact(value)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_fact, value)) or "none"
+    return Column("", ".4g").text(value if isinstance(value, int | float | None) else str(value))
 
 
 def _markdown(text: str) -> str:
-    for character in ("\\", "|", "*", "_", "<", "[", "`"):
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
+    # tabulate escapes for LaTeX and HTML, but leaves Markdown as it is.
+    return re.sub(r"([\\|*_<\[`])", r"\\\1", text).replace("\n", " ")
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(str.maketrans(LATEX_ESCAPE_RULES))

@@ -1,15 +1,16 @@
-"""The only file that prints: results to standard output, progress, warnings and errors to standard error."""
+"""The only file that prints: results to standard output, progress, notes, warnings and errors to standard error."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -20,21 +21,14 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from ..errors import DualdiffError
+from .fitting import fitted
+from .tables import Table
 
-__all__ = [
-    "Bar",
-    "Console",
-    "diagnosis_table",
-    "evaluation_tables",
-    "facts_table",
-    "number",
-    "scores_table",
-]
+__all__ = ["Bar", "Console"]
 
-WIDTH_OFF_TERMINAL = 160
+WIDTH_OFF_TERMINAL = 200
 
 
 class Bar:
@@ -45,16 +39,16 @@ class Bar:
         self._task: TaskID | None = None
 
     def start(self, total: int) -> None:
-        """Begin counting to ``total``."""
+        """Show the bar, and count to ``total`` from now on."""
         self._task = self._progress.add_task(self._what, total=total, words="")
 
     def describe(self, what: str) -> None:
-        """Say what is going on now."""
+        """Replace the words before the bar."""
         if self._task is not None:
             self._progress.update(self._task, description=what)
 
     def report(self, done: int, words: str = "") -> None:
-        """Say how far the job is, and in a few words how it goes."""
+        """Show how many units are done, and ``words`` beside the bar."""
         if self._task is not None:
             speed = self._progress.tasks[self._task].speed
             rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
@@ -62,11 +56,11 @@ class Bar:
 
 
 class Console:
-    """Where a command shows what it does.
+    """What a command uses to show its progress and its result.
 
     Args:
         as_json: print the result as one JSON object and nothing else.
-        quiet: no progress, no warnings, and no tables.
+        quiet: show no progress, no notes, no warnings and no tables.
 
     """
 
@@ -78,33 +72,41 @@ class Console:
     def _shows_progress(self) -> bool:
         return self._err.is_terminal and not self.quiet
 
-    def result(self, record: Mapping[str, Any], render: Callable[[], RenderableType]) -> None:
-        """Show a command's result; ``render`` makes what people read, and is not called for a script."""
+    def result(self, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]) -> None:
+        """Print a command's result; ``tables`` lays the record out, and is called only if a person reads the result."""
         if self.as_json:
             sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
         elif not self.quiet:
-            # A file or a pipe has no width; without one, rich would cut names to fit 80 columns.
-            RichConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL).print(render())
+            # A file or a pipe has no width of its own, and rich would take 80 columns.
+            own_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+            out = RichConsole(highlight=False, width=None if own_width else WIDTH_OFF_TERMINAL)
+            with out.capture() as shown:
+                for number, table in enumerate(tables()):
+                    if number:
+                        out.print()
+                    out.print(Group(*fitted(table, out.width)))
+            sys.stdout.write("\n".join(line.rstrip() for line in shown.get().split("\n")))
+        sys.stdout.flush()
 
     def error(self, error: DualdiffError, *, trace: str = "") -> None:
-        """Say what is wrong and what to do, below the traceback if one is given."""
+        """Print what is wrong and what to do about it, below the traceback if one is given."""
         if trace:
             self._err.print(escape(trace))
         self._err.print(f"[bold red]Error:[/] {escape(error.problem)}\n{escape(error.remedy)}")
 
     def note(self, text: str) -> None:
-        """Say something in passing."""
+        """Print a line about what the command does."""
         if not self.quiet:
             self._err.print(escape(text))
 
     def warn(self, text: str) -> None:
-        """Say what may surprise."""
+        """Print a warning."""
         if not self.quiet:
             self._err.print(f"[yellow]Warning:[/] {escape(text)}")
 
     @contextmanager
     def progress(self, what: str, *, unit: str) -> Iterator[Bar]:
-        """Show a bar from its ``start`` on; on a stderr that is no terminal, or when quiet, nothing."""
+        """Show a bar once its ``start`` is called; show nothing if quiet or if standard error is no terminal."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -117,73 +119,8 @@ class Console:
 
     @contextmanager
     def activity(self) -> Iterator[Callable[[str], None]]:
-        """Show a spinner with what is being done, as `progress` does."""
+        """Show a spinner with the words last given; show nothing if quiet or if standard error is no terminal."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"))
         with Progress(*columns, console=self._err, transient=True, disable=not self._shows_progress) as progress:
             task = progress.add_task("")
             yield lambda what: progress.update(task, description=what)
-
-
-def facts_table(facts: Mapping[str, object], *, title: str | None = None) -> Table:
-    """Two columns: what, and its value."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
-        table.add_row(name, escape(value if isinstance(value, str) else number(value)))
-    return table
-
-
-def scores_table(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
-    """One row a metric: value, interval, the floor that perfect samples get, unit and sample sizes."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    for name in ("value", "95 % interval", "floor"):
-        table.add_column(name, justify="right")
-    table.add_column("unit")
-    table.add_column("real · generated", justify="right")
-    notes: list[str] = []
-    for name, score in metrics.items():
-        floor, spread = number(score["floor"]), score.get("floor_spread")
-        sizes = " · ".join(f"{size:,}" if size else "–" for size in (score["n_real"], score["n_generated"]))
-        table.add_row(
-            name,
-            number(score["value"]),
-            _interval(score["ci95"]),
-            floor if spread is None else f"{floor} ± {number(spread)}",
-            score["unit"],
-            sizes,
-        )
-        notes += [f"{name}: {note}" for note in score.get("notes", ())]
-    table.caption = "\n".join(notes) or None
-    table.caption_justify = "left"
-    return table
-
-
-def diagnosis_table(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
-    """One row a divergence: its parts, in bits, each with its interval, and their sum."""
-    title = "where the bits come from: floor + schedule and sampler + network = total"
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    for part in next(iter(diagnosis.values())):
-        table.add_column(part.replace("_", " "), justify="right")
-    for name, parts in diagnosis.items():
-        table.add_row(name, *(f"{number(part['value'])}\n({_interval(part['ci95'])})" for part in parts.values()))
-    return table
-
-
-def evaluation_tables(record: Mapping[str, Any], *, title: str) -> RenderableType:
-    """Show an evaluation's scores and, where it has one, its diagnosis."""
-    scores = scores_table(record["metrics"], title=title)
-    return Group(scores, diagnosis_table(record["diagnosis"])) if "diagnosis" in record else scores
-
-
-def number(value: object) -> str:
-    """Give four digits of a float, thousands apart of a whole number, a dash for what is not there."""
-    if value is None:
-        return "–"
-    if isinstance(value, list):
-        return ", ".join(map(number, value))
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "–" if ends is None else f"{number(ends[0])} … {number(ends[1])}"

@@ -1,3 +1,5 @@
+"""The pictures of what a gate does."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,7 +11,8 @@ from pictures import corner, densities, drawn, legend, names, normal, softmax
 
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.present.figures.gates import gate_histogram, gate_profile, gate_scatter
-from dualdiff_cli.present.figures.style import MAX_POINTS, save
+from dualdiff_cli.present.figures.panels import MAX_POINTS
+from dualdiff_cli.present.figures.style import save
 
 
 def test_two_experts_colour_each_sample_by_the_weight_of_the_first() -> None:

@@ -1,3 +1,5 @@
+"""How figures are saved, and that only the project's own style decides their look."""
+
 from __future__ import annotations
 
 import subprocess
@@ -11,8 +13,9 @@ from pictures import beside, normal
 
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.present.figures.gates import gate_histogram
-from dualdiff_cli.present.figures.points import loss_curve
-from dualdiff_cli.present.figures.style import MAX_POINTS, save
+from dualdiff_cli.present.figures.losses import loss_curve
+from dualdiff_cli.present.figures.panels import MAX_POINTS
+from dualdiff_cli.present.figures.style import save
 
 
 def test_saving_twice_and_building_anew_give_the_same_bytes(tmp_path: Path) -> None:

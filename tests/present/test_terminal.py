@@ -1,37 +1,28 @@
+"""What a command prints, and where: results to standard output, everything else to standard error."""
+
 from __future__ import annotations
 
-import io
 import json
-import warnings
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
-import typer
-from rich.console import Console as RichConsole
-from rich.table import Table
 
-from dualdiff_cli.cli.options import handled, names
-from dualdiff_cli.errors import DeviceError, InputError
-from dualdiff_cli.present.terminal import Console, facts_table, scores_table
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.present.tables import Column, Table, facts_table
+from dualdiff_cli.present.terminal import Console
 
-SCORE = {
-    "value": 0.123456,
-    "unit": "bits",
-    "ci95": [0.1, 0.2],
-    "floor": 0.01,
-    "floor_spread": 0.002,
-    "n_real": 1000,
-    "n_generated": 0,
-    "notes": ["Some coincide."],
-}
+NUMBERS = Table(
+    "numbers",
+    (Column("name"), *(Column(f"a long head {i}", ".4f") for i in range(12))),
+    (("row", *(i + 0.1234 for i in range(12))),),
+)
 
 
-def text(table: Table) -> str:
-    buffer = io.StringIO()
-    RichConsole(file=buffer, width=200, highlight=False).print(table)
-    return buffer.getvalue()
-
-
-def fail() -> Table:
+def fail() -> Iterable[Table]:
     raise AssertionError("a table was made for nobody")
 
 
@@ -50,7 +41,7 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_person_gets_a_table_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().result({}, lambda: facts_table({"steps": 1234, "loss": 0.123456}))
+    Console().result({}, lambda: [facts_table({"steps": 1234, "loss": 0.123456})])
     shown = capsys.readouterr()
     assert shown.out.split() == ["steps", "1,234", "loss", "0.1235"]
     assert shown.err == ""
@@ -116,109 +107,47 @@ def test_on_a_terminal_progress_shows_how_far_the_job_is_on_stderr(
     assert "training" not in capsys.readouterr().err
 
 
-def test_a_table_in_a_file_or_a_pipe_is_not_cut_to_the_width_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    name, path = "classifier_two_sample_" * 3, "run/" * 30
-    Console().result({}, lambda: scores_table({name: SCORE}, title=""))
-    Console().result({}, lambda: facts_table({"output": path}))
-    shown = capsys.readouterr().out
-    assert name in shown
-    assert path in shown
-
-
-def test_a_narrow_terminal_wraps_a_score_but_not_its_name() -> None:
-    buffer = io.StringIO()
-    table = scores_table({"classifier_two_sample": SCORE}, title="")
-    RichConsole(file=buffer, width=80).print(table)
-    assert "classifier_two_sample" in buffer.getvalue()
-    assert max(map(len, buffer.getvalue().splitlines())) <= 80
-
-
-def test_a_table_of_facts_keeps_square_brackets() -> None:
-    assert text(facts_table({"dataset": "a[b].csv"})).split() == ["dataset", "a[b].csv"]
-
-
-def test_a_table_of_scores_has_value_interval_floor_unit_sizes_and_notes() -> None:
-    shown = text(scores_table({"kl": SCORE}, title="dino"))
-    for words in ("dino", "kl", "0.1235", "0.1 … 0.2", "0.01 ± 0.002", "bits", "1,000 · –", "kl: Some coincide."):
-        assert words in shown
-
-
-def test_a_score_without_interval_or_floor_has_dashes_there() -> None:
-    bare = {**SCORE, "ci95": None, "floor": None, "floor_spread": None, "notes": []}
-    row = next(line for line in text(scores_table({"kl": bare}, title="")).splitlines() if "kl" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["kl", "0.1235", "–", "–", "bits", "1,000 · –"]
-
-
-# What happens when a command fails
-
-
-def run(fault: BaseException, **options: bool) -> int:
-    @handled
-    def command(quiet: bool = False, debug: bool = False) -> None:
-        raise fault
-
-    with pytest.raises(typer.Exit) as raised:
-        command(**options)
-    return raised.value.exit_code
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "said"),
-    [
-        (InputError("Bad.", "Mend."), 2, "Error: Bad.\nMend.\n"),
-        (DeviceError("Gone.", "Use it."), 4, "Error: Gone.\nUse it.\n"),
-        (KeyboardInterrupt(), 130, "Error: Interrupted.\nNothing that was finished before is lost.\n"),
-        (
-            PermissionError(13, "Permission denied", "/x/y"),
-            2,
-            "Error: /x/y: Permission denied.\nName another place, or make this one fit.\n",
-        ),
-        (
-            OSError(28, "No space left on device"),
-            2,
-            "Error: No space left on device.\nName another place, or make this one fit.\n",
-        ),
-    ],
-)
-def test_a_failure_is_two_sentences_and_its_exit_code_also_when_quiet(
-    fault: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_a_file_or_a_pipe_gets_whole_names_and_paths_and_no_blanks_at_the_ends_of_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for quiet in (False, True):
-        assert run(fault, quiet=quiet) == code
-        assert capsys.readouterr() == ("", said)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = "run/" * 30
+    Console().result({}, lambda: [facts_table({"output": path, "n": 1}), NUMBERS])
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == f"output  {path}"
+    assert lines[1:4] == ["n       1", "", "numbers"]
+    assert sum(line.startswith("row ") for line in lines) == 1
+    assert all(line == line.rstrip() for line in lines)
 
 
-def test_debug_adds_the_traceback_and_keeps_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(DeviceError("Gone.", "Use it."), debug=True) == 4
-    shown = capsys.readouterr().err
-    assert shown.startswith("Traceback (most recent call last):\n")
-    assert "raise fault" in shown
-    assert shown.endswith("Error: Gone.\nUse it.\n")
+def test_columns_in_the_environment_sets_the_width_of_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    Console().result({}, lambda: [NUMBERS])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert sum(line.startswith("row ") for line in lines) > 1
 
 
-def test_a_fault_of_the_program_is_not_dressed_up() -> None:
-    @handled
-    def command() -> None:
-        raise ZeroDivisionError("ours")
-
-    with pytest.raises(ZeroDivisionError, match="ours"):
-        command()
-
-
-def test_a_warning_becomes_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    @handled
-    def command(quiet: bool = False) -> None:
-        warnings.simplefilter("always")
-        warnings.warn("A [GPU] is there.", stacklevel=1)
-
-    command()
-    assert capsys.readouterr() == ("", "Warning: A [GPU] is there.\n")
-    command(quiet=True)
-    assert capsys.readouterr() == ("", "")
+ON_A_TERMINAL = """
+import fcntl, struct, termios
+from test_terminal import NUMBERS
+from dualdiff_cli.present.terminal import Console
+fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+Console().result({}, lambda: [NUMBERS])
+"""
 
 
-@pytest.mark.parametrize(
-    ("given", "parsed"), [(None, None), ("", None), ("a", ("a",)), (" a b , c,", ("a b", "c")), (",", ())]
-)
-def test_names_are_split_at_commas(given: str | None, parsed: tuple[str, ...] | None) -> None:
-    assert names(given) == parsed
+def test_on_a_terminal_of_80_columns_every_number_can_be_read() -> None:
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run([sys.executable, "-c", ON_A_TERMINAL], stdout=theirs, env=environment, check=True, timeout=60)
+    os.close(theirs)
+    text = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert all(f"{i + 0.1234:.4f}" in text for i in range(12))
+    assert text.count("row ") > 1
+    assert "…" not in text

@@ -1,1 +1,1 @@
-"""Pictures of points, losses and gates."""
+"""Figures of points, losses and gates."""

@@ -1,8 +1,8 @@
-"""Pictures of what a gate does: where its experts are used, how decidedly, and at which noise levels.
+"""Pictures of a gate: where in the data each expert is used, how close weights are to 0 or 1, at which noise levels.
 
-A gate that sees the point and the noise level is a map of the data at each level, so one level shows it: the scatter
-and the histogram. One that sees the noise level alone gives every point of a level the same weights, and the profile
-over the levels is all there is to it.
+The weights of a gate that sees the point and the noise level differ from point to point, and the scatter and the
+histogram show them at one noise level. A gate that sees only the noise level gives all points of a level the same
+weights, and the profile over the levels shows them all.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...errors import InputError
-from .style import (
-    EXPERTS,
-    INK,
+from .panels import (
     MAX_POINTS,
-    STYLE,
     Array,
     as_matrix,
     counted,
@@ -33,25 +30,25 @@ from .style import (
     panel_size,
     percent,
     state_outside,
-    styled,
     subset,
     tick_decades,
     view_of,
 )
+from .style import EXPERTS, INK, styled
 
 __all__ = ["GATE", "gate_histogram", "gate_profile", "gate_scatter"]
 
 GATE = LinearSegmentedColormap.from_list("gate", [EXPERTS[1], "#c4c4c4", EXPERTS[0]])
-OTHERS = "#c4c4c4"  # experts without a colour of their own
+OTHERS = "#c4c4c4"  # for experts without a colour of their own
 
 
 @styled
 def gate_scatter(samples: npt.ArrayLike, weights: npt.ArrayLike, *, columns: Sequence[str]) -> Figure:
-    """Draw the samples coloured by what the gate does with them (the paper's figures 2–5, left).
+    """Draw the samples coloured by the gate's weights (the paper's figures 2–5, left).
 
-    E = 2: the colour is the weight of expert 1. E > 2: it names the heaviest expert; beyond seven experts only the
-    seven with the largest mean weight have a colour of their own. Of more than two columns the first two are drawn; a
-    single column is drawn against the weight itself.
+    With two experts the colour is the weight of expert 1. With more experts the colour names the expert of the largest
+    weight, and only the seven experts with the largest mean weights have a colour of their own. If there are more than
+    two columns, the first two are drawn. A single column is drawn against the weight.
 
     Args:
         samples: shape (n, d), in the data's units.
@@ -80,7 +77,7 @@ def gate_scatter(samples: npt.ArrayLike, weights: npt.ArrayLike, *, columns: Seq
         dots = draw_dots(axes, points[chosen], weights[chosen, 0])
         dots.set(cmap=GATE, clim=(0, 1))
         if d > 1:
-            # Not the dots' own mappable: the bar would inherit their transparency.
+            # A colour bar of the dots themselves would inherit their transparency.
             scale = ScalarMappable(Normalize(0, 1), GATE)
             label = "weight of expert 1"
             figure.colorbar(scale, ax=axes, ticks=[0, 0.5, 1], label=label, shrink=0.6, aspect=18)
@@ -109,8 +106,9 @@ def gate_scatter(samples: npt.ArrayLike, weights: npt.ArrayLike, *, columns: Seq
 def gate_histogram(weights: npt.ArrayLike) -> Figure:
     """Draw histograms of the gate's weights (the paper's figures 2–5, right).
 
-    E = 2: the weight of expert 1, as the other is its complement. E > 2: one row per expert, at most the seven with the
-    largest mean weight, in the colours of `gate_scatter`; every row is as high as its own largest bin.
+    With two experts only the weight of expert 1 is drawn, because the other weight is 1 minus it. With more experts
+    there is one row for each of the at most seven experts with the largest mean weights, in the colours of
+    `gate_scatter`; each row is scaled to its own largest bin.
 
     Args:
         weights: shape (n, E), E ≥ 2, rows sum to 1; rows that are not finite are left out.
@@ -135,22 +133,22 @@ def gate_histogram(weights: npt.ArrayLike) -> Figure:
         axes.set(xlim=(-0.01, 1.01), ylim=(0, None))
         axes.set_title(f"expert {expert + 1} · mean weight {weights[:, expert].mean():.2f}", pad=3)
     rows[-1].set_xlabel("weight of expert 1" if E == 2 else "weight")
-    figure.supylabel("share of samples", fontsize=STYLE["axes.labelsize"])
+    figure.supylabel("share of samples")
     return figure
 
 
 @styled
 def gate_profile(noise: npt.ArrayLike, weights: npt.ArrayLike, *, title: str) -> Figure:
-    """Draw the mean weights of the experts over the noise level, stacked, as they sum to one.
+    """Draw the mean weights of the experts over the noise level, stacked because they sum to one.
 
-    Expert 1 lies at the bottom, so its weight is read off the axis. Beyond seven experts only the seven with the
-    largest mean weight have a band and a colour of their own; the others share one on top.
+    Expert 1 lies at the bottom, so that its weight can be read off the axis. Only the seven experts with the largest
+    mean weights have a band of their own; all others share one band on top.
 
     Args:
         noise: shape (T,), the levels σ/α, positive, in any order; the axis is logarithmic.
         weights: shape (T, E), E ≥ 2, rows sum to 1: at each level the mean over points; rows that are not finite are
             left out.
-        title: a line over the figure.
+        title: the line over the figure.
 
     Raises:
         InputError: there are no finite weights at two levels.
@@ -184,7 +182,7 @@ def gate_profile(noise: npt.ArrayLike, weights: npt.ArrayLike, *, title: str) ->
 
 
 def _leading(weights: Array) -> list[int]:
-    """Return the experts with a colour of their own, those of the largest mean weight, in increasing order."""
+    """Return the experts that get a colour of their own, those with the largest mean weights, in increasing order."""
     return sorted(
         int(expert) for expert in np.argsort(-np.nan_to_num(weights).mean(axis=0), kind="stable")[: len(EXPERTS)]
     )

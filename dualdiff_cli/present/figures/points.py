@@ -1,7 +1,7 @@
-"""Pictures of a run: data beside samples, and the loss curve.
+"""The picture of data beside samples.
 
-Both sets of points are drawn within the same limits and in equal number (see `drawing`). Histograms are normalised by
-*all* points, in view or not.
+Both sets of points are drawn within the same limits and in equal number (see `panels`). A histogram is normalised by
+all points, also by those outside the limits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from ...errors import InputError
-from .style import (
-    DATA,
-    INK,
+from .panels import (
     MAX_POINTS,
-    SAMPLES,
     Array,
     as_matrix,
     counted,
@@ -32,34 +29,32 @@ from .style import (
     name_axes,
     panel_size,
     percent,
-    state_in_corner,
     state_outside,
-    styled,
     subset,
-    tick_decades,
     view_of,
 )
+from .style import DATA, INK, SAMPLES, styled
 
-__all__ = ["data_beside_samples", "loss_curve", "running_mean"]
+__all__ = ["data_beside_samples"]
 
-MAX_COLUMNS = 6  # of a pair plot; beyond that a panel is too small to read
+MAX_COLUMNS = 6  # in a pair plot; with more, the panels are too small to read
 
 
 @styled
 def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, columns: Sequence[str], title: str) -> Figure:
     """Draw data and samples so that they can be compared by eye.
 
-    d = 1: two overlaid densities. d = 2: two scatter panels. d > 2: the lower triangle of all pairs of the first six
-    columns, both sets overlaid, densities on the diagonal.
+    For d = 1 two histograms lie over each other, for d = 2 two scatter panels stand side by side. For d > 2 the lower
+    triangle shows all pairs of the first six columns with both sets overlaid, and the diagonal shows histograms.
 
     Args:
-        real: shape (n, d), in the data's own units; sets the limits of all axes.
-        generated: shape (m, d), same units; rows that are not finite count as out of view.
+        real: shape (n, d), in the data's own units; the limits of all axes come from them.
+        generated: shape (m, d), in the same units; points that are not finite count as outside the limits.
         columns: the d column names.
-        title: a line over the figure.
+        title: the line over the figure.
 
     Raises:
-        InputError: the two differ in d, or one is empty, or a column of ``real`` has no finite value.
+        InputError: the two sets differ in d, one of them is empty, or a column of ``real`` has no finite value.
 
     """
     real, generated = as_matrix(real, "data"), as_matrix(generated, "samples")
@@ -88,49 +83,6 @@ def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, column
     return figure
 
 
-@styled
-def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Figure:
-    """Draw the logged losses (faint) and their centred running mean over a twentieth of them (strong).
-
-    The loss axis is logarithmic where all values are positive and the running mean falls by more than a factor of 3.
-
-    Args:
-        steps: shape (n,), training steps at which a loss was logged, increasing.
-        losses: shape (n,); values that are not finite are left out and counted in the corner.
-        title: a line over the figure.
-
-    Raises:
-        InputError: there is no finite loss.
-
-    """
-    steps, losses = np.asarray(steps, np.float64), np.asarray(losses, np.float64)
-    if steps.ndim != 1 or steps.shape != losses.shape:
-        raise ValueError(f"steps {steps.shape} and losses {losses.shape} must be two equally long vectors")
-    finite = np.isfinite(losses)
-    if not finite.any():
-        raise InputError("There is no finite loss to draw.", "Train for at least one logged step.")
-    x, y = steps[finite], losses[finite]
-    mean = running_mean(y, max(1, len(y) // 20))
-    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
-    axes = figure.subplots()
-    marker = "o" if len(y) == 1 else ""
-    axes.plot(x, y, color=SAMPLES, alpha=0.3, lw=0.6, rasterized=len(y) > MAX_POINTS, label="logged")
-    axes.plot(x, mean, color=SAMPLES, lw=1.5, marker=marker, rasterized=len(y) > MAX_POINTS, label="running mean")
-    if y.min() > 0 and mean.max() > 3 * mean.min():
-        axes.set_yscale("log")
-        tick_decades(axes.yaxis, np.log10(y.max() / y.min()))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.margins(x=0.01)
-    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
-    axes.set(xlabel="training step", ylabel="loss")
-    legend_above(axes, axes.get_lines())
-    if missing := len(losses) - len(y):
-        state_in_corner(axes, f"{missing:,} not finite")
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
-    return figure
-
-
 def _two_panels(real: Array, generated: Array, view: Array, columns: Sequence[str]) -> Figure:
     width, height, aspect = panel_size(view, side=3.2)
     figure = Figure(figsize=(2 * width + 0.8, height + 0.95), layout="compressed")
@@ -152,10 +104,10 @@ def _pairs(real: Array, generated: Array, view: Array, columns: Sequence[str]) -
     side = max(1.15, 4.8 / k)
     figure = Figure(figsize=(side * k + 0.7, side * k + 0.7), layout="constrained")
     grid = figure.subplots(k, k, sharex="col", squeeze=False)
-    count = min(len(real), len(generated), MAX_POINTS // 8)  # small panels blacken early
+    count = min(len(real), len(generated), MAX_POINTS // 8)  # because the panels are small
     both = np.concatenate([real[subset(len(real), count)], generated[subset(len(generated), count)]])
     colours = np.repeat(to_rgba_array([DATA, SAMPLES]), count, axis=0)
-    mixed = subset(2 * count, 2 * count)  # in mixed order neither set hides the other
+    mixed = subset(2 * count, 2 * count)  # in random order, so that neither set hides the other
     both, colours = both[mixed], colours[mixed]
     for row in range(k):
         for column in range(k):
@@ -196,9 +148,12 @@ def _densities(axes: Axes, real: Array, generated: Array, limits: Array) -> None
 
 
 def _edges(real: Array, limits: Array) -> Array:
-    """Equal bins over the limits; for integers every bin holds equally many of them, or the histogram is a comb."""
+    """Return the edges of equal bins over the limits.
+
+    If the data are whole numbers, every bin covers equally many of them; else the histogram would look like a comb.
+    """
     low, high = limits
-    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice's rule
+    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice rule
     finite = real[np.isfinite(real)]
     if np.array_equal(finite, np.round(finite)):
         step = np.ceil((high - low) / 60)
@@ -207,17 +162,9 @@ def _edges(real: Array, limits: Array) -> Array:
 
 
 def _key(real: Array, generated: Array, view: Array) -> list[Line2D]:
-    """Legend entries of an overlaid pair of sets: name, size, and the share that the limits leave out."""
+    """Make the legend entries of the two sets: the name, the size, and the share outside the limits."""
     labels = []
     for name, points in (("data", real), ("samples", generated)):
         outside = 1 - float(np.mean(in_view(points, view)))
         labels.append(f"{name} · {len(points):,} points" + (f" · {percent(outside)} outside" if outside else ""))
     return [dot_handle(colour, label) for colour, label in zip((DATA, SAMPLES), labels, strict=True)]
-
-
-def running_mean(values: Array, window: int) -> Array:
-    """Centred mean over at most ``window`` values on either half; shorter at both ends."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    first = np.maximum(np.arange(len(values)) - window // 2, 0)
-    last = np.minimum(np.arange(len(values)) + window // 2 + 1, len(values))
-    return np.asarray((sums[last] - sums[first]) / (last - first))

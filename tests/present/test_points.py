@@ -1,3 +1,5 @@
+"""The picture of data beside samples."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,8 +9,9 @@ import pytest
 from pictures import beside, corner, densities, drawn, legend, names, normal
 
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.present.figures.points import data_beside_samples, loss_curve
-from dualdiff_cli.present.figures.style import MAX_POINTS, save
+from dualdiff_cli.present.figures.panels import MAX_POINTS
+from dualdiff_cli.present.figures.points import data_beside_samples
+from dualdiff_cli.present.figures.style import save
 
 
 @pytest.mark.parametrize(("d", "panels"), [(1, 1), (2, 2), (5, 15), (8, 21)])
@@ -133,29 +136,3 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         beside(np.full((5, 2), np.nan), normal(5, 2))
     with pytest.raises(ValueError, match="1 column names for 2 columns"):
         data_beside_samples(normal(5, 2), normal(5, 2), columns=["x"], title="")
-
-
-def test_running_mean_is_centred_over_a_twentieth_of_the_values() -> None:
-    losses = np.random.default_rng(0).uniform(1, 2, 200)
-    steps = np.arange(200) * 50
-    raw, mean = loss_curve(steps, losses, title="").axes[0].get_lines()
-    np.testing.assert_array_equal(raw.get_xydata(), np.column_stack([steps, losses]))
-    expected = [losses[max(0, i - 5) : i + 6].mean() for i in range(200)]
-    np.testing.assert_allclose(mean.get_ydata(), expected)
-    assert (raw.get_alpha() or 1) < (mean.get_alpha() or 1)
-
-
-@pytest.mark.parametrize(("last", "scale"), [(0.05, "log"), (0.7, "linear"), (-1.0, "linear")])
-def test_loss_axis_is_logarithmic_only_for_a_positive_loss_that_falls_far(last: float, scale: str) -> None:
-    assert loss_curve(np.arange(100), np.linspace(1, last, 100), title="").axes[0].get_yscale() == scale
-
-
-def test_losses_that_are_not_finite_are_counted_and_a_single_one_is_visible(tmp_path: Path) -> None:
-    figure = loss_curve([1, 2, 3], [np.nan, 0.5, np.inf], title="")
-    assert corner(figure.axes[0]) == ["2 not finite"]
-    assert figure.axes[0].get_lines()[1].get_marker() == "o"
-    save(figure, tmp_path / "f")
-    with pytest.raises(InputError, match="no finite loss"):
-        loss_curve([1], [np.nan], title="")
-    with pytest.raises(ValueError, match="equally long"):
-        loss_curve([1, 2], [0.5], title="")

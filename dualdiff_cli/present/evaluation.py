@@ -1,0 +1,59 @@
+"""What `dualdiff evaluate` shows: the tables of an evaluation's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .tables import Bounded, Column, Estimate, Range, Table, Value
+
+__all__ = ["evaluation_tables"]
+
+DIGITS = ".4g"
+
+
+def evaluation_tables(record: Mapping[str, Any], *, title: str) -> list[Table]:
+    """Lay out the scores of an evaluation and, where the record has one, the diagnosis.
+
+    Args:
+        record: what the job ``evaluate`` returns.
+        title: the line over the scores.
+
+    """
+    tables = [_scores(record["metrics"], title=title)]
+    return [*tables, _diagnosis(record["diagnosis"])] if "diagnosis" in record else tables
+
+
+def _scores(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
+    """Give one row for each metric: the value, its interval, the floor that perfect samples get, and the sizes."""
+    rows = tuple(
+        (
+            name,
+            score["value"],
+            None if score["ci95"] is None else Range(*score["ci95"]),
+            None if score["floor"] is None else Estimate(score["floor"], score.get("floor_spread")),
+            score["unit"],
+            score["n_real"] or None,
+            score["n_generated"] or None,
+        )
+        for name, score in metrics.items()
+    )
+    heads = ("metric", "value", "95 % interval", "floor", "unit", "real points", "generated points")
+    notes = tuple(f"{name}: {note}" for name, score in metrics.items() for note in score.get("notes", ()))
+    return Table(title, tuple(Column(head, DIGITS) for head in heads), rows, notes)
+
+
+def _diagnosis(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Give one row for each divergence: its parts in bits, each with its 95 % interval, and their sum."""
+    parts = next(iter(diagnosis.values()))
+    heads = ("metric", *(part.replace("_", " ") for part in parts))
+    rows = tuple((name, *map(_part, of.values())) for name, of in diagnosis.items())
+    title = "Where the bits come from: floor + schedule and sampler + network = total"
+    notes = ("In brackets stand 95 % intervals.",)
+    return Table(title, tuple(Column(head, DIGITS) for head in heads), rows, notes)
+
+
+def _part(part: Mapping[str, Any]) -> Value:
+    ends: Sequence[float] | None = part["ci95"]
+    value: float = part["value"]
+    return value if ends is None else Bounded(value, *ends)

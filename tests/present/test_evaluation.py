@@ -1,0 +1,39 @@
+"""What `evaluate` shows: the scores and the diagnosis of a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dualdiff_cli.present.evaluation import evaluation_tables
+
+SCORE: dict[str, Any] = {
+    "value": 0.123456,
+    "unit": "bits",
+    "ci95": [0.1, 0.2],
+    "floor": 0.01,
+    "floor_spread": 0.002,
+    "n_real": 1000,
+    "n_generated": 0,
+    "notes": ["Some coincide."],
+}
+
+
+def test_a_score_has_value_interval_floor_unit_sizes_and_notes() -> None:
+    (scores,) = evaluation_tables({"metrics": {"kl": SCORE}}, title="dino")
+    assert scores.title == "dino"
+    assert scores.texts() == [["kl", "0.1235", "0.1 … 0.2", "0.01 ± 0.002", "bits", "1,000", "–"]]
+    assert scores.notes == ("kl: Some coincide.",)
+
+
+def test_a_score_without_interval_or_floor_has_dashes_there() -> None:
+    bare = {**SCORE, "ci95": None, "floor": None, "floor_spread": None, "notes": []}
+    (scores,) = evaluation_tables({"metrics": {"kl": bare}}, title="")
+    assert scores.texts() == [["kl", "0.1235", "–", "–", "bits", "1,000", "–"]]
+
+
+def test_a_diagnosis_has_a_column_for_each_part_and_their_sum() -> None:
+    parts = {"floor": 0.25, "schedule_and_sampler": 0.5, "network": 1.0, "total": 1.75}
+    diagnosis = {"kl": {name: {"value": value, "ci95": [value - 0.1, value + 0.1]} for name, value in parts.items()}}
+    _, table = evaluation_tables({"metrics": {"kl": SCORE}, "diagnosis": diagnosis}, title="")
+    assert [column.head for column in table.columns] == ["metric", "floor", "schedule and sampler", "network", "total"]
+    assert table.texts()[0][1:3] == ["0.25 (0.15 … 0.35)", "0.5 (0.4 … 0.6)"]
