@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from .classifier import classifier_two_sample
+from .classifier import classifier_scores
+from .closeness import closeness_scores
 from .divergence import kl_divergence
-from .modes import ModesLike, mode_scores
-from .report import METRICS, score_samples
-from .score import Points, Score
+from .modes import mode_scores
+from .registry import METRICS, Metric
+from .report import STANDARDISED, score_samples
+from .score import Interval, Points, Reference, Score
 from .transport import sliced_wasserstein, wasserstein2
 
 __all__ = [
     "METRICS",
-    "ModesLike",
+    "STANDARDISED",
+    "Interval",
+    "Metric",
     "Points",
+    "Reference",
     "Score",
-    "classifier_two_sample",
+    "classifier_scores",
+    "closeness_scores",
     "kl_divergence",
     "mode_scores",
     "score_samples",

@@ -1,53 +1,33 @@
 """All scores of one set of generated points, each beside its floor.
 
 A floor is the same metric, computed in the same way, with fresh true points in place of the generated ones. The real
-points are the same in the value and in its floor, so that comparing the two cancels their share of the scatter.
+points are the same in the value and in its floor, so the scatter of the real points cancels where the two are compared.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import unknown_name
-from .classifier import classifier_two_sample
-from .divergence import kl_divergence
-from .modes import ModesLike, mode_scores
-from .score import Points, Score, as_points, check_pair
-from .transport import sliced_wasserstein, wasserstein2
+from .registry import METRICS
+from .score import Points, Reference, Score, as_points, check_pair, column_scale, median_rows
 
-__all__ = ["METRICS", "score_samples"]
+if TYPE_CHECKING:
+    from ..data import Modes
 
-Metric = Callable[[Points, int], Mapping[str, Score]]
-"""Samples and the number of jackknife groups, 0 for no interval, → scores by name."""
+__all__ = ["STANDARDISED", "score_samples"]
 
-METRICS = (
-    "kl_real_generated",
-    "kl_generated_real",
-    "kl_published",
-    "sliced_wasserstein",
-    "wasserstein2",
-    "classifier_two_sample",
-    "mode_coverage",
-    "off_mode_share",
-    "mode_share_tv",
-)
-"""All names of scores of points, in order."""
-_OF_MODES = METRICS[-3:]
+STANDARDISED = "standard deviations"
+"""The unit that makes `score_samples` divide each column by its standard deviation."""
 
-_GROUPS = 10
 _MIN_POINTS = 6
-"""What the most demanding metric needs: k + 1 points for k = 5 neighbours."""
-
-# Nearest-neighbour search in a tree turns into comparing all pairs as d grows: 100,000 points take a second or two up
-# to d = 5 and would take minutes for d = 20. Beyond d = 5, N²·d coordinates at most are compared.
-_MANY_COLUMNS = 5
-_COMPARED_IN_MANY_COLUMNS = 500_000_000
+"""The number of points that the most demanding metric needs: k + 1 for k = 5 neighbours."""
 
 
 def score_samples(
@@ -55,34 +35,47 @@ def score_samples(
     real: NDArray[Any],
     generated: NDArray[Any],
     perfect: Sequence[NDArray[Any]] | NDArray[Any] = (),
-    modes: ModesLike | None = None,
+    training: NDArray[Any] | None = None,
+    modes: Modes | None = None,
     published_real: NDArray[Any] | None = None,
     only: Collection[str] | None = None,
     unit: str = "data units",
+    resolution: Sequence[float] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Score]:
     """Score generated points against real ones that the model never saw.
 
-    Only the divergences use all points; in more than five columns they too are drawn down, to 5,000 a side for d = 20
-    and in proportion to 1/√d. The `n_real` and `n_generated` of each score say what it used.
+    Only the divergences use all points, and in more than five columns they too use a part, at most 5,000 a side for
+    d = 20 and in proportion to 1/√d. `n_real` and `n_generated` of each score say how many points it used. No metric
+    needs memory that grows with the square of the number of points.
 
     Args:
-        real: true points that took no part in the training, shape (n, d).
+        real: true points that took no part in the training, (n, d).
         generated: shape (m, d).
-        perfect: true points in place of the generated ones, for the floors: arrays of shape (m, d), or one (R, m, d).
-            They have to be independent of `real` and of `published_real`.
-        modes: centres, radii and weights, where the distribution has modes that are known.
-        published_real: the training points, where the divergence by the paper's definition is wanted too.
-        only: names of the scores that are wanted, of those that the other arguments allow; None takes all of them.
-        unit: what the columns are measured in; the unit of the transport distances.
-        seed: of everything random here.
-        progress: told the name of each metric before it is computed.
+        perfect: true points in place of the generated ones, for the floors: arrays of shape (m, d), or one array of
+            shape (R, m, d). They have to be independent of `real` and of `published_real`.
+        training: all points that the model was trained on, (T, d), for memorisation and copies. A part of them would
+            hide the copies of the others.
+        modes: centres, radii and weights of the modes, in the units of the points, where the distribution has modes
+            that are known; a plain tuple will do.
+        published_real: the training points, where the divergence as the paper defines it is wanted too.
+        only: names of the scores that are wanted; None takes all that the other arguments allow.
+        unit: the unit of the columns, which is the unit of the transport distances. With "standard deviations" each
+            column is divided by its standard deviation over `training`, or over `real` where `training` is None, and
+            no score then depends on the units of the columns.
+        resolution: for each column the distance of neighbouring values: 1 for whole numbers and 0 for real numbers. The
+            divergences spread each value evenly over its resolution, because distances between repeated values are
+            zero; all other scores take the values as they are. None where the points are real numbers or have been
+            spread already.
+        seed: seed of everything random here.
+        progress: called with the names of the scores that are computed next.
 
     Returns:
-        Scores named kl_real_generated and kl_generated_real (bits), kl_published (bits; D(training points ‖
-        generated), with `published_real`), sliced_wasserstein, wasserstein2, classifier_two_sample and, with `modes`,
-        mode_coverage, off_mode_share and mode_share_tv.
+        Scores by name in the order of `METRICS`: kl_real_generated and kl_generated_real (bits), kl_published (bits;
+        D(training points ‖ generated), with `published_real`), sliced_wasserstein, wasserstein2, classifier_two_sample,
+        classifier_auc, with `training` memorisation and copies, and with `modes` mode_coverage, off_mode_share and
+        mode_share_tv. A score for which the rows are too few has the value nan and a note that says so.
 
     Raises:
         InputError: fewer than 6 points on a side, NaN or infinity, different numbers of columns, unfit modes, or an
@@ -93,66 +86,56 @@ def score_samples(
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS)
     x, y = check_pair(real, generated, at_least=_MIN_POINTS)
-    # Checked here, so that a message names the right side.
-    draws = [as_points(draw, name="perfect", at_least=_MIN_POINTS) for draw in perfect]
+    origin = median_rows(np.asarray(real, dtype=np.float64))
 
-    metrics: dict[str, Metric] = {
-        "kl_real_generated": _divergence("kl_real_generated", x, seed=seed),
-        "kl_generated_real": _divergence("kl_generated_real", x, seed=seed, reverse=True),
-    }
-    if published_real is not None:
-        training = as_points(published_real, name="training", at_least=_MIN_POINTS)
-        metrics["kl_published"] = _divergence("kl_published", training, seed=seed)
-    metrics["sliced_wasserstein"] = lambda points, groups: {
-        "sliced_wasserstein": replace(sliced_wasserstein(x, points, groups=groups, seed=seed), unit=unit)
-    }
-    metrics["wasserstein2"] = lambda points, groups: {
-        "wasserstein2": replace(wasserstein2(x, points, seed=seed), unit=unit)
-    }
-    metrics["classifier_two_sample"] = lambda points, groups: {
-        "classifier_two_sample": classifier_two_sample(x, points, seed=seed)
-    }
-    if modes is not None:
-        metrics["modes"] = lambda points, groups: mode_scores(points, modes, seed=seed)
+    def moved(points: NDArray[Any], name: str) -> Points:
+        return as_points(points, name=name, at_least=_MIN_POINTS, columns=x.shape[1]) - origin
+
+    trained = None if training is None else moved(training, "training")
+    # The columns are moved before they are divided; the other way round, a column far from zero would lose digits.
+    scale = column_scale(x if trained is None else trained) if unit == STANDARDISED else np.ones(x.shape[1])
+    reference = Reference(
+        real=x / scale,
+        training=None if trained is None else trained / scale,
+        published_real=None if published_real is None else moved(published_real, "training") / scale,
+        modes=None if modes is None else _moved_modes(modes, origin, scale),
+        resolution=None if resolution is None else np.asarray(resolution, dtype=np.float64) / scale,
+        unit=unit,
+        seed=seed,
+    )
+    y = y / scale
+    draws = [moved(draw, "perfect") / scale for draw in perfect]
 
     scores: dict[str, Score] = {}
-    for label, metric in metrics.items():
-        wanted = only is None or not {label, *(_OF_MODES if label == "modes" else ())}.isdisjoint(only)
-        if not wanted:
+    for metric in dict.fromkeys(METRICS.values()):
+        wanted = [name for name in metric.names if only is None or name in only]
+        if not wanted or getattr(reference, metric.needs) is None:
             continue
         if progress is not None:
-            progress(label)
-        found = metric(y, _GROUPS)
-        floors = [metric(draw, 0) for draw in draws]
-        scores |= {
-            name: _with_floor(score, [floor[name] for floor in floors])
-            for name, score in found.items()
-            if only is None or name in only
-        }
+            progress(", ".join(wanted))
+        found = metric.compute(reference, y, intervals=True)
+        # A metric may know its floor, and no floor makes a value readable that the points do not determine.
+        open_ = [name for name in wanted if found[name].floor is None and not math.isnan(found[name].value)]
+        floors = [metric.compute(reference, draw, intervals=False) for draw in draws] if open_ else []
+        scores |= {name: found[name] for name in wanted}
+        scores |= {name: _with_floor(found[name], [floor[name] for floor in floors]) for name in open_}
     return scores
 
 
-def _divergence(name: str, truth: Points, *, seed: int, reverse: bool = False) -> Metric:
-    def metric(points: Points, groups: int) -> Mapping[str, Score]:
-        p, q = _searchable(truth, seed=seed), _searchable(points, seed=seed)
-        return {name: kl_divergence(p, q, reverse=reverse, groups=groups, seed=seed)}
-
-    return metric
-
-
-def _searchable(points: Points, *, seed: int) -> Points:
-    """All points, or as many as a tree can search when the columns are many."""
-    d = points.shape[1]
-    N = math.isqrt(_COMPARED_IN_MANY_COLUMNS // d)
-    if d <= _MANY_COLUMNS or len(points) <= N:
-        return points
-    return np.random.default_rng(seed).permutation(points)[:N]
+def _moved_modes(modes: Modes, origin: Points, scale: Points) -> Any:
+    """Express modes in the units that the points are scored in."""
+    centres, radii, weights = (np.asarray(part, dtype=np.float64) for part in modes)
+    if centres.ndim != 2 or centres.shape[1] != len(origin):
+        return centres, radii, weights  # refused by the metric, which names the shapes
+    return (centres - origin) / scale, radii / scale, weights
 
 
 def _with_floor(score: Score, perfect: Sequence[Score]) -> Score:
     if not perfect:
         return score
-    values = [draw.value for draw in perfect]
+    values = [draw.value for draw in perfect if math.isfinite(draw.value)]
+    if len(values) < len(perfect):
+        return replace(score, notes=(*score.notes, "The perfect samples are too few for a floor of this score."))
     notes = score.notes
     used = min(draw.n_generated for draw in perfect)
     if used != score.n_generated:

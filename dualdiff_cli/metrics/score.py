@@ -1,11 +1,13 @@
-"""What a metric hands back, how its interval is made, and what it asks of its points.
+"""What a metric takes and what it gives back: the true points, a score with its interval, and the floor.
 
-A score without an interval and a floor cannot be read. Its **interval** says how far the value would move if the points
-were drawn again. Its **floor** is what perfect samples, fresh true points of the same number, get under the same
-metric: finite samples differ even when their distributions do not. The floor is the value to aim for, not zero.
+A score cannot be read without an interval and a floor. The *interval* says how far the value would move if the points
+were drawn again. The *floor* is the score of perfect samples, which are fresh true points in the same number. Finite
+samples differ from each other even when their distributions are equal, so the value to aim for is the floor and not
+zero.
 
-An interval is centred on the value and covers the scatter of the metric *at these sample sizes*. It does not contain
-the metric's finite-sample bias; the floor shows that.
+An interval is centred on the value and covers the scatter of the metric at the given sample sizes. The interval does
+not contain the bias of the metric at these sizes; the floor shows the bias. A metric whose value would mean nothing,
+because the rows are too few, gives the value nan and a note that says what is missing.
 """
 
 from __future__ import annotations
@@ -13,18 +15,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # Student's t; scipy.stats is slow to import
+from scipy.special import stdtrit  # Student's t; scipy.stats takes long to import
 
 from ..errors import InputError
 
-__all__ = ["Interval", "Points", "Score", "as_points", "check_pair", "jackknife_interval", "mean_interval"]
+if TYPE_CHECKING:
+    from ..data import Modes
+
+__all__ = [
+    "Interval",
+    "Points",
+    "Reference",
+    "Score",
+    "as_points",
+    "check_pair",
+    "column_scale",
+    "group_count",
+    "jackknife_interval",
+    "mean_interval",
+    "median_rows",
+    "wilson_interval",
+]
 
 Points: TypeAlias = NDArray[np.float64]
-"""Points, one a row, shape (n, d)."""
+"""Points of shape (n, d), one point a row."""
 
 Interval: TypeAlias = tuple[float, float]
 """Lower and upper end of a 95 % interval, in the unit of its score."""
@@ -32,18 +50,18 @@ Interval: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One metric's value with all that is needed to read it.
+    """The value of one metric together with all that is needed to read the value.
 
     Attributes:
-        value: the metric; nan where the points do not determine it.
-        unit: "bits", "data units", "accuracy" or "fraction".
-        ci95: 95 % interval of the value; None where the points are too few for one.
-        floor: mean of the metric over draws of perfect samples; None where none were given.
-        floor_spread: standard deviation of the metric over those draws; None for fewer than two.
-        n_real: real points that the metric used; 0 where it needs none.
-        n_generated: generated points that the metric used.
-        counts: further whole numbers worth reporting, such as repeated points.
-        notes: sentences for the reader of the value.
+        value: the value of the metric; nan where the points do not determine it, and then a note says why.
+        unit: "bits", "data units", "standard deviations", "accuracy", "AUC" or "fraction".
+        ci95: 95 % interval of the value; None where the points are too few for an interval or none was asked for.
+        floor: score of perfect samples; None where it is not known.
+        floor_spread: standard deviation of the metric over several draws of perfect samples; None for fewer than two.
+        n_real: number of held-out points that the metric used; 0 where the metric needs none.
+        n_generated: number of generated points that the metric used.
+        counts: further whole numbers worth reporting, such as the number of repeated points.
+        notes: sentences that a reader of the value should know.
 
     """
 
@@ -58,7 +76,7 @@ class Score:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python values for JSON; what is not finite becomes None."""
+        """Give plain Python values for JSON; a number that is not finite becomes None."""
         return {
             "value": _finite(self.value),
             "unit": self.unit,
@@ -76,17 +94,53 @@ def _finite(number: float | None) -> float | None:
     return None if number is None or not math.isfinite(number) else float(number)
 
 
-def as_points(points: NDArray[Any], *, name: str, at_least: int) -> Points:
-    """Points as float64 of shape (n, d).
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """All that generated points are compared with; every metric of the registry takes one.
+
+    Attributes:
+        real: true points that took no part in the training, (n, d).
+        training: the points that the model was trained on, (T, d); None where they are not known.
+        published_real: the training points for the divergence as the paper defines it; None where it is not wanted.
+        modes: centres, radii and weights of the modes; None where the distribution has no known modes.
+        resolution: for each column the distance of neighbouring values, 0 for a column of real numbers, (d,).
+        unit: the unit of the columns and therefore of the transport distances.
+        seed: seed of everything random in the metrics.
+
+    """
+
+    real: Points
+    training: Points | None = None
+    published_real: Points | None = None
+    modes: Modes | None = None
+    resolution: Points | None = None
+    unit: str = "data units"
+    seed: int = 0
+
+
+def as_points(points: NDArray[Any], *, name: str, at_least: int, columns: int | None = None) -> Points:
+    """Convert points to float64 of shape (n, d).
+
+    Args:
+        points: the points.
+        name: what messages call the points.
+        at_least: smallest number of points.
+        columns: the number of columns that the real points have; None where there is nothing to compare with.
 
     Raises:
-        InputError: not two-dimensional, without columns, fewer than `at_least` rows, or not finite.
+        InputError: the array is not two-dimensional, has no columns or a wrong number of columns, has fewer than
+            `at_least` rows, or holds a value that is not finite.
 
     """
     array = np.ascontiguousarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
         raise InputError(
             f"The {name} points have shape {array.shape}.", "Give one point a row and at least one column."
+        )
+    if columns is not None and array.shape[1] != columns:
+        raise InputError(
+            f"The real points have {columns} columns, the {name} points {array.shape[1]}.",
+            "Score points that have the same columns.",
         )
     if len(array) < at_least:
         raise InputError(f"There are {len(array)} {name} points, too few to score.", f"Give at least {at_least}.")
@@ -99,24 +153,51 @@ def as_points(points: NDArray[Any], *, name: str, at_least: int) -> Points:
 
 
 def check_pair(real: NDArray[Any], generated: NDArray[Any], *, at_least: int) -> tuple[Points, Points]:
-    """Both sides as points with the same columns.
+    """Convert both sides to points with the median of the real points as the origin.
+
+    A shift that both sides share changes no metric, but it costs digits: for timestamps near 1.7e9, squares and
+    projections of the columns themselves would keep no digit of a distance of one. `median_rows` says why subtracting
+    the median costs no digit.
 
     Raises:
         InputError: see `as_points`; or the two sides differ in their number of columns.
 
     """
     x = as_points(real, name="real", at_least=at_least)
-    y = as_points(generated, name="generated", at_least=at_least)
-    if x.shape[1] != y.shape[1]:
-        raise InputError(
-            f"The real points have {x.shape[1]} columns, the generated ones {y.shape[1]}.",
-            "Score points that have the same columns.",
-        )
-    return x, y
+    y = as_points(generated, name="generated", at_least=at_least, columns=x.shape[1])
+    origin = median_rows(x)
+    return x - origin, y - origin
+
+
+def median_rows(points: Points) -> Points:
+    """Give the middle value of each column, (d,).
+
+    The value is one that occurs in the column and not the mean of two. The difference of two float64 numbers between
+    half and twice each other is exact (Sterbenz's lemma), so subtracting this value from a column far from zero rounds
+    nothing. The mean would have to be rounded first, and a single outlier could move it far away from all other values.
+    """
+    middle: Points = np.partition(points, len(points) // 2, axis=0)[len(points) // 2]
+    return middle
+
+
+def column_scale(points: Points) -> Points:
+    """Give the standard deviation of each column, (d,), and 1 for a constant column."""
+    scale: Points = points.std(axis=0)
+    return np.where(scale > 0, scale, 1.0)
+
+
+def group_count(n: int, *, at_most: int, leaving: int) -> int:
+    """Give the number of groups into which a jackknife can divide n points.
+
+    There are `at_most` groups, and for fewer points than that one group for each point. The result is 0 where deleting
+    a group would leave fewer than `leaving` points.
+    """
+    groups = min(at_most, n)
+    return groups if groups >= 2 and n - math.ceil(n / groups) >= leaving else 0
 
 
 def mean_interval(values: Sequence[float], *, inflation: float = 1.0) -> Interval | None:
-    """Student's 95 % interval for the mean of B independent values; None for fewer than two.
+    """Give Student's 95 % interval for the mean of B independent values; None for fewer than two.
 
     mean ± t_{0.975, B−1}·√(inflation·s²/B), where an `inflation` above 1 makes up for values that are not independent.
     """
@@ -129,7 +210,7 @@ def mean_interval(values: Sequence[float], *, inflation: float = 1.0) -> Interva
 
 
 def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval | None:
-    """Delete-a-group jackknife 95 % interval around `value`; None for fewer than two groups.
+    """Give the delete-a-group jackknife's 95 % interval around `value`; None for fewer than two groups.
 
     With θ₍ⱼ₎ the metric without group j of g, the variance is (g − 1)/g · Σⱼ (θ₍ⱼ₎ − mean θ)², and the quantile is
     Student's with g − 1 degrees of freedom (Kott 2001, "The delete-a-group jackknife", J. Official Statistics 17(4)).
@@ -140,3 +221,16 @@ def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval | No
     variance = (g - 1) ** 2 / g * float(np.var(left_out, ddof=1))
     half = float(stdtrit(g - 1, 0.975)) * math.sqrt(variance)
     return value - half, value + half
+
+
+def wilson_interval(share: float, n: int) -> Interval:
+    """Give Wilson's 95 % interval for a binomial share p of n trials (Wilson 1927, J. Am. Stat. Assoc. 22, 209).
+
+    (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96. Unlike p ± z·√(p(1 − p)/n), the interval has a
+    width for p = 0 and p = 1 too.
+    """
+    z = 1.959963984540054
+    centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # At p = 0 and p = 1 the ends are 0 and 1 but for rounding.
+    low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    return max(min(low, share), 0.0), min(max(high, share), 1.0)

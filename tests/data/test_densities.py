@@ -97,7 +97,7 @@ def test_mixture_log_prob_is_scipys() -> None:
 def test_log_prob_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     x = rng().normal(size=(101, 2))
     whole = {name: density.log_prob(x) for name, density in DENSITIES.items()}
-    monkeypatch.setattr("dualdiff_cli.data.densities.families._CHUNK", 1500)
+    monkeypatch.setattr("dualdiff_cli.data.densities.base._CHUNK", 1500)
     for name, density in DENSITIES.items():
         assert_allclose(density.log_prob(x), whole[name], rtol=1e-12, err_msg=name)
 

@@ -9,6 +9,7 @@ from universal_divergence import estimate
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import kl_divergence
 from dualdiff_cli.metrics.score import jackknife_interval
+from dualdiff_cli.seeding import stream
 
 
 def gaussian_kl_bits(mean: np.ndarray, std: float, d: int) -> float:
@@ -26,7 +27,7 @@ def brute_force(x: np.ndarray, y: np.ndarray, k: int = 5) -> float:
 
 
 def groups_of(n: int, m: int, *, seed: int, groups: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "divergence-groups")
     return rng.permutation(np.arange(n) % groups), rng.permutation(np.arange(m) % groups)
 
 
@@ -127,12 +128,42 @@ def test_interval_covers_the_scatter_of_fresh_samples() -> None:
     assert half < 4.5 * np.std(values)
 
 
-def test_too_few_points_for_groups_give_a_value_without_an_interval() -> None:
+def test_fewer_points_than_groups_have_an_interval_from_leaving_out_one_at_a_time() -> None:
     rng = np.random.default_rng(11)
-    x, y = rng.standard_normal((11, 1)), rng.standard_normal((6, 1))
-    score = kl_divergence(x, y)
-    assert np.isfinite(score.value)
-    assert score.ci95 is None
+    x, y = rng.standard_normal((8, 1)), rng.standard_normal((8, 1)) + 30
+    group_x, group_y = groups_of(8, 8, seed=12, groups=8)
+    left_out = [brute_force(x[group_x != j], y[group_y != j]) for j in range(8)]
+    score = kl_divergence(x, y, seed=12)
+    assert score.value == pytest.approx(brute_force(x, y))
+    assert score.ci95 == pytest.approx(jackknife_interval(score.value, left_out))
+
+
+def test_points_too_few_for_a_jackknife_get_no_value() -> None:
+    rng = np.random.default_rng(11)
+    score = kl_divergence(rng.standard_normal((6, 1)), rng.standard_normal((600, 1)))
+    assert np.isnan(score.value)
+    assert "too few" in score.notes[-1]
+
+
+def test_an_interval_wider_than_a_bit_that_reaches_zero_gets_no_value_but_a_clear_difference_does() -> None:
+    rng = np.random.default_rng(17)
+    x, y = rng.standard_normal((14, 5)), rng.standard_normal((14, 5))
+    unclear, clear = kl_divergence(x, y), kl_divergence(x, y + 100)
+    assert np.isnan(unclear.value)
+    assert unclear.ci95 is None
+    assert "uncertain by ±" in unclear.notes[-1]
+    assert clear.value > 20
+    assert not clear.notes
+
+
+def test_an_impossible_negative_divergence_gets_no_value_with_or_without_an_interval() -> None:
+    # In 80 columns the neighbours are so far away that unequal sizes alone shift the estimate by −5 bits.
+    rng = np.random.default_rng(18)
+    x, y = rng.standard_normal((400, 80)), rng.standard_normal((2_000, 80))
+    for groups in (10, 0):
+        score = kl_divergence(x, y, groups=groups)
+        assert np.isnan(score.value)
+        assert "no divergence is negative" in score.notes[-1]
 
 
 def test_discrete_points_score_the_plug_in_divergence() -> None:

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.metrics import Score, classifier_two_sample, kl_divergence, score_samples, sliced_wasserstein
+from dualdiff_cli.metrics import Score, classifier_scores, kl_divergence, score_samples, sliced_wasserstein
 from dualdiff_cli.metrics.score import jackknife_interval, mean_interval
 
-ALWAYS = ["kl_real_generated", "kl_generated_real", "sliced_wasserstein", "wasserstein2", "classifier_two_sample"]
+ALWAYS = [
+    "kl_real_generated",
+    "kl_generated_real",
+    "sliced_wasserstein",
+    "wasserstein2",
+    "classifier_two_sample",
+    "classifier_auc",
+]
 MODES = (np.zeros((1, 2)), np.full((1, 2), 2.0), np.ones(1))
 
 
@@ -31,23 +38,27 @@ def scores(announced: list[str]) -> dict[str, Score]:
         generated=normal(300, seed=1) + 1,
         perfect=np.stack([normal(300, seed=2), normal(300, seed=3)]),
         published_real=normal(700, seed=4),
+        training=normal(700, seed=4),
         modes=MODES,
-        unit="standard deviations",
+        unit="cm",
         progress=announced.append,
     )
 
 
 def test_every_metric_is_there_and_was_announced(scores: dict[str, Score], announced: list[str]) -> None:
     modes = ["mode_coverage", "off_mode_share", "mode_share_tv"]
-    assert set(scores) == {*ALWAYS, "kl_published", *modes}
-    assert set(announced) == {*ALWAYS, "kl_published", "modes"}
+    assert set(scores) == {*ALWAYS, "kl_published", "memorisation", "copies", *modes}
+    assert ", ".join(announced) == ", ".join(scores)
 
 
 def test_divergences_use_all_points_and_their_own_definition(scores: dict[str, Score]) -> None:
     real, generated, training = normal(600, seed=0), normal(300, seed=1) + 1, normal(700, seed=4)
-    assert scores["kl_real_generated"].value == kl_divergence(real, generated).value
-    assert scores["kl_generated_real"].value == kl_divergence(generated, real).value
-    assert scores["kl_published"].value == kl_divergence(training, generated).value
+    for name, (p, q) in {
+        "kl_real_generated": (real, generated),
+        "kl_generated_real": (generated, real),
+        "kl_published": (training, generated),
+    }.items():
+        assert scores[name].value == pytest.approx(kl_divergence(p, q).value, rel=1e-12)
     sizes = {name: (scores[name].n_real, scores[name].n_generated) for name in scores if name.startswith("kl")}
     assert sizes == {
         "kl_real_generated": (600, 300),
@@ -61,7 +72,7 @@ def test_floor_is_the_mean_of_the_metric_over_the_perfect_draws(scores: dict[str
     for name, metric in (
         ("kl_real_generated", kl_divergence),
         ("sliced_wasserstein", sliced_wasserstein),
-        ("classifier_two_sample", classifier_two_sample),
+        ("classifier_two_sample", lambda x, y: classifier_scores(x, y)["classifier_two_sample"]),
     ):
         values = [metric(real, draw).value for draw in draws]
         assert scores[name].floor == pytest.approx(np.mean(values))
@@ -77,7 +88,7 @@ def test_shifted_points_score_worse_than_their_floor(scores: dict[str, Score]) -
 
 def test_transport_is_in_the_unit_of_the_columns(scores: dict[str, Score]) -> None:
     units = {name: score.unit for name, score in scores.items()}
-    assert units["sliced_wasserstein"] == units["wasserstein2"] == "standard deviations"
+    assert units["sliced_wasserstein"] == units["wasserstein2"] == "cm"
     assert units["kl_real_generated"] == units["kl_published"] == "bits"
 
 
@@ -96,11 +107,11 @@ def test_what_is_not_finite_becomes_null_in_the_record() -> None:
 
 
 def test_without_perfect_samples_there_is_no_floor_and_with_one_no_spread() -> None:
-    real, generated = normal(60, seed=5), normal(40, seed=6)
+    real, generated = normal(60, seed=5), normal(50, seed=6)
     bare = score_samples(real=real, generated=generated)
     assert set(bare) == set(ALWAYS)
     assert all(score.floor is None and score.floor_spread is None for score in bare.values())
-    once = score_samples(real=real, generated=generated, perfect=[normal(40, seed=7)])
+    once = score_samples(real=real, generated=generated, perfect=[normal(50, seed=7)])
     assert all(score.floor is not None and score.floor_spread is None for score in once.values())
     assert not any(score.notes for score in once.values())
 
@@ -110,23 +121,63 @@ def test_floor_of_fewer_points_says_so() -> None:
     assert scores["kl_real_generated"].notes == ("The floor is that of 20 points, not of 40.",)
 
 
-def test_smallest_samples_are_scored_and_smaller_ones_refused() -> None:
-    scores = score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(6, 1, seed=10)])
-    assert all(np.isfinite(score.value) for score in scores.values())
+def test_perfect_samples_too_few_for_a_floor_leave_none() -> None:
+    scores = score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[normal(6, seed=7)])
+    assert scores["kl_real_generated"].floor is None
+    assert "too few for a floor" in scores["kl_real_generated"].notes[0]
+
+
+def test_closeness_has_its_own_floor_even_where_the_perfect_samples_are_training_rows() -> None:
+    training = normal(200, seed=15)
+    scores = score_samples(
+        real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[training[:60]], training=training
+    )
+    assert scores["memorisation"].floor == 0.5
+    assert scores["copies"].floor is not None
+    assert scores["copies"].floor < 0.5
+
+
+def test_only_the_scores_that_are_asked_for_are_computed() -> None:
+    scores = score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), only=["wasserstein2", "copies"])
+    assert list(scores) == ["wasserstein2"]
+    with pytest.raises(InputError, match="wasserstein2"):
+        score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), only=["waserstein2"])
+
+
+def test_fewer_points_than_any_metric_takes_are_refused() -> None:
     with pytest.raises(InputError, match="5 generated points"):
         score_samples(real=normal(6, 1, seed=8), generated=normal(5, 1, seed=9))
     with pytest.raises(InputError, match="5 perfect points"):
         score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(5, 1, seed=9)])
+    with pytest.raises(InputError, match=r"training points 3"):
+        score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), training=normal(6, 3, seed=9))
 
 
 def test_many_columns_draw_the_divergences_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dualdiff_cli.metrics.report._COMPARED_IN_MANY_COLUMNS", 50 * 50 * 6)
+    monkeypatch.setattr("dualdiff_cli.metrics.neighbours._COMPARED_IN_MANY_COLUMNS", 50 * 50 * 6)
     scores = score_samples(real=normal(90, 6, seed=11), generated=normal(70, 6, seed=12))
     assert (scores["kl_real_generated"].n_real, scores["kl_generated_real"].n_generated) == (50, 50)
 
 
+def test_in_many_columns_both_sides_of_a_divergence_are_equally_many_so_that_perfect_samples_score_zero() -> None:
+    scores = score_samples(real=normal(400, 40, seed=11), generated=normal(2_000, 40, seed=12))
+    for name in ("kl_real_generated", "kl_generated_real"):
+        assert (scores[name].n_real, scores[name].n_generated) == (400, 400)
+        assert scores[name].ci95 is not None
+        assert scores[name].ci95[0] < 0 < scores[name].ci95[1]
+
+
+def test_a_resolution_spreads_whole_numbers_for_the_divergences_alone() -> None:
+    real, generated, training = (np.round(3 * normal(300, seed=seed)) for seed in (16, 17, 18))
+    spread = score_samples(real=real, generated=generated, training=training, resolution=[1, 1])
+    plain = score_samples(real=real, generated=generated, training=training)
+    assert plain["kl_real_generated"].counts["atoms"] > 0
+    assert spread["kl_real_generated"].counts["atoms"] == 0
+    assert {name for name in plain if plain[name] != spread[name]} == {"kl_real_generated", "kl_generated_real"}
+
+
 def test_seed_fixes_every_score() -> None:
-    first, second = (score_samples(real=normal(60, seed=13), generated=normal(40, seed=14), seed=3) for _ in range(2))
+    first, second = (score_samples(real=normal(60, seed=13), generated=normal(50, seed=14), seed=3) for _ in range(2))
     assert first == second
 
 

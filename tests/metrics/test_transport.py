@@ -9,6 +9,7 @@ import pytest
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import sliced_wasserstein, wasserstein2
 from dualdiff_cli.metrics.score import jackknife_interval
+from dualdiff_cli.seeding import stream
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 7])
@@ -40,7 +41,7 @@ def test_sliced_jackknife_equals_estimating_again_without_each_group() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((103, 1)), rng.standard_normal((103, 1)) + 1
     score = sliced_wasserstein(x, y, seed=4)
-    replay = np.random.default_rng(4)
+    replay = stream(4, "sliced-wasserstein")
     replay.standard_normal((1, 1, 1))
     shuffled = [side[replay.permutation(103)][:, 0] for side in (x, y)]
 
@@ -66,12 +67,28 @@ def test_sliced_uses_as_many_points_of_the_larger_side_as_the_smaller_has() -> N
     assert (score.n_real, score.n_generated) == (50, 50)
 
 
-def test_sliced_of_very_few_points_has_no_interval_and_never_a_negative_end() -> None:
+def test_sliced_of_very_few_points_has_an_interval_that_never_ends_below_zero() -> None:
     rng = np.random.default_rng(7)
-    assert sliced_wasserstein(rng.standard_normal((4, 2)), rng.standard_normal((4, 2))).ci95 is None
-    interval = sliced_wasserstein(rng.standard_normal((25, 2)), rng.standard_normal((25, 2))).ci95
-    assert interval is not None
-    assert interval[0] >= 0
+    for n in (4, 25):
+        interval = sliced_wasserstein(rng.standard_normal((n, 2)), rng.standard_normal((n, 2))).ci95
+        assert interval is not None
+        assert 0 <= interval[0] < interval[1]
+
+
+def test_exact_distance_of_too_few_points_has_no_value_and_says_how_many_it_needs() -> None:
+    rng = np.random.default_rng(7)
+    score = wasserstein2(rng.standard_normal((49, 2)), rng.standard_normal((900, 2)))
+    assert np.isnan(score.value)
+    assert "at least 50 rows" in score.notes[0]
+
+
+@pytest.mark.parametrize("offset", [1e8, 1e9])
+def test_exact_distance_far_from_zero_is_the_distance_near_zero(offset: float) -> None:
+    # Two columns that differ by a standard deviation scored 0 at 1e9 when squares were taken before the difference.
+    rng = np.random.default_rng(12)
+    x, y = (np.round(1024 * rng.standard_normal((500, 2))) / 1024 for _ in range(2))
+    y = y + 1
+    assert wasserstein2(x + offset, y + offset).value == wasserstein2(x, y).value > 1.3
 
 
 def test_exact_distance_of_a_far_translation_is_its_length() -> None:
@@ -101,8 +118,9 @@ def test_exact_distance_of_two_gaussians_is_the_closed_form() -> None:
 
 
 def test_exact_distance_is_the_mean_of_the_best_matchings() -> None:
-    # Four points a side in one dimension: the best matching pairs equal ranks.
-    x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[3.5], [0.5], [2.5], [1.5]])
+    # Ten points a side in one dimension: the best matching pairs equal ranks.
+    x = np.arange(10.0)[:, None]
+    y = np.random.default_rng(0).permutation(x) + 0.5
     assert wasserstein2(x, y, subsamples=1).value == pytest.approx(0.5)
 
 

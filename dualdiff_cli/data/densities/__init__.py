@@ -1,1 +1,1 @@
-"""Densities that points are drawn from: families, and the named ones of the catalogue."""
+"""Densities from which points are drawn: the families, and the named densities of the catalogue."""

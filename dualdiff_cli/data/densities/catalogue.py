@@ -1,7 +1,9 @@
-"""The named densities: the paper's four (circle, dino, line, moons) and three more of the field's usual shapes.
+"""The named densities: the paper's four (circle, dino, line, moons) and three more shapes that are usual in the field.
 
-The further shapes follow Grathwohl et al. 2019 (FFJORD), with Gaussian noise alone on the spirals, so that each of them
-has a density that can be evaluated.
+To add a density, write a function that makes it and add one line to `DENSITIES` at the end of this file.
+
+The three further shapes follow Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud 2019 ("FFJORD", ICLR). The spirals
+here have Gaussian noise only, because the density of each shape has to be one that can be evaluated.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import unknown_name
-from .families import Boxes, Density, Discs, FloatArray, GaussianMixture, NoisyCurves, uniform_radius
+from .base import Density, FloatArray
+from .families import Boxes, Discs, GaussianMixture, NoisyCurves, uniform_radius
 
 __all__ = ["DENSITIES", "describe", "get_density"]
 
 
 def get_density(name: str) -> Density:
-    """Look a density up.
+    """Look up the density of a name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: no density has that name.
 
     """
     if name in DENSITIES:
@@ -33,7 +36,13 @@ def get_density(name: str) -> Density:
 
 
 def describe() -> list[dict[str, str | float | int | None]]:
-    """Give one row a density: name, dimension, number of modes (None: not separate), entropy in nats, description."""
+    """Describe every density by plain values.
+
+    Returns:
+        One dictionary for each density: name, dim, modes (the number of modes; None where the density has no separate
+        parts), entropy (in nats) and description.
+
+    """
     return [
         {
             "name": density.name,
@@ -47,24 +56,24 @@ def describe() -> list[dict[str, str | float | int | None]]:
 
 
 def _directions(grid: FloatArray) -> FloatArray:
-    """Grid points (n, 2) divided by their norm; the paper's 1e-10 keeps the origin where it is."""
+    """Divide grid points, (n, 2), by their norm plus the paper's 1e-10, which keeps the origin where it is."""
     directions: FloatArray = grid / (np.linalg.norm(grid, axis=1, keepdims=True) + 1e-10)
     return directions
 
 
 @dataclass(frozen=True, eq=False)
 class _Circle(Discs):
-    """Discs, sampled the paper's way."""
+    """Discs whose points are drawn as the paper draws them."""
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw n points, (n, 2), rounding and all."""
+        """Draw n points, (n, 2), by rounding uniform points to a grid and moving them to the unit circle."""
         grid = 2 * np.round(rng.uniform(-0.5, 0.5, (n, 2)) / 2, 1)
         return 3 * (_directions(grid) + 0.03 * uniform_radius(n, rng))
 
 
 def _circle() -> Density:
-    # Rounding leaves five equally likely values an axis; the 25 pairs collapse onto 16 directions and the origin. Pairs
-    # along one direction differ by the 1e-10, 1e-9 at most: one centre stands for them.
+    # Rounding leaves five equally likely values on each axis. The 25 pairs have 16 directions, and one pair is the
+    # origin. Pairs in one direction differ by at most 1e-9, because of the 1e-10, so one centre stands for them.
     grid = np.array(list(product([-0.4, -0.2, 0.0, 0.2, 0.4], repeat=2)))
     centres, counts = np.unique(np.round(_directions(grid), 8) + 0.0, axis=0, return_counts=True)
     return _Circle(
@@ -72,7 +81,7 @@ def _circle() -> Density:
         3 * centres,
         3 * 0.03,
         name="circle",
-        description="17 tiny blobs, singular at their centres: 16 on a ring of radius 3, one at the origin (paper)",
+        description="17 tiny discs, densest at their centres: 16 on a ring of radius 3 and one at the origin (paper)",
     )
 
 
@@ -94,17 +103,17 @@ def _line() -> Density:
         np.zeros((1, 2)),
         np.array([2.0, 4.0]),
         name="line",
-        description="uniform on the rectangle [−2, 2] × [−4, 4], whatever its name says (paper)",
+        description="uniform on the rectangle [−2, 2] × [−4, 4]; a rectangle despite its name (paper)",
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Moons(NoisyCurves):
-    """Noisy half-circles, sampled the paper's way."""
+    """Noisy half-circles whose points are drawn as the paper draws them."""
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw n points, (n, 2), with scikit-learn, which spaces the noise-free points evenly along the moons."""
-        from sklearn.datasets import make_moons  # slow to import, and only this method needs it
+        """Draw n points, (n, 2), by scikit-learn, which spaces the points evenly along the moons and adds noise."""
+        from sklearn.datasets import make_moons  # takes long to import, and only this method needs it
 
         points, _ = make_moons(n, noise=self.noise, random_state=int(rng.integers(2**32)))
         return self.scale * np.asarray(points, dtype=np.float64) + self.shift
@@ -187,3 +196,4 @@ DENSITIES: Mapping[str, Density] = MappingProxyType(
         )
     }
 )
+"""The densities by name."""

@@ -1,89 +1,33 @@
-"""Densities p(x) that can be sampled, evaluated and whose entropy H = −E[log p(x)] is known, all in nats and float64.
+"""Families of densities p(x) that can be sampled and evaluated and whose entropy H = −E[log p(x)] is known.
 
-Four families: Gaussian mixtures, unions of boxes, discs with uniform radius, and curves blurred by Gaussian noise.
-Their parameters are public, because exact denoisers E[x | x_t] follow from them. A blurred curve c(s), s ~ p(s), is a
-continuous Gaussian mixture ∫ p(s) N(x; c(s), σ²) ds, so Gauss–Legendre nodes in s turn it into a finite one.
+There are four families: Gaussian mixtures, unions of boxes, discs with uniform radius, and curves blurred by Gaussian
+noise. Logarithms and entropies are in nats, and all numbers are float64. The parameters of a family are public, because
+the exact denoiser E[x | x_t] follows from them.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import roots_hermitenorm, roots_legendre
 
-__all__ = ["Boxes", "Density", "Discs", "FloatArray", "GaussianMixture", "Modes", "NoisyCurves", "column_names"]
+from .base import Density, FloatArray, Modes, column_names, row_slices
 
-FloatArray = npt.NDArray[np.float64]
-
-_CHUNK = 2**20  # entries of the largest temporary (points × components): 8 MiB
-
-
-class Modes(NamedTuple):
-    """Where the probability sits: a point x is inside mode k when |x_i − centres_ki| ≤ radii_ki for every axis i.
-
-    Attributes:
-        centres: (k, d).
-        radii: (k, d); four standard deviations for a Gaussian, the half-width of a box, the radius of a disc.
-        weights: (k,) probabilities, summing to one.
-
-    """
-
-    centres: FloatArray
-    radii: FloatArray
-    weights: FloatArray
-
-
-def column_names(d: int) -> tuple[str, ...]:
-    """Names of d unnamed columns: x and y in the plane, x1 … xd otherwise."""
-    return ("x", "y") if d == 2 else tuple(f"x{i}" for i in range(1, d + 1))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Density(ABC):
-    """A probability density on R^d.
-
-    Attributes:
-        name: what `--dataset` calls it.
-        description: one line for people.
-
-    """
-
-    name: str = ""
-    description: str = ""
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """The dimension d."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the d coordinates."""
-        return column_names(self.dim)
-
-    @property
-    def modes(self) -> Modes | None:
-        """The separate blobs of probability; None where the density has no such parts."""
-        return None
-
-    @abstractmethod
-    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw n points, (n, d)."""
-
-    @abstractmethod
-    def log_prob(self, x: FloatArray) -> FloatArray:
-        """Evaluate log p(x) in nats for points (n, d), as (n,); −inf outside the support."""
-
-    @abstractmethod
-    def entropy(self) -> float:
-        """Differential entropy −∫ p log p in nats."""
+__all__ = [
+    "Boxes",
+    "Density",
+    "Discs",
+    "FloatArray",
+    "GaussianMixture",
+    "Modes",
+    "NoisyCurves",
+    "column_names",
+    "uniform_radius",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +35,7 @@ class GaussianMixture(Density):
     """p(x) = Σ_k w_k N(x; μ_k, diag(s_k²)).
 
     Attributes:
-        weights: w, (k,), positive, summing to one.
+        weights: w, (k,); positive numbers that sum to one.
         means: μ, (k, d).
         stds: s, (k, d).
 
@@ -108,7 +52,7 @@ class GaussianMixture(Density):
 
     @property
     def modes(self) -> Modes:
-        """One mode a component, four standard deviations wide."""
+        """One mode for each component, with four standard deviations as its radius."""
         return Modes(self.means, 4 * self.stds, self.weights)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
@@ -117,23 +61,29 @@ class GaussianMixture(Density):
         return self.means[k] + self.stds[k] * rng.standard_normal((n, self.dim))
 
     def log_prob(self, x: FloatArray) -> FloatArray:
-        """Evaluate log p(x) in nats for points (n, d), as (n,), in memory that does not grow with n · k."""
+        """Evaluate log p(x) in nats at points (n, d), as (n,), in memory that does not grow with n · k."""
         log_c = np.log(self.weights) - np.log(self.stds).sum(axis=1) - self.dim / 2 * np.log(2 * np.pi)
         out = np.empty(len(x))
-        for rows in _chunks(len(x), len(self.weights)):
+        for rows in row_slices(len(x), len(self.weights)):
             terms = np.tile(log_c, (len(x[rows]), 1))
-            for i in range(self.dim):  # differences, not the expanded square, which cancels for narrow components
+            for i in range(self.dim):  # the expanded square x² − 2xμ + μ² would cancel for narrow components
                 terms -= 0.5 * ((x[rows, i, None] - self.means[:, i]) / self.stds[:, i]) ** 2
             top = terms.max(axis=1, keepdims=True)
             out[rows] = top[:, 0] + np.log(np.exp(terms - top).sum(axis=1))
         return out
 
     def entropy(self) -> float:
-        """Differential entropy in nats, by Gauss–Hermite quadrature of log p under each component."""
+        """Compute the differential entropy in nats, by Gauss–Hermite quadrature of log p over each component."""
         return -self.expectation(self.log_prob)
 
     def expectation(self, f: Callable[[FloatArray], FloatArray], *, order: int = 32) -> float:
-        """E[f(x)] = Σ_k w_k Σ_q ω_q f(μ_k + s_k z_q), with order^d Gauss–Hermite nodes z_q a component."""
+        """Compute E[f(x)] = Σ_k w_k Σ_q ω_q f(μ_k + s_k z_q) with order^d Gauss–Hermite nodes z_q for each component.
+
+        Args:
+            f: a function from points (n, d) to values (n,).
+            order: number of nodes on each axis.
+
+        """
         node, weight = roots_hermitenorm(order)
         z = np.array(list(product(node, repeat=self.dim)))
         omega = np.array(list(product(weight / weight.sum(), repeat=self.dim))).prod(axis=1)
@@ -144,7 +94,9 @@ class GaussianMixture(Density):
 
 @dataclass(frozen=True, eq=False)
 class Boxes(Density):
-    """Uniform on a union of k equal, axis-aligned boxes that do not overlap: p(x) = 1 / (k Π_i 2h_i) inside.
+    """Uniform on k boxes of equal size that are parallel to the axes and do not overlap.
+
+    Inside a box p(x) = 1 / (k Π_i 2h_i).
 
     Attributes:
         centres: (k, d).
@@ -162,7 +114,7 @@ class Boxes(Density):
 
     @property
     def modes(self) -> Modes:
-        """One mode a box, exactly the box."""
+        """One mode for each box; the mode is the box."""
         k = len(self.centres)
         return Modes(self.centres, np.tile(self.half_widths, (k, 1)), np.full(k, 1 / k))
 
@@ -172,25 +124,25 @@ class Boxes(Density):
         return centre + self.half_widths * rng.uniform(-1, 1, (n, self.dim))
 
     def log_prob(self, x: FloatArray) -> FloatArray:
-        """Evaluate log p(x) in nats for points (n, d), as (n,); −inf outside the boxes."""
+        """Evaluate log p(x) in nats at points (n, d), as (n,); −inf outside the boxes."""
         inside = np.zeros(len(x), dtype=bool)
         for centre in self.centres:
             inside |= (np.abs(x - centre) <= self.half_widths).all(axis=1)
         return np.where(inside, -self.entropy(), -np.inf)
 
     def entropy(self) -> float:
-        """Differential entropy in nats: the logarithm of the boxes' volume."""
+        """Compute the differential entropy in nats, which is the logarithm of the volume of all boxes."""
         return float(np.log(len(self.centres)) + np.log(2 * self.half_widths).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Discs(Density):
-    """Disjoint discs in the plane, each with uniform angle and uniform radius r ~ U(0, R) about its centre.
+    """Disjoint discs in the plane with uniform angle and uniform radius r ~ U(0, R) about the centre of each disc.
 
-    p(x) = w_k / (2π r R) at distance r < R from centre k: singular, but integrable, at the centres.
+    At distance r < R from centre k, p(x) = w_k / (2π r R). The density is infinite at the centres, but integrable.
 
     Attributes:
-        weights: w, (k,), positive, summing to one.
+        weights: w, (k,); positive numbers that sum to one.
         centres: (k, 2), more than 2R apart.
         radius: R.
 
@@ -202,12 +154,12 @@ class Discs(Density):
 
     @property
     def dim(self) -> int:
-        """The dimension, 2."""
+        """The dimension, which is 2."""
         return 2
 
     @property
     def modes(self) -> Modes:
-        """One mode a disc."""
+        """One mode for each disc."""
         return Modes(self.centres, np.full_like(self.centres, self.radius), self.weights)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
@@ -216,12 +168,12 @@ class Discs(Density):
         return centre + self.radius * uniform_radius(n, rng)
 
     def log_prob(self, x: FloatArray) -> FloatArray:
-        """Evaluate log p(x) in nats for points (n, 2), as (n,); −inf outside the discs, +inf at a centre.
+        """Evaluate log p(x) in nats at points (n, 2), as (n,); −inf outside the discs, +inf at a centre.
 
         A point counts as inside up to 1 + 1e-6 radii, so that rounding cannot make a sample impossible.
         """
         out = np.empty(len(x))
-        for rows in _chunks(len(x), 2 * len(self.weights)):
+        for rows in row_slices(len(x), 2 * len(self.weights)):
             distance = np.linalg.norm(x[rows, None] - self.centres, axis=2)
             k = distance.argmin(axis=1)
             r = distance[np.arange(len(k)), k]
@@ -231,22 +183,25 @@ class Discs(Density):
         return out
 
     def entropy(self) -> float:
-        """Differential entropy in nats: H(w) + log(2πR²) − 1, since E[log r] = log R − 1."""
+        """Compute the differential entropy in nats: H(w) + log(2πR²) − 1, since E[log r] = log R − 1."""
         choice = -float(self.weights @ np.log(self.weights))
         return choice + float(np.log(2 * np.pi * self.radius**2)) - 1
 
 
 @dataclass(frozen=True, eq=False)
 class NoisyCurves(Density):
-    """Equally likely curves, blurred: x = a ⊙ (c(s) + σε) + b with ε ~ N(0, I) and s ~ Beta(β, 1) on [0, 1].
+    """Equally likely curves, blurred by noise: x = a ⊙ (c(s) + σε) + b with ε ~ N(0, I) and s ~ Beta(β, 1) on [0, 1].
+
+    A blurred curve is a continuous Gaussian mixture ∫ p(s) N(c(s), σ²I) ds, so Gauss–Legendre nodes in s turn it into
+    a finite mixture, by which the density is evaluated.
 
     Attributes:
-        curves: the functions c, each from (m,) parameters to (m, d) points.
+        curves: the functions c, each from parameters s, (m,), to points, (m, d).
         noise: σ.
         scale: a, (d,).
         shift: b, (d,).
-        beta: β, so that p(s) = β s^(β−1) and s = u^(1/β) with u ~ U(0, 1).
-        nodes: Gauss–Legendre nodes a curve; enough once neighbours are closer than σ.
+        beta: β; the parameter has the density p(s) = β s^(β−1), and s = u^(1/β) with u ~ U(0, 1).
+        nodes: number of Gauss–Legendre nodes on each curve; it suffices where neighbouring nodes are closer than σ.
 
     """
 
@@ -272,16 +227,21 @@ class NoisyCurves(Density):
         return self.scale * (points + self.noise * rng.standard_normal(points.shape)) + self.shift
 
     def log_prob(self, x: FloatArray) -> FloatArray:
-        """Evaluate log p(x) in nats for points (n, d), as (n,), by quadrature along the curves."""
+        """Evaluate log p(x) in nats at points (n, d), as (n,), by quadrature along the curves."""
         return self._mixture.log_prob(x)
 
     def entropy(self) -> float:
-        """Differential entropy in nats, by quadrature along the curves and across the noise."""
-        # log p varies slowly along a curve, so its mean needs far fewer nodes than log p itself does.
+        """Compute the differential entropy in nats, by quadrature along the curves and across the noise."""
+        # log p varies slowly along a curve, so the mean of log p needs far fewer nodes than log p itself.
         return -self.as_mixture(nodes=64).expectation(self.log_prob, order=8)
 
     def as_mixture(self, *, nodes: int | None = None) -> GaussianMixture:
-        """Give the Gaussian mixture whose components are the quadrature nodes along the curves."""
+        """Give the Gaussian mixture whose components are the quadrature nodes along the curves.
+
+        Args:
+            nodes: number of nodes on each curve; None takes the number of the density.
+
+        """
         node, weight = roots_legendre(self.nodes if nodes is None else nodes)
         s = (node + 1) / 2
         w = weight / 2 * self.beta * s ** (self.beta - 1)
@@ -296,12 +256,6 @@ class NoisyCurves(Density):
 
 
 def uniform_radius(n: int, rng: np.random.Generator) -> FloatArray:
-    """Draw n points (n, 2) of the unit disc with uniform angle and uniform radius."""
+    """Draw n points of the unit disc, (n, 2), with uniform angle and uniform radius."""
     angle = rng.uniform(0, 2 * np.pi, n)
     return np.stack([np.cos(angle), np.sin(angle)], axis=1) * rng.uniform(0, 1, (n, 1))
-
-
-def _chunks(n: int, per_row: int) -> Iterator[slice]:
-    """Slices that cover n rows, such that a temporary with per_row entries a row stays small."""
-    rows = max(1, _CHUNK // per_row)
-    return (slice(start, start + rows) for start in range(0, n, rows))

@@ -1,0 +1,56 @@
+"""All metrics: to add one, write a function of the shape of `Compute` in a file of its own and add one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from .classifier import classifier_tests
+from .closeness import closeness_to_training
+from .divergence import kl_generated_real, kl_published, kl_real_generated
+from .modes import scores_of_modes
+from .score import Points, Reference, Score
+from .transport import exact_transport, sliced_transport
+
+__all__ = ["METRICS", "Compute", "Metric"]
+
+
+class Compute(Protocol):
+    """A function that scores generated points, (m, d), against a reference."""
+
+    def __call__(self, reference: Reference, generated: Points, *, intervals: bool) -> Mapping[str, Score]:
+        """Give the scores by name; without `intervals`, a score may leave out an interval that takes long."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function and the scores that it gives.
+
+    Attributes:
+        compute: the function.
+        names: the names of its scores.
+        needs: the field of `Reference` without which the scores cannot be computed; `real` is always there.
+
+    """
+
+    compute: Compute
+    names: tuple[str, ...]
+    needs: str = "real"
+
+
+METRICS: Mapping[str, Metric] = {
+    name: metric
+    for metric in (
+        Metric(kl_real_generated, ("kl_real_generated",)),
+        Metric(kl_generated_real, ("kl_generated_real",)),
+        Metric(kl_published, ("kl_published",), needs="published_real"),
+        Metric(sliced_transport, ("sliced_wasserstein",)),
+        Metric(exact_transport, ("wasserstein2",)),
+        Metric(classifier_tests, ("classifier_two_sample", "classifier_auc")),
+        Metric(closeness_to_training, ("memorisation", "copies"), needs="training"),
+        Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), needs="modes"),
+    )
+    for name in metric.names
+}
+"""Each score's name and the metric that gives the score, in the order in which scores are shown."""
