@@ -123,13 +123,15 @@ def evaluate(
     truth = _Truth(data, real, generated.height, seed=seed)
     scores = score_samples(
         real=truth.real,
-        generated=truth.prepare(generated, "generated"),
+        generated=truth.prepare(generated),
         perfect=truth.perfect,
         # The paper's definition is about its own densities; the floor of a file comes from its training rows.
-        published_real=truth.training if data.density else None,
+        published_real=truth.training[:REAL] if data.density else None,
+        training=truth.training,
         modes=data.density.modes if data.density else None,
         only=metrics,
         unit=truth.unit,
+        resolution=truth.encoding.resolution,
         seed=seed,
         progress=announce,
     )
@@ -182,27 +184,25 @@ class _Truth:
     """True rows as the scores need them: arrays in comparable units.
 
     A density is scored in data units, as the paper does. The columns of a file may differ in unit, so they are divided
-    by the standard deviation of the training rows, and whole numbers are spread over their unit interval on both
-    sides, because nearest-neighbour distances between repeated values are zero.
+    by the standard deviation of the training rows.
     """
 
     def __init__(self, data: Data, real: pl.DataFrame, n_generated: int, *, seed: int) -> None:
-        self.seed = seed
         self.encoding = TableEncoding.fit(data.train, standardise=data.density is None)
         self.unit = "data units" if data.density else "standard deviations"
-        self.real = self.prepare(real[:REAL], "real")
-        self.training = self.prepare(data.train[:REAL], "training")
+        self.real = self.prepare(real[:REAL])
+        self.training = self.prepare(data.train)
         if data.density:
             draws = [draw(data.density, n_generated, seed=seed, role=f"perfect {k}") for k in range(FLOOR_DRAWS)]
-            self.perfect = [self.prepare(rows, "perfect") for rows in draws]
+            self.perfect = [self.prepare(rows) for rows in draws]
         else:
             shuffled = seeding.stream(seed, "perfect").permutation(self.training)
             parts = min(FLOOR_DRAWS, len(shuffled) // n_generated) or 1
             self.perfect = np.array_split(shuffled[: parts * n_generated], parts)
 
-    def prepare(self, rows: pl.DataFrame, role: str) -> FloatArray:
+    def prepare(self, rows: pl.DataFrame) -> FloatArray:
         """Turn n rows into an array (n, width) in the units of the scores."""
-        return self.encoding.encode(rows, seeding.stream(self.seed, f"dequantise {role}"))
+        return self.encoding.encode(rows, None)
 
 
 def _read_rows(path: str | Path, columns: list[str]) -> pl.DataFrame:

@@ -60,8 +60,14 @@ class ColumnEncoding(BaseModel, ABC):
         """
 
     @abstractmethod
-    def encode(self, column: pl.Series, rng: np.random.Generator) -> FloatArray:
-        """Turn n values into features (n, width); an encoding that adds noise draws the noise from ``rng``."""
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Turn n values into features (n, width).
+
+        Args:
+            column: n values, none missing.
+            rng: what an encoding that adds noise draws the noise from; None adds none.
+
+        """
 
     @abstractmethod
     def values(self, features: Any) -> Any:
@@ -70,6 +76,11 @@ class ColumnEncoding(BaseModel, ABC):
     def series(self, values: FloatArray) -> pl.Series:
         """Give the numbers of `values` the column's name and type."""
         return pl.Series(self.name, values)
+
+    @property
+    def resolution(self) -> float:
+        """The distance of neighbouring values of the column, in feature units; 0 where values are continuous."""
+        return 0.0
 
     @property
     def affine(self) -> tuple[float, float] | None:

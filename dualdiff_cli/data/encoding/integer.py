@@ -46,12 +46,12 @@ class IntegerColumn(ColumnEncoding):
         shift, scale = fit_affine(x, standardise=standardise)
         return cls(name=column.name, shift=shift, scale=scale)
 
-    def encode(self, column: pl.Series, rng: np.random.Generator) -> FloatArray:
-        """Z = (x + u − μ)/s."""
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Compute z = (x + u − μ)/s; see `ColumnEncoding.encode`."""
         return ((_dequantise(column.to_numpy(), rng) - self.shift) / self.scale)[:, None]
 
     def values(self, features: Any) -> Any:
-        """X = round(μ + s·z)."""
+        """Compute x = round(μ + s·z)."""
         return (features[:, 0] * self.scale + self.shift).round()
 
     def series(self, values: FloatArray) -> pl.Series:
@@ -59,11 +59,16 @@ class IntegerColumn(ColumnEncoding):
         return pl.Series(self.name, values).cast(pl.Int64)
 
     @property
+    def resolution(self) -> float:
+        """1/s."""
+        return 1 / self.scale
+
+    @property
     def affine(self) -> tuple[float, float]:
         """(μ, s) of x + u."""
         return self.shift, self.scale
 
 
-def _dequantise(x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """X + u, (n,), float64."""
-    return x.astype(np.float64) + rng.uniform(-0.5, 0.5, len(x))
+def _dequantise(x: FloatArray, rng: np.random.Generator | None) -> FloatArray:
+    """Compute x + u, (n,), float64; without a generator u = 0."""
+    return x.astype(np.float64) + (0.0 if rng is None else rng.uniform(-0.5, 0.5, len(x)))

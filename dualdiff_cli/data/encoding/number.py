@@ -38,13 +38,13 @@ class NumberColumn(ColumnEncoding):
         shift, scale = fit_affine(column.to_numpy(), standardise=standardise)
         return cls(name=column.name, shift=shift, scale=scale)
 
-    def encode(self, column: pl.Series, rng: np.random.Generator) -> FloatArray:
-        """Z = (x − μ)/s."""
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Compute z = (x − μ)/s."""
         x = column.to_numpy().astype(np.float64)
         return ((x - self.shift) / self.scale)[:, None]
 
     def values(self, features: Any) -> Any:
-        """X = μ + s·z."""
+        """Compute x = μ + s·z."""
         return features[:, 0] * self.scale + self.shift
 
     @property

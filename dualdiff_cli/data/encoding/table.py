@@ -70,8 +70,8 @@ class TableEncoding(BaseModel):
         """Which features belong to which column."""
         return [slice(*ends) for ends in pairwise(accumulate((c.width for c in self.columns), initial=0))]
 
-    def encode(self, rows: pl.DataFrame, rng: np.random.Generator) -> FloatArray:
-        """Turn n rows, whose columns may stand in any order, into features (n, width)."""
+    def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
+        """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""
         return np.concatenate([column.encode(rows[column.name], rng) for column in self.columns], axis=1)
 
     def values(self, features: Any) -> list[Any]:
@@ -86,6 +86,11 @@ class TableEncoding(BaseModel):
         """Turn features (n, width) back into rows."""
         columns = zip(self.columns, self.values(features), strict=True)
         return pl.DataFrame([column.series(values) for column, values in columns])
+
+    @property
+    def resolution(self) -> FloatArray:
+        """For each feature the distance of neighbouring values, (width,); 0 where values are continuous."""
+        return np.concatenate([np.full(column.width, column.resolution) for column in self.columns])
 
     @property
     def affine(self) -> tuple[FloatArray, FloatArray]:
