@@ -2,10 +2,10 @@
 
     python benchmarks/terminal.py
 
-At its last step the paper's schedule still keeps a part of the signal, but sampling starts from N(0, I). The script gives
-for every data set the share ᾱ_T of the signal, the divergence between the noised data and N(0, I), and the divergence of
-the samples that the paper's sampler draws with an exact denoiser. It prints a Markdown table, and writes JSON and a
-picture.
+At its last step the paper's schedule still keeps a part of the signal, but sampling starts from N(0, I). The script
+gives for every data set the share ᾱ_T of the signal, the divergence between the noised data and N(0, I), and the
+divergence of the samples that the paper's sampler draws with an exact denoiser. It prints a Markdown table, and writes
+JSON and a picture.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 @styled
 def picture(noised: dict[str, np.ndarray]) -> Figure:
-    """Draw for each data set the histogram of its widest column, noised to the last step, over the density of N(0, 1)."""
+    """Draw for each data set a histogram of its widest column, noised to the last step, and the density of N(0, 1)."""
     figure = Figure(figsize=(7.2, 2.0), layout="constrained")
     panels = figure.subplots(1, len(noised), sharey=True, squeeze=False)[0]
     axis = np.linspace(-5, 5, 201)

@@ -147,7 +147,7 @@ def fused_adamw(
     weight_decay: float,
     clip_norm: float | None,
 ) -> None:
-    """Do the same as `adamw` by one kernel of torch, which a compiler cannot fuse; the kernel overwrites the gradient."""
+    """Do the same as `adamw` by a single kernel of torch. A compiler cannot fuse the kernel, which overwrites g."""
     m, v = moments
     scale = None if clip_norm is None else ((g.norm() + SMALLEST_NORM) / clip_norm).clamp(min=1.0)
     torch._fused_adamw_(
