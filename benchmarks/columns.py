@@ -21,6 +21,7 @@ from scipy.stats import norm, poisson, spearmanr, t
 
 from dualdiff_cli.present.evaluation import evaluation_tables
 from dualdiff_cli.present.tables import Column, Table
+from dualdiff_cli.seeding import stream
 
 CORRELATION = np.array(
     [
@@ -36,7 +37,7 @@ COLUMNS = ["mass", "energy", "delay", "hits", "angle"]
 
 def make_file(path: Path, rows: int) -> None:
     """Normal, normal, Student's t with 3 degrees of freedom, Poisson with mean 20, and uniform, coupled by a copula."""
-    z = np.random.default_rng(0).multivariate_normal(np.zeros(5), CORRELATION, size=rows)
+    z = stream(0, "columns benchmark").multivariate_normal(np.zeros(5), CORRELATION, size=rows)
     u = norm.cdf(z)
     values = {
         "mass": 120 + 15 * z[:, 0],

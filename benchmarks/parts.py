@@ -2,8 +2,9 @@
 
     python benchmarks/parts.py --threads 1
 
-Each part alone, on the tensors that it has in a step, not compiled; then the whole step, plain and compiled. Gradients
-of several networks are compiled both ways: one network after the other, and all in one batched step.
+Each part of a step is timed alone, not compiled, on tensors of the sizes that the part has in a step; then the whole
+step, plain and compiled. Gradients of several networks are compiled in two ways: one network after the other, and all
+networks in one batch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 
 import torch
 from rivals import CPU, MANY_TIMES, configuration, our_trainer, timed
+from steps import StepParts
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from dualdiff_cli import RunConfig
 from dualdiff_cli.bench.clock import Competitor, Prepared
@@ -27,15 +29,13 @@ from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import fused_adamw
 from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.training.batches import Draws
-from dualdiff_cli.training.loop import Trainer
-from dualdiff_cli.training.loss import batch_loss
 
 MANY = 4
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 def part(name: str, config: RunConfig, call: Callable[[], object], precision: Precision = "float32") -> Competitor:
-    """Make a call that is timed by itself."""
+    """Make the competitor that calls a function again and again."""
 
     def repeat(times: int) -> None:
         for _ in range(times):
@@ -49,51 +49,47 @@ def part(name: str, config: RunConfig, call: Callable[[], object], precision: Pr
     )
 
 
-def trainer_of(config: RunConfig, precision: Precision, *, compiled: bool = False) -> Trainer:
-    """Make a training whose rates are set for some step."""
+def steps(config: RunConfig, precision: Precision, *, compiled: bool) -> Callable[[], object]:
+    """Make a function that makes one whole training step."""
     trainer = our_trainer(config, Execution(torch.get_num_threads(), precision, compiled=compiled, required=True))
-    trainer._rates.fill(1e-9, 5, beta_2=config.training.beta2)
-    return trainer
+
+    def step() -> None:
+        for _ in trainer.run(lambda: True):  # the condition to stop is asked for after every step
+            pass
+
+    step()
+    return step
 
 
 def parts(config: RunConfig, precision: Precision) -> list[Competitor]:
-    """The parts of a step, and the whole of it, plain and compiled."""
-    plain, compiled = (trainer_of(config, precision, compiled=c) for c in (False, True))
-    parameters = list(plain.denoiser.network.parameters())
-    draws = plain._batches.draw(config.training.batch, plain._generator)
-    w, average, moments = plain._weights[0].vector, plain._averages[0].vector, plain._moments[0]
-    g, rounded, c = torch.randn_like(w), precision == "bfloat16", config.training
-
-    def gradients() -> None:
-        loss = batch_loss(plain.denoiser, config.objective, plain._batches, draws, bfloat16=rounded)
-        torch.autograd.grad(loss, parameters)
-
-    def update() -> None:
-        fused_adamw(w, g, moments, plain._rates, beta_2=c.beta2, weight_decay=c.weight_decay, clip_norm=c.clip_norm)
-
+    """The parts of a step, and the whole step, plain and compiled."""
+    own, c = StepParts(config, precision), config.training
+    own.rates.fill(1e-9, 5, beta_2=c.beta2)
+    draws, w = own.draw(), own.weights.vector
+    g, average = torch.randn_like(w), w.clone()
+    parameters = list(own.denoiser.network.parameters())
     calls: dict[str, Callable[[], object]] = {
-        "draw": lambda: plain._batches.draw(config.training.batch, plain._generator),
-        "make the batch": lambda: plain._batches.make(draws),
-        "make the batch, loss and gradients": gradients,
-        "clip and AdamW": update,
+        "draw": own.draw,
+        "make the batch": lambda: own.batches.make(draws),
+        "make the batch, loss and gradients": lambda: torch.autograd.grad(own.batch_loss(draws), parameters),
+        "clip and AdamW": lambda: fused_adamw(
+            w, g, own.moments, own.rates, beta_2=c.beta2, weight_decay=c.weight_decay, clip_norm=c.clip_norm
+        ),
         "average": lambda: average.lerp_(w, 1e-3),
-        "whole step, plain": plain._optimize,
-        "whole step, compiled": compiled._optimize,
+        "whole step, plain": steps(config, precision, compiled=False),
+        "whole step, compiled": steps(config, precision, compiled=True),
     }
-    compiled._optimize()
     return [part(name, config, call, precision) for name, call in calls.items()]
 
 
 def together(config: RunConfig, precision: Precision) -> list[Competitor]:
-    """Gradients of `MANY` networks of one shape: one after the other, and in one batched network; compiled both."""
-    trainers = [trainer_of(config.model_copy(update={"seed": seed}), precision) for seed in range(MANY)]
-    each = [(t._weights[0].vector, *t._batches.draw(config.training.batch, t._generator)) for t in trainers]
+    """Gradients of `MANY` networks of one shape: one network after the other, and all in one batch; both compiled."""
+    many = [StepParts(config.model_copy(update={"seed": seed}), precision) for seed in range(MANY)]
+    each = [(one.weights.vector, *one.draw()) for one in many]
     stacked = [torch.stack(tensors) for tensors in zip(*each, strict=True)]
-    first = trainers[0]
 
     def loss(w: Tensor, *draws: Tensor) -> Tensor:
-        value: Tensor = functional_call(first._loss, first._weights[0].unpack(w), (Draws(*draws),))
-        return value
+        return many[0].loss_at(w, Draws(*draws))
 
     single, batched = (torch.compile(f, dynamic=False) for f in (grad(loss), vmap(grad(loss))))
 
@@ -113,11 +109,11 @@ def together(config: RunConfig, precision: Precision) -> list[Competitor]:
 
 
 def main() -> None:
-    """Time everything in turn, and print it."""
+    """Time all parts in turn, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a timed block")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a timed block")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/parts.json"))
     args = parser.parse_args()
     Execution(args.threads).apply()

@@ -1,8 +1,8 @@
-"""What `speed.py` and `parts.py` time: products, training steps and samples, each in several ways.
+"""The competitors of the speed benchmarks: matrix products, training steps and samples, each in several ways.
 
-The rate of the matrix products is measured in the same rounds as everything else: products of 256 × 256 matrices, which
-is the shape that most of a step's arithmetic has, in float32 and in bfloat16. A row's share is its products, counted by
-torch, at the rate of its own precision, over its time.
+The rate of the matrix products is measured in the same rounds as everything else: products of 256 × 256 matrices, the
+shape of most products in a training step, in float32 and in bfloat16. The "share" of a row says how much of the row's
+time its matrix products alone would take: torch counts the operations, and the rate is that of the row's precision.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from dualdiff_cli.data import Scaler
 from dualdiff_cli.diffusion.samplers import BLOCK, points_per_call
 from dualdiff_cli.jobs.inputs import settle
 from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.loop import Trainer
 
 CPU = torch.device("cpu")
@@ -34,19 +36,19 @@ ENDLESS = 10**9
 SAMPLES = 10_000
 SIDE, PRODUCTS = 256, 64
 PROCESSES = 3
-"""Of a published loop: how its memory comes to lie makes some of them clearly faster than others, from start to end."""
+"""Processes of a published loop: the addresses of its memory make some processes clearly faster than others."""
 MANY_TIMES = 5_000
-"""Repetitions that a block is cut from, where what is asked is the time of one: it is timed warm, as in a run."""
+"""Units of the whole task where the time of a single unit is reported."""
 
 
 def configuration(model: str, recipe: str, *settings: str) -> RunConfig:
-    """Make a configuration on moons, settled."""
+    """Make a settled configuration on moons."""
     config = resolve(dataset="moons", model=model, recipe=recipe, settings=settings)
     return settle(config, load_data("moons", seed=0))
 
 
 def on_threads(number: int, call: TimedCall) -> TimedCall:
-    """Make a call on a number of threads."""
+    """Make the same function, run on the given number of threads."""
 
     def run(units: int) -> None:
         torch.set_num_threads(number)
@@ -56,16 +58,16 @@ def on_threads(number: int, call: TimedCall) -> TimedCall:
 
 
 def exhaust(items: Iterator[Any], n: int) -> None:
-    """Take n items and keep none."""
+    """Take n items, or all if there are fewer, and keep none."""
     for _, _ in zip(range(n), items, strict=False):
         pass
 
 
 def products(threads: int, precision: str) -> Competitor:
-    """Matrix products, `PRODUCTS` to a unit."""
+    """Make the competitor of matrix products; a unit is `PRODUCTS` products."""
 
     def prepare() -> Prepared:
-        a, b, c = (torch.randn(SIDE, SIDE).to(getattr(torch, precision)) for _ in range(3))
+        a, b, c = (torch.ones(SIDE, SIDE, dtype=getattr(torch, precision)) for _ in range(3))
 
         def multiply(units: int) -> None:
             for _ in range(units * PRODUCTS):
@@ -84,13 +86,15 @@ def products(threads: int, precision: str) -> Competitor:
 
 
 def points_of(columns: int) -> Tensor:
-    """Moons, or for another number of columns as many points of a Gaussian: a step's cost does not know them apart."""
+    """Give moons, or for another number of columns as many points of a Gaussian: a step costs the same on both."""
     moons = torch.from_numpy(load_data("moons", seed=0).train).float()
-    return moons if columns == moons.shape[1] else torch.randn(len(moons), columns)
+    return (
+        moons if columns == moons.shape[1] else torch.randn(len(moons), columns, generator=torch_stream(0, "benchmark"))
+    )
 
 
 def our_trainer(config: RunConfig, execution: Execution = PLAIN, *, columns: int = 2) -> Trainer:
-    """Make a training without end."""
+    """Make a training that does not end by itself."""
     points = points_of(columns)
     training = config.training.model_copy(update={"steps": ENDLESS})
     denoiser = build_denoiser(config, points.shape[1])
@@ -100,7 +104,7 @@ def our_trainer(config: RunConfig, execution: Execution = PLAIN, *, columns: int
 def training(
     config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", columns: int = 2, **labels: Any
 ) -> Competitor:
-    """A training step: published, eager or compiled."""
+    """Make the competitor of training steps; ``how`` is published, eager or compiled."""
     with FlopCounterMode(display=False) as counter:
         next(our_trainer(config, columns=columns).run(lambda: True))
     facts = {"task": "training step", "model": config.model.name, "recipe": config.recipe, "how": how}
@@ -120,7 +124,7 @@ def _prepare_training(config: RunConfig, how: str, threads: int, precision: Prec
             seed=0,
             device=CPU,
         )
-        next(losses)  # makes the optimiser's state, which is no step's own
+        next(losses)  # the first step also creates the optimiser's state
         return Prepared(lambda steps: exhaust(losses, steps))
     execution = Execution(threads, precision, compiled=how == "compiled", required=True)
     execution.apply()
@@ -137,7 +141,7 @@ def _prepare_training(config: RunConfig, how: str, threads: int, precision: Prec
 def sampling(
     config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", **labels: Any
 ) -> Competitor:
-    """10,000 samples by the published loop, all points at once, or by ours."""
+    """Make the competitor of 10,000 samples; ``how`` is published, eager or compiled."""
     evaluations, published = config.sampling.steps, how == "published"
     execution = Execution(threads, precision, compiled=how == "compiled", required=True)
     network = build_denoiser(config, 2).requires_grad_(False)
@@ -177,20 +181,23 @@ def _prepare_sampling(config: RunConfig, execution: Execution, *, published: boo
 
 
 def in_processes(number: int, make: Callable[[], Prepared]) -> Prepared:
-    """Prepare a competitor in processes of its own, as commands are: neither memory nor caches are another's.
+    """Prepare a competitor in processes of its own, as commands are, so that no memory or cache is shared.
 
-    They take turns, block by block. Each is asked through a pipe, which takes some ten microseconds of a block.
+    The processes take turns, block by block. Asking a process through a pipe takes some ten microseconds of a block.
+    The fact "cpu_s" holds the CPU seconds of every call: on one thread they are the time that the call would take if no
+    other program used the machine.
     """
     pipes = [_process(make) for _ in range(number)]
     facts = [_received(pipe) for pipe in pipes]
     turns = itertools.cycle(pipes)
+    cpu_s: list[float] = []
 
     def call(units: int) -> None:
         pipe = next(turns)
         pipe.send(units)
-        _received(pipe)
+        cpu_s.append(_received(pipe)["cpu_s"])
 
-    return Prepared(call, facts[0])
+    return Prepared(call, {**facts[0], "cpu_s": cpu_s})
 
 
 def _process(make: Callable[[], Prepared]) -> Any:
@@ -209,17 +216,19 @@ def _received(pipe: Any) -> Any:
 
 
 def _serve(pipe: Any, make: Callable[[], Prepared]) -> None:
-    """Prepare, and make calls of as many units as are asked for, until nobody asks any more.
+    """Prepare a competitor, and call it with every number of units that the pipe brings, until the pipe is closed.
 
-    Denormal numbers are flushed as in our commands, for the published loops as well.
+    Denormal numbers are rounded to zero as in our commands, for the published loops as well.
     """
     try:
         with denormals_flushed():
             prepared = make()
             pipe.send(dict(prepared.facts))
             while True:
-                prepared.call(pipe.recv())
-                pipe.send({})
+                units = pipe.recv()
+                before = time.process_time()
+                prepared.call(units)
+                pipe.send({"cpu_s": time.process_time() - before})
     except EOFError:
         pass
     except Exception as error:
@@ -227,7 +236,7 @@ def _serve(pipe: Any, make: Callable[[], Prepared]) -> None:
 
 
 def timed(competitors: Sequence[Competitor], repeats: int, seconds: float) -> list[dict[str, Any]]:
-    """Time competitors in turn, with the products on as many threads among them, and add each one's share."""
+    """Time competitors in turn with matrix products on the same numbers of threads, and add each row's share."""
     ways = sorted({(c.labels["threads"], c.labels["precision"]) for c in competitors})
     everyone = [Measurement(c) for c in (*(products(*way) for way in ways), *competitors)]
     measure(

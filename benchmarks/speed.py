@@ -1,10 +1,10 @@
-"""Training and sampling beside the published loops, beside what the matrix products alone take, in one run.
+"""Training and sampling, timed in one run with the published loops and with the matrix products alone.
 
-    python benchmarks/speed.py                            # steps, samples, start-up: the table
-    python benchmarks/speed.py --quality --memory         # and the seconds to the paper's score, and ten million points
+    python benchmarks/speed.py                            # training steps, samples and start-up
+    python benchmarks/speed.py --quality --memory         # also the time to the paper's score, and ten million points
     python benchmarks/speed.py --only scaling
 
-All times of a section are interleaved by `dualdiff_cli.benchmarking`; `rivals.py` says what is timed. The output keeps
+`dualdiff_cli.bench.clock` interleaves all times of a section; `rivals.py` defines what is timed. The output file keeps
 the sections of earlier calls.
 """
 
@@ -35,12 +35,12 @@ CPU = torch.device("cpu")
 PAPER_KL = 0.650
 """The best published divergence on dino (Table 2), in bits."""
 BUDGETS = (800, 900, 1000, 2000, 4000)
-"""Lengths of training tried in turn, shortest first, until one scores that."""
+"""Numbers of training steps that are tried in turn, until the samples of one reach the paper's score."""
 COMMAND = [sys.executable, "-m", "dualdiff_cli"]
 
 
 def table(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The steps and the samples of both models, and of the default recipe."""
+    """Time training steps and samples of both models in the paper's recipe, and of the default model and recipe."""
     everything = torch.get_num_threads()
     competitors = []
     for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
@@ -57,7 +57,7 @@ def table(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """How a step grows with batch, width, experts and columns, and sampling with its evaluations."""
+    """Time training steps over batch, width, experts and columns, and sampling over the number of evaluations."""
     threads = choose_products(LayerShape(2, 256, 256), "float32")[0]
     axes: dict[str, tuple[int, ...]] = {
         "training.batch": (64, 128, 256, 512, 1024, 2048),
@@ -78,7 +78,7 @@ def scaling(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Wall seconds of commands that do next to nothing; the first call of each is not counted."""
+    """Time commands that do almost nothing, in wall seconds; the first call of each command is not counted."""
     rows = []
     for words in (["--help"], ["info"], ["train", "--help"]):
         times = [_seconds([*COMMAND, *words])[0] for _ in range(1 + args.repeats)][1:]
@@ -87,26 +87,21 @@ def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def compiling(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds that compiling takes from an empty cache, and from what a run on other data has left in it.
-
-    On as many threads as torch takes: what a run chooses by trial can differ from the next one's, and with it what is
-    compiled.
-    """
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    """Time compiling with an empty compiler's cache, and with the cache that a run on other data has left."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
             for cache, dataset in (("empty", "circle"), ("left by circle", "moons")):
                 run = f"{folder}/{model}-{recipe}-{dataset}"
                 options = ["--model", model, "--recipe", recipe, "--run-dir", run]
-                record = _train(folder, *options, "--dataset", dataset, "--steps", "2", "--compile", "on", **threads)
+                record = _train(folder, *options, "--dataset", dataset, "--steps", "2", "--compile", "on")
                 row = {"task": "compiling", "model": model, "recipe": recipe, "cache": cache}
                 rows.append({**row, "median_s": record["compile_seconds"]})
     return rows
 
 
 def quality(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The shortest training whose samples reach the paper's score on dino, by the command from a cold start."""
+    """Find the shortest training whose samples reach the paper's score on dino; time the command from a cold start."""
     rows = []
     for steps in BUDGETS:
         with tempfile.TemporaryDirectory() as folder:
@@ -121,9 +116,9 @@ def quality(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory of ten million points to Parquet, above that of the imports alone; two evaluations a point."""
-    peak = "from dualdiff_cli.device import peak_memory_bytes; print(peak_memory_bytes())"
-    imports = int(_seconds([sys.executable, "-c", f"import dualdiff_cli.jobs; {peak}"])[1])
+    """Measure the peak memory of ten million points written to Parquet, above the peak memory of the imports alone."""
+    peak = "from dualdiff_cli.compute.device import peak_memory_bytes; print(peak_memory_bytes())"
+    imports = int(_seconds([sys.executable, "-c", f"import dualdiff_cli.jobs.sample; {peak}"])[1])
     with tempfile.TemporaryDirectory() as folder:
         run, points = f"{folder}/run", f"{folder}/points.parquet"
         _train(folder, "--dataset", "moons", "--steps", "2", "--run-dir", run)
@@ -135,10 +130,10 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [{**row, "imports_bytes": imports, "peak_above_imports_bytes": above}]
 
 
-def _train(folder: str, *options: str, **environment: str) -> dict[str, Any]:
-    """Train by the command with a compiler's cache of its own; its record, and the whole command's seconds."""
+def _train(folder: str, *options: str) -> dict[str, Any]:
+    """Train by the command line with a separate compiler's cache; give the record, and the command's wall seconds."""
     cache = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/cache-of-the-compiler"}
-    wall, out = _seconds([*COMMAND, "train", *options, "--json", "--quiet"], **cache, **environment)
+    wall, out = _seconds([*COMMAND, "train", *options, "--json", "--quiet"], **cache)
     return {**json.loads(out), "wall": wall}
 
 
@@ -181,14 +176,14 @@ def layout(title: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Run the sections that are asked for."""
+    """Run the sections that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="default: table, startup and compiling")
-    parser.add_argument("--quality", action="store_true", help="also train to the paper's score; minutes")
-    parser.add_argument("--memory", action="store_true", help="also draw ten million points; minutes")
+    parser.add_argument("--quality", action="store_true", help="also train to the paper's score; takes minutes")
+    parser.add_argument("--memory", action="store_true", help="also draw ten million points; takes minutes")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a timed block")
-    parser.add_argument("--points", type=int, default=10_000_000, help="of --memory")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of a timed block")
+    parser.add_argument("--points", type=int, default=10_000_000, help="number of points of --memory")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed.json"))
     args = parser.parse_args()
     asked = args.only or ["table", "startup", "compiling", *(s for s in ("quality", "memory") if getattr(args, s))]

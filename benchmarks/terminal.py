@@ -2,9 +2,10 @@
 
     python benchmarks/terminal.py
 
-At its last step the paper's schedule still holds a part of the signal, but sampling starts from N(0, I). For every data
-set: the share ᾱ_T, how far the noised data is from where sampling starts, and what the paper's sampler makes of that
-start with a denoiser that makes no mistakes. Prints a Markdown table, leaves JSON and a picture.
+At its last step the paper's schedule still keeps a part of the signal, but sampling starts from N(0, I). The script
+gives for every data set the share ᾱ_T of the signal, the divergence between the noised data and N(0, I), and the
+divergence of the samples that the paper's sampler draws with an exact denoiser. It prints a Markdown table, and writes
+JSON and a picture.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.metrics import kl_divergence
 from dualdiff_cli.present.figures.style import DATA, INK, SAMPLES, save, styled
 from dualdiff_cli.present.tables import Column, Table
+from dualdiff_cli.seeding import stream
 
 PAPER = Path(__file__).parents[1] / "dualdiff_cli" / "paper" / "table1.csv"
 DATASETS = ("circle", "dino", "line", "moons")
 
 
 def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.ndarray]:
-    """One data set's row, and its points at the noisy end, (n_real, d)."""
+    """Measure one data set; give its row, and its points noised to the last step, (n_real, d)."""
     config, density = resolve(dataset=dataset, recipe="paper"), get_density(dataset)
     schedule, sampler = build_schedule(config.schedule), build_sampler(config.sampling)
     alpha, sigma = (c[0].item() for c in schedule(schedule.ends))
     real, d = draw(density, n_real, seed=0, role="held-out"), len(density.columns)
-    rng = np.random.default_rng(0)
+    rng = stream(0, "terminal benchmark")
     noised = alpha * real + sigma * rng.standard_normal(real.shape)
     start = rng.standard_normal((n, d))
     denoiser = exact_denoiser(density, Scaler.identity(d), schedule)
@@ -88,7 +90,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 @styled
 def picture(noised: dict[str, np.ndarray]) -> Figure:
-    """For each data set the density of its widest column at the noisy end, over that of the start of sampling."""
+    """Draw for each data set a histogram of its widest column, noised to the last step, and the density of N(0, 1)."""
     figure = Figure(figsize=(7.2, 2.0), layout="constrained")
     panels = figure.subplots(1, len(noised), sharey=True, squeeze=False)[0]
     axis = np.linspace(-5, 5, 201)
@@ -107,7 +109,7 @@ def picture(noised: dict[str, np.ndarray]) -> Figure:
 
 
 def main() -> None:
-    """Measure and show."""
+    """Measure all data sets, and show the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", action="append", help="default: the paper's four")
     parser.add_argument("--real", type=int, default=100_000)

@@ -23,7 +23,6 @@ __all__ = [
     "choose_device",
     "cuda_version",
     "denormals_flushed",
-    "generator",
     "gpu_facts",
     "gpu_names",
     "memory_rise",
@@ -64,11 +63,6 @@ def choose_device(request: str = "auto") -> torch.device:
         count = torch.cuda.device_count()
         raise DeviceError(f"Device {request!r} is not there.", f"There are {count}: cuda:0 to cuda:{count - 1}.")
     return torch.device("cuda", int(index or 0))
-
-
-def generator(seed: int, device: torch.device) -> torch.Generator:
-    """Make a new random generator on the device, without touching torch's global generator."""
-    return torch.Generator(device).manual_seed(seed)
 
 
 def synchronize(device: torch.device) -> None:

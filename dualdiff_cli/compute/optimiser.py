@@ -1,15 +1,16 @@
-"""The optimiser: AdamW on clipped gradients, its learning rate, and the moving average of the weights.
+"""The optimiser: AdamW with gradient clipping, the learning rate, and the EMA decay.
 
-Parameters that are moved alike lie end to end in one vector w, so that an update is a pass or two over memory however
-many layers there are. Its n-th update along the gradient g is
+All parameters that are updated with the same settings lie in one vector w, so that an update is one or two passes over
+memory however many layers there are. The n-th update with the gradient g is
 
     g ← g·min(1, c/‖g‖),    m ← β₁m + (1 − β₁)g,    v ← β₂v + (1 − β₂)g²,
     w ← (1 − ηλ)w − η_n·m/(√v + ε_n),    η_n = η·√(1 − β₂ⁿ)/(1 − β₁ⁿ),    ε_n = ε·√(1 − β₂ⁿ)
 
-(Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", Alg. 2, with the corrections of the moments' bias in
-the order of Kingma & Ba 2015, "Adam", §2). `adamw` is that, for a compiler to put into one loop; uncompiled each of its
-operations is a pass, and torch's own kernel, `fused_adamw`, is faster. What changes from update to update is a tensor,
-`Rates`: a compiler and a graph that is replayed would take a plain number for a constant.
+(Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", Alg. 2, with the bias corrections in the order of
+Kingma & Ba 2015, "Adam", §2). `adamw` writes the equations as torch operations, which a compiler fuses into one loop.
+Without a compiler every operation is a pass over memory of its own, and torch's own kernel, `fused_adamw`, is faster.
+Numbers that change from update to update are tensors (`Rates`), because a compiler or a CUDA graph would treat a plain
+number as a constant.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ __all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "fused_ad
 BETA_1 = 0.9
 EPSILON = 1e-8
 SMALLEST_NORM = 1e-6
-"""Added to the norm that a gradient is clipped by, as torch's own clipping does."""
+"""Added to ‖g‖ before the division by ‖g‖, as in torch's own gradient clipping."""
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """η_s of S steps, from η after a linear warm-up to zero at S: by a cosine or along a line.
+    """Give the learning rate η_s at step s of S: a linear warm-up to η, then a fall to zero at S.
 
-    The cosine is η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5).
+    The fall is linear, or a cosine: η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5).
     """
     left = 1 - step / config.steps
     share = left if config.annealing == "linear" else 0.5 * (1 - math.cos(math.pi * left))
@@ -41,23 +42,23 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def ema_decay(step: int, config: TrainingConfig) -> float:
-    """Decay of the weight average after ``step`` steps: 1 − (1 + s)^(−2/3), at most β, s steps past the warm-up.
+    """Give the EMA decay after ``step`` steps: min(1 − (1 + s)^(−2/3), β), where s counts the steps after the warm-up.
 
-    During the warm-up the average is a copy (decay 0). The form is the paper's.
+    During the warm-up the decay is 0, so the average is a copy of the weights (paper, "Training, sampling, scoring").
     """
     s = step - config.ema_warmup - 1
     return min(1 - (1 + s) ** (-2 / 3), config.ema_decay) if s > 0 else 0.0
 
 
 class FlatParameters:
-    """A module's parameters, end to end in one vector that they become views of.
+    """All parameters of a module in one vector; the parameters become views of the vector.
 
     Args:
-        module: whose parameters; from here on they must not be replaced, only written to.
-        prefix: of their names.
+        module: the module. From now on its parameters may be written to in place, but must not be replaced.
+        prefix: prefix of the parameters' names.
 
     Attributes:
-        vector: (P,), without a gradient of its own.
+        vector: the values of all P parameters, (P,); the vector itself requires no gradient.
 
     """
 
@@ -69,25 +70,25 @@ class FlatParameters:
             parameters[name].data = view
 
     def unpack(self, vector: Tensor) -> dict[str, Tensor]:
-        """Give a vector (P,) as the parameters that it stands for, by name."""
+        """Split a vector (P,) into views with the parameters' shapes, by the parameters' names."""
         parts = torch.split(vector, [shape.numel() for shape in self._shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
 
 class Moments(NamedTuple):
-    """Moving averages of a gradient, m, and of its square, v, each (P,)."""
+    """The moving averages m of the gradient and v of the squared gradient, each (P,)."""
 
     m: Tensor
     v: Tensor
 
     @classmethod
     def of(cls, vector: Tensor) -> Self:
-        """Begin at zero."""
+        """Make moments of zero for the parameters in a vector (P,)."""
         return cls(torch.zeros_like(vector), torch.zeros_like(vector))
 
 
 class Rates(NamedTuple):
-    """What an update takes of its number: η, η_n and ε_n, and how many there were before, n − 1; each of shape ()."""
+    """The numbers that change from update to update: η, η_n, ε_n, and n − 1, the number of earlier updates; each ()."""
 
     eta: Tensor
     eta_n: Tensor
@@ -96,11 +97,11 @@ class Rates(NamedTuple):
 
     @classmethod
     def on(cls, device: torch.device) -> Self:
-        """Make a place for them."""
+        """Allocate the four numbers on a device."""
         return cls(*torch.zeros(4, device=device).unbind())
 
     def fill(self, eta: float, n: int, *, beta_2: float) -> None:
-        """Set them for the n-th update, n ≥ 1."""
+        """Set the numbers for the n-th update, n ≥ 1, at the learning rate η."""
         correction = math.sqrt(1 - beta_2**n)
         self.eta.fill_(eta)
         self.eta_n.fill_(eta * correction / (1 - BETA_1**n))
@@ -119,12 +120,12 @@ def adamw(
     weight_decay: float,
     clip_norm: float | None,
 ) -> None:
-    """One update of w (P,) along its gradient g (P,), in place.
+    """Update w (P,) in place with the gradient g (P,).
 
     Args:
-        w, g, moments, rates: as in the equations; w and the moments are written to.
+        w, g, moments, rates: as in the module's equations; w and the moments are updated in place.
         beta_2, weight_decay: β₂ and λ.
-        clip_norm: c; None does not clip.
+        clip_norm: c; None switches gradient clipping off.
 
     """
     m, v = moments
@@ -146,7 +147,7 @@ def fused_adamw(
     weight_decay: float,
     clip_norm: float | None,
 ) -> None:
-    """As `adamw`, by one kernel of torch, which no compiler sees through; the gradient is used up."""
+    """Do the same as `adamw` by a single kernel of torch. A compiler cannot fuse the kernel, which overwrites g."""
     m, v = moments
     scale = None if clip_norm is None else ((g.norm() + SMALLEST_NORM) / clip_norm).clamp(min=1.0)
     torch._fused_adamw_(
@@ -163,5 +164,5 @@ def fused_adamw(
         eps=EPSILON,
         amsgrad=False,
         maximize=False,
-        grad_scale=scale,  # what the gradient is divided by
+        grad_scale=scale,  # the kernel divides the gradient by this number
     )

@@ -11,7 +11,6 @@ from dualdiff_cli.compute.device import (
     Readback,
     choose_device,
     denormals_flushed,
-    generator,
     peak_memory_bytes,
     synchronize,
 )
@@ -98,20 +97,7 @@ def test_auto_takes_the_cpu_quietly_where_no_gpu_could_be_used(
     assert choose_device("auto") == CPU  # a warning would be an error here
 
 
-# Randomness and waiting
-
-
-def test_a_generator_is_its_seed_and_leaves_the_global_one_alone() -> None:
-    before = torch.get_rng_state()
-    first, again, other = (torch.rand(4, generator=generator(seed, CPU)) for seed in (7, 7, 8))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("seed", [0, 2**63 - 1])
-def test_every_seed_that_a_configuration_allows_makes_a_generator(seed: int) -> None:
-    assert generator(seed, CPU).initial_seed() == seed
+# Waiting
 
 
 def test_on_the_cpu_a_number_has_arrived_at_once() -> None:
@@ -125,7 +111,7 @@ def test_on_the_cpu_a_number_has_arrived_at_once() -> None:
 def test_on_the_gpu_a_number_is_that_of_its_time_whatever_follows() -> None:
     place = choose_device("cuda")
     value = torch.zeros((), device=place)
-    a = torch.randn(2048, 2048, device=place)
+    a = torch.ones(2048, 2048, device=place)
     readbacks = []
     for _ in range(20):
         a = (a @ a).clamp(-1, 1)  # keeps the device busy behind each copy

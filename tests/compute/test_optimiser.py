@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dualdiff_cli.compute.optimiser import FlatParameters, Moments, Rates, adamw, fused_adamw
+from dualdiff_cli.seeding import torch_stream
 
 
 def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch_stream(seed, "test"))
 
 
 @pytest.mark.parametrize("update", [adamw, fused_adamw])

@@ -10,11 +10,12 @@ from torch import Tensor
 from dualdiff_cli.compute.compiling import Compiled
 from dualdiff_cli.compute.rewriting import FAR_LARGER, LARGE, NARROW, write_down
 from dualdiff_cli.diffusion.networks.layers import Trunk
+from dualdiff_cli.seeding import torch_stream
 
 
 @pytest.mark.parametrize(("rows", "plain"), [(LARGE // 64, 3), (LARGE // 64 - 1, 0)])
 def test_a_large_factor_that_groups_share_is_multiplied_by_each_and_not_copied(rows: int, plain: int) -> None:
-    draws = torch.Generator().manual_seed(0)
+    draws = torch_stream(0, "test")
     x, w, b = (torch.randn(*shape, generator=draws) for shape in [(rows, 64), (3, 64, 8), (3, 1, 8)])
     function = lambda x, w, b: torch.baddbmm(b, x.expand(3, -1, -1), w)  # noqa: E731
     listed = write_down(function, (x, w, b))
@@ -25,7 +26,7 @@ def test_a_large_factor_that_groups_share_is_multiplied_by_each_and_not_copied(r
 @pytest.mark.parametrize("groups", [(), (2,)], ids=["one", "groups"])
 @pytest.mark.parametrize(("columns", "products"), [(1, 0), (NARROW, 0), (NARROW + 1, 1)])
 def test_a_product_with_few_columns_is_made_as_sums(groups: tuple[int, ...], columns: int, products: int) -> None:
-    draws = torch.Generator().manual_seed(0)
+    draws = torch_stream(0, "test")
     n = FAR_LARGER  # so many rows that the columns are stored first
     x, w = torch.randn(*groups, n, 40, generator=draws), torch.randn(*groups, 40, columns, generator=draws)
     function = lambda x, w: torch.matmul(x.relu(), w)  # noqa: E731
@@ -84,7 +85,7 @@ def residual_network(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(("rows", "in_place"), [(LARGE // 16, 2), (LARGE // 16 - 1, 0)])
 def test_products_are_added_in_place_to_what_is_large(dtype: torch.dtype, rows: int, in_place: int) -> None:
-    draws = torch.Generator().manual_seed(0)
+    draws = torch_stream(0, "test")
     x, w, b = (torch.randn(2, *shape, generator=draws).to(dtype) for shape in [(rows, 8), (8, 8), (1, 8)])
     listed = write_down(residual_network, (x, w, b))
     assert listed.code.count("dualdiff.add_product.") == in_place
@@ -117,7 +118,7 @@ def head(h: Tensor, w: Tensor) -> Tensor:
 )
 def test_what_is_still_wanted_is_not_added_to(late: Callable[..., tuple[Tensor, ...]], in_place: int) -> None:
     """The compiler works out what it has not stored where it is used, from what lies there by then."""
-    draws = torch.Generator().manual_seed(0)
+    draws = torch_stream(0, "test")
     x, w = torch.randn(LARGE // 8, 8, generator=draws), torch.randn(8, 8, generator=draws)
 
     def function(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
