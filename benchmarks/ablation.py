@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dualdiff_cli.compute.machine import describe_machine
-from dualdiff_cli.paper.cells import Cell
+from dualdiff_cli.paper.experiment import Experiment
 from dualdiff_cli.paper.grid import GridProgress, run_grid
 from dualdiff_cli.present.tables import Column, Estimate, Table, Value
 
@@ -50,10 +50,12 @@ SAMPLINGS: dict[str, tuple[str, int]] = {
 """By name, how the full recipe's run is sampled."""
 
 
-def cells_of(datasets: list[str], changes: list[str], *, seeds: int, steps: int | None, runs: Path) -> list[Cell]:
+def experiments_of(
+    datasets: list[str], changes: list[str], *, seeds: int, steps: int | None, runs: Path
+) -> list[Experiment]:
     """Every change on every data set and seed."""
     return [
-        Cell(
+        Experiment(
             dataset=dataset,
             recipe="precise",
             model="dual-expert",
@@ -70,13 +72,13 @@ def cells_of(datasets: list[str], changes: list[str], *, seeds: int, steps: int 
     ]
 
 
-def rows_of(cells: list[Cell], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows_of(experiments: list[Experiment], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a change, data set and seed, with its scores or with the reason why there are none."""
     names = {settings: change for change, settings in CHANGES.items()}
     rows = []
-    for cell, result in zip(cells, results, strict=True):
-        change = names[cell.settings]
-        base = {"dataset": cell.dataset, "seed": cell.seed}
+    for experiment, result in zip(experiments, results, strict=True):
+        change = names[experiment.settings]
+        base = {"dataset": experiment.dataset, "seed": experiment.seed}
         if "error" in result:
             rows.append({**base, "change": change, "error": result["error"]})
             continue
@@ -124,17 +126,17 @@ def main() -> None:
 
     changes = list(dict.fromkeys([FULL, *(args.change or CHANGES)]))
     datasets = args.dataset or ["dino", "circle"]
-    cells = cells_of(datasets, changes, seeds=args.seeds, steps=args.steps, runs=args.runs)
+    experiments = experiments_of(datasets, changes, seeds=args.seeds, steps=args.steps, runs=args.runs)
     reported = -1
 
     def report(progress: GridProgress) -> None:
         nonlocal reported
         if progress.done + progress.failed > reported:
             reported = progress.done + progress.failed
-            print(f"{reported} of {progress.runs} runs, {progress.failed} failed", flush=True)
+            print(f"{reported} of {progress.runs} runs are finished, {progress.failed} of them failed", flush=True)
 
     started = time.perf_counter()
-    rows = rows_of(cells, run_grid(cells, jobs=args.jobs, on_progress=report))
+    rows = rows_of(experiments, run_grid(experiments, jobs=args.jobs, on_progress=report))
     record = {"machine": describe_machine(), "wall_seconds": time.perf_counter() - started, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

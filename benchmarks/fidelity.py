@@ -22,9 +22,9 @@ from typing import Any
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.metrics.score import mean_interval
-from dualdiff_cli.paper.cells import Cell
+from dualdiff_cli.paper.experiment import Experiment
 from dualdiff_cli.paper.grid import GridProgress, run_grid
-from dualdiff_cli.paper.results import published
+from dualdiff_cli.paper.values import published
 from dualdiff_cli.present.tables import Column, Estimate, Range, Table, Value
 
 
@@ -33,7 +33,7 @@ def table(results: list[dict[str, Any]], metrics: list[str]) -> Table:
     papers = published("table1")
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for result in results:
-        model = " ".join([result["cell"]["model"], *result["cell"]["settings"]])
+        model = " ".join([result["experiment"]["model"], *result["experiment"]["settings"]])
         for evaluation in result["evaluations"]:
             sampling = f"{evaluation['sampler']} {evaluation['sample_steps']}"
             key = (evaluation["dataset"], evaluation["recipe"], model, sampling)
@@ -57,8 +57,8 @@ def differences(results: list[dict[str, Any]], metrics: list[str]) -> Table:
     scores: dict[str, dict[tuple[Any, ...], Any]] = {}
     for result in results:
         for e in result["evaluations"]:
-            pair = (e["dataset"], e["recipe"], e["sampler"], e["sample_steps"], result["cell"]["seed"])
-            scores.setdefault(result["cell"]["model"], {})[pair] = e["metrics"]
+            pair = (e["dataset"], e["recipe"], e["sampler"], e["sample_steps"], result["experiment"]["seed"])
+            scores.setdefault(result["experiment"]["model"], {})[pair] = e["metrics"]
     first, *others = scores
     columns = [Column(name, "+.4f") for name in ("models", "score", "pairs", "difference", "95 % interval")]
     body: list[tuple[Value, ...]] = []
@@ -101,8 +101,8 @@ def main() -> None:
         args.recipe or ["paper"],
         args.model or ["baseline", "dual-expert"],
     )
-    cells = [
-        Cell(
+    experiments = [
+        Experiment(
             dataset=dataset,
             recipe=recipe,
             model=model,
@@ -124,14 +124,14 @@ def main() -> None:
 
     started = time.perf_counter()
     try:
-        results = run_grid(cells, jobs=args.jobs, engine=args.engine, on_progress=on_progress)
+        results = run_grid(experiments, jobs=args.jobs, engine=args.engine, on_progress=on_progress)
     except DualdiffError as error:
         raise SystemExit(str(error)) from None
     args.output.parent.mkdir(parents=True, exist_ok=True)
     record = {"machine": describe_machine(), "wall_seconds": time.perf_counter() - started, "results": results}
     args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(table(results, args.metric or ["kl_published", "kl_real_generated", "kl_generated_real"]).to_markdown())
-    if len({result["cell"]["model"] for result in results}) > 1:
+    if len({result["experiment"]["model"] for result in results}) > 1:
         print(differences(results, args.metric or ["kl_real_generated", "kl_generated_real"]).to_markdown())
 
 

@@ -1,15 +1,13 @@
-"""Cells that train and score in a second."""
+"""Experiments that train and score in a second."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import pytest
+from dualdiff_cli.paper.experiment import Experiment
 
-from dualdiff_cli.paper.cells import Cell
-
-__all__ = ["TINY", "cell", "few_points", "scores"]
+__all__ = ["TINY", "experiment", "scores"]
 
 TINY = (
     "data.points=200",
@@ -26,17 +24,12 @@ TINY = (
 )
 
 
-def cell(runs: Path, **changes: Any) -> Cell:
-    values = {"model": "baseline", "seed": 0, "steps": 5, "settings": TINY, "metrics": ("kl_published",), **changes}
-    return Cell(**{"dataset": "line", "recipe": "paper", "runs": str(runs), **values})
+def experiment(runs: Path, **changes: Any) -> Experiment:
+    named = {"dataset": "line", "recipe": "paper", "model": "baseline", "seed": 0, "runs": str(runs)}
+    tiny = {"steps": 5, "settings": TINY, "generated": 300, "metrics": ("kl_published",)}
+    return Experiment(**{**named, **tiny, **changes})
 
 
 def scores(result: dict[str, Any]) -> list[dict[str, float]]:
-    """What a result says that is not of a clock: the scores of each evaluation."""
+    """Give the scores of each evaluation, which no clock influences."""
     return [{name: score["value"] for name, score in e["metrics"].items()} for e in result["evaluations"]]
-
-
-@pytest.fixture
-def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Score few samples, in this process."""
-    monkeypatch.setattr("dualdiff_cli.paper.cells.GENERATED", 300)

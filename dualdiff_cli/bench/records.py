@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..paper.results import published
+from ..paper.values import published
 from .clock import ratio_of_medians
 
 __all__ = ["compare", "read_benchmark", "related"]

@@ -131,7 +131,7 @@ def evaluate(
         modes=data.density.modes if data.density else None,
         only=metrics,
         unit=truth.unit,
-        resolution=truth.encoding.resolution,
+        resolution=truth.encoding.resolution.tolist(),
         seed=seed,
         progress=announce,
     )

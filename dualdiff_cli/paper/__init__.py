@@ -1,1 +1,1 @@
-"""The paper: its values, rows, cells and grid, tables and figures."""
+"""The paper: the published values, the experiments that reproduce them, and the tables and figures of both."""

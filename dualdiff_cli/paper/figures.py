@@ -1,12 +1,12 @@
-"""The paper's five figures, with several seeds where it has one: every configuration in one picture.
+"""The paper's five figures; where the paper draws one configuration and one run, these draw all of them.
 
-    1  divergence of every configuration and data set, beside the paper's and the floor
-    2  samples of every configuration beside the data
-    3  loss during the training
-    4  samples coloured by the gate's weight
-    5  histograms of the gate's weights
+    1  divergence of every configuration on every data set, beside the paper's value and the floor
+    2  samples of every configuration, beside the data
+    3  training loss of every configuration
+    4  samples, coloured by the gate's weight of expert 1
+    5  histograms of this weight
 
-Panels that are compared share their limits and their number of points (see `drawing`).
+Panels that are compared share their limits and the number of points (see `present.figures.style`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -33,59 +33,60 @@ from ..present.figures.panels import (
     in_view,
     name_axes,
     panel_size,
-    percent,
-    state_in_corner,
+    state_outside,
     subset,
     view_of,
 )
 from ..present.figures.style import DATA, EXPERTS, INK, SAMPLES, styled
 
-__all__ = ["divergences", "gates_histograms", "gates_scatter", "losses", "samples"]
+__all__ = ["draw_divergences", "draw_gate_histograms", "draw_gates", "draw_losses", "draw_samples"]
 
 PAPER = "#d55e00"
-ACROSS = 4  # panels side by side
-SIDE = 1.75  # inches of a panel
-SMOOTHING = 20  # parts of a training over one of which its loss is averaged
+ACROSS = 4
+"""The largest number of panels side by side."""
+SIDE = 1.75
+"""The longer side of a scatter panel, in inches."""
+DASHED = (0, (3, 2))
 
 
 @styled
-def divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
-    """Draw the divergence as published: a panel a data set, a line a configuration.
+def draw_divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+    """Draw figure 1: a panel per data set, and in it a line per configuration.
 
-    Every seed is a faint dot, their mean a dot with its 95 % interval, the paper's single run an open diamond, and what
-    fresh true points get a dashed line. Each panel has an axis of its own.
+    Every seed is a faint dot, the mean of the seeds a dot with the 95 % interval of the mean, and the paper's single
+    run an open diamond. A dashed line shows the floor, the divergence of fresh true points. Each panel has its own
+    axis.
 
     Args:
-        rows: of reproduced tables (see `reproduction.summarise`); of rows that are the same the first is drawn.
-        title: a line over the figure.
+        rows: summaries (see `summarise`); where two tables share a row, the first is drawn.
+        title: the line above the figure.
 
     """
-    unique = {(row["dataset"], row["label"]): row for row in reversed(rows)}
-    by_dataset: dict[str, list[Mapping[str, Any]]] = {}
-    for dataset, label in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
-        by_dataset.setdefault(dataset, []).append(unique[dataset, label])
+    by_dataset: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_dataset.setdefault(row["dataset"], {}).setdefault(row["label"], row)
     heights = [len(part) + 1.6 for part in by_dataset.values()]
     figure = Figure(figsize=(5.8, 0.23 * sum(heights) + 0.75), layout="constrained")
     panels = figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights}, squeeze=False)[:, 0]
     for axes, (dataset, part) in zip(panels, by_dataset.items(), strict=True):
-        _divergence_panel(axes, part)
+        _divergence_panel(axes, list(part.values()))
         axes.set_title(dataset, pad=3, fontweight="bold")
     panels[-1].set_xlabel("D(data ‖ generated) as published, bits")
     handles = [
-        _marker("o", SAMPLES, "ours, mean and 95 % interval"),
+        Line2D([], [], marker="o", ms=5, mew=0.8, mec="white", color=SAMPLES, lw=1.6, label="mean, 95 % interval"),
         Line2D([], [], marker="o", ls="", ms=3, mew=0, color=SAMPLES, alpha=0.45, label="one seed"),
         Line2D([], [], marker="D", ls="", ms=4.5, mfc="white", mec=PAPER, label="paper, one run"),
-        Line2D([], [], color=INK, lw=0.9, ls=(0, (3, 2)), label="floor"),
+        Line2D([], [], color=INK, lw=0.9, ls=DASHED, label="floor"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handletextpad=0.4, columnspacing=1.4)
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    _headline(figure, title)
     return figure
 
 
 def _divergence_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     floors = [row["kl_published"]["floor"] for row in rows if row["kl_published"]["floor"] is not None]
     if floors:
-        axes.axvline(float(np.mean(floors)), color=INK, lw=0.9, ls=(0, (3, 2)))
+        axes.axvline(float(np.mean(floors)), color=INK, lw=0.9, ls=DASHED)
     for y, row in enumerate(rows):
         kl = row["kl_published"]
         seeds = list(kl["values"].values())
@@ -105,185 +106,185 @@ def _divergence_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _marker(shape: str, colour: str, label: str) -> Line2D:
-    return Line2D([], [], marker=shape, ms=5, mew=0.8, mec="white", color=colour, lw=1.6, label=label)
-
-
 @styled
-def samples(
+def draw_samples(
     real: npt.ArrayLike, generated: Mapping[str, npt.ArrayLike], *, columns: Sequence[str], title: str
 ) -> Figure:
-    """Draw the data and the samples of every configuration, a panel each, with equal limits and numbers of points.
+    """Draw figure 2: the data and the samples of every configuration, each in a panel.
 
     Args:
-        real: shape (n, d), d ≥ 2; sets the limits. Of more than two columns the first two are drawn.
+        real: shape (n, d), d ≥ 2; these points set the limits. If there are more than two columns, the first two are
+            drawn.
         generated: by configuration, shape (m, d).
         columns: the d column names.
-        title: a line over the figure.
+        title: the line above the figure.
 
     """
-    data = as_matrix(real, "data")[:, :2]
-    view = view_of(data)
-    sets = {name: as_matrix(points, "samples")[:, :2] for name, points in generated.items()}
-    count = min(MAX_POINTS, len(data), *(len(points) for points in sets.values()))
-    figure, panels, aspect = _panels(view, len(sets) + 1, extra=0.0)
-    for axes, (name, points) in zip(panels, {"data": data, **sets}.items(), strict=True):
-        drawn = points[subset(len(points), count)]
-        draw_dots(axes, drawn[in_view(drawn, view)], DATA if points is data else SAMPLES)
-        axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
-        axes.set_title(name, pad=3)
-        _state_outside(axes, points, view)
-    _name_outer(panels, columns)
-    figure.suptitle(f"{title} · {count:,} points each", x=0.01, ha="left", parse_math=False)
+    sets = {name: as_matrix(points, name) for name, points in {"data": real, **generated}.items()}
+    colours = {
+        name: np.tile(to_rgba(DATA if name == "data" else SAMPLES), (len(points), 1)) for name, points in sets.items()
+    }
+    figure, _ = _scatters(sets, colours, view_of(sets["data"][:, :2]), columns=columns, title=title)
     return figure
 
 
 @styled
-def losses(
+def draw_losses(
     curves: Mapping[str, Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]], *, penalised: Collection[str] = (), title: str
 ) -> Figure:
-    """Draw the training loss of every configuration: the mean of the seeds' running means, and their range as a band.
+    """Draw figure 3: the training loss of every configuration, each in a panel.
+
+    A line is the mean over the seeds, a band their range; the loss of every seed is smoothed by a running mean over a
+    twentieth of the training. The first configuration is repeated in grey in the panels with the same kind of loss.
 
     Args:
-        curves: by configuration, for each seed the logged steps and losses, shape (n,) each; of the steps that all
-            seeds have.
-        penalised: configurations whose loss has a further term; they get a panel of their own.
-        title: a line over the figure.
+        curves: by configuration, for each seed the logged steps and losses, shape (n,) each. Only steps that all seeds
+            have reached are drawn.
+        penalised: the configurations whose loss has a diversity reward; they have limits of their own.
+        title: the line above the figure.
 
     """
-    plain = [name for name in curves if name not in penalised]
-    groups = [group for group in (plain, [name for name in curves if name in penalised]) if group]
-    figure = Figure(figsize=(3.3 * len(groups) + 1.9, 3.1), layout="constrained")
-    colours = dict(zip(curves, EXPERTS, strict=False))
-    handles = {}
-    for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
-        lowest, early = [], []
-        for name in group:
-            steps = _common([np.asarray(x, np.float64) for x, _ in curves[name]])
-            values = np.stack([_smooth(y)[: len(steps)] for _, y in curves[name]])
-            colour = colours.get(name, INK)
-            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, lw=0)
-            (handles[name],) = axes.plot(steps, values.mean(axis=0), color=colour, lw=1.2, label=name)
-            lowest.append(float(values.min()))
-            early.append(float(np.quantile(values.mean(axis=0), 0.97)))
-        # The first few steps would take up most of the axis.
-        margin = 0.06 * (max(early) - min(lowest)) or 1.0
-        axes.set(xlabel="training step", ylim=(min(lowest) - margin, max(early) + margin))
-        axes.set_title("mean squared error" if group is plain else "with the reward for spread predictions", pad=4)
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bands = {name: _band(seeds) for name, seeds in curves.items()}
+    first, reference = next(iter(bands.items()))
+    figure, panels = _panels(len(bands), 1.78, 1.4, share=False)
+    for axes, (name, (steps, low, mean, high)) in zip(panels, bands.items(), strict=True):
+        alike = [band for other, band in bands.items() if (other in penalised) == (name in penalised)]
+        bottom = min(float(np.min(band[1])) for band in alike)
+        # Without the quantile, the first steps would take up most of the axis.
+        top = max(float(np.quantile(band[3], 0.97)) for band in alike)
+        margin = 0.06 * (top - bottom) or 1.0
+        axes.fill_between(steps, low, high, color=SAMPLES, alpha=0.25, lw=0)
+        if name != first and name not in penalised and first not in penalised:
+            axes.plot(reference[0], reference[2], color=DATA, lw=1.0)
+        axes.plot(steps, mean, color=SAMPLES, lw=1.2)
+        axes.set(ylim=(bottom - margin, top + margin))
+        axes.set_title(f"{name}\nwith diversity reward" if name in penalised else name, pad=3)
+        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.margins(x=0.01)
         axes.grid(axis="y", color="#ececec", lw=0.6)
-    figure.legend(handles=[handles[name] for name in curves], loc="outside right upper", handlelength=1.4)
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    _label(figure, x="training step", y="training loss (mean squared error)")
+    _headline(figure, title)
     return figure
 
 
+def _band(seeds: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> tuple[Array, Array, Array, Array]:
+    """Give the steps that all seeds have reached, and there the lowest, the mean and the highest smoothed loss."""
+    logs = [(np.asarray(steps, np.float64), np.asarray(losses, np.float64)) for steps, losses in seeds]
+    common = min(len(steps) for steps, _ in logs)
+    values = np.stack([running_mean(losses, max(1, len(losses) // 20))[:common] for _, losses in logs])
+    return logs[0][0][:common], values.min(axis=0), values.mean(axis=0), values.max(axis=0)
+
+
 @styled
-def gates_scatter(
-    gated: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], *, columns: Sequence[str], title: str
+def draw_gates(
+    real: npt.ArrayLike,
+    gated: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    columns: Sequence[str],
+    title: str,
 ) -> Figure:
-    """Draw the samples of every gated configuration, coloured by the weight of expert 1 of two.
+    """Draw figure 4: the samples of every gated configuration, coloured by the weight of expert 1 of two.
 
     Args:
-        gated: by configuration, samples of shape (n, d), d ≥ 2, and weights of shape (n, 2).
+        real: shape (n, d), d ≥ 2; these points set the limits, so that a stray sample does not.
+        gated: by configuration, samples of shape (m, d) and weights of shape (m, 2).
         columns: the d column names.
-        title: a line over the figure.
+        title: the line above the figure.
 
     """
-    sets = {name: (as_matrix(x, "samples")[:, :2], as_matrix(w, "weights")) for name, (x, w) in gated.items()}
-    view = view_of(np.concatenate([points for points, _ in sets.values()]))
-    count = min(MAX_POINTS, *(len(points) for points, _ in sets.values()))
-    figure, panels, aspect = _panels(view, len(sets), extra=0.9)
-    for axes, (name, (points, weights)) in zip(panels, sets.items(), strict=True):
-        chosen = subset(len(points), count)
-        chosen = chosen[in_view(points[chosen], view)]
-        draw_dots(axes, points[chosen], weights[chosen, 0]).set(cmap=GATE, clim=(0, 1))
-        axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
-        axes.set_title(name, pad=3)
-    # Not the dots' own mappable: the bar would inherit their transparency.
+    sets = {name: as_matrix(points, name) for name, (points, _) in gated.items()}
+    colours = {name: GATE(as_matrix(weights, "weights")[:, 0]) for name, (_, weights) in gated.items()}
+    view = view_of(as_matrix(real, "data")[:, :2])
+    figure, panels = _scatters(sets, colours, view, columns=columns, title=title, beside=0.9)
+    # The colour bar has a mappable of its own, because with the dots' mappable it would be as transparent as the dots.
     scale = ScalarMappable(Normalize(0, 1), GATE)
     figure.colorbar(scale, ax=panels, ticks=[0, 0.5, 1], label="weight of expert 1", shrink=0.6, aspect=24)
-    _name_outer(panels, columns)
-    figure.suptitle(f"{title} · {count:,} points each", x=0.01, ha="left", parse_math=False)
     return figure
 
 
 @styled
-def gates_histograms(weights: Mapping[str, npt.ArrayLike], *, title: str) -> Figure:
-    """Draw the histogram of expert 1's weight for every gated configuration, all on the same axes.
+def draw_gate_histograms(weights: Mapping[str, npt.ArrayLike], *, title: str) -> Figure:
+    """Draw figure 5: the histogram of expert 1's weight for every gated configuration, all on the same axes.
 
     Args:
         weights: by configuration, shape (n, 2).
-        title: a line over the figure.
+        title: the line above the figure.
 
     """
-    sets = {name: as_matrix(values, "weights")[:, 0] for name, values in weights.items()}
-    across, down = _shape(len(sets))
-    figure = Figure(figsize=(1.9 * across + 0.5, 1.7 * down + 0.55), layout="constrained")
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    figure, panels = _panels(len(weights), 1.78, 1.4)
     edges = np.linspace(0, 1, 41)
-    for axes, (name, weight) in zip(grid.flat, sets.items(), strict=False):
+    for axes, (name, values) in zip(panels, weights.items(), strict=True):
+        weight = as_matrix(values, "weights")[:, 0]
         share = np.histogram(np.clip(weight, 0, 1), edges)[0] / len(weight)
         axes.stairs(share, edges, fill=True, color=EXPERTS[0], alpha=0.85)
-        axes.axvline(weight.mean(), color=INK, lw=0.8, ls=(0, (3, 2)))
+        axes.axvline(weight.mean(), color=INK, lw=0.8, ls=DASHED)
         axes.set_title(f"{name}\nmean {weight.mean():.2f}", pad=3)
         axes.set(xlim=(-0.01, 1.01), xticks=[0, 0.5, 1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    grid.flat[0].set_ylim(0, None)
-    _hide_rest(grid, len(sets))
-    figure.supxlabel("weight of expert 1")
-    figure.supylabel("share of samples")
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    panels[0].set_ylim(0, None)
+    _label(figure, x="weight of expert 1", y="share of samples")
+    _headline(figure, title)
     return figure
 
 
-def _panels(view: Array, count: int, *, extra: float) -> tuple[Figure, list[Axes], str]:
-    """Make a grid of equal panels, with ``extra`` inches beside it; and their aspect."""
+def _scatters(
+    sets: Mapping[str, Array],
+    colours: Mapping[str, Array],
+    view: Array,
+    *,
+    columns: Sequence[str],
+    title: str,
+    beside: float = 0.0,
+) -> tuple[Figure, list[Axes]]:
+    """Draw the first two columns of each set (n, d) in a panel, equally many points of each, in colours (n, 4)."""
+    count = min(MAX_POINTS, *(len(points) for points in sets.values()))
     width, height, aspect = panel_size(view, side=SIDE)
-    across, down = _shape(count)
-    figure = Figure(figsize=(across * (width + 0.12) + 0.5 + extra, down * (height + 0.28) + 0.75), layout="compressed")
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    _hide_rest(grid, count)
-    return figure, list(grid.flat)[:count], aspect
-
-
-def _shape(count: int) -> tuple[int, int]:
-    """Columns and rows of so many panels: few rows, about equally long."""
-    down = -(-count // ACROSS)
-    return -(-count // down), down
-
-
-def _hide_rest(grid: Any, count: int) -> None:
-    """Take away the panels beyond the last, and give those above them their ticks back."""
-    for number, axes in enumerate(grid.flat):
-        if number >= count:
-            axes.set_visible(False)
-            if number >= grid.shape[1]:
-                grid.flat[number - grid.shape[1]].tick_params(labelbottom=True)
-
-
-def _name_outer(panels: Sequence[Axes], columns: Sequence[str]) -> None:
-    across, _ = _shape(len(panels))
-    for number, axes in enumerate(panels):
+    figure, panels = _panels(len(sets), width, height, beside=beside, layout="compressed")
+    across, _ = _shape(len(sets))
+    for number, (axes, (name, points)) in enumerate(zip(panels, sets.items(), strict=True)):
+        points = points[:, :2]
+        chosen = subset(len(points), count)
+        chosen = chosen[in_view(points[chosen], view)]
+        draw_dots(axes, points[chosen], colours[name][chosen])
+        axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
+        axes.set_title(name, pad=3)
+        state_outside(axes, points, view)
         if number % across == 0:
             name_axes(axes, y=columns[1])
         if number + across >= len(panels):
             name_axes(axes, x=columns[0])
+    _headline(figure, f"{title} · {count:,} points each")
+    return figure, panels
 
 
-def _state_outside(axes: Axes, points: Array, view: Array) -> None:
-    if outside := 1 - float(np.mean(in_view(points, view))):
-        state_in_corner(axes, f"{percent(outside)} outside")
+def _panels(
+    count: int, width: float, height: float, *, beside: float = 0.0, layout: Any = "constrained", share: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Make a grid of panels of this width and height in inches, with some inches beside the grid."""
+    across, down = _shape(count)
+    size = across * (width + 0.12) + 0.5 + beside, down * (height + 0.28) + 0.75
+    figure = Figure(figsize=size, layout=layout)
+    grid = figure.subplots(down, across, sharex=share, sharey=share, squeeze=False)
+    for number in range(count, grid.size):
+        grid.flat[number].set_visible(False)
+        if number >= across:  # The panel above is now the lowest one of the column, so it has the labels of the ticks.
+            grid.flat[number - across].tick_params(labelbottom=True)
+    return figure, list(grid.flat)[:count]
 
 
-def _common(logs: Sequence[Array]) -> Array:
-    """The steps up to which all seeds have come."""
-    last = min(float(steps[-1]) for steps in logs)
-    return logs[0][logs[0] <= last]
+def _shape(count: int) -> tuple[int, int]:
+    """Give the columns and rows of a grid for this number of panels: as few rows as possible, about equally long."""
+    down = -(-count // ACROSS)
+    return -(-count // down), down
 
 
-def _smooth(values: npt.ArrayLike) -> Array:
-    y = np.asarray(values, np.float64)
-    return running_mean(y, max(1, len(y) // SMOOTHING))
+def _label(figure: Figure, *, x: str, y: str) -> None:
+    figure.supxlabel(x)
+    figure.supylabel(y)
+
+
+def _headline(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)

@@ -1,15 +1,13 @@
-"""A grid of runs, each trained and scored once, whatever stops in between.
+"""A grid of experiments, spread over processes; each is trained and scored once, however often the grid is stopped.
 
-joblib spreads the cells over processes, or with ``engine="ray"`` over a Ray cluster. Processes share a file system and
-nothing else: the parent reads how far the runs are from their logs, and a file asks all of them to stop. One grid at a
-time may work in a folder of runs.
+joblib spreads the experiments over local processes or, with ``engine="ray"``, over a Ray cluster. The processes share a
+file system and nothing else: the parent process reads the progress from the files of the runs, and a stop file asks all
+processes to stop. Only one grid at a time may work in a folder of runs.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
 import threading
 import time
@@ -27,18 +25,26 @@ from threadpoolctl import threadpool_limits
 
 from ..data import check_source
 from ..errors import InputError, Interrupted
-from .cells import Cell
+from ..store.run import Run
+from .experiment import Experiment
 
-__all__ = ["Engine", "GridProgress", "run_grid"]
+__all__ = ["GridEngine", "GridProgress", "run_grid"]
 
-Engine = Literal["joblib", "ray"]
+GridEngine = Literal["joblib", "ray"]
 
 POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class GridProgress:
-    """How far a grid is: its runs, those that are done or have failed, and the training steps of all of them."""
+    """How far a grid is.
+
+    Attributes:
+        runs: the number of experiments.
+        done, failed: how many of them are finished, and how many have failed.
+        steps, steps_done: the training steps of all experiments, and how many of these are taken.
+
+    """
 
     runs: int
     done: int
@@ -48,42 +54,64 @@ class GridProgress:
 
 
 def run_grid(
-    cells: Sequence[Cell],
+    experiments: Sequence[Experiment],
     *,
     jobs: int | None = None,
-    engine: Engine = "joblib",
+    engine: GridEngine = "joblib",
     on_progress: Callable[[GridProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
-    """Do what is not done yet of a grid.
+    """Train and score every experiment that is not finished.
 
     Args:
-        cells: no two with the same directory, all in one folder.
-        jobs: processes, of one thread each; None takes as many as there are cores.
-        engine: what spreads the cells; ``ray`` needs the extra of that name, and a file system that all nodes share.
-        on_progress: told before the first run, while they go on, and after the last one.
-        should_stop: asked while they go on; once it says yes, every run stops between two steps.
+        experiments: all in one folder of runs, no two with the same directory.
+        jobs: the number of processes, which have one thread each; None takes one process per core.
+        engine: what spreads the experiments. Ray needs the package's extra ``ray`` and a file system that all nodes
+            share.
+        on_progress: told how far the grid is: before the first run, every half second, and after the last run.
+        should_stop: asked every half second; once the answer is yes, every run stops after the step that it is taking.
 
     Returns:
-        The results in the order of the cells (see `Cell.result`).
+        The results in the order of the experiments (see `Experiment.result`).
 
     Raises:
-        Interrupted: stopped; everything is saved.
-        InputError: a cell asks for what there is not, or Ray is not installed.
+        Interrupted: the grid was stopped; everything is saved.
+        InputError: an experiment names what does not exist, or Ray is not installed.
 
     """
-    if engine == "ray":  # whose workers have working directories of their own
-        cells = [replace(cell, runs=str(Path(cell.runs).absolute())) for cell in cells]
-    if not cells or len({cell.path for cell in cells}) != len(cells):
-        raise ValueError("a grid has cells, and no two of them share a run")
-    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+    if engine == "ray":  # The workers of a cluster have working directories of their own.
+        experiments = [replace(each, runs=str(Path(each.runs).absolute())) for each in experiments]
+    if not experiments or len({each.path for each in experiments}) != len(experiments):
+        raise ValueError("a grid has experiments, and no two of them share a run")
+    for dataset in dict.fromkeys(each.dataset for each in experiments):
         check_source(dataset)
-    progress = _Progress(cells, on_progress)  # which resolves every cell: a bad request fails here
-    todo = [cell for cell in cells if not cell.is_done()]
-    for cell in todo:
-        cell.forget_failure()
-    stop_file = Path(cells[0].runs, f".stop-{uuid4().hex}")
+    progress = _Progress(experiments, on_progress)  # It resolves every configuration, so a bad request fails here.
+    unfinished = [each for each in experiments if not each.is_done()]
+    for each in unfinished:
+        each.forget_failure()
+    stop_file = Path(experiments[0].runs, f".stop-{uuid4().hex}")
     stop_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _watching(progress, stop_file, should_stop):
+            loss = _spread(unfinished, stop_file, engine=engine, jobs=jobs)
+        stopped = stop_file.exists() or should_stop()
+    finally:
+        stop_file.unlink(missing_ok=True)
+    unfinished = [each for each in unfinished if not each.is_done()]
+    if unfinished and stopped:
+        raise Interrupted(
+            f"Stopped with {len(experiments) - len(unfinished)} of {len(experiments)} runs done.",
+            "Everything is saved: the same command goes on from here.",
+        )
+    for each in unfinished:
+        if loss and "error" not in each.result():
+            each.fail(loss)
+    return [each.result() for each in experiments]
+
+
+@contextmanager
+def _watching(progress: _Progress, stop_file: Path, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Report the progress, and make the stop file once a stop is asked for, while the block runs."""
     finished = threading.Event()
 
     def watch() -> None:
@@ -95,89 +123,72 @@ def run_grid(
     progress.report()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    lost = ""
     try:
-        with _engine(engine, jobs):
-            joblib.Parallel(batch_size=1)(joblib.delayed(_work)(cell, stop_file, os.getpid()) for cell in todo)
-    except InputError:
-        raise
-    except Exception as error:  # a worker that is killed takes the pool with it, but not what is in the files
-        lost = f"Its process was lost, or another's of the same pool: {type(error).__name__}: {error}"
+        yield
     finally:
         finished.set()
         watcher.join()
-        stopped = stop_file.exists()
-        stop_file.unlink(missing_ok=True)
-    progress.report()
-    left = [cell for cell in todo if not cell.is_done()]
-    if left and (stopped or should_stop()):
-        raise Interrupted(
-            f"Stopped with {len(cells) - len(left)} of {len(cells)} runs done.",
-            "Everything is saved: the same command goes on from here.",
-        )
-    for cell in left:
-        if lost and "error" not in cell.result():
-            cell.fail(lost)
-    return [cell.result() for cell in cells]
-
-
-def _work(cell: Cell, stop_file: Path, driver: int) -> None:
-    """Do one cell, in whatever process this is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _stop_signals(stop_file, driver) as should_stop, threadpool_limits(1):
-            cell.measure(should_stop)
-    finally:
-        torch.set_num_threads(before)
+        progress.report()
 
 
 class _Progress:
-    """Reads off the files how far the cells are."""
+    """Reads from the files of the experiments how far they are.
 
-    def __init__(self, cells: Sequence[Cell], tell: Callable[[GridProgress], None]) -> None:
+    Args:
+        experiments: those of the grid.
+        tell: told the progress by `report`.
+
+    """
+
+    def __init__(self, experiments: Sequence[Experiment], tell: Callable[[GridProgress], None]) -> None:
         self._tell = tell
-        self._steps = {cell: cell.config.training.steps for cell in cells}
-        self._done: set[Cell] = set()
+        self._steps = {each: each.config.training.steps for each in experiments}
+        self._done: set[Experiment] = set()
 
     def report(self) -> None:
-        """Look, and tell."""
-        standing = [self._standing(cell) for cell in self._steps]
+        """Read the files and tell the progress."""
+        failed = steps_done = 0
+        for experiment, steps in self._steps.items():
+            result = {"train": ...} if experiment in self._done else experiment.result()
+            if result.get("evaluations") and experiment.is_done():
+                self._done.add(experiment)
+            failed += "error" in result
+            steps_done += steps if "train" in result else _last_logged_step(experiment)
         self._tell(
             GridProgress(
                 runs=len(self._steps),
                 done=len(self._done),
-                failed=sum(failed for _, failed in standing),
+                failed=failed,
                 steps=sum(self._steps.values()),
-                steps_done=sum(steps for steps, _ in standing),
+                steps_done=steps_done,
             )
         )
 
-    def _standing(self, cell: Cell) -> tuple[int, bool]:
-        """Steps that the cell has taken, and whether it failed."""
-        try:
-            result = {} if cell in self._done else json.loads(cell.result_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            result = {}
-        if result.get("evaluations") and cell.is_done():
-            self._done.add(cell)
-        trained = cell in self._done or "train" in result
-        return self._steps[cell] if trained else _last_step(cell.path / "metrics.jsonl"), "error" in result
+
+def _last_logged_step(experiment: Experiment) -> int:
+    records = Run(experiment.path).load_metrics()
+    return int(records[-1]["step"]) if records else 0
 
 
-def _last_step(log: Path) -> int:
-    """Read the last logged step off the end of a log that somebody else is writing."""
+def _spread(experiments: Sequence[Experiment], stop_file: Path, *, engine: GridEngine, jobs: int | None) -> str:
+    """Measure the experiments in processes.
+
+    Returns:
+        Why processes were lost, or an empty string. A process that is killed takes the pool with it, but no file.
+
+    """
     try:
-        with open(log, "rb") as file:
-            file.seek(max(os.path.getsize(log) - 1000, 0))
-            steps = re.findall(rb'"step": (\d+)', file.read())
-    except OSError:
-        return 0
-    return int(steps[-1]) if steps else 0
+        with _workers(engine, jobs):
+            joblib.Parallel(batch_size=1)(joblib.delayed(_work)(each, stop_file, os.getpid()) for each in experiments)
+    except InputError:
+        raise
+    except Exception as error:
+        return f"The process of this run, or another process of the pool, was lost: {type(error).__name__}: {error}"
+    return ""
 
 
 @contextmanager
-def _engine(engine: Engine, jobs: int | None) -> Iterator[None]:
+def _workers(engine: GridEngine, jobs: int | None) -> Iterator[None]:
     """Make joblib spread over local processes, or over Ray."""
     workers = jobs or joblib.cpu_count()
     if engine == "joblib":
@@ -193,12 +204,23 @@ def _engine(engine: Engine, jobs: int | None) -> Iterator[None]:
         yield
 
 
+def _work(experiment: Experiment, stop_file: Path, driver: int) -> None:
+    """Measure one experiment with one thread, in the process where joblib calls this function."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with _stop_signals(stop_file, driver) as should_stop, threadpool_limits(1):
+            experiment.measure(should_stop)
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextmanager
 def _stop_signals(stop_file: Path, driver: int) -> Iterator[Callable[[], bool]]:
-    """Give what says whether to stop: the file is there, or the process that would make it is gone.
+    """Give the question whether to stop: yes if the stop file exists, or if the process that would make it is gone.
 
-    A signal to one worker, such as Ctrl-C, which reaches all processes of a terminal, makes the file: it is a signal to
-    the grid. In the driver's own process its handlers stay.
+    A signal to one worker asks the whole grid to stop, because Ctrl-C reaches all processes of a terminal: the worker
+    makes the stop file. The driver, which is the process that started the grid, keeps its own signal handlers.
     """
     parent, asked_at, answer = os.getppid(), -POLL_SECONDS, False
 
@@ -208,8 +230,8 @@ def _stop_signals(stop_file: Path, driver: int) -> Iterator[Callable[[], bool]]:
             asked_at, answer = time.monotonic(), stop_file.exists() or os.getppid() != parent
         return answer
 
-    ours = os.getpid() != driver and threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if ours else ()
+    is_worker = os.getpid() != driver and threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_worker else ()
     before = {number: signal.signal(number, lambda *_: stop_file.touch()) for number in numbers}
     try:
         yield should_stop

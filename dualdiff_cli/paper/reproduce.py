@@ -1,30 +1,43 @@
-"""Run the paper's experiments again, with seeds, and leave its tables and figures as files."""
+"""Run the paper's experiments with several seeds, and write the tables and figures."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
+from matplotlib.figure import Figure
 
+from ..compute.device import choose_device
 from ..compute.machine import describe_machine
+from ..diffusion.samplers import BLOCK
 from ..errors import unknown_name
+from ..jobs.inputs import data_of_run
+from ..jobs.plot import gate_weights
+from ..models.diffusion import DiffusionModel
+from ..present.figures.style import save
 from ..store.atomic import write_json, write_text
-from .cells import Cell
-from .grid import Engine, GridProgress, run_grid
-from .pictures import draw_figures
-from .results import METRICS, TABLES, Row, rows_of, summarise
+from ..store.run import Run
+from .experiment import Experiment, sampling_seed
+from .figures import draw_divergences, draw_gate_histograms, draw_gates, draw_losses, draw_samples
+from .grid import GridEngine, GridProgress, run_grid
+from .statistics import REPORTED, summarise
 from .tables import reproduction_tables
+from .values import PAPER_TABLES, PaperRow, rows_of
 
 __all__ = ["ReproduceRequest", "reproduce"]
 
 FIGURES = "figures"
-WHAT = (*TABLES, FIGURES, "all")
-OF_FIGURES = "table2"
-"""The table whose configurations the figures of samples, losses and gates show."""
+FIGURES_OF = "table2"
+"""The table whose configurations figures 2 to 5 show."""
+POINTS = 2 * BLOCK
+"""The number of samples that figures 2, 4 and 5 draw from a run."""
+
+Runs = Mapping[PaperRow, Mapping[int, Run]]
+"""The finished runs by row and seed."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +45,16 @@ class ReproduceRequest:
     """What is to be reproduced.
 
     Attributes:
-        what: ``table1``, ``table2``, ``figures`` (of both tables' runs) or ``all``.
-        seeds: runs of every row, with the seeds 0, 1, ….
-        recipe: how all of them are trained and sampled.
-        steps: of every training; None takes the recipe's own.
-        datasets: instead of each table's own.
-        settings: ``key=value`` for every run, as `train --set` takes them.
-        jobs: processes, of one thread each; None takes as many as there are cores.
-        engine: what spreads the runs.
-        output: where tables and pictures go, and the runs into its folder ``runs``.
+        what: ``table1``, ``table2``, ``figures`` (from the runs of both tables) or ``all``.
+        seeds: the number of runs of every row; their seeds are 0, 1, ….
+        recipe: how every run is trained and sampled.
+        steps: the number of training steps; None takes the recipe's own.
+        datasets: data sets that replace those of each table; none keeps the tables' own.
+        settings: ``key=value`` for every run, as ``train --set`` takes them.
+        generated: the number of samples that every run is scored by; the default is the paper's.
+        jobs: the number of processes, which have one thread each; None takes one process per core.
+        engine: what spreads the runs over processes.
+        output: the folder of tables and figures; the runs go into the folder ``runs`` within.
 
     """
 
@@ -50,38 +64,42 @@ class ReproduceRequest:
     steps: int | None = None
     datasets: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    generated: int = 10_000
     jobs: int | None = None
-    engine: Engine = "joblib"
+    engine: GridEngine = "joblib"
     output: Path = Path("reproduction")
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables whose runs it takes.
+        """The tables whose runs are needed.
 
         Raises:
-            InputError: what is asked for is not known.
+            InputError: `what` is unknown.
 
         """
-        if self.what not in WHAT:
-            raise unknown_name("table or figures", self.what, WHAT)
-        return (self.what,) if self.what in TABLES else tuple(TABLES)
+        known = (*PAPER_TABLES, FIGURES, "all")
+        if self.what not in known:
+            raise unknown_name("table or figures", self.what, known)
+        return (self.what,) if self.what in PAPER_TABLES else tuple(PAPER_TABLES)
 
-    def cells(self) -> dict[tuple[Row, int], Cell]:
-        """Give the run of every row and seed; what two tables share is one run. First seeds come first."""
+    def experiments(self) -> dict[tuple[PaperRow, int], Experiment]:
+        """Give the experiment of every row and seed, the first seeds first; a row of two tables has one experiment."""
         rows = dict.fromkeys(row for table in self.tables for row in rows_of(table, self.datasets))
-        return {(row, seed): self._cell(row, seed) for seed in range(self.seeds) for row in rows}
-
-    def _cell(self, row: Row, seed: int) -> Cell:
-        return Cell(
-            row.dataset,
-            self.recipe,
-            row.model,
-            seed,
-            steps=self.steps,
-            settings=(*row.settings, *self.settings),
-            runs=str(self.output / "runs"),
-            metrics=tuple(name for name in METRICS if name.startswith("kl_")),
-        )
+        return {
+            (row, seed): Experiment(
+                row.dataset,
+                self.recipe,
+                row.model,
+                seed,
+                steps=self.steps,
+                settings=(*row.settings, *self.settings),
+                generated=self.generated,
+                metrics=tuple(name for name in REPORTED if name.startswith("kl_")),
+                runs=str(self.output / "runs"),
+            )
+            for seed in range(self.seeds)
+            for row in rows
+        }
 
 
 def reproduce(
@@ -91,58 +109,57 @@ def reproduce(
     should_stop: Callable[[], bool] = lambda: False,
     announce: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
-    """Do the runs that are not done yet; write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``, and the figures.
+    """Run the experiments that are not finished; write the tables as JSON, Markdown, CSV and LaTeX, and the figures.
 
     Args:
-        request: what is asked for.
+        request: what is to be reproduced.
         on_progress, should_stop: see `run_grid`.
-        announce: told which figure is being drawn.
+        announce: told which figure is drawn next.
 
     Returns:
         For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; otherwise
-        ``tables`` with the records that are asked for, ``figures`` (paths) and ``left_out`` (sentences).
+        ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (a sentence for each figure that
+        could not be drawn).
 
     Raises:
-        Interrupted: stopped; everything is saved.
+        Interrupted: the grid was stopped; everything is saved.
         InputError: a name is unknown, a setting is not allowed, or Ray is not installed.
 
     """
-    cells = request.cells()
+    experiments = request.experiments()
     started = time.monotonic()
     found = run_grid(
-        list(cells.values()), jobs=request.jobs, engine=request.engine, on_progress=on_progress, should_stop=should_stop
+        list(experiments.values()),
+        jobs=request.jobs,
+        engine=request.engine,
+        on_progress=on_progress,
+        should_stop=should_stop,
     )
     wall_seconds = time.monotonic() - started
-    results: dict[Row, dict[int, dict[str, Any]]] = {}
-    for (row, seed), result in zip(cells, found, strict=True):
+    results: dict[PaperRow, dict[int, dict[str, Any]]] = {}
+    runs: dict[PaperRow, dict[int, Run]] = {}
+    for ((row, seed), experiment), result in zip(experiments.items(), found, strict=True):
         results.setdefault(row, {})[seed] = result
+        if "error" not in result:
+            runs.setdefault(row, {})[seed] = Run.open(experiment.path)
     records = [_record(request, table, results, wall_seconds) for table in request.tables]
     if request.what != FIGURES:
         for record in records:
             record["files"] = _write(record, request.output / record["table"])
-        if request.what in TABLES:
+        if request.what in PAPER_TABLES:
             return records[0]
-    its_rows = rows_of(OF_FIGURES, request.datasets)
-    figures, left_out = draw_figures(
-        [row for row in its_rows if row.dataset == its_rows[0].dataset],
-        {row: _finished(row, cells, results[row]) for row in its_rows},
-        [row for record in records for row in record["rows"]],
-        request.output / FIGURES,
-        recipe=request.recipe,
-        announce=announce,
-    )
-    shown = [] if request.what == FIGURES else records
-    return {"tables": shown, "figures": figures, "left_out": left_out}
-
-
-def _finished(
-    row: Row, cells: Mapping[tuple[Row, int], Cell], results: Mapping[int, Mapping[str, Any]]
-) -> dict[int, Path]:
-    return {seed: cells[row, seed].path for seed, result in results.items() if "error" not in result}
+    summaries = [row for record in records for row in record["rows"]]
+    figures, left_out = _draw(request, runs, summaries, announce=announce)
+    paths = [
+        str(path)
+        for name, figure in figures.items()
+        for path in save(figure, request.output / FIGURES / name, formats=("png", "svg"))
+    ]
+    return {"tables": [] if request.what == FIGURES else records, "figures": paths, "left_out": left_out}
 
 
 def _record(
-    request: ReproduceRequest, table: str, results: Mapping[Row, Mapping[int, dict[str, Any]]], wall_seconds: float
+    request: ReproduceRequest, table: str, results: Mapping[PaperRow, Mapping[int, Any]], wall_seconds: float
 ) -> dict[str, Any]:
     return {
         "table": table,
@@ -168,3 +185,65 @@ def _write(record: dict[str, Any], stem: Path) -> list[str]:
         write_text(stem.with_suffix(suffix), text)
     write_json(stem.with_suffix(".json"), record)
     return [str(stem.with_suffix(suffix)) for suffix in (".json", *texts)]
+
+
+def _draw(
+    request: ReproduceRequest, runs: Runs, summaries: Sequence[Mapping[str, Any]], *, announce: Callable[[str], None]
+) -> tuple[dict[str, Figure], list[str]]:
+    """Draw the figures that the finished runs allow; give them by name, and a sentence for each one that is left out.
+
+    Figures 2 to 5 show the first data set. The samples of figures 2, 4 and 5 come from the first finished seed of every
+    row; all configurations get the same noise.
+    """
+    n = max((row["kl_published"]["n"] for row in summaries), default=0)
+    seeds = f"recipe {request.recipe} · {n} {'seed' if n == 1 else 'seeds'}"
+    announce("figure 1")
+    figures = {"figure1-divergences": draw_divergences(summaries, title=f"Divergence · {seeds}")}
+    rows = rows_of(FIGURES_OF, request.datasets)
+    runs = {row: runs[row] for row in rows if row.dataset == rows[0].dataset and row in runs}
+    if not runs:
+        return figures, ["Figures 2 to 5 are left out: no run of their data set has finished."]
+    announce("figure 3")
+    dataset = Path(rows[0].dataset).name
+    some_run = next(iter(next(iter(runs.values())).values()))
+    penalised = {row.label for row in runs if request.experiments()[row, min(runs[row])].config.objective.diversity}
+    figures["figure3-losses"] = draw_losses(
+        {row.label: [_logged_losses(run) for run in by_seed.values()] for row, by_seed in runs.items()},
+        penalised=penalised,
+        title=f"Training loss, mean and range of the seeds · {dataset} · {seeds}",
+    )
+    samples, gates = {}, {}
+    for row, by_seed in runs.items():
+        announce(f"samples of {row.label}")
+        seed, run = min(by_seed.items())
+        model = DiffusionModel.load(run, device=choose_device("cpu"))
+        rows_drawn = model.sample(POINTS, seed=sampling_seed(seed))
+        samples[row.label] = rows_drawn.to_numpy()
+        if model.config.model.experts == 2 and model.config.model.gate_on == "point":
+            gates[row.label] = samples[row.label], gate_weights(model, rows_drawn)
+    shown = ", ".join(map(str, sorted({min(by_seed) for by_seed in runs.values()})))
+    title = f"{dataset} · recipe {request.recipe} · seed {shown}"
+    data = data_of_run(some_run)
+    columns = data.train.columns
+    left_out = []
+    if len(columns) > 1:
+        real = data.held_out[:POINTS].to_numpy()
+        figures["figure2-samples"] = draw_samples(real, samples, columns=columns, title=f"Samples · {title}")
+        if gates:
+            figures["figure4-gates"] = draw_gates(real, gates, columns=columns, title=f"Gate · {title}")
+    else:
+        left_out.append("Figures 2 and 4 are left out: the data have one column.")
+    if gates:
+        weights = {label: weight for label, (_, weight) in gates.items()}
+        figures["figure5-gates"] = draw_gate_histograms(weights, title=f"Gate on samples · {title}")
+    else:
+        left_out.append(
+            f"Figures 4 and 5 are left out: under the recipe {request.recipe} no gate sees the point. `dualdiff plot` "
+            "draws the gate's profile over the noise level."
+        )
+    return dict(sorted(figures.items())), left_out
+
+
+def _logged_losses(run: Run) -> tuple[list[int], list[float]]:
+    records = run.load_metrics()
+    return [record["step"] for record in records], [record["loss"] for record in records]

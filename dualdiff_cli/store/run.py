@@ -105,6 +105,16 @@ class Run:
         return str(self.path)
 
     @property
+    def exists(self) -> bool:
+        """Whether the run has begun."""
+        return (self.path / "config.toml").is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training has finished."""
+        return (self.path / "model.safetensors").is_file()
+
+    @property
     def config(self) -> RunConfig:
         """What was asked for."""
         return resolve(file=self.path / "config.toml")

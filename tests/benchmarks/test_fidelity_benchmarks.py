@@ -57,6 +57,7 @@ def test_the_table_shows_network_and_exact_denoiser_side_by_side(samplers: dict[
 
 def test_every_change_of_the_ablation_is_a_configuration_of_its_own() -> None:
     ablation = runpy.run_path(str(BENCHMARKS / "ablation.py"))
-    cells = ablation["cells_of"](["dino"], list(ablation["CHANGES"]), seeds=1, steps=None, runs=Path("runs"))
-    configs = [cell.config for cell in cells]
+    changes = list(ablation["CHANGES"])
+    experiments = ablation["experiments_of"](["dino"], changes, seeds=1, steps=None, runs=Path("runs"))
+    configs = [experiment.config for experiment in experiments]
     assert all(a != b for i, a in enumerate(configs) for b in configs[:i])

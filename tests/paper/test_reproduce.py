@@ -1,4 +1,4 @@
-"""`dualdiff reproduce`: what it leaves, what it says, and that a signal in its middle changes no figure."""
+"""`dualdiff reproduce`: the files that it leaves, what it says, and how a signal stops it."""
 
 from __future__ import annotations
 
@@ -9,112 +9,96 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grids import TINY, few_points
+from grids import TINY
 from typer.testing import CliRunner
 
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.paper.reproduce import ReproduceRequest, reproduce
+from dualdiff_cli.store.run import Run
 
-__all__ = ["few_points"]
-
-SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+REQUEST = ReproduceRequest("all", seeds=1, steps=4, settings=TINY, generated=300, jobs=1, datasets=("line",))
 
 
-def figures(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows without what a clock says."""
-    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in record["rows"]]
+def command(*arguments: str, settings: tuple[str, ...] = TINY) -> list[str]:
+    return ["reproduce", *arguments, *(part for setting in settings for part in ("--set", setting))]
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["reproduce", *arguments, *SETTINGS, "--jobs", "1", "--steps", "4"])
+    return CliRunner().invoke(app, command(*arguments, "--jobs", "1", "--steps", "4"))
 
 
-@pytest.mark.usefixtures("few_points")
-def test_table_is_left_in_four_formats_with_the_contracts_keys(tmp_path: Path) -> None:
-    done = run("table1", "--seeds", "2", "--dataset", "line", "--output", str(tmp_path), "--json")
+def test_command_prints_the_contracts_record_and_says_what_there_is_to_do(tmp_path: Path) -> None:
+    arguments = ("table1", "--seeds", "1", "--dataset", "line", "--output", str(tmp_path))
+    done = run(*arguments, "--json")
     assert done.exit_code == 0, done.output
+    assert "12 steps" in done.stderr
     record = json.loads(done.stdout)
-    assert {"table", "seeds", "rows"} <= set(record)
-    assert [(row["dataset"], row["model"]) for row in record["rows"]] == [
-        ("line", "baseline"),
-        ("line", "dual-expert"),
-        ("line", "baseline-matched"),
-    ]
+    assert (record["table"], record["seeds"]) == ("table1", 1)
+    assert [row["model"] for row in record["rows"]] == ["baseline", "dual-expert", "baseline-matched"]
     assert record["rows"][1]["kl_published"]["paper"] == 0.166
-    assert all(row["kl_published"]["n"] == 2 and row["kl_published"]["std"] > 0 for row in record["rows"])
-    on_disk = json.loads((tmp_path / "table1.json").read_text(encoding="utf-8"))
-    assert on_disk == {key: value for key, value in record.items() if key != "files"}
-    assert {Path(file).name for file in record["files"]} == {
-        f"table1.{suffix}" for suffix in ("json", "md", "csv", "tex")
-    }
-    with open(tmp_path / "table1.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["KL as published"]) for row in rows] == [row["kl_published"]["mean"] for row in record["rows"]]
+    assert {"mean", "std", "paper"} <= record["rows"][1]["train_seconds"].keys()
+    again = run(*arguments)
+    assert "0 steps" in again.stderr
+    assert "baseline-matched" in again.stdout
 
 
-@pytest.mark.usefixtures("few_points")
-def test_tables_share_their_runs_and_the_second_call_does_nothing(tmp_path: Path) -> None:
-    request = ReproduceRequest("all", seeds=1, steps=4, settings=TINY, jobs=1, output=tmp_path, datasets=("line",))
-    assert len(request.cells()) == 7
+def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_computed_twice(tmp_path: Path) -> None:
+    request = replace(REQUEST, output=tmp_path)
+    assert len(request.experiments()) == 7
     record = reproduce(request)
-    first = record["tables"]
-    assert [table["table"] for table in first] == ["table1", "table2"]
-    assert [Path(path).name for path in record["figures"]] == [
-        f"{name}.{suffix}"
-        for name in ("figure1-divergences", "figure2-samples", "figure3-losses", "figure4-gates", "figure5-gates")
-        for suffix in ("png", "svg")
-    ]
+    one, two = record["tables"]
+    assert {Path(file).name for file in two["files"]} == {f"table2.{suffix}" for suffix in ("json", "md", "csv", "tex")}
+    on_disk = json.loads((tmp_path / "table2.json").read_text(encoding="utf-8"))
+    assert on_disk == {key: value for key, value in two.items() if key != "files"}
+    with open(tmp_path / "table2.csv", encoding="utf-8") as file:
+        values = [float(row["KL as published"]) for row in csv.DictReader(file)]
+    assert values == [row["kl_published"]["mean"] for row in two["rows"]]
+    assert values[:2] == [row["kl_published"]["mean"] for row in one["rows"][:2]]
+    names = ("figure1-divergences", "figure2-samples", "figure3-losses", "figure4-gates", "figure5-gates")
+    assert [Path(path).name for path in record["figures"]] == [f"{n}.{end}" for n in names for end in ("png", "svg")]
     assert all(Path(path).stat().st_size > 1000 for path in record["figures"])
     assert record["left_out"] == []
-    assert figures(first[0])[0]["kl_published"]["mean"] == figures(first[1])[0]["kl_published"]["mean"]
-    runs = {path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()}
-    assert len(runs) == 7
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    assert list(map(figures, reproduce(request)["tables"])) == list(map(figures, first))
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
-
-
-@pytest.mark.usefixtures("few_points")
-def test_people_are_told_what_there_is_to_do_and_shown_the_tables(tmp_path: Path) -> None:
-    done = run("table1", "--seeds", "1", "--dataset", "line", "--output", str(tmp_path))
-    assert done.exit_code == 0, done.output
-    assert "3 runs, 0 of them done, 12 steps to go." in done.stderr
-    assert "3 of 3 runs done." in done.stderr
-    assert "baseline-matched" in done.stdout
-    assert "paper's KL" in done.stdout
+    runs = tmp_path / "runs"
+    assert len([path for path in runs.iterdir() if path.is_dir()]) == 7
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+    again = reproduce(replace(request, what="table2"))
+    assert again["rows"] == two["rows"]
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
 @pytest.mark.parametrize("arguments", [("table3",), ("table1", "--recipe", "papr"), ("table1", "--dataset", "lines")])
-def test_bad_request_is_two_sentences_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_bad_request_names_the_input_and_ends_in_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(*arguments, "--output", str(tmp_path / "out"))
     assert done.exit_code == 2
-    assert done.stderr.startswith("Error: ")
+    assert arguments[-1] in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_killed_in_the_middle_it_ends_in_the_figures_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    request = ReproduceRequest("table1", seeds=1, steps=1500, settings=TINY, jobs=1, datasets=("line",))
-    command = [sys.executable, "-m", "dualdiff_cli", "reproduce", "table1", "--seeds", "1", "--steps", "1500"]
-    command += ["--dataset", "line", "--jobs", "2", "--output", str(tmp_path / "parts"), *SETTINGS]
+def test_termination_signal_stops_the_workers_and_leaves_states_that_the_same_command_resumes(tmp_path: Path) -> None:
+    settings = (*TINY, "training.checkpoint_every=1000000")
+    arguments = ["--seeds", "1", "--steps", "1000000", "--dataset", "line", "--jobs", "2", "--output", str(tmp_path)]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-m", "dualdiff_cli", *command("table1", *arguments, settings=settings)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         deadline = time.monotonic() + 600
-        while not any(log.stat().st_size for log in tmp_path.glob("parts/runs/*/metrics.jsonl")):
+        while not any(log.stat().st_size for log in tmp_path.glob("runs/*/metrics.jsonl")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=600)
     assert process.returncode == 130, told
-    assert "the same command goes on from here" in told
-    assert list(tmp_path.glob("parts/runs/*/state.pt"))
-    assert not list(tmp_path.glob("parts/runs/*/model.safetensors"))
-
-    resumed = reproduce(ReproduceRequest(**{**request.__dict__, "output": tmp_path / "parts"}))
-    whole = reproduce(ReproduceRequest(**{**request.__dict__, "output": tmp_path / "whole"}))
-    assert figures(resumed) == figures(whole)
+    assert "same command" in told
+    states = list(tmp_path.glob("runs/*/state.pt"))
+    assert states
+    assert all(Run(path.parent).load_state() for path in states)
+    assert not list(tmp_path.glob("runs/*/model.safetensors"))
+    assert not list(tmp_path.glob("runs/.stop*"))

@@ -1,4 +1,4 @@
-"""The paper's tables: their rows and figures, and what seeds together say, against SciPy and closed forms."""
+"""Statistics over seeds, against SciPy and closed forms, and the tables that show them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.errors import InputError
-from dualdiff_cli.paper.results import METRICS, TABLES, Row, paired_difference, published, rows_of, summarise
+from dualdiff_cli.paper.statistics import REPORTED, paired_difference, summarise
 from dualdiff_cli.paper.tables import reproduction_tables
+from dualdiff_cli.paper.values import PaperRow
 
-BASELINE, DUAL = Row("dino", "baseline"), Row("dino", "dual-expert")
+BASELINE, DUAL = PaperRow("dino", "baseline"), PaperRow("dino", "dual-expert")
 OURS = {0: 1.1, 1: 1.0, 2: 1.3}
 THEIRS = {0: 0.8, 1: 0.9, 2: 0.85}
 
 
 def result(kl: float, *, seconds: float = 2.0) -> dict[str, Any]:
-    names = [name for name in METRICS if not name.endswith("_seconds")]
+    names = [name for name in REPORTED if not name.endswith("_seconds")]
     metrics = {name: {"value": kl if name.startswith("kl") else 0.5, "floor": -0.07} for name in names}
     metrics["held_out_loss"]["floor"] = None
     return {
@@ -33,46 +32,6 @@ def summaries(recipe: str = "paper", **changed: Any) -> list[dict[str, Any]]:
     results = {BASELINE: {s: result(kl) for s, kl in OURS.items()}, DUAL: {s: result(kl) for s, kl in THEIRS.items()}}
     results[DUAL] |= changed.get("dual", {})
     return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe)
-
-
-def test_tables_have_the_papers_rows_and_the_control_beside_them() -> None:
-    for table in TABLES:
-        figures = published(table)
-        known = {key for key in figures if not key[1].startswith("diversity-loss objective")}
-        rows = rows_of(table)
-        assert known <= {(row.dataset, row.model) for row in rows}
-        assert {row.model for row in rows} - {model for _, model in known} == {"baseline-matched"}
-    assert len(rows_of("table1")) == 12
-    assert [row.label for row in rows_of("table2")][4:6] == ["diversity-loss, λ = 0.1", "diversity-loss, λ = 0.05"]
-
-
-def test_every_row_is_a_run_that_can_be_asked_for() -> None:
-    for table in TABLES:
-        for row in rows_of(table):
-            config = resolve(dataset=row.dataset, recipe="paper", model=row.model, settings=row.settings)
-            wanted = {"diversity-loss, λ = 0.1": 0.1, "diversity-loss, λ = 0.05": 0.05}.get(row.label, 0.0)
-            assert config.objective.diversity == wanted
-
-
-def test_other_data_sets_take_a_tables_models() -> None:
-    assert {row.dataset for row in rows_of("table2", ["moons", "own.csv"])} == {"moons", "own.csv"}
-    assert len(rows_of("table2", ["moons"])) == len(rows_of("table2"))
-
-
-def test_unknown_table_is_named() -> None:
-    with pytest.raises(InputError, match="table3"):
-        rows_of("table3")
-
-
-def test_published_figures_are_the_papers() -> None:
-    assert published("table1")["circle", "dual-expert"]["kl_bits"] == 0.355
-    assert published("table2")["dino", "diversity-loss"] == {
-        "eval_loss": 0.667,
-        "kl_bits": 0.650,
-        "train_time_s": 75.91,
-        "inference_time_s": 0.295,
-    }
-    assert published("table2")["dino", "diversity-loss objective.diversity=0.05"] == {"kl_bits": 0.584}
 
 
 def test_seeds_are_put_together_as_scipy_does() -> None:
@@ -88,14 +47,14 @@ def test_seeds_are_put_together_as_scipy_does() -> None:
 
 
 def test_prediction_interval_holds_a_further_run_in_95_percent() -> None:
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(2000):
-        *seeds, further = rng.normal(size=4)
-        results = {BASELINE: {s: result(float(kl)) for s, kl in enumerate(seeds)}}
-        low, high = summarise([BASELINE], results, table="table2", recipe="paper")[0]["kl_published"]["prediction95"]
-        held += low < further < high
-    assert held / 2000 == pytest.approx(0.95, abs=0.015)
+    runs = np.random.default_rng(0).normal(size=(2000, 4))
+    rows = [PaperRow(f"data set {i}", "baseline") for i in range(len(runs))]
+    results = {
+        row: {s: result(float(kl)) for s, kl in enumerate(seeds)} for row, seeds in zip(rows, runs[:, :3], strict=True)
+    }
+    summarised = summarise(rows, results, table="table2", recipe="paper")
+    low, high = np.array([row["kl_published"]["prediction95"] for row in summarised]).T
+    assert np.mean((low < runs[:, 3]) & (runs[:, 3] < high)) == pytest.approx(0.95, abs=0.015)
 
 
 def test_paired_test_is_the_one_sample_test_of_the_differences() -> None:

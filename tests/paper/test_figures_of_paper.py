@@ -1,4 +1,4 @@
-"""The paper's figures: what stands in them is what was given, and panels that are compared share their limits."""
+"""The paper's figures: they show the given values, and panels that are compared share their limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from pictures import drawn, normal, softmax
 
-from dualdiff_cli.paper.figures import divergences, gates_histograms, gates_scatter, losses, samples
+from dualdiff_cli.paper.figures import (
+    draw_divergences,
+    draw_gate_histograms,
+    draw_gates,
+    draw_losses,
+    draw_samples,
+)
 
 NAMES = ["baseline", "dual-expert", "enhanced-gating", "increased-capacity", "diversity-loss", "baseline-matched"]
 
@@ -25,7 +31,7 @@ def test_divergences_have_a_panel_a_data_set_with_seeds_mean_interval_paper_and_
         row("dino", "baseline"),
         row("dino", "matched", paper=None),
     ]
-    figure = divergences(rows, title="t")
+    figure = draw_divergences(rows, title="t")
     dino, circle = figure.axes
     assert [axes.get_title("left") for axes in figure.axes] == ["dino", "circle"]
     assert [text.get_text() for text in dino.get_yticklabels()] == ["baseline", "matched"]
@@ -37,13 +43,13 @@ def test_divergences_have_a_panel_a_data_set_with_seeds_mean_interval_paper_and_
 def test_row_without_a_finished_run_keeps_its_line_and_the_papers_figure() -> None:
     empty = row("dino", "baseline")
     empty["kl_published"] |= {"mean": None, "ci95": None, "values": {}, "floor": None}
-    (axes,) = divergences([empty], title="t").axes
+    (axes,) = draw_divergences([empty], title="t").axes
     assert [np.atleast_1d(line.get_xdata()).tolist() for line in axes.get_lines()] == [[], [0.5]]
 
 
 def test_samples_share_limits_and_numbers_with_the_data() -> None:
     sets = {name: 3 * normal(400 + i, 2, seed=i) for i, name in enumerate(NAMES)}
-    figure = samples(normal(500, 2), sets, columns=["x", "y"], title="t")
+    figure = draw_samples(normal(500, 2), sets, columns=["x", "y"], title="t")
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title("left") for axes in panels] == ["data", *NAMES]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels}) == 1
@@ -51,21 +57,23 @@ def test_samples_share_limits_and_numbers_with_the_data() -> None:
     assert all("outside" in axes.texts[0].get_text() for axes in panels[1:])
 
 
-def test_losses_are_the_mean_and_the_range_of_the_seeds() -> None:
+def test_losses_have_a_panel_a_configuration_with_the_mean_and_the_range_of_the_seeds() -> None:
     steps = np.arange(100, 1100, 100)
     seeds = [(steps, np.full(10, 0.6)), (steps, np.full(10, 0.8))]
-    plain, penalised = losses({"a": seeds, "b": seeds}, penalised={"b"}, title="t").axes
-    for axes in (plain, penalised):
-        (line,) = axes.get_lines()
-        assert np.allclose(line.get_ydata(), 0.7)
-        (band,) = axes.collections
-        assert {round(float(y), 6) for y in band.get_paths()[0].vertices[:, 1]} == {0.6, 0.8}
-    assert "reward" in penalised.get_title("left")
+    figure = draw_losses({"a": seeds, "b": seeds, "c": [(steps, np.zeros(10))]}, penalised={"c"}, title="t")
+    assert "training loss" in figure.get_supylabel()
+    a, b, c = (axes for axes in figure.axes if axes.get_visible())
+    for axes in (a, b):
+        assert np.allclose(axes.get_lines()[-1].get_ydata(), 0.7)
+        assert {round(float(y), 6) for y in axes.collections[0].get_paths()[0].vertices[:, 1]} == {0.6, 0.8}
+    assert [len(axes.get_lines()) for axes in (a, b, c)] == [1, 2, 1]  # The first is repeated where it can be compared.
+    assert a.get_ylim() == b.get_ylim() != c.get_ylim()
+    assert "reward" in c.get_title("left")
 
 
 def test_losses_of_seeds_of_different_length_end_at_the_shorter() -> None:
     steps = np.arange(100, 1100, 100)
-    (axes,) = losses({"a": [(steps, np.ones(10)), (steps[:6], np.ones(6))]}, title="t").axes
+    (axes,) = draw_losses({"a": [(steps, np.ones(10)), (steps[:6], np.ones(6))]}, title="t").axes
     assert axes.get_lines()[0].get_xdata()[-1] == 600
 
 
@@ -74,13 +82,26 @@ def test_gates_are_drawn_for_every_configuration_on_the_same_axes(count: int) ->
     gated = {
         name: (normal(300, 2, seed=i), softmax(normal(300, 2, seed=9 + i))) for i, name in enumerate(NAMES[:count])
     }
-    panels = [axes for axes in gates_scatter(gated, columns=["x", "y"], title="t").axes if axes.get_visible()]
+    panels = [
+        axes for axes in draw_gates(normal(300, 2), gated, columns=["x", "y"], title="t").axes if axes.get_visible()
+    ]
     assert len(panels) == count + 1  # and the colour bar
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels[:-1]}) == 1
-    histograms = gates_histograms({name: weights for name, (_, weights) in gated.items()}, title="t")
+    histograms = draw_gate_histograms({name: weights for name, (_, weights) in gated.items()}, title="t")
     shown = [axes for axes in histograms.axes if axes.get_visible()]
     assert len(shown) == count
     assert len({axes.get_ylim() for axes in shown}) == 1
     for axes, (_, weights) in zip(shown, gated.values(), strict=True):
         assert axes.patches[0].get_data().values.sum() == pytest.approx(1)  # type: ignore[attr-defined]
         assert f"mean {weights[:, 0].mean():.2f}" in axes.get_title("left")
+
+
+def test_a_stray_sample_does_not_widen_the_axes_of_the_gates_and_is_counted() -> None:
+    real, weights = normal(300, 2), softmax(normal(300, 2))
+    stray = real.copy()
+    stray[0] = 1.5 * real.max(axis=0)
+    inside, outside = (
+        draw_gates(real, {"a": (points, weights)}, columns=["x", "y"], title="t").axes[0] for points in (real, stray)
+    )
+    assert inside.get_xlim() == outside.get_xlim()
+    assert [text.get_text() for text in outside.texts] == ["0.33 % outside"]
