@@ -1,8 +1,7 @@
-"""Denoisers: D(x_t, t) = E[x | x_t], the one face that samplers, likelihoods and exports see.
+"""Denoisers: D(x_t, t) = E[x | x_t], the only interface that samplers, likelihoods and exports use.
 
-What a network predicts is adapted here and nowhere else. With x_t = α x + σ ε every parametrisation is affine in the
-network's output F, D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive Distillation", appendix D; Karras et al.
-2022, §5):
+Only this module knows what the output F of a network stands for. With x_t = α x + σ ε, every parametrisation is affine
+in F: D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive Distillation", appendix D; Karras et al. 2022, §5):
 
     prediction   F stands for        c_skip            c_out
     noise        ε                   1/α               −σ/α
@@ -12,37 +11,36 @@ network's output F, D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive D
     score        −ε/σ                1/α               σ²/α
     edm          (x − c_skip x_t)/c_out   α σ_d²/(σ² + α²σ_d²)   σ σ_d/√(σ² + α²σ_d²)
 
-EDM's preconditioning with σ_d = 1 is velocity prediction up to its sign where α² + σ² = 1. The network sees
-x_t/√(α² + σ²), which is of the order of one at every level.
+EDM's preconditioning with σ_d = 1 is minus velocity prediction where α² + σ² = 1. The input of the network is
+x_t/√(α² + σ²), which is of order one at every noise level.
 
-The closed-form denoisers of a Gaussian and of a Gaussian mixture have the same face: they are the tests' oracle, and
-they tell what a schedule and a sampler cost before any network does.
+A Gaussian and a Gaussian mixture have denoisers in closed form. The tests compare with these denoisers, and the errors
+of a schedule and a sampler can be measured with these denoisers before any network is trained.
 """
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..config.schema import Prediction
 from ..errors import InputError
 from .schedules import Schedule
 
-__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser", "Prediction", "Regression"]
-
-Prediction = Literal["noise", "data", "velocity", "flow", "score", "edm"]
+__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser", "Regression"]
 
 
 def _column(coefficient: Tensor) -> Tensor:
-    """() or (n,) → (1, 1) or (n, 1), to multiply (n, d)."""
+    """Reshape () or (n,) to (1, 1) or (n, 1), to multiply a tensor (n, d)."""
     return coefficient.reshape(-1, 1)
 
 
 class Regression(NamedTuple):
-    """What a network is trained on: its output F, its target (n, d), and what each point's error counts, (n, 1)."""
+    """A regression problem: the output F and the target, both (n, d), and the weight of each squared error, (n, 1)."""
 
     output: Tensor
     target: Tensor
@@ -50,32 +48,37 @@ class Regression(NamedTuple):
 
 
 class Denoiser(nn.Module, ABC):
-    """E[x | x_t] under a schedule."""
+    """E[x | x_t] under a noise schedule."""
 
     schedule: Schedule
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Posterior mean of the clean points, (n, d) of x_t's dtype.
+        """Evaluate the posterior mean of the clean points.
 
         Args:
             x_t: noisy points, (n, d).
-            t: one time for all points, shape (), or one each, (n,).
+            t: one time for all points, shape (), or one time per point, (n,).
+
+        Returns:
+            (n, d), in the dtype of x_t.
 
         """
 
 
 class NetworkDenoiser(Denoiser):
-    """A network's output read as a prediction.
+    """E[x | x_t] from the output of a network.
 
     Args:
-        network: (x (n, d), time argument and share of noise (1,) or (n,)) → (n, d), in its own dtype.
-        schedule: gives α_t, σ_t.
-        prediction: what the output stands for.
-        sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column.
+        network: maps points (n, d), time arguments and shares of noise, (1,) or (n,), to outputs (n, d), in the dtype
+        of
+            the network.
+        schedule: gives α_t and σ_t.
+        prediction: the quantity that the output stands for.
+        sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column of the data.
 
     Raises:
-        InputError: the schedule ends in pure noise, where the prediction does not determine x.
+        InputError: the schedule ends with α = 0, where a prediction of noise or score does not determine x.
 
     """
 
@@ -94,7 +97,7 @@ class NetworkDenoiser(Denoiser):
             )
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """(c_skip, c_out) at levels of any shape."""
+        """(c_skip, c_out) at noise levels α, σ of any shape."""
         if self.prediction in ("noise", "score"):
             return 1 / alpha, (-sigma if self.prediction == "noise" else sigma**2) / alpha
         if self.prediction == "data":
@@ -106,7 +109,7 @@ class NetworkDenoiser(Denoiser):
         return (alpha if self.prediction == "velocity" else torch.ones_like(alpha)) / total, -sigma / total
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x | x_t]; the affine map is evaluated in x_t's dtype, the network in its own."""
+        """See `Denoiser.forward`; the network computes in the dtype of its weights, the affine map in that of x_t."""
         alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
         c_skip, c_out = self.coefficients(alpha, sigma)
         return c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
@@ -122,14 +125,26 @@ class NetworkDenoiser(Denoiser):
         likelihood: bool = False,
         stratified: bool = False,
     ) -> Regression:
-        """Set the training problem at clean points x, noise ε (n, d) and times t (n,).
+        """Give the regression problem of the network at x_t = α x + σ ε.
 
-        Errors count the same in the network's own unit, but σ² for a score (Song & Ermon 2019, eq. 5). With a cap γ an
-        error in x counts min(SNR, γ), which is min(SNR, γ)·c_out² in the network's unit (Hang et al. 2023, "Efficient
-        Diffusion Training via Min-SNR Weighting Strategy", eq. 7). With ``likelihood`` an error in ε counts
-        ½(t_max − t_min)·γ'(t), γ = −log SNR, as in the variational bound (Kingma et al. 2021, eq. 17). A correction
-        (n, d) moves what should be predicted from x to x + correction. ``stratified`` says that t has one time in each
-        of n equal slices of the axis, in order.
+        The weight is one by default, and σ² for a score (Song & Ermon 2019, "Generative Modeling by Estimating
+        Gradients of the Data Distribution", eq. 5).
+
+        Args:
+            x: clean points, (n, d).
+            epsilon: noise ε, (n, d).
+            t: times, (n,).
+            correction: the network is to predict x + correction instead of x; (n, d).
+            snr_cap: γ of min-SNR weighting, where a squared error in x has the weight min(SNR, γ), which is
+                min(SNR, γ)·c_out² for a squared error in F (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR
+                Weighting Strategy", eq. 7).
+            likelihood: weight a squared error in ε by ½(t_max − t_min)·γ'(t), γ = −log SNR, as the variational bound
+                does (Kingma et al. 2021, "Variational Diffusion Models", eq. 17).
+            stratified: whether t has one time in each of n equal slices of the time axis, in increasing order.
+
+        Raises:
+            InputError: ``likelihood`` with a table, which has no γ'.
+
         """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
         x_t = alpha * x + sigma * epsilon
@@ -156,20 +171,20 @@ class NetworkDenoiser(Denoiser):
             return epsilon - x
         if self.prediction == "score":
             return -epsilon / sigma
-        # (x − c_skip x_t)/c_out with the difference taken by hand, which would cancel at small σ
+        # (x − c_skip x_t)/c_out, simplified: evaluated as it stands, the difference would lose all digits at small σ
         total = (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
         return (sigma / self.sigma_data * x - alpha * self.sigma_data * epsilon) / total
 
     def weights(self) -> dict[str, Tensor]:
-        """Everything that is trained, by name: the network's, and the schedule's if it is learnt."""
+        """Give all trained tensors by name: those of the network, and those of a learned schedule."""
         schedule = {f"schedule.{name}": tensor for name, tensor in self.schedule.state_dict().items()}
         return {**self.network.state_dict(), **schedule}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take what `weights` gave.
+        """Load the tensors that `weights` gave.
 
         Raises:
-            RuntimeError: they are another model's.
+            RuntimeError: the names or the shapes are those of another model.
 
         """
         schedule = {key: tensor for key, tensor in weights.items() if key.startswith("schedule.")}
@@ -177,7 +192,7 @@ class NetworkDenoiser(Denoiser):
         self.network.load_state_dict({key: tensor for key, tensor in weights.items() if key not in schedule})
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Weights of the experts, (n, experts); only where the network has a gate."""
+        """Evaluate the experts' weights at x_t (n, d), t () or (n,): (n, E); only for a network with experts."""
         alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
         weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
         return weights
@@ -187,7 +202,7 @@ class NetworkDenoiser(Denoiser):
         return output
 
     def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Points of order one, what the network is told of t, and the share of noise σ/√(α² + σ²)."""
+        """The inputs of the network: x_t/√(α² + σ²), the time argument, and the share of noise σ/√(α² + σ²)."""
         dtype = next(itertools.chain(self.network.buffers(), self.network.parameters())).dtype
         scale = torch.rsqrt(alpha**2 + sigma**2)
         t = self.schedule.network_time(t).reshape(-1)
@@ -195,16 +210,16 @@ class NetworkDenoiser(Denoiser):
 
 
 class MixtureDenoiser(Denoiser):
-    """Exact posterior mean when x ~ Σ_k w_k N(μ_k, diag s_k²).
+    """The exact posterior mean for x ~ Σ_k w_k N(μ_k, diag s_k²).
 
-    Component k of x_t is N(α μ_k, α² s_k² + σ²), so with responsibilities r_k(x_t)
+    Component k of the distribution of x_t is N(α μ_k, α² s_k² + σ²). With r_k the probability of component k given x_t,
 
         D = Σ_k r_k [ μ_k + α s_k² / (α² s_k² + σ²) · (x_t − α μ_k) ].
 
     Args:
-        weights: (k,), summing to one.
-        means, stds: (k, d).
-        schedule: gives α_t, σ_t.
+        weights: w, (k,), with the sum one.
+        means, stds: μ and s, (k, d).
+        schedule: gives α_t and σ_t.
 
     """
 
@@ -219,7 +234,7 @@ class MixtureDenoiser(Denoiser):
         self.register_buffer("variances", stds.double() ** 2)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x | x_t], computed in float64."""
+        """See `Denoiser.forward`; computed in float64."""
         alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
         variance = alpha**2 * self.variances + sigma**2
         residual = x_t.double().unsqueeze(1) - alpha * self.means
@@ -231,7 +246,13 @@ class MixtureDenoiser(Denoiser):
 
 
 class GaussianDenoiser(MixtureDenoiser):
-    """Exact posterior mean when x ~ N(μ, diag s²): the mixture of one."""
+    """The exact posterior mean for x ~ N(μ, diag s²), a mixture with one component.
+
+    Args:
+        mean, std: μ and s, (d,).
+        schedule: gives α_t and σ_t.
+
+    """
 
     def __init__(self, mean: Tensor, std: Tensor, schedule: Schedule) -> None:
         super().__init__(torch.ones(1), mean.unsqueeze(0), std.unsqueeze(0), schedule)

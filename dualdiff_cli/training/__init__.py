@@ -1,1 +1,1 @@
-"""Training: batches, loss, loop, reflow."""
+"""Training: the batches, the loss and the loop."""

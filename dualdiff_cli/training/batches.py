@@ -1,18 +1,19 @@
-"""Training batches: clean points, noise and times, and what the denoiser should say.
+"""Training batches: clean points, noise and times, and the target of the denoiser.
 
-The plain target at x_t = α x + σ ε is the x that was noised: unbiased, but as noisy as the posterior is wide. Its noise
-can be taken out without a network. Let R be K training points and x any one of them, all equally likely. Given R and
-x_t the posterior mean of x is known,
+The plain target at x_t = α x + σ ε is the x that was noised. This target is unbiased, but its variance is that of the
+posterior of x given x_t. The variance can be reduced without a network. Let the reference set R be K training points,
+and let x be one of these points, all equally likely. The posterior mean of x given R and x_t is known:
 
     E[x | x_t, R] = Σ_k w_k R_k,    w = softmax_k(−‖x_t − α R_k‖² / 2σ²),
 
-and E[E[x | x_t, R] | x_t] = E[x | x_t]: the same regression with less variance (Rao–Blackwell). It becomes the smaller,
-the more of the posterior's mass R holds, so R is a systematic sample of a cell around x: cells are the nodes of a k-d
-tree, and for every noise level that level of the tree is used whose targets vary least. Xu et al. 2023, "Stable Target
-Target Field for Reduced Variance Score Estimation", weigh one reference set for a whole batch, which is biased.
+and E[E[x | x_t, R] | x_t] = E[x | x_t], so the posterior mean is a target for the same regression with less variance
+(Rao–Blackwell). The more mass of the posterior R contains, the smaller is the variance. R is therefore a systematic
+sample of a cell around x. The cells are the nodes of a k-d tree, and each noise level uses the depth of the tree whose
+targets have the least variance. Xu et al. 2023, "Stable Target Field for Reduced Variance Score Estimation", use one
+reference set for a whole batch, which is biased.
 
-A batch is made in two halves. ``draw`` takes all that is random from a generator, a few small tensors; ``make`` is a
-pure function of them, which a compiler may fuse with the loss and a graph may replay.
+A batch is made in two halves. ``draw`` draws all random numbers, a few small tensors; ``make`` is a pure function of
+these tensors, so a compiler can fuse it with the loss and a CUDA graph can replay it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["Batch", "Batches", "Draws", "PlainBatches", "PosteriorMeanBatches", 
 
 
 class Batch(NamedTuple):
-    """Clean points x, noise ε (n, d), times (n,), and E[x | x_t, R] − x (n, d) where a reference set is used."""
+    """Clean points x and noise ε (n, d), times t (n,), and the correction E[x | x_t, R] − x (n, d) or None."""
 
     x: Tensor
     epsilon: Tensor
@@ -42,12 +43,12 @@ class Batch(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The random part of a batch of n.
+    """The random numbers of a batch of n points.
 
     Attributes:
-        points: what says which clean points: row numbers (n,), or uniform numbers (3, n, 1).
+        points: the numbers that decide the clean points: row numbers (n,), or uniform numbers (3, n, 1).
         epsilon: noise, (n, d).
-        u: uniform numbers that say which times, (n,), float64.
+        u: the uniform numbers that decide the times, (n,), float64.
 
     """
 
@@ -57,11 +58,11 @@ class Draws(NamedTuple):
 
 
 class Batches(ABC):
-    """Draws batches.
+    """A source of batches.
 
     Args:
         schedule: gives the times.
-        stratified: spread the times of a batch evenly.
+        stratified: whether the times of a batch are spread evenly; see `Schedule.place`.
 
     """
 
@@ -70,14 +71,14 @@ class Batches(ABC):
 
     @abstractmethod
     def draw(self, n: int, draws: torch.Generator) -> Draws:
-        """Take all the randomness of n training points from the given generator."""
+        """Draw all random numbers of a batch of n points; ``draws`` is a generator on the device of the points."""
 
     @abstractmethod
     def make(self, draws: Draws) -> Batch:
-        """Make the batch; a pure function of what was drawn."""
+        """Make the batch from its random numbers; a pure function."""
 
     def __call__(self, n: int, draws: torch.Generator) -> Batch:
-        """Draw n training points with all their randomness from the given generator."""
+        """Draw a batch of n points with a generator on the device of the points."""
         return self.make(self.draw(n, draws))
 
     def _times(self, draws: Draws) -> Tensor:
@@ -85,13 +86,13 @@ class Batches(ABC):
 
 
 class PlainBatches(Batches):
-    """Points with replacement, each with noise and a time of its own.
+    """Points drawn with replacement, each with its own noise and time, and with the plain target.
 
     Args:
         points: clean training points, (N, d).
         schedule, stratified: see `Batches`.
-        optimal_transport: let each point meet the noise of a least-cost matching of the batch.
-        noise: the noise that each point always meets, (N, d); None draws it afresh.
+        optimal_transport: whether points and noise of a batch are paired by `nearest_assignment`.
+        noise: the noise that belongs to each point, (N, d); None draws new noise for every batch.
 
     """
 
@@ -108,7 +109,7 @@ class PlainBatches(Batches):
         self.points, self.noise, self.optimal_transport = points, noise, optimal_transport
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
-        """Draw rows, times and noise, matched if so asked."""
+        """Draw row numbers, times and noise; see `Batches.draw`."""
         device = self.points.device
         rows = torch.randint(len(self.points), (n,), generator=draws, device=device)
         u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
@@ -120,27 +121,38 @@ class PlainBatches(Batches):
         return Draws(rows, epsilon, u)
 
     def make(self, draws: Draws) -> Batch:
-        """Look the points up."""
+        """Look up the points; see `Batches.make`."""
         return Batch(self.points[draws.points], draws.epsilon, self._times(draws), None)
 
 
 def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:
-    """Match each point with one noise so that Σ‖x_i − ε_π(i)‖² is least, exactly; x, ε (n, d) → π (n,).
+    """Find the permutation π that minimises Σ‖x_i − ε_π(i)‖², exactly and on the CPU.
 
-    Minibatch optimal transport (Pooladian et al. 2023, "Multisample Flow Matching", §3); it runs on the CPU.
+    Minibatch optimal transport (Pooladian et al. 2023, "Multisample Flow Matching", §3).
+
+    Args:
+        x, epsilon: (n, d).
+
+    Returns:
+        π, (n,), int64, on the device of x.
+
     """
     cost = torch.cdist(x, epsilon).square().cpu().numpy()
     return torch.from_numpy(linear_sum_assignment(cost)[1]).to(x.device)
 
 
 class PosteriorMeanBatches(Batches):
-    """Points with the posterior mean over a reference set as their target.
+    """Points whose target is the posterior mean over a reference set.
 
     Args:
         points: clean training points, (N, d).
         schedule, stratified: see `Batches`.
-        references: K, the size of a reference set, at most N.
-        seed: of the trials that choose the tree's level for each noise level.
+        references: K, the size of a reference set; N if K is larger than N.
+        seed: the seed of the trial batches that choose the depth of the tree for each noise level.
+
+    Attributes:
+        NOISE_BINS: the number of equal slices of the time axis that have a depth of their own.
+        TRIALS: the number of points of a trial batch.
 
     """
 
@@ -152,7 +164,7 @@ class PosteriorMeanBatches(Batches):
     ) -> None:
         super().__init__(schedule, stratified=stratified)
         tree = cKDTree(points.cpu().numpy(), leafsize=max(1, min(references, len(points)) // 2), balanced_tree=True)
-        # A balanced tree splits at medians: in its order the 2^l nodes of a level are 2^l equal runs.
+        # A balanced tree splits at medians: in its order, the 2^l nodes at depth l are 2^l runs of equal length.
         self._columns = points[torch.from_numpy(tree.indices).to(points.device)].T.contiguous()
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
@@ -160,14 +172,14 @@ class PosteriorMeanBatches(Batches):
         self._cells = 2.0 ** self._choose_depths(seeding.torch_stream(seed, "trials of reference sets", points.device))
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
-        """Draw times, noise, and for each point a cell, an offset in it and which of its K points is x."""
+        """Draw times and noise, and for each point a cell, an offset in the cell and which of the K points is x."""
         device = self._columns.device
         u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
         cells = torch.rand(3, n, 1, generator=draws, device=device)
         return Draws(cells, torch.randn(n, len(self._columns), generator=draws, device=device), u)
 
     def make(self, draws: Draws) -> Batch:
-        """Find the reference sets and weigh them."""
+        """Find the reference sets and compute the posterior means; see `Batches.make`."""
         t = self._times(draws)
         return self._make(draws, t, self._cells[self._bin(t)])
 
@@ -176,15 +188,15 @@ class PosteriorMeanBatches(Batches):
         N = self._columns.shape[1]
         cells = cells.unsqueeze(1)
         stride = N / (self.K * cells)
-        # K points at equal distances through a random cell of the tree, of which x is any one
+        # The reference set: K points at equal distances in a random cell of the tree. x is one of these points.
         rows = ((cell * cells).floor() * (N / cells) + offset * stride + self._strata * stride).long().clamp(max=N - 1)
-        # One (n, K) matrix a column: sums over a handful of columns would leave a processor's lanes empty.
+        # Each column is one (n, K) matrix: a sum over the last axis of (n, K, d) would not fill the SIMD lanes.
         d = len(self._columns)
         R = self._columns.unsqueeze(1).expand(d, len(rows), N).gather(2, rows.expand(d, *rows.shape))
         index = (own * self.K).long().clamp(max=self.K - 1)
         x = R.gather(2, index.expand(d, -1, -1))
         alpha, sigma = (c.to(epsilon.dtype).reshape(-1, 1) for c in self.schedule(t))
-        # ‖x_t − α R_k‖²/2σ² = ‖ε + (α/σ)(x − R_k)‖²/2, without the difference of large numbers
+        # ‖x_t − α R_k‖²/2σ² = ‖ε + (α/σ)(x − R_k)‖²/2, which avoids the difference of large numbers.
         away = R - x
         w = torch.softmax(-0.5 * (epsilon.T.unsqueeze(2) - alpha / sigma * away).square().sum(0), dim=1)
         return Batch(x.squeeze(2).T, epsilon, t, (w * away).sum(2).T)
@@ -194,7 +206,7 @@ class PosteriorMeanBatches(Batches):
         return (fraction * self.NOISE_BINS).long().clamp(0, self.NOISE_BINS - 1)
 
     def _choose_depths(self, draws: torch.Generator) -> Tensor:
-        """Find, for each bin of time, the depth whose targets vary least; (NOISE_BINS,), float."""
+        """Find the depth with the least variance of the targets, per slice of the time axis: (NOISE_BINS,), float."""
         device = self._columns.device
         depths = torch.arange(int(math.log2(self._columns.shape[1] / self.K)) + 1, device=device)
         middles = (torch.arange(self.NOISE_BINS, device=device, dtype=torch.float64) + 0.5) / self.NOISE_BINS
@@ -203,15 +215,20 @@ class PosteriorMeanBatches(Batches):
         return torch.stack(spread).reshape(len(times), -1).argmin(1).float()
 
     def _spread(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
-        """Estimate how much the targets vary: the mean square of E[x | x_t, R] − f(x_t), shape ().
+        """Estimate the mean square of E[x | x_t, R] − f(x_t), which ranks the depths by the variance of the targets.
 
-        That is their variance plus what no depth changes. The best linear guess of x, f = μ + a (x_t − α μ) with
-        a = α v/(α² v + σ²) for columns of mean μ and variance v, leaves little of the latter at every level.
+        For any function f this is the variance of the targets given x_t plus a term that is the same for all depths.
+        The best linear prediction of x, f = μ + a (x_t − α μ) with a = α v/(α² v + σ²) for columns of mean μ and
+        variance v, keeps that term small at every noise level, and with it the error of the estimate.
+
+        Returns:
+            Shape ().
+
         """
         batch = self._make(self.draw(len(t), draws), t, torch.pow(2.0, depth).expand(len(t)))
         assert batch.correction is not None
         alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
-        # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which does not cancel at small σ
+        # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which loses no digits at small σ.
         away = sigma**2 * (batch.x - self._mean) - alpha * sigma * self._variance * batch.epsilon
         away = away / (alpha**2 * self._variance + sigma**2)
         spread: Tensor = (away + batch.correction).square().sum(1).mean()

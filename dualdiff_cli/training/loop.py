@@ -1,13 +1,13 @@
-"""Training: the loop, and the state that a run resumes from.
+"""The training loop, and the state from which an interrupted training resumes.
 
-One step draws points, times and noise on the device in one go, regresses the network on its target and moves the
-weights. Nothing in it waits for the device; the loss is accumulated there and read whenever its copy has arrived. All
-randomness comes from one generator, and learning rate and averaging decay are functions of the step, so that the state
-below is all there is: on the CPU, a run resumed from it with the same `Execution` ends bit for bit in the weights of
-one that was never stopped.
+One step draws a batch on the device, computes the gradient of the loss and updates the weights. No step waits for the
+device: the loss is summed on the device, and the host reads the sum when the copy has arrived. All random numbers of
+the loop come from one generator, and learning rate and EMA decay are functions of the step. `Trainer.state_dict` is
+therefore the complete state. On the CPU, a training that is resumed with the same `Execution` ends with the same
+weights, bit for bit, as a training without interruption.
 
-The mathematics is written once, in ``Trainer._descend``: a pure function of tensors that stay where they are, which is
-made as it is, or by a compiler as a whole, or captured by a GPU and replayed.
+``Trainer._descend`` contains the arithmetic of a step once. It updates tensors in place and is called directly,
+compiled as a whole, or captured as a CUDA graph that is replayed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["Progress", "Record", "Trainer", "build_batches"]
 
 
 Treatment = tuple[float, float | None]
-"""Weight decay, and the norm that a gradient is clipped at."""
+"""The weight decay, and the norm for gradient clipping; None does not clip."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One logged step: the mean loss over the interval that ends at it, and the learning rate there."""
+    """One line of the log: the step, the mean loss since the last logged step, and the learning rate."""
 
     step: int
     loss: float
@@ -52,7 +52,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: the steps done, and the records that have become readable since the last report."""
+    """The number of steps done, and the records that have arrived from the device since the last `Progress`."""
 
     step: int
     records: tuple[Record, ...]
@@ -61,7 +61,16 @@ class Progress:
 def build_batches(
     points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int, noise: Tensor | None = None
 ) -> Batches:
-    """Make what draws an objective's batches from clean points (N, d), with their noise (N, d) if it is given."""
+    """Make the source of batches that an objective asks for.
+
+    Args:
+        points: clean training points, (N, d).
+        schedule: gives the times.
+        objective: decides the targets, and how points and noise are paired.
+        seed: see `PosteriorMeanBatches`.
+        noise: the noise that belongs to each point, (N, d); None draws the noise.
+
+    """
     if objective.references:
         return PosteriorMeanBatches(
             points, schedule, references=objective.references, stratified=objective.stratified, seed=seed
@@ -71,19 +80,20 @@ def build_batches(
 
 
 class Trainer:
-    """One training in progress.
+    """A training in progress.
 
     Args:
-        denoiser: its network is trained in place.
-        points: clean training points, (n, d), on the device to train on.
-        objective, config: what to minimise and how.
-        seed: of every random number drawn here.
-        noise: what each point is paired with, (n, d); None draws it afresh.
-        execution: how the arithmetic is carried out; its threads are the caller's to set.
+        denoiser: the denoiser whose network, and whose schedule if it is learned, are trained in place.
+        points: clean training points, (N, d), on the device to train on.
+        objective: the loss.
+        config: the settings of the optimiser.
+        seed: the seed of all random numbers of the training.
+        noise: the noise that belongs to each point, (N, d); None draws new noise for every batch.
+        execution: how the arithmetic is carried out; the caller sets the number of threads.
 
     Attributes:
-        step: steps done.
-        average: a denoiser with the averaged weights, which samples come from.
+        step: the number of steps done.
+        average: a denoiser with the exponential moving average (EMA) of the weights, for sampling.
 
     """
 
@@ -120,7 +130,7 @@ class Trainer:
         self._pending: deque[tuple[int, Readback]] = deque()
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-        """Train to the end, yielding every ``log_every`` steps, at the end, and when ``should_stop`` says so."""
+        """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
         every, last = self.config.log_every, self.config.steps
         while self.step < last:
             self._optimize()
@@ -150,13 +160,14 @@ class Trainer:
                 average.vector.lerp_(flat.vector, 1 - decay)
 
     def _descend(self, update: Callable[..., None], *tensors: Tensor) -> None:
-        """Move weights and moments down the clipped gradient and add the loss to the sum, all in place.
+        """Update weights and moments with the gradient of the loss, and add the loss to the sum, all in place.
 
-        A learned schedule, the second of the vectors if there is one, has no zero to decay to, and is not clipped.
+        The second weight vector, if there is one, is the learned schedule. Weight decay would pull the schedule to
+        arbitrary values, and gradient clipping is for the network; neither is applied to the schedule.
 
         Args:
             update: `adamw` or `fused_adamw`.
-            tensors: those of ``_state``, and of the draws.
+            tensors: the tensors of ``_state``, followed by those of the draws.
 
         """
         k = len(self._weights)
@@ -176,12 +187,12 @@ class Trainer:
         loss_sum.add_(loss.detach())
 
     def _graph(self) -> tuple[Draws, GraphedCall[None]]:
-        """Make the step as a GPU replays it, with the tensors that it reads its draws from."""
+        """Capture the step as a CUDA graph; also give the tensors from which the graph reads its draws."""
         static = self._batches.draw(self.config.batch, seeding.torch_stream(0, "shapes of a batch", self.points.device))
         return static, GraphedCall(lambda: self._call(*self._state, *static), self.points.device)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
-        """Take the losses that have arrived from the device, or with ``wait`` all of them."""
+        """Give the records whose losses have arrived from the device; with ``wait``, wait for all of them."""
         records = []
         while self._pending and (wait or self._pending[0][1].ready()):
             step, readback = self._pending.popleft()
@@ -190,17 +201,17 @@ class Trainer:
 
     @property
     def execution(self) -> Execution:
-        """How the arithmetic is carried out: as was asked, but not compiled if the compiler has failed."""
+        """How the arithmetic is carried out: as requested, but without the compiler if the compiler has failed."""
         failure = self._call.failure if isinstance(self._call, Compiled) else None
         return self._execution if failure is None else self._execution.without_compiler(failure)
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling has taken so far."""
+        """The time that the compiler has taken so far, in seconds."""
         return self._call.seconds if isinstance(self._call, Compiled) else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on: tensors and plain numbers only."""
+        """Give everything that the rest of the training depends on, as tensors and plain numbers."""
         return {
             "step": self.step,
             "network": self.denoiser.weights(),
@@ -211,7 +222,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state_dict`` was taken."""
+        """Continue from a state that ``state_dict`` gave."""
         self.step = state["step"]
         self.denoiser.load_weights(state["network"])
         self.average.load_weights(state["average"])
@@ -223,7 +234,7 @@ class Trainer:
 
 
 class _Loss(nn.Module):
-    """Draws → loss, (), as a module, so that it can be called with any weights."""
+    """`batch_loss` as a module, so that `torch.func.functional_call` can evaluate the loss with other weights."""
 
     def __init__(
         self, denoiser: NetworkDenoiser, objective: ObjectiveConfig, batches: Batches, *, bfloat16: bool
@@ -236,7 +247,7 @@ class _Loss(nn.Module):
 
 
 def _parts(denoiser: NetworkDenoiser) -> list[tuple[str, nn.Module]]:
-    """Give what is trained, by name: the network, and the schedule if it is learnt."""
+    """Give the trained modules by name: the network, and the schedule if it is learned."""
     learned = any(True for _ in denoiser.schedule.parameters())
     parts: list[tuple[str, nn.Module]] = [("network", denoiser.network)]
     return [*parts, ("schedule", denoiser.schedule)] if learned else parts

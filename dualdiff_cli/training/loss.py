@@ -1,7 +1,4 @@
-"""What a network is trained on and judged by: the weighted regression loss, its extra terms, and its estimate.
-
-Everything here is a pure function of weights and draws; the loop around it is in training.py.
-"""
+"""The training loss: the weighted regression loss, its additional terms, and its estimate on given points."""
 
 from __future__ import annotations
 
@@ -28,26 +25,34 @@ __all__ = [
 ]
 
 EVALUATION_BATCH = 4096
+"""The number of points whose loss is computed at once in an estimate."""
 MIN_SNR_GAMMA = 5.0
+"""γ of min-SNR weighting (Hang et al. 2023)."""
 
 
 def diversity(prediction: Tensor) -> Tensor:
-    """L_div = −mean_{i,j} ‖F_i − F_j‖ over all ordered pairs of the batch, self-pairs included (paper, "Networks").
+    """L_div = −mean_{i,j} ‖F_i − F_j‖ over all ordered pairs of the batch, including i = j (paper, "Networks").
 
     Args:
-        prediction: (n, d).
+        prediction: F, (n, d).
+
+    Returns:
+        Shape ().
 
     """
     return -torch.cdist(prediction, prediction, compute_mode="donot_use_mm_for_euclid_dist").mean()
 
 
 def imbalance(weights: Tensor) -> Tensor:
-    """E·Σ_i ḡ_i² − 1, the squared coefficient of variation of the experts' mean weights ḡ; zero when they are equal.
+    """E·Σ_i ḡ_i² − 1, the squared coefficient of variation of the mean weights ḡ of the experts; zero for equal ḡ.
 
     Shazeer et al. 2017, "Outrageously Large Neural Networks", eq. 6.
 
     Args:
-        weights: (n, E), rows that sum to one.
+        weights: the weights of the experts, (n, E), with rows that sum to one.
+
+    Returns:
+        Shape ().
 
     """
     mean = weights.mean(0)
@@ -55,9 +60,18 @@ def imbalance(weights: Tensor) -> Tensor:
 
 
 def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch: Batch) -> Tensor:
-    """Weighted mean squared error of the network's output, plus the objective's terms on diversity and balance; ().
+    """The weighted mean squared error of the network's output, plus the other terms of the objective.
 
-    Weighted by likelihood it is the variational bound in nats a column, as long as targets are plain.
+    With likelihood weighting and without corrections, the loss is the variational bound in nats per column.
+
+    Args:
+        denoiser: has the network to train.
+        objective: the weighting, and the weights of the terms for diversity and balance.
+        batch: n points with noise and times.
+
+    Returns:
+        Shape ().
+
     """
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
     output, target, weight = denoiser.regression(
@@ -86,7 +100,18 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
 def batch_loss(
     denoiser: NetworkDenoiser, objective: ObjectiveConfig, batches: Batches, draws: Draws, *, bfloat16: bool = False
 ) -> Tensor:
-    """The regression loss of the batch that was drawn, (); in bfloat16 are the network's matrix products alone."""
+    """The regression loss of the batch that the draws decide.
+
+    Args:
+        denoiser, objective: see `regression_loss`.
+        batches: makes the batch.
+        draws: the random numbers of the batch.
+        bfloat16: whether the matrix products of the network are computed in bfloat16.
+
+    Returns:
+        Shape ().
+
+    """
     batch = batches.make(draws)
     with torch.autocast(draws.epsilon.device.type, dtype=torch.bfloat16, enabled=bfloat16):
         return regression_loss(denoiser, objective, batch)
@@ -94,7 +119,7 @@ def batch_loss(
 
 @dataclass(frozen=True)
 class LossEstimate:
-    """A mean over points and its standard error."""
+    """The mean loss of n points, and the standard error of the mean."""
 
     mean: float
     standard_error: float
@@ -103,13 +128,15 @@ class LossEstimate:
 
 @torch.no_grad()
 def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise: Tensor | None = None) -> LossEstimate:
-    """Mean squared error of the network's output on given points, each at one random time; no diversity term.
+    """Estimate the mean squared error of the network's output on given points, each at one random time.
+
+    The additional terms of the objective, for example diversity, are left out.
 
     Args:
-        denoiser: with the weights to judge.
-        points: (n, d), in the denoiser's units, on its device.
-        seed: of the times and the noise.
-        noise: what each point is paired with, (n, d); None draws it.
+        denoiser: the denoiser to judge.
+        points: (n, d), in the units of the denoiser, on the device of the denoiser.
+        seed: the seed of the times and the noise.
+        noise: the noise that belongs to each point, (n, d); None draws the noise.
 
     """
     draws = seeding.torch_stream(seed, "loss estimate", points.device)
@@ -126,7 +153,7 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise
 
 @torch.no_grad()
 def expert_usage(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> list[float]:
-    """Mean weight of each expert over points (n, d) noised at random times; sums to one."""
+    """The mean weight of each expert over points (n, d) at random times: E numbers with the sum one."""
     draws = seeding.torch_stream(seed, "expert usage", points.device)
     t = denoiser.schedule.draw(len(points), draws)
     epsilon = torch.randn(points.shape, generator=draws, device=points.device)

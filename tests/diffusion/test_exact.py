@@ -131,7 +131,7 @@ def test_a_point_does_not_depend_on_the_others_nor_on_how_they_are_cut(
     x_t = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.linspace(0.3, 1.0, 50, dtype=torch.float64)
     together = exact_denoiser(density, Scaler.identity(2), VP)(x_t, t)
-    monkeypatch.setattr(oracles, "CHUNK", 3_000)
+    monkeypatch.setattr(oracles, "LARGEST_TEMPORARY", 3_000)
     denoiser = exact_denoiser(density, Scaler.identity(2), VP)
     torch.testing.assert_close(denoiser(x_t, t), together, rtol=1e-10, atol=1e-10)
     alone = torch.cat([denoiser(x_t[i : i + 1], t[i]) for i in range(0, 50, 10)])
