@@ -31,7 +31,7 @@ from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.tables import Column, Table
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ class Reference:
     """What a run gives for any batch, computed once, in standard units."""
 
     def __init__(self, run: Run, batches: Sequence[int]) -> None:
-        self.model = TrainedModel.load(run, CPU)
+        self.model = DiffusionModel.load(run, CPU)
         self.sampler = build_sampler(self.model.config.sampling)
         blocks = range(-(-max(batches) // LARGEST_CHUNK))
         dim = len(self.model.columns)
@@ -97,9 +97,9 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
 
 def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
     """Time to draw n points, every way in turn, ``repeats`` times."""
-    model = TrainedModel.load(run, CPU)
+    model = DiffusionModel.load(run, CPU)
     ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: list(model.sample(n, seed=seed))}
-    compiled = TrainedModel.load(run, CPU)
+    compiled = DiffusionModel.load(run, CPU)
     compiled.denoiser.network.compile()
     ways["torch compiled"] = lambda seed: list(compiled.sample(n, seed=seed))
     for format in FORMATS:

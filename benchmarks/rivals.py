@@ -27,7 +27,7 @@ from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
 from dualdiff_cli.data import Scaler
 from dualdiff_cli.diffusion.samplers import BLOCK, points_per_call
 from dualdiff_cli.jobs.inputs import settle
-from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.loop import Trainer
 
@@ -171,7 +171,7 @@ def _prepare_sampling(config: RunConfig, execution: Execution, *, published: boo
         return Prepared(walk)
     execution.apply()
     data = load_data("moons", seed=0)
-    model = TrainedModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
+    model = DiffusionModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
 
     def draw(points: int) -> None:
         exhaust(model.sample(points, seed=0), ENDLESS)

@@ -36,7 +36,7 @@ from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.samplers import Sampler, generate
 from dualdiff_cli.jobs.inputs import reload_data
 from dualdiff_cli.metrics import Score, kl_divergence
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.figures.style import EXPERTS, SAMPLES, save, styled
 from dualdiff_cli.present.tables import Bounded, Column, Table, Value
 
@@ -78,7 +78,7 @@ class Bench:
         torch.set_num_threads(1)
         self.n, self.seed = n, seed
         run = Run.open(path)
-        self.model = TrainedModel.load(run, torch.device("cpu"))
+        self.model = DiffusionModel.load(run, torch.device("cpu"))
         data = reload_data(run)
         assert data.density is not None, "checked before any process was started"
         self.density, self.real = data.density, data.held_out[:REAL]
@@ -273,7 +273,7 @@ def main() -> None:
         if all(before.get(key) == value for key, value in asked.items()):
             record = before
 
-    model = TrainedModel.load(Run.open(args.run), torch.device("cpu"))
+    model = DiffusionModel.load(Run.open(args.run), torch.device("cpu"))
     cells = cells_of(
         args.sampler or COMPARED, args.grid or ["log-snr"], args.evaluations or list(EVALUATIONS), model.denoiser
     )

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 
 from dualdiff_cli import seeding
-from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.data import Column, Scaler
-from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.config.schema import DiffusionConfig
+from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.integer import IntegerColumn
+from dualdiff_cli.data.encoding.number import NumberColumn
+from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.store.run import Run
 
-__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "finished", "narrow", "tiny", "untrained"]
+__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "XY", "finished", "narrow", "tiny", "untrained"]
 
 TINY: dict[str, Any] = {
     "data": {"points": 200, "held_out_points": 200},
@@ -36,38 +38,45 @@ SETTLED = [
 NARROW: dict[str, Any] = {"width": 16, "blocks": 2, "gate_hidden": [16], "finest_frequency": 100.0}
 """The [model] section of the models whose exports are tested."""
 
-COLUMNS = (Column("age (years)", "integer"), Column("samples", "float"), Column("val_0", "float"))
+XY = TableEncoding(
+    columns=(NumberColumn(name="x", shift=40.0, scale=12.0), NumberColumn(name="y", shift=0.0, scale=0.5))
+)
+"""Two columns of numbers."""
+
+COLUMNS = TableEncoding(
+    columns=(
+        IntegerColumn(name="age (years)", shift=40.0, scale=12.0),
+        NumberColumn(name="samples", shift=20.0, scale=6.25),
+        NumberColumn(name="val_0", shift=0.0, scale=0.5),
+    )
+)
 """Column names that an ONNX graph already uses for other things."""
 
 
-def tiny(recipe: str = "paper", **changes: Any) -> RunConfig:
-    """A recipe with the sizes of TINY; ``changes`` are further arguments of `resolve`, with settings added last."""
+def tiny(recipe: str = "paper", **changes: Any) -> DiffusionConfig:
+    """A recipe with the sizes of TINY; ``changes`` are further arguments of `resolve_diffusion`, with settings added last."""
     settings = [*(SETTLED if recipe == "precise" else []), *changes.pop("settings", [])]
-    return resolve(**{"dataset": "line", "recipe": recipe, "options": TINY, "settings": settings, **changes})
+    return resolve_diffusion(**{"dataset": "line", "recipe": recipe, "options": TINY, "settings": settings, **changes})
 
 
-def narrow(recipe: str = "precise", model: str = "dual-expert", **options: Any) -> RunConfig:
+def narrow(recipe: str = "precise", model: str = "dual-expert", **options: Any) -> DiffusionConfig:
     """A narrow network with five sampling steps; ``options`` are further sections of the configuration."""
     sections = {"model": NARROW, "schedule": {"sigma_min": 0.01}, "sampling": {"steps": 5}, **options}
-    return resolve(dataset="moons", recipe=recipe, model=model, options=sections)
+    return resolve_diffusion(dataset="moons", recipe=recipe, model=model, options=sections)
 
 
-def untrained(
-    config: RunConfig, columns: tuple[Column, ...] = (Column("x", "float"), Column("y", "float"))
-) -> TrainedModel:
+def untrained(config: DiffusionConfig, encoding: TableEncoding = XY) -> DiffusionModel:
     """A model that was not trained but whose every weight matters: parameters that start at zero are drawn too."""
-    dim = len(columns)
-    denoiser = build_denoiser(config, dim)
+    denoiser = build_denoiser(config, encoding.width)
     generator = seeding.torch_stream(0, "parameters that start at zero")
     with torch.no_grad():
         for parameter in denoiser.parameters():
             if not parameter.any():
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    scaler = Scaler(torch.linspace(40, 0, dim).double().numpy(), torch.linspace(12, 0.5, dim).double().numpy())
-    return TrainedModel(config, denoiser.requires_grad_(False).eval(), scaler, columns, torch.device("cpu"))
+    return DiffusionModel(config, encoding, denoiser.requires_grad_(False).eval(), torch.device("cpu"))
 
 
-def finished(config: RunConfig, path: Path) -> Run:
+def finished(config: DiffusionConfig, path: Path) -> Run:
     """A run directory that holds an untrained model, as a finished training would have left it."""
     run = Run.create(config, path)
     untrained(config).save(run)

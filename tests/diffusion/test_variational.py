@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
-from exports import finished, narrow
+from tiny import finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
@@ -19,7 +19,7 @@ from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.diffusion.variational import bound_at_ends
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, export, resume, train
-from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser
+from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer
@@ -232,7 +232,7 @@ def test_a_run_with_a_learned_schedule_resumes_to_the_same_bytes_and_keeps_it(tm
     resume(Run.open(interrupted), device="cpu")
     whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert (interrupted / "model.safetensors").read_bytes() == whole
-    model = TrainedModel.load(Run.open(interrupted), torch.device("cpu"))
+    model = DiffusionModel.load(Run.open(interrupted), torch.device("cpu"))
     first = LearnedSchedule(sigma_min=model.config.schedule.sigma_min or 0, sigma_max=5.0)
     assert not torch.equal(model.denoiser.schedule.log_snr(middles(9)), first.log_snr(middles(9)))
 

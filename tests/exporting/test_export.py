@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exports import finished, narrow
+from tiny import finished, narrow
 from torch import Tensor
 
 from dualdiff_cli import jobs

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exports import COLUMNS, narrow, untrained
+from tiny import COLUMNS, narrow, untrained
 from torch import Tensor
 
 from dualdiff_cli.config.recipes import MODELS
@@ -19,7 +19,7 @@ from dualdiff_cli.diffusion.samplers import Sampler, build_sampler
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting import FORMATS, ExportedDenoiser, ExportedSampler, convert
 from dualdiff_cli.exporting.program import compile_sampler
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 
 PAIRS = {
     "linear-beta": "noise",
@@ -31,11 +31,11 @@ PAIRS = {
 }
 
 
-def sampler_of(model: TrainedModel, **changes: Any) -> Sampler:
+def sampler_of(model: DiffusionModel, **changes: Any) -> Sampler:
     return build_sampler(SamplingConfig.model_validate({**model.config.sampling.model_dump(), **changes}))
 
 
-def export_of(model: TrainedModel, sampler: Sampler | None = None, **options: Any) -> ExportedSampler:
+def export_of(model: DiffusionModel, sampler: Sampler | None = None, **options: Any) -> ExportedSampler:
     sampler = sampler or sampler_of(model)
     program = compile_sampler(sampler, model.denoiser.schedule)
     return ExportedSampler(program, model.denoiser, model.scaler, **options)
@@ -46,7 +46,7 @@ def noise_for(sampler: Sampler, n: int, dim: int = 2) -> tuple[Tensor, ...]:
     return (noise[0], noise[1:]) if sampler.draws > 1 else (noise[0],)
 
 
-def drawn(model: TrainedModel, sampler: Sampler, noise: tuple[Tensor, ...]) -> np.ndarray:
+def drawn(model: DiffusionModel, sampler: Sampler, noise: tuple[Tensor, ...]) -> np.ndarray:
     return model.scaler.inverse(sampler(model.denoiser, *noise).numpy())
 
 

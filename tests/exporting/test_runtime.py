@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import finished, narrow
+from tiny import finished, narrow
 
 from dualdiff_cli.config.schema import SamplingConfig
 from dualdiff_cli.diffusion.samplers import BLOCK, build_sampler
@@ -17,7 +17,7 @@ from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import runtime as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs import export
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")
@@ -39,8 +39,8 @@ def files(run: Run) -> dict[tuple[str, str], Path]:
 
 
 @pytest.fixture(scope="module")
-def model(run: Run) -> TrainedModel:
-    return TrainedModel.load(run, CPU)
+def model(run: Run) -> DiffusionModel:
+    return DiffusionModel.load(run, CPU)
 
 
 def points(chunks: Any) -> np.ndarray:
@@ -50,7 +50,7 @@ def points(chunks: Any) -> np.ndarray:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("what", ["sampler", "denoiser"])
 def test_a_file_draws_the_points_of_its_run(
-    what: str, format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+    what: str, format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files[what, format], device="cpu")
     assert (exported.what, exported.columns, exported.config) == (what, model.columns, model.config)
@@ -63,7 +63,7 @@ def test_a_file_draws_the_points_of_its_run(
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_denoiser_can_be_drawn_from_with_any_sampler(
-    format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+    format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files["denoiser", format], device="cpu")
     sampling = SamplingConfig(sampler="dpm-solver-2", steps=4, grid="karras")
@@ -154,7 +154,7 @@ def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
 @pytest.mark.gpu
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_gpu_draws_the_points_of_the_run(
-    format: str, files: dict[tuple[str, str], Path], model: TrainedModel
+    format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files["sampler", format], device="cuda")
     assert "CPU" not in exported.provider

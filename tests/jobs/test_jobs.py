@@ -24,7 +24,7 @@ from dualdiff_cli.diffusion.samplers import BLOCK, generate
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks
 from dualdiff_cli.models import diffusion as models
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.figures.gates import gate_profile
 from dualdiff_cli.store.run import RUNS, Run
 from dualdiff_cli.training.loop import Progress
@@ -572,7 +572,7 @@ def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(
     ((noise, weights),) = drawn
     t = np.linspace(1, 1e-3, 64)[1:]  # at t = 1 there is no signal left
     np.testing.assert_allclose(noise, t / (1 - t))
-    model = TrainedModel.load(run_of(record), torch.device("cpu"))
+    model = DiffusionModel.load(run_of(record), torch.device("cpu"))
     anywhere = model.denoiser.gate(torch.zeros(len(t), 2, dtype=torch.float64), torch.from_numpy(t))
     np.testing.assert_allclose(weights, anywhere, atol=1e-5)
 

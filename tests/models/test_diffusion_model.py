@@ -20,7 +20,7 @@ from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.generation import MOST_BLOCKS
 from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.models.diffusion import TrainedModel, build_denoiser, training_layer
+from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser, training_layer
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")
@@ -28,11 +28,11 @@ COLUMNS = (Column("height"), Column("größe", "integer"))
 SCALER = Scaler(np.array([100.0, -1 / 3]), np.array([0.1, 7.0]))
 
 
-def untrained(config: RunConfig, scaler: Scaler = SCALER) -> TrainedModel:
-    return TrainedModel(config, build_denoiser(config, 2), scaler, COLUMNS, CPU)
+def untrained(config: RunConfig, scaler: Scaler = SCALER) -> DiffusionModel:
+    return DiffusionModel(config, build_denoiser(config, 2), scaler, COLUMNS, CPU)
 
 
-def points(model: TrainedModel, n: int, *, seed: int = 0) -> np.ndarray:
+def points(model: DiffusionModel, n: int, *, seed: int = 0) -> np.ndarray:
     return np.concatenate(list(model.sample(n, seed=seed)))
 
 
@@ -91,7 +91,7 @@ def test_initial_weights_depend_on_the_seed_alone(either_config: RunConfig) -> N
 
 
 def test_a_saved_model_loads_as_it_was(saved: Run, either_config: RunConfig) -> None:
-    model = TrainedModel.load(saved, CPU)
+    model = DiffusionModel.load(saved, CPU)
     assert model.config == either_config
     assert model.columns == COLUMNS
     assert (model.scaler.shift == SCALER.shift).all()
@@ -103,8 +103,8 @@ def test_a_saved_model_loads_as_it_was(saved: Run, either_config: RunConfig) -> 
 
 def test_loading_takes_the_weights_from_the_file_and_not_from_the_seed(saved: Run, either_config: RunConfig) -> None:
     other = either_config.model_copy(update={"seed": 1})
-    TrainedModel(either_config, build_denoiser(other, 2), SCALER, COLUMNS, CPU).save(saved)
-    assert np.array_equal(points(TrainedModel.load(saved, CPU), 5), points(untrained(other), 5))
+    DiffusionModel(either_config, build_denoiser(other, 2), SCALER, COLUMNS, CPU).save(saved)
+    assert np.array_equal(points(DiffusionModel.load(saved, CPU), 5), points(untrained(other), 5))
 
 
 def test_samples_come_in_data_units(either_config: RunConfig) -> None:
@@ -163,7 +163,7 @@ def test_calls_grow_where_their_surroundings_cost_as_much_as_their_products(
 
 
 def test_a_loaded_model_is_compiled_for_as_many_points_as_repay_it(saved: Run) -> None:
-    model = TrainedModel.load(saved, CPU)
+    model = DiffusionModel.load(saved, CPU)
     experts = 2 if model.config.recipe == "precise" else 1  # of which a point meets one
     enough = REPAID_BY_SAMPLING * experts / (4 * sum(p.numel() for p in model.denoiser.parameters()))
     few, many = (model.choose_execution(int(share * enough), 4) for share in (0.9, 1.1))
@@ -184,7 +184,7 @@ def test_a_model_of_another_configuration_is_refused(saved: Run, either_config: 
     other = Run.create(wider, tmp_path / "wider")
     (other.path / "model.safetensors").write_bytes((saved.path / "model.safetensors").read_bytes())
     with pytest.raises(InputError, match="wider is not its configuration's"):
-        TrainedModel.load(other, CPU)
+        DiffusionModel.load(other, CPU)
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_weights_that_another_program_wrote_are_refused(saved: Run, metadata: di
     path = saved.path / "model.safetensors"
     save_file(load_file(path), path, metadata=metadata)
     with pytest.raises(InputError, match="is not its configuration's"):
-        TrainedModel.load(saved, CPU)
+        DiffusionModel.load(saved, CPU)

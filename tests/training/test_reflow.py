@@ -15,7 +15,7 @@ from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.schedules.continuous import StraightLine
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs import Callbacks, evaluate, export, resume, sample, train
-from dualdiff_cli.models.diffusion import TrainedModel
+from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import PlainBatches
 
@@ -64,7 +64,7 @@ def test_a_reflow_learns_its_teachers_data_along_straight_lines(teacher: Path) -
 
 
 def test_pairs_are_the_ends_of_the_teachers_flow(teacher: Path) -> None:
-    model = TrainedModel.load(Run.open(teacher), CPU)
+    model = DiffusionModel.load(Run.open(teacher), CPU)
     pairs = draw_pairs(model, 30, seed=5)
     finer = SAMPLERS["heun"](steps=200, grid="log-snr")(model.denoiser, pairs.noise)
     torch.testing.assert_close(pairs.points, finer.float(), rtol=0, atol=5e-3)
@@ -78,10 +78,10 @@ def test_pairs_are_the_ends_of_the_teachers_flow(teacher: Path) -> None:
 def test_a_run_keeps_its_pairs_and_its_teachers_scaler(student: Path, teacher: Path) -> None:
     pairs = kept_pairs(Run.open(student))
     assert pairs is not None
-    again = draw_pairs(TrainedModel.load(Run.open(teacher), CPU), 200, seed=0)
+    again = draw_pairs(DiffusionModel.load(Run.open(teacher), CPU), 200, seed=0)
     assert torch.equal(pairs.points, again.points)
     assert torch.equal(pairs.noise, again.noise)
-    assert TrainedModel.load(Run.open(student), CPU).scaler.to_dict() == again.scaler.to_dict()
+    assert DiffusionModel.load(Run.open(student), CPU).scaler.to_dict() == again.scaler.to_dict()
 
 
 def test_a_reflow_is_resumed_to_the_same_bytes_without_its_teacher(
