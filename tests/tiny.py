@@ -54,7 +54,7 @@ COLUMNS = TableEncoding(
 
 
 def tiny(recipe: str = "paper", **changes: Any) -> DiffusionConfig:
-    """A recipe with the sizes of TINY; ``changes`` are further arguments of `resolve_diffusion`, with settings added last."""
+    """A recipe with the sizes of TINY; ``changes`` are arguments of `resolve_diffusion`, with settings added last."""
     settings = [*(SETTLED if recipe == "precise" else []), *changes.pop("settings", [])]
     return resolve_diffusion(**{"dataset": "line", "recipe": recipe, "options": TINY, "settings": settings, **changes})
 
