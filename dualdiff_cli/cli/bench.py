@@ -67,7 +67,7 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help="CPU threads of torch and ONNX Runtime; default: chosen by a trial, as `train` does.",
+            help="CPU threads of torch and ONNX Runtime; default: the number that `train` takes.",
             metavar="N",
         ),
     ] = None,

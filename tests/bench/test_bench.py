@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dualdiff_cli.bench.backends import backends_of
+from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
 from dualdiff_cli.bench.records import compare as compare_benchmarks
 from dualdiff_cli.cli.app import app
@@ -154,6 +154,14 @@ def test_what_the_device_cannot_do_is_no_row_unless_it_is_asked_for() -> None:
 def test_a_wrong_name_is_refused_before_anything_is_computed(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         bench(replace(REQUEST, **changes), on_start=lambda total: pytest.fail("has begun"))
+
+
+def test_a_backend_is_timed_because_it_has_a_line_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "another", replace(BACKENDS["eager"], train=None))
+    record = bench(
+        replace(REQUEST, models=("baseline",), tasks=("train", "latency"), backends=("eager", "another")), device="cpu"
+    )
+    assert {row["task"] for row in rows_of(record, backend="another")} == {"latency"}
 
 
 def test_progress_ends_where_it_was_said_to() -> None:
