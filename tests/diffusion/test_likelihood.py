@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import ModelConfig
-from dualdiff_cli.data import FloatArray, GaussianMixture, Scaler
+from dualdiff_cli.data import FloatArray, GaussianMixture
 from dualdiff_cli.diffusion import likelihood
 from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, NetworkDenoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser
@@ -21,7 +21,6 @@ from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 
-PLAIN = Scaler.identity(2)
 WIDE = LogSNRUniform(sigma_min=0.01, sigma_max=3000.0)
 SCHEDULES: list[Schedule] = [
     LinearBeta(),  # ends with 60 % of the signal
@@ -67,29 +66,29 @@ def test_a_gaussians_flow_has_its_closed_form_under_every_schedule(schedule: Sch
     alpha_end = schedule(schedule.time(2 * lam[:1]))[0]
     expected = norm((mean - k * mean).numpy(), (k * schedule.prior_std / alpha_end).numpy())
     x = np.random.default_rng(0).normal(size=(20, d))
-    found = log_density(GaussianDenoiser(mean, std, schedule), Scaler.identity(d), x)
+    found = log_density(GaussianDenoiser(mean, std, schedule), x)
     np.testing.assert_allclose(found, expected.logpdf(x).sum(axis=1), rtol=0, atol=1e-4)
 
 
 def test_a_mixtures_flow_gives_the_mixture_with_the_least_noise_on_it() -> None:
     x = THREE.sample(300, np.random.default_rng(0))
-    found = log_density(exact_denoiser(THREE, PLAIN, WIDE), PLAIN, x)
+    found = log_density(exact_denoiser(THREE, WIDE), x)
     np.testing.assert_allclose(found, blurred(THREE, 0.01).log_prob(x), rtol=0, atol=1e-3)
     assert abs(np.mean(found - blurred(THREE, 0.01).log_prob(x))) < 1e-4
 
 
-def test_units_are_the_datas() -> None:
-    scaler = Scaler(np.array([0.2, -0.1]), np.array([0.5, 4.0]))
+def test_a_density_in_other_units_has_the_same_flow() -> None:
+    shift, scale = np.array([0.2, -0.1]), np.array([0.5, 4.0])
     x = THREE.sample(50, np.random.default_rng(0))
-    data = GaussianMixture(THREE.weights, scaler.inverse(THREE.means), THREE.stds * scaler.scale)
-    found = log_density(exact_denoiser(data, scaler, WIDE), scaler, scaler.inverse(x))
-    expected = log_density(exact_denoiser(THREE, PLAIN, WIDE), PLAIN, x) - math.log(2.0)
+    data = GaussianMixture(THREE.weights, shift + scale * THREE.means, THREE.stds * scale)
+    found = log_density(exact_denoiser(data, WIDE, shift=shift, scale=scale), x)
+    expected = log_density(exact_denoiser(THREE, WIDE), x)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 def test_a_mixtures_density_integrates_to_one() -> None:
     points, area = grid(3.0, 64)
-    log_p = log_density(exact_denoiser(THREE, PLAIN, WIDE), PLAIN, points, step=0.2)
+    log_p = log_density(exact_denoiser(THREE, WIDE), points, step=0.2)
     assert np.exp(log_p).sum() * area == pytest.approx(1.0, abs=1e-3)
 
 
@@ -99,7 +98,7 @@ def test_a_networks_density_integrates_to_one_and_is_not_the_one_it_starts_from(
     schedule: Schedule, step: float
 ) -> None:
     points, area = grid(6.0, 40)
-    p = np.exp(log_density(random_network(schedule), PLAIN, points, step=step))
+    p = np.exp(log_density(random_network(schedule), points, step=step))
     assert p.sum() * area == pytest.approx(1.0, abs=2e-3)
     gaussian = norm.pdf(points).prod(axis=1)
     assert np.abs(p - gaussian).sum() * area > 0.2
@@ -109,7 +108,7 @@ def test_a_networks_density_is_that_of_where_its_flow_takes_the_prior() -> None:
     """Probability of a half-plane, from the density and from points that Heun's method takes along the same flow."""
     denoiser = random_network(SCHEDULES[1])
     points, area = grid(6.0, 40)
-    p = np.exp(log_density(denoiser, PLAIN, points))
+    p = np.exp(log_density(denoiser, points))
     noise = torch.randn(8_000, 2, generator=torch.Generator().manual_seed(0))
     drawn = SAMPLERS["heun"](steps=20, grid="log-snr")(denoiser, noise).numpy()
     for axis in range(2):
@@ -119,10 +118,10 @@ def test_a_networks_density_is_that_of_where_its_flow_takes_the_prior() -> None:
 
 
 def test_the_error_falls_with_the_fourth_power_of_the_step() -> None:
-    denoiser = exact_denoiser(THREE, PLAIN, WIDE)
+    denoiser = exact_denoiser(THREE, WIDE)
     x = THREE.sample(100, np.random.default_rng(0))
-    fine = log_density(denoiser, PLAIN, x, step=0.02)
-    errors = [np.sqrt(np.mean((log_density(denoiser, PLAIN, x, step=step) - fine) ** 2)) for step in (0.2, 0.1, 0.05)]
+    fine = log_density(denoiser, x, step=0.02)
+    errors = [np.sqrt(np.mean((log_density(denoiser, x, step=step) - fine) ** 2)) for step in (0.2, 0.1, 0.05)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert (orders > 3.5).all(), (errors, orders)
 
@@ -130,9 +129,9 @@ def test_the_error_falls_with_the_fourth_power_of_the_step() -> None:
 def test_points_do_not_depend_on_how_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = random_network(SCHEDULES[1])
     x = THREE.sample(10, np.random.default_rng(0))
-    whole = log_density(denoiser, PLAIN, x, step=0.4)
+    whole = log_density(denoiser, x, step=0.4)
     monkeypatch.setattr(likelihood, "_ROWS", 3)
-    np.testing.assert_allclose(log_density(denoiser, PLAIN, x, step=0.4), whole, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(log_density(denoiser, x, step=0.4), whole, rtol=0, atol=1e-5)
     assert whole.dtype == np.float64
 
 
