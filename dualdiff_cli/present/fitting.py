@@ -48,7 +48,8 @@ def fitted(table: Table, width: int) -> Iterator[RichTable | Text]:
 
 def _strips(table: Table, width: int) -> list[_Strip]:
     heads, words, lead = [column.head for column in table.columns], table.words(), table.lead()
-    texts = [[row[i] for row in table.texts()] for i in range(len(heads))]
+    rows = table.texts()
+    texts = [[row[i] for row in rows] for i in range(len(heads))]
     whole = [max(_longest(head.split()), _longest(cells)) for head, cells in zip(heads, texts, strict=True)]
     least = [min(w, COMFORT) if is_words else w for w, is_words in zip(whole, words, strict=True)]
     # The names of rows are wrapped only if they leave no room for the widest of the other columns.
