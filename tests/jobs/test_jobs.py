@@ -423,6 +423,8 @@ def test_the_record_of_an_evaluation_has_every_metric_with_its_keys(
         "wasserstein2",
         "classifier_two_sample",
         "classifier_auc",
+        "memorisation",
+        "copies",
         "mode_coverage",
         "off_mode_share",
         "mode_share_tv",
