@@ -170,12 +170,12 @@ def _oracle(model: DiffusionModel, data: Data) -> Denoiser:
 
 
 def _split(total: Score, exact: Score) -> dict[str, Part]:
-    assert total.floor is not None, "a density's scores have floors"
+    floor = math.nan if total.floor is None else total.floor  # a divergence of too few rows has no floor
     floor_half = 1.96 * (total.floor_spread or 0.0)  # of one draw: the spread of a few is itself uncertain
     total_half, exact_half = _half(total.ci95), _half(exact.ci95)
     return {
-        "floor": _part(total.floor, floor_half),
-        "schedule_and_sampler": _part(exact.value - total.floor, math.hypot(exact_half, floor_half)),
+        "floor": _part(floor, floor_half),
+        "schedule_and_sampler": _part(exact.value - floor, math.hypot(exact_half, floor_half)),
         "network": _part(total.value - exact.value, math.hypot(total_half, exact_half)),
         "total": _part(total.value, total_half),
     }
@@ -187,4 +187,4 @@ def _half(interval: Interval | None) -> float:
 
 def _part(value: float, half: float) -> Part:
     ci95 = [value - half, value + half] if math.isfinite(half) else None
-    return {"value": value, "unit": "bits", "ci95": ci95}
+    return {"value": value if math.isfinite(value) else None, "unit": "bits", "ci95": ci95}

@@ -18,8 +18,10 @@ Few rows or many columns make the estimate worthless in two ways, and `kl_diverg
 
 * The interval is wider than ±1 bit and does not lie above zero. One bit is the divergence of a model that spreads its
   samples over twice the volume of the data, so such a score cannot tell a good model from one that is half wrong.
-* The whole interval lies below −1 bit. A divergence is never negative, so such an estimate is wrong by more than a bit:
-  the neighbours are too far away for the density to be constant among them.
+* The whole interval lies below zero by more than 1 + |log2(m/n)| bits. A divergence is never negative. Where the
+  distances hardly depend on the number of points, as between narrow and far clusters, ν_k ≈ ρ_k and the term log2(m/n)
+  is all that is left of the estimate. An error beyond that says that the neighbours are too far away for the density to
+  be constant among them.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ Counts = NDArray[np.int64]
 
 _GROUPS = 10
 _RESOLVED = 1.0
-"""Bits: half the width of an interval, and an impossible negative value, from which a score says nothing."""
+"""Bits that a score has to resolve: it says nothing beyond half the width of an interval or an error as large."""
 
 
 def kl_divergence(
@@ -112,7 +114,7 @@ def kl_divergence(
     at_real, at_generated = (at_y, at_x) if reverse else (at_x, at_y)
     interval = jackknife_interval(estimates[0], estimates[1:])
     notes = [f"{atoms} of {n} points coincide with others; their share replaces a density there."] if atoms else []
-    fault = _fault(estimates[0], interval, possible=possible > 0)
+    fault = _fault(estimates[0], interval, possible=possible > 0, from_sizes=abs(math.log2(m / n)))
     if fault:
         notes.append(
             f"{min(n, m)} rows a side are too few for this score in {d} column{'s' if d > 1 else ''}: {fault}. "
@@ -129,12 +131,15 @@ def kl_divergence(
     )
 
 
-def _fault(value: float, interval: Interval | None, *, possible: bool) -> str | None:
-    """Say why an estimate means nothing; None for an estimate that can be read."""
+def _fault(value: float, interval: Interval | None, *, possible: bool, from_sizes: float) -> str | None:
+    """Say why an estimate means nothing; None for an estimate that can be read.
+
+    `from_sizes` are the bits by which unequal sizes alone may shift the estimate, |log2(m/n)|.
+    """
     if not possible:
         return "the scatter of the estimate cannot be determined"
     low, high = interval or (value, value)
-    if high < -_RESOLVED:
+    if high < -_RESOLVED - from_sizes:
         return "the estimate is far below zero, and no divergence is negative"
     if low <= 0 and (high - low) / 2 > _RESOLVED:
         return f"the estimate is uncertain by ±{(high - low) / 2:.2g} bits"

@@ -47,7 +47,7 @@ def test_every_sampler_stays_within_its_evaluations_and_could_not_take_another_s
 
 
 def test_the_table_shows_network_and_exact_denoiser_side_by_side(samplers: dict[str, Any], run: Run) -> None:
-    bench = samplers["Bench"](run.path, n=60, seed=0)
+    bench = samplers["Bench"](run.path, n=200, seed=0)
     rows = [bench.measure(samplers["Cell"]("euler", "log-snr", 5, which)) for which in ("network", "exact")]
     ((_, _, _, network, exact, *_),) = samplers["table"](rows, bench.floors()).rows
     values = [row["metrics"]["kl_real_generated"]["value"] for row in rows]
