@@ -54,10 +54,10 @@ class Reference:
     """What a run gives for any batch, computed once, in standard units."""
 
     def __init__(self, run: Run, batches: Sequence[int]) -> None:
-        self.model = DiffusionModel.load(run, CPU)
+        self.model = DiffusionModel.load(run, device=CPU)
         self.sampler = build_sampler(self.model.config.sampling)
         blocks = range(-(-max(batches) // LARGEST_CHUNK))
-        dim = len(self.model.columns)
+        dim = self.model.encoding.width
         self.noise = torch.cat([draw_noise(7, b, dim=dim, draws=self.sampler.draws) for b in blocks], dim=1)
         self.noise = self.noise[:, : max(batches)]
         self.t = self.model.denoiser.schedule.times(3)[1]
@@ -73,7 +73,8 @@ class Reference:
             return exported.denoiser()(self.noise[0, :n], self.t), self.denoised[:n]
         noise = self.noise[:, :n].contiguous()
         samples = exported.walk(noise[0], noise[1:] if len(noise) > 1 else None)
-        return torch.from_numpy(self.model.scaler.transform(samples.numpy())), self.samples[:n]
+        shift, scale = map(torch.from_numpy, self.model.encoding.affine)
+        return (samples - shift) / scale, self.samples[:n]
 
 
 def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: Any) -> list[dict[str, Any]]:
@@ -97,14 +98,14 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
 
 def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
     """Time to draw n points, every way in turn, ``repeats`` times."""
-    model = DiffusionModel.load(run, CPU)
-    ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: list(model.sample(n, seed=seed))}
-    compiled = DiffusionModel.load(run, CPU)
+    model = DiffusionModel.load(run, device=CPU)
+    ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: model.sample(n, seed=seed)}
+    compiled = DiffusionModel.load(run, device=CPU)
     compiled.denoiser.network.compile()
-    ways["torch compiled"] = lambda seed: list(compiled.sample(n, seed=seed))
+    ways["torch compiled"] = lambda seed: compiled.sample(n, seed=seed)
     for format in FORMATS:
         exported = ExportedModel.open(Path(export(run, format=format, device="cpu")["output"]), device="cpu")
-        ways[f"{format} file"] = lambda seed, exported=exported: list(exported.sample(n, seed=seed))  # type: ignore[misc]
+        ways[f"{format} file"] = lambda seed, exported=exported: exported.sample(n, seed=seed)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     reasons: dict[str, str] = {}
     for repeat in range(-1, repeats):  # the first warms up

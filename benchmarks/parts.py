@@ -21,12 +21,12 @@ from steps import StepParts
 from torch import Tensor
 from torch.func import grad, vmap
 
-from dualdiff_cli import RunConfig
 from dualdiff_cli.bench.clock import Competitor, Prepared
 from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import Execution, Precision
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import fused_adamw
+from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.training.batches import Draws
 
@@ -34,7 +34,9 @@ MANY = 4
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
-def part(name: str, config: RunConfig, call: Callable[[], object], precision: Precision = "float32") -> Competitor:
+def part(
+    name: str, config: DiffusionConfig, call: Callable[[], object], precision: Precision = "float32"
+) -> Competitor:
     """Make the competitor that calls a function again and again."""
 
     def repeat(times: int) -> None:
@@ -49,7 +51,7 @@ def part(name: str, config: RunConfig, call: Callable[[], object], precision: Pr
     )
 
 
-def steps(config: RunConfig, precision: Precision, *, compiled: bool) -> Callable[[], object]:
+def steps(config: DiffusionConfig, precision: Precision, *, compiled: bool) -> Callable[[], object]:
     """Make a function that makes one whole training step."""
     trainer = our_trainer(config, Execution(torch.get_num_threads(), precision, compiled=compiled, required=True))
 
@@ -61,7 +63,7 @@ def steps(config: RunConfig, precision: Precision, *, compiled: bool) -> Callabl
     return step
 
 
-def parts(config: RunConfig, precision: Precision) -> list[Competitor]:
+def parts(config: DiffusionConfig, precision: Precision) -> list[Competitor]:
     """The parts of a step, and the whole step, plain and compiled."""
     own, c = StepParts(config, precision), config.training
     own.rates.fill(1e-9, 5, beta_2=c.beta2)
@@ -82,7 +84,7 @@ def parts(config: RunConfig, precision: Precision) -> list[Competitor]:
     return [part(name, config, call, precision) for name, call in calls.items()]
 
 
-def together(config: RunConfig, precision: Precision) -> list[Competitor]:
+def together(config: DiffusionConfig, precision: Precision) -> list[Competitor]:
     """Gradients of `MANY` networks of one shape: one network after the other, and all in one batch; both compiled."""
     many = [StepParts(config.model_copy(update={"seed": seed}), precision) for seed in range(MANY)]
     each = [(one.weights.vector, *one.draw()) for one in many]

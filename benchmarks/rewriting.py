@@ -33,13 +33,13 @@ from steps import StepParts
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dualdiff_cli import RunConfig
 from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, measure, ratio_of_medians
 from dualdiff_cli.compute.compiling import Compiled
 from dualdiff_cli.compute.execution import Execution, Precision
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import Moments, Rates, adamw, fused_adamw
 from dualdiff_cli.compute.rewriting import write_down
+from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.diffusion.samplers import points_per_call, prepare
 from dualdiff_cli.models.diffusion import build_denoiser
 from dualdiff_cli.present.tables import Bounded, Column, Table, Value
@@ -65,7 +65,7 @@ COMPILERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 """Ways by name: each takes a function of tensors and gives the function as it is called."""
 
 
-def step(way: str, config: RunConfig, precision: Precision, threads: int) -> Prepared:
+def step(way: str, config: DiffusionConfig, precision: Precision, threads: int) -> Prepared:
     """Prepare training steps: batch, loss, gradient, gradient clipping and AdamW, as `training.loop.Trainer` does."""
     Execution(threads, precision).apply()
     parts, c, loss_sum = StepParts(config, precision), config.training, torch.zeros(())
@@ -95,7 +95,7 @@ def step(way: str, config: RunConfig, precision: Precision, threads: int) -> Pre
     return Prepared(advance)
 
 
-def denoise(way: str, config: RunConfig, precision: Precision, threads: int) -> Prepared:
+def denoise(way: str, config: DiffusionConfig, precision: Precision, threads: int) -> Prepared:
     """Prepare evaluations of the denoiser at 10,240 points, in calls of as many points as sampling calls it with."""
     execution = Execution(threads, precision, compiled=way != "eager")
     execution.apply()
@@ -116,17 +116,17 @@ def denoise(way: str, config: RunConfig, precision: Precision, threads: int) -> 
     return Prepared(evaluate)
 
 
-def competitor(task: str, way: str, config: RunConfig, precision: Precision, threads: int) -> Competitor:
+def competitor(task: str, way: str, config: DiffusionConfig, precision: Precision, threads: int) -> Competitor:
     """Make what is timed; a unit is a step, or an evaluation of 10,240 points."""
     make = partial(TASKS[task], way, config, precision, threads)
     labels = {"task": task, "model": config.model.name, "recipe": config.recipe, "precision": precision, "way": way}
     return Competitor({**labels, "threads": threads}, partial(in_processes, 1, make), whole=MANY_TIMES)
 
 
-TASKS: dict[str, Callable[[str, RunConfig, Precision, int], Prepared]] = {"step": step, "denoise": denoise}
+TASKS: dict[str, Callable[[str, DiffusionConfig, Precision, int], Prepared]] = {"step": step, "denoise": denoise}
 
 
-def timed(task: str, config: RunConfig, precision: Precision, args: argparse.Namespace) -> list[dict[str, Any]]:
+def timed(task: str, config: DiffusionConfig, precision: Precision, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Time the ways of one model, recipe and precision in turn, and relate each way to `torch.compile`."""
     ways = [Measurement(competitor(task, way, config, precision, args.threads)) for way in COMPILERS]
     measure(ways, repeats=args.repeats, device=CPU, seconds_per_block=args.seconds)

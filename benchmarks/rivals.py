@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dualdiff_cli import RunConfig, load_data, resolve
+from dualdiff_cli import load_data
 from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, TimedCall, measure, ratio_of_medians
 from dualdiff_cli.bench.published import published_sampling, published_training
 from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
-from dualdiff_cli.data import Scaler
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.config.schema import DiffusionConfig
+from dualdiff_cli.config.settle import settle
+from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.diffusion.samplers import BLOCK, points_per_call
-from dualdiff_cli.jobs.inputs import settle
 from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.loop import Trainer
@@ -41,10 +43,10 @@ MANY_TIMES = 5_000
 """Units of the whole task where the time of a single unit is reported."""
 
 
-def configuration(model: str, recipe: str, *settings: str) -> RunConfig:
+def configuration(model: str, recipe: str, *settings: str) -> DiffusionConfig:
     """Make a settled configuration on moons."""
-    config = resolve(dataset="moons", model=model, recipe=recipe, settings=settings)
-    return settle(config, load_data("moons", seed=0))
+    config = resolve_diffusion(dataset="moons", model=model, recipe=recipe, settings=settings)
+    return settle(config, load_data("moons", seed=0).train.to_numpy())
 
 
 def on_threads(number: int, call: TimedCall) -> TimedCall:
@@ -87,13 +89,13 @@ def products(threads: int, precision: str) -> Competitor:
 
 def points_of(columns: int) -> Tensor:
     """Give moons, or for another number of columns as many points of a Gaussian: a step costs the same on both."""
-    moons = torch.from_numpy(load_data("moons", seed=0).train).float()
+    moons = torch.from_numpy(load_data("moons", seed=0).train.to_numpy()).float()
     return (
         moons if columns == moons.shape[1] else torch.randn(len(moons), columns, generator=torch_stream(0, "benchmark"))
     )
 
 
-def our_trainer(config: RunConfig, execution: Execution = PLAIN, *, columns: int = 2) -> Trainer:
+def our_trainer(config: DiffusionConfig, execution: Execution = PLAIN, *, columns: int = 2) -> Trainer:
     """Make a training that does not end by itself."""
     points = points_of(columns)
     training = config.training.model_copy(update={"steps": ENDLESS})
@@ -102,7 +104,13 @@ def our_trainer(config: RunConfig, execution: Execution = PLAIN, *, columns: int
 
 
 def training(
-    config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", columns: int = 2, **labels: Any
+    config: DiffusionConfig,
+    how: str,
+    threads: int,
+    *,
+    precision: Precision = "float32",
+    columns: int = 2,
+    **labels: Any,
 ) -> Competitor:
     """Make the competitor of training steps; ``how`` is published, eager or compiled."""
     with FlopCounterMode(display=False) as counter:
@@ -113,7 +121,7 @@ def training(
     return Competitor(facts, partial(in_processes, PROCESSES if how == "published" else 1, make), whole=MANY_TIMES)
 
 
-def _prepare_training(config: RunConfig, how: str, threads: int, precision: Precision, columns: int) -> Prepared:
+def _prepare_training(config: DiffusionConfig, how: str, threads: int, precision: Precision, columns: int) -> Prepared:
     if how == "published":
         torch.set_num_threads(threads)
         losses = published_training(
@@ -139,7 +147,7 @@ def _prepare_training(config: RunConfig, how: str, threads: int, precision: Prec
 
 
 def sampling(
-    config: RunConfig, how: str, threads: int, *, precision: Precision = "float32", **labels: Any
+    config: DiffusionConfig, how: str, threads: int, *, precision: Precision = "float32", **labels: Any
 ) -> Competitor:
     """Make the competitor of 10,000 samples; ``how`` is published, eager or compiled."""
     evaluations, published = config.sampling.steps, how == "published"
@@ -159,7 +167,7 @@ def sampling(
     )
 
 
-def _prepare_sampling(config: RunConfig, execution: Execution, *, published: bool) -> Prepared:
+def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, published: bool) -> Prepared:
     denoiser = build_denoiser(config, 2).requires_grad_(False).eval()
     if published:
         torch.set_num_threads(execution.threads)
@@ -170,11 +178,11 @@ def _prepare_sampling(config: RunConfig, execution: Execution, *, published: boo
         walk(1)
         return Prepared(walk)
     execution.apply()
-    data = load_data("moons", seed=0)
-    model = DiffusionModel(config, denoiser, Scaler.identity(2), data.columns, CPU).carried_out(execution)
+    encoding = TableEncoding.fit(load_data("moons", seed=0).train, standardise=False)
+    model = DiffusionModel(config, encoding, denoiser, CPU).carried_out(execution)
 
     def draw(points: int) -> None:
-        exhaust(model.sample(points, seed=0), ENDLESS)
+        exhaust(model.walk(points, seed=0), ENDLESS)
 
     draw(SAMPLES)
     return Prepared(draw)

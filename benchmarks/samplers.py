@@ -34,7 +34,7 @@ from dualdiff_cli.data import DENSITIES, draw
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.samplers import Sampler, generate
-from dualdiff_cli.jobs.inputs import reload_data
+from dualdiff_cli.jobs.inputs import data_of_run
 from dualdiff_cli.metrics import Score, kl_divergence
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.figures.style import EXPERTS, SAMPLES, save, styled
@@ -78,11 +78,12 @@ class Bench:
         torch.set_num_threads(1)
         self.n, self.seed = n, seed
         run = Run.open(path)
-        self.model = DiffusionModel.load(run, torch.device("cpu"))
-        data = reload_data(run)
+        self.model = DiffusionModel.load(run, device=torch.device("cpu"))
+        data = data_of_run(run)
         assert data.density is not None, "checked before any process was started"
-        self.density, self.real = data.density, data.held_out[:REAL]
-        exact = exact_denoiser(data.density, self.model.scaler, self.model.denoiser.schedule)
+        self.density, self.real = data.density, data.held_out[:REAL].to_numpy()
+        shift, scale = self.model.encoding.affine
+        exact = exact_denoiser(data.density, self.model.denoiser.schedule, shift=shift, scale=scale)
         self.denoisers: dict[str, Denoiser] = {"network": self.model.denoiser, "exact": exact}
 
     def measure(self, cell: Cell) -> dict[str, Any]:
@@ -94,10 +95,10 @@ class Bench:
             calls += 1
 
         counting = denoiser.register_forward_hook(count)
-        d = len(self.model.columns)
+        d = self.model.encoding.width
         batches = -(-self.n // 2048)
         chunks = generate(cell.method, denoiser, self.n, dim=d, seed=self.seed, device=torch.device("cpu"))
-        points = self.model.scaler.inverse(np.concatenate(list(chunks)))
+        points = self.model.encoding.decode(np.concatenate(list(chunks))).to_numpy()
         counting.remove()
         if not np.isfinite(points).all():
             raise ArithmeticError(f"{cell} left the numbers")
@@ -106,7 +107,9 @@ class Bench:
 
     def floors(self) -> dict[str, dict[str, float]]:
         """Score fresh true points: mean and standard deviation over draws."""
-        perfect = [draw(self.density, self.n, seed=self.seed, role=f"perfect-{k}") for k in range(FLOOR_DRAWS)]
+        perfect = [
+            draw(self.density, self.n, seed=self.seed, role=f"perfect-{k}").to_numpy() for k in range(FLOOR_DRAWS)
+        ]
         scores = [self._scores(points, groups=0) for points in perfect]
         values = {name: [score[name].value for score in scores] for name in DIRECTIONS}
         return {name: {"mean": statistics.mean(v), "std": statistics.stdev(v)} for name, v in values.items()}

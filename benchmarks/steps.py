@@ -8,9 +8,9 @@ from rivals import CPU, points_of
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dualdiff_cli import RunConfig
 from dualdiff_cli.compute.execution import Precision
 from dualdiff_cli.compute.optimiser import FlatParameters, Moments, Rates
+from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.models.diffusion import build_denoiser
 from dualdiff_cli.seeding import torch_stream
@@ -32,7 +32,7 @@ class StepParts:
 
     """
 
-    def __init__(self, config: RunConfig, precision: Precision) -> None:
+    def __init__(self, config: DiffusionConfig, precision: Precision) -> None:
         self.config, self._rounded = config, precision == "bfloat16"
         self.denoiser = build_denoiser(config, 2)
         self.batches = build_batches(points_of(2), self.denoiser.schedule, config.objective, seed=0)

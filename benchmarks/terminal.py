@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dualdiff_cli import resolve
 from dualdiff_cli.compute.machine import describe_machine
-from dualdiff_cli.data import Scaler, draw, get_density
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.data import draw, get_density
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.samplers import build_sampler, generate
 from dualdiff_cli.diffusion.schedules import build_schedule
@@ -37,16 +37,16 @@ DATASETS = ("circle", "dino", "line", "moons")
 
 def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.ndarray]:
     """Measure one data set; give its row, and its points noised to the last step, (n_real, d)."""
-    config, density = resolve(dataset=dataset, recipe="paper"), get_density(dataset)
+    config, density = resolve_diffusion(dataset=dataset, recipe="paper"), get_density(dataset)
     schedule, sampler = build_schedule(config.schedule), build_sampler(config.sampling)
     alpha, sigma = (c[0].item() for c in schedule(schedule.ends))
-    real, d = draw(density, n_real, seed=0, role="held-out"), len(density.columns)
+    real, d = draw(density, n_real, seed=0, role="held-out").to_numpy(), density.dim
     rng = stream(0, "terminal benchmark")
     noised = alpha * real + sigma * rng.standard_normal(real.shape)
     start = rng.standard_normal((n, d))
-    denoiser = exact_denoiser(density, Scaler.identity(d), schedule)
+    denoiser = exact_denoiser(density, schedule)
     points = np.concatenate(list(generate(sampler, denoiser, n, dim=d, seed=0, device=torch.device("cpu"))))
-    perfect = draw(density, n, seed=0, role="perfect-0")
+    perfect = draw(density, n, seed=0, role="perfect-0").to_numpy()
     row = {
         "dataset": dataset,
         "terminal_alpha_bar": schedule.terminal_alpha_bar,
