@@ -72,8 +72,9 @@ class Reference:
         if exported.what == "denoiser":
             return exported.denoiser()(self.noise[0, :n], self.t), self.denoised[:n]
         noise = self.noise[:, :n].contiguous()
-        features = exported.walk(noise[0], noise[1:] if len(noise) > 1 else None, output="features")
-        return features, self.samples[:n]
+        samples = exported.walk(noise[0], noise[1:] if len(noise) > 1 else None)
+        shift, scale = map(torch.from_numpy, self.model.encoding.affine)
+        return (samples - shift) / scale, self.samples[:n]
 
 
 def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: Any) -> list[dict[str, Any]]:
@@ -98,13 +99,13 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
 def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
     """Time to draw n points, every way in turn, ``repeats`` times."""
     model = DiffusionModel.load(run, device=CPU)
-    ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: list(model.walk(n, seed=seed))}
+    ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: model.sample(n, seed=seed)}
     compiled = DiffusionModel.load(run, device=CPU)
     compiled.denoiser.network.compile()
-    ways["torch compiled"] = lambda seed: list(compiled.walk(n, seed=seed))
+    ways["torch compiled"] = lambda seed: compiled.sample(n, seed=seed)
     for format in FORMATS:
         exported = ExportedModel.open(Path(export(run, format=format, device="cpu")["output"]), device="cpu")
-        ways[f"{format} file"] = lambda seed, exported=exported: list(exported.draw(n, seed=seed).chunks)  # type: ignore[misc]
+        ways[f"{format} file"] = lambda seed, exported=exported: exported.sample(n, seed=seed)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     reasons: dict[str, str] = {}
     for repeat in range(-1, repeats):  # the first warms up

@@ -178,7 +178,7 @@ def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, publishe
         walk(1)
         return Prepared(walk)
     execution.apply()
-    encoding = TableEncoding.fit(load_data("moons", seed=0).train)
+    encoding = TableEncoding.fit(load_data("moons", seed=0).train, standardise=False)
     model = DiffusionModel(config, encoding, denoiser, CPU).carried_out(execution)
 
     def draw(points: int) -> None:

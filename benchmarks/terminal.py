@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dualdiff_cli import resolve
 from dualdiff_cli.compute.machine import describe_machine
+from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import draw, get_density
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.samplers import build_sampler, generate
@@ -37,10 +37,10 @@ DATASETS = ("circle", "dino", "line", "moons")
 
 def measure(dataset: str, *, n_real: int, n: int) -> tuple[dict[str, Any], np.ndarray]:
     """Measure one data set; give its row, and its points noised to the last step, (n_real, d)."""
-    config, density = resolve(dataset=dataset, recipe="paper"), get_density(dataset)
+    config, density = resolve_diffusion(dataset=dataset, recipe="paper"), get_density(dataset)
     schedule, sampler = build_schedule(config.schedule), build_sampler(config.sampling)
     alpha, sigma = (c[0].item() for c in schedule(schedule.ends))
-    real, d = draw(density, n_real, seed=0, role="held-out").to_numpy(), len(density.columns)
+    real, d = draw(density, n_real, seed=0, role="held-out").to_numpy(), density.dim
     rng = stream(0, "terminal benchmark")
     noised = alpha * real + sigma * rng.standard_normal(real.shape)
     start = rng.standard_normal((n, d))

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_sampler_stays_within_its_evaluations_and_could_not_take_another_step(
     budget: int, samplers: dict[str, Any], run: Run
 ) -> None:
-    denoiser = DiffusionModel.load(run, torch.device("cpu")).denoiser
+    denoiser = DiffusionModel.load(run, device=torch.device("cpu")).denoiser
     bench = samplers["Bench"](run.path, n=30, seed=0)
     for name in SAMPLERS:
         steps = samplers["steps_within"](SAMPLERS[name], budget, denoiser)
