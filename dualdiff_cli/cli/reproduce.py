@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["reproduce"]
 
 SHARE_FOR_ESTIMATE = 0.01
+"""The remaining time is estimated once this share of all training steps is taken."""
 
 
 @handled
@@ -84,7 +85,7 @@ def reproduce(
     )
     with (
         console.progress("reproducing", unit="steps") as bar,
-        stop_on_signals(console, after="the steps that are being computed") as should_stop,
+        stop_on_signals(console, after="the current step of every run") as should_stop,
     ):
         record = job(
             request, on_progress=_shown(console, bar), should_stop=should_stop, announce=lambda what: bar.describe(what)
@@ -107,22 +108,28 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
         nonlocal first, running, told, estimated
         if first is None:
             first, told = now, now.done
-            console.note(f"{now.runs} runs, {now.done} of them done, {now.steps - now.steps_done:,} steps to go.")
+            to_go = _count(now.steps - now.steps_done, "training step")
+            console.note(f"{_count(now.runs, 'run')}, {now.done} of them done; {to_go} to go.")
             bar.start(now.steps)
         failed = f", {now.failed} failed" if now.failed else ""
-        bar.report(now.steps_done, f"{now.done} of {now.runs} runs done{failed}")
+        done = f"{now.done} of {_count(now.runs, 'run')} done{failed}"
+        bar.report(now.steps_done, done)
         if now.done > told:
             told = now.done
-            console.note(f"{now.done} of {now.runs} runs done{failed}.")
+            console.note(f"{done}.")
         if running is None and now.steps_done > first.steps_done:
             running = time.monotonic(), now.steps_done
         taken = now.steps_done - running[1] if running else 0
         if running and not estimated and taken > SHARE_FOR_ESTIMATE * now.steps:
             estimated = True
-            minutes = (time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken / 60
-            console.note(f"About {max(minutes, 1):,.0f} minutes of training to go, estimated from {taken:,} steps.")
+            minutes = max((time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken / 60, 1)
+            console.note(f"About {_count(round(minutes), 'minute')} of training to go, estimated from {taken:,} steps.")
 
     return on_progress
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _tables(records: Sequence[Mapping[str, Any]], *, figures: Sequence[str]) -> list[Table]:

@@ -165,7 +165,7 @@ def draw_losses(
         axes.margins(x=0.01)
         axes.grid(axis="y", color="#ececec", lw=0.6)
     _label(figure, x="training step", y="training loss (mean squared error)")
-    _headline(figure, title)
+    _headline(figure, f"{title} · grey: {first}" if len(bands) > 1 else title)
     return figure
 
 

@@ -192,8 +192,7 @@ def _draw(
 ) -> tuple[dict[str, Figure], list[str]]:
     """Draw the figures that the finished runs allow; give them by name, and a sentence for each one that is left out.
 
-    Figures 2 to 5 show the first data set. The samples of figures 2, 4 and 5 come from the first finished seed of every
-    row; all configurations get the same noise.
+    Figures 2 to 5 show the first data set.
     """
     n = max((row["kl_published"]["n"] for row in summaries), default=0)
     seeds = f"recipe {request.recipe} · {n} {'seed' if n == 1 else 'seeds'}"
@@ -203,45 +202,52 @@ def _draw(
     runs = {row: runs[row] for row in rows if row.dataset == rows[0].dataset and row in runs}
     if not runs:
         return figures, ["Figures 2 to 5 are left out: no run of their data set has finished."]
-    announce("figure 3")
     dataset = Path(rows[0].dataset).name
-    some_run = next(iter(next(iter(runs.values())).values()))
-    penalised = {row.label for row in runs if request.experiments()[row, min(runs[row])].config.objective.diversity}
+    of_samples, left_out = _draw_samples(runs, title=f"{dataset} · recipe {request.recipe}", announce=announce)
+    announce("figure 3")
+    experiments = request.experiments()
     figures["figure3-losses"] = draw_losses(
         {row.label: [_logged_losses(run) for run in by_seed.values()] for row, by_seed in runs.items()},
-        penalised=penalised,
+        penalised={row.label for row in runs if experiments[row, 0].config.objective.diversity},
         title=f"Training loss, mean and range of the seeds · {dataset} · {seeds}",
     )
-    samples, gates = {}, {}
+    return dict(sorted((figures | of_samples).items())), left_out
+
+
+def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) -> tuple[dict[str, Figure], list[str]]:
+    """Draw figures 2, 4 and 5 from samples of the first finished seed of every row.
+
+    The noise behind the samples is the same for all rows whose first finished seed is the same.
+    """
+    samples, gates, seeds = {}, {}, set()
     for row, by_seed in runs.items():
         announce(f"samples of {row.label}")
         seed, run = min(by_seed.items())
+        seeds.add(seed)
         model = DiffusionModel.load(run, device=choose_device("cpu"))
-        rows_drawn = model.sample(POINTS, seed=sampling_seed(seed))
-        samples[row.label] = rows_drawn.to_numpy()
+        drawn = model.sample(POINTS, seed=sampling_seed(seed))
+        samples[row.label] = drawn.to_numpy()
         if model.config.model.experts == 2 and model.config.model.gate_on == "point":
-            gates[row.label] = samples[row.label], gate_weights(model, rows_drawn)
-    shown = ", ".join(map(str, sorted({min(by_seed) for by_seed in runs.values()})))
-    title = f"{dataset} · recipe {request.recipe} · seed {shown}"
-    data = data_of_run(some_run)
-    columns = data.train.columns
-    left_out = []
+            gates[row.label] = samples[row.label], gate_weights(model, drawn)
+    held_out = data_of_run(run).held_out[:POINTS]
+    real, columns = held_out.to_numpy(), held_out.columns
+    title += f" · {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}"
+    figures, left_out = {}, []
     if len(columns) > 1:
-        real = data.held_out[:POINTS].to_numpy()
         figures["figure2-samples"] = draw_samples(real, samples, columns=columns, title=f"Samples · {title}")
-        if gates:
-            figures["figure4-gates"] = draw_gates(real, gates, columns=columns, title=f"Gate · {title}")
     else:
         left_out.append("Figures 2 and 4 are left out: the data have one column.")
-    if gates:
-        weights = {label: weight for label, (_, weight) in gates.items()}
-        figures["figure5-gates"] = draw_gate_histograms(weights, title=f"Gate on samples · {title}")
-    else:
+    if not gates:
         left_out.append(
-            f"Figures 4 and 5 are left out: under the recipe {request.recipe} no gate sees the point. `dualdiff plot` "
-            "draws the gate's profile over the noise level."
+            "Figures 4 and 5 are left out: no gate of these runs sees the point. `dualdiff plot` draws the gate's "
+            "profile over the noise level."
         )
-    return dict(sorted(figures.items())), left_out
+        return figures, left_out
+    if len(columns) > 1:
+        figures["figure4-gates"] = draw_gates(real, gates, columns=columns, title=f"Gate · {title}")
+    weights = {label: weight for label, (_, weight) in gates.items()}
+    figures["figure5-gates"] = draw_gate_histograms(weights, title=f"Gate on samples · {title}")
+    return figures, left_out
 
 
 def _logged_losses(run: Run) -> tuple[list[int], list[float]]:

@@ -24,7 +24,8 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
             the recipe's number), ``jobs`` and ``rows``.
 
     """
-    title = f"{record['table'].replace('table', 'Table ')} · recipe {record['recipe']} · {record['seeds']} seeds"
+    seeds = f"{record['seeds']} {'seed' if record['seeds'] == 1 else 'seeds'}"
+    title = f"{record['table'].replace('table', 'Table ')} · recipe {record['recipe']} · {seeds}"
     if record["steps"]:
         title += f" · only {record['steps']:,} training steps"
     words = (Column("data set"), Column("model"))
