@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from tiny import finished, narrow
+from tiny import TINY, finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
@@ -232,7 +231,7 @@ def test_a_run_with_a_learned_schedule_resumes_to_the_same_bytes_and_keeps_it(tm
     resume(Run.open(interrupted), device="cpu")
     whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert (interrupted / "model.safetensors").read_bytes() == whole
-    model = DiffusionModel.load(Run.open(interrupted), torch.device("cpu"))
+    model = DiffusionModel.load(Run.open(interrupted), device=torch.device("cpu"))
     first = LearnedSchedule(sigma_min=model.config.schedule.sigma_min or 0, sigma_max=5.0)
     assert not torch.equal(model.denoiser.schedule.log_snr(middles(9)), first.log_snr(middles(9)))
 
