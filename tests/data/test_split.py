@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
-from dualdiff_cli.data import DENSITIES, Column, draw, load_data
+from dualdiff_cli.data import DENSITIES, draw, load_data
 from dualdiff_cli.errors import InputError
 
 
@@ -25,49 +26,49 @@ def test_a_density_gives_as_many_points_as_asked_for() -> None:
     assert data.train.shape == (300, 2)
     assert data.held_out.shape == (200, 2)
     assert data.density is DENSITIES["dino"]
-    assert data.columns == (Column("x"), Column("y"))
+    assert data.train.schema == data.held_out.schema == {"x": pl.Float64, "y": pl.Float64}
     assert data.held_out_rows is None
 
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_training_and_held_out_draws_never_meet(name: str) -> None:
     data = load_data(name, seed=3, n_train=500, n_held_out=500)
-    assert not {tuple(x) for x in data.train} & {tuple(x) for x in data.held_out}
+    assert not set(data.train.rows()) & set(data.held_out.rows())
 
 
 def test_a_seed_gives_the_same_points_and_another_seed_others() -> None:
     first, again, other = (load_data("circle", seed=s, n_train=50, n_held_out=50) for s in (1, 1, 2))
-    assert np.array_equal(first.train, again.train)
-    assert np.array_equal(first.held_out, again.held_out)
-    assert not np.array_equal(first.train, other.train)
+    assert first.train.equals(again.train)
+    assert first.held_out.equals(again.held_out)
+    assert not first.train.equals(other.train)
 
 
 def test_the_held_out_draw_does_not_depend_on_the_number_of_training_points() -> None:
     few, many = (load_data("line", seed=1, n_train=n, n_held_out=50) for n in (10, 1000))
-    assert np.array_equal(few.held_out, many.held_out)
+    assert few.held_out.equals(many.held_out)
 
 
 def test_roles_are_independent_streams() -> None:
     line = DENSITIES["line"]
     roles = ["train", "held-out", "fresh", "fresh2"]
-    draws = np.stack([draw(line, 5000, seed=0, role=role)[:, 0] for role in roles])
+    draws = np.stack([draw(line, 5000, seed=0, role=role)["x"] for role in roles])
     correlation = np.corrcoef(draws) - np.eye(len(roles))
     assert abs(correlation).max() < 4 / np.sqrt(5000)
-    assert np.array_equal(draws[0], load_data("line", seed=0, n_train=5000, n_held_out=1).train[:, 0])
+    assert np.array_equal(draws[0], load_data("line", seed=0, n_train=5000, n_held_out=1).train["x"])
 
 
 def test_a_file_is_split_into_all_its_complete_rows(table: Path) -> None:
     data = load_data(str(table), seed=0, columns=["a", "b"], missing="drop")
-    assert data.columns == (Column("a", "integer"), Column("b"))
+    assert data.train.schema == {"a": pl.Int64, "b": pl.Float64}
     assert data.train.shape == (90, 2)
     assert data.held_out.shape == (10, 2)
-    assert sorted([*data.train[:, 0], *data.held_out[:, 0]]) == list(range(3, 103))
+    assert sorted([*data.train["a"], *data.held_out["a"]]) == list(range(3, 103))
 
 
 def test_held_out_rows_are_row_numbers_of_the_file(table: Path) -> None:
     data = load_data(str(table), seed=0, columns=["a", "b"], missing="drop")
     assert data.held_out_rows is not None
-    assert np.array_equal(data.held_out_rows, data.held_out[:, 0])
+    assert np.array_equal(data.held_out_rows, data.held_out["a"])
 
 
 def test_the_split_depends_on_the_seed_alone(table: Path) -> None:
