@@ -150,10 +150,11 @@ class Run:
         from safetensors.torch import save
 
         weights = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        checksum = hashlib.sha256(weights).hexdigest()
+        # The weights come last: a run that is killed between the two files is not finished, and can be resumed.
+        write_json(self.path / "model.json", {"format_version": FORMAT, "sha256": checksum, **description})
         with replaced(self.path / "model.safetensors") as temporary:
             temporary.write_bytes(weights)
-        checksum = hashlib.sha256(weights).hexdigest()
-        write_json(self.path / "model.json", {"format_version": FORMAT, "sha256": checksum, **description})
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Give the weights and the description.

@@ -135,12 +135,6 @@ def test_torch_decodes_the_same_bits_as_numpy() -> None:
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(by_numpy, by_torch, strict=True))
 
 
-def test_features_in_float32_are_decoded_within_the_rounding_of_float32() -> None:
-    z = ENCODING.encode(FRAME, None)
-    narrow = np.stack(ENCODING.values(z.astype(np.float32)), axis=1)
-    assert_allclose(narrow, FRAME.to_numpy(), rtol=1e-6)
-
-
 def test_values_get_the_names_and_types_of_their_columns() -> None:
     values = np.stack(ENCODING.values(ENCODING.encode(FRAME, None)), axis=1)
     assert ENCODING.frame(values).equals(ENCODING.decode(ENCODING.encode(FRAME, None)))

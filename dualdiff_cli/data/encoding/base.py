@@ -71,7 +71,7 @@ class ColumnEncoding(BaseModel, ABC):
 
     @abstractmethod
     def values(self, features: Any) -> Any:
-        """Turn features (n, width) into one number a row, (n,), float64; both are NumPy arrays or torch tensors."""
+        """Turn features (n, width) into one number a row, (n,), both float64; NumPy arrays and torch tensors alike."""
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the numbers of `values` the column's name and type."""
