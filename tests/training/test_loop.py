@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from numpy.testing import assert_allclose
+from tiny import tiny
 from torch import Tensor, nn
 
 from dualdiff_cli.compute.execution import PLAIN, Execution
