@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from tiny import tiny
 from torch import Tensor
 from torch._inductor import config as inductor
 

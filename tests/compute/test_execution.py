@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny
+from tiny import tiny
 
 from dualdiff_cli.compute.execution import (
     PLAIN,

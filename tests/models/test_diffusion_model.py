@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file, save_file
+from tiny import tiny
 
 from dualdiff_cli.compute.execution import PLAIN, REPAID_BY_SAMPLING, Execution
 from dualdiff_cli.config.recipes import resolve
