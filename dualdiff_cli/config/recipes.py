@@ -27,7 +27,7 @@ RECIPES: dict[str, Layer] = {
     "precise": {
         "data": {"standardise": "always"},
         "schedule": {"name": "log-snr-uniform"},
-        "objective": {"prediction": "velocity", "stratified": True, "references": 512},
+        "objective": {"prediction": "velocity", "stratified": True, "references": 512, "bounded": True},
         "model": {"activation": "silu", "time_bias": True, "gate_on": "time", "embedding": "multiscale"},
         "training": {
             "learning_rate": 2e-3,

@@ -155,6 +155,8 @@ class ObjectiveConfig(_Section):
     """Take the noise out of the targets with the posterior mean over this many training points; 0 leaves it in."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """λ of the paper's diversity loss."""
+    bounded: bool = False
+    """Limit the answers of the denoiser by the range of the training points, so that no sample grows without bound."""
     balance: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a term that asks the experts of a batch to be used equally."""
 

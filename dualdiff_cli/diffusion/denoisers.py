@@ -77,6 +77,10 @@ class NetworkDenoiser(Denoiser):
         prediction: the quantity that the output stands for.
         sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column of the data.
 
+    Attributes:
+        limits: the range of the training points, (2, d), once `limit` has been called; before that None, and answers
+            are not limited.
+
     Raises:
         InputError: the schedule ends with α = 0, where a prediction of noise or score does not determine x.
 
@@ -90,11 +94,45 @@ class NetworkDenoiser(Denoiser):
         self.schedule = schedule
         self.prediction = prediction
         self.sigma_data = sigma_data
+        self.limits: Tensor | None
+        self.register_buffer("limits", None)
         if schedule.ends_in_pure_noise and prediction in ("noise", "score"):
             raise InputError(
                 f"A {prediction} prediction says nothing about x where α = 0, and this schedule ends there.",
                 "Use objective.prediction=velocity, flow, data or edm with it.",
             )
+
+    def limit(self, points: Tensor) -> None:
+        """Limit all later answers to what the range of the training points allows; see ``_limited``.
+
+        Args:
+            points: clean training points, (N, d), in the units of the denoiser.
+
+        """
+        self.limits = torch.stack([points.amin(0), points.amax(0)])
+
+    def _limited(self, denoised: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Project x̂ on the interval of each column that the range [p, q] of the training points and x_t allow.
+
+        A posterior mean is a mean of data points, so x̂ is in [p, q] if all data are. A network does not know this.
+        Where a sample meets an x_t unlike any in the training, which happens with many columns and few rows, the
+        network may answer with a multiple of x_t; the next x_t is larger still, and the sample grows from step to step
+        without bound. Data beyond the training points are possible, however, so an excess of y = x_t/α over q, or under
+        p, is allowed as far as a Gaussian of standard deviation σ_d would allow it:
+
+            p − k (αp − x_t)⁺  ≤  x̂  ≤  q + k (x_t − αq)⁺,    k = α σ_d²/(σ² + α² σ_d²),
+
+        which is [p, q] in pure noise and admits y where no noise is left. Whatever the network answers, a sample is
+        then at worst a draw from the normal distribution of standard deviation σ_d at p or q. The projection on an
+        interval that contains the exact answer never increases an error, and answers within [p, q] stay as they are.
+        """
+        if self.limits is None:
+            return denoised
+        p, q = self.limits.to(x_t.dtype)
+        k = alpha * self.sigma_data**2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
+        lower = p - k * (alpha * p - x_t).clamp(min=0)
+        upper = q + k * (x_t - alpha * q).clamp(min=0)
+        return torch.minimum(torch.maximum(denoised, lower), upper)
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(c_skip, c_out) at noise levels α, σ of any shape."""
@@ -112,7 +150,8 @@ class NetworkDenoiser(Denoiser):
         """See `Denoiser.forward`; the network computes in the dtype of its weights, the affine map in that of x_t."""
         alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
         c_skip, c_out = self.coefficients(alpha, sigma)
-        return c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
+        denoised = c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
+        return self._limited(denoised, x_t, alpha, sigma)
 
     def regression(
         self,
@@ -176,9 +215,10 @@ class NetworkDenoiser(Denoiser):
         return (sigma / self.sigma_data * x - alpha * self.sigma_data * epsilon) / total
 
     def weights(self) -> dict[str, Tensor]:
-        """Give all trained tensors by name: those of the network, and those of a learned schedule."""
+        """Give all tensors that training decides, by name: of the network, of a learned schedule, and the limits."""
         schedule = {f"schedule.{name}": tensor for name, tensor in self.schedule.state_dict().items()}
-        return {**self.network.state_dict(), **schedule}
+        limits = {} if self.limits is None else {"limits": self.limits}
+        return {**self.network.state_dict(), **schedule, **limits}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the tensors that `weights` gave.
@@ -187,9 +227,13 @@ class NetworkDenoiser(Denoiser):
             RuntimeError: the names or the shapes are those of another model.
 
         """
-        schedule = {key: tensor for key, tensor in weights.items() if key.startswith("schedule.")}
-        self.schedule.load_state_dict({key.removeprefix("schedule."): tensor for key, tensor in schedule.items()})
-        self.network.load_state_dict({key: tensor for key, tensor in weights.items() if key not in schedule})
+        network, schedule = dict(weights), {}
+        limits = network.pop("limits", None)
+        for key in [key for key in network if key.startswith("schedule.")]:
+            schedule[key.removeprefix("schedule.")] = network.pop(key)
+        self.schedule.load_state_dict(schedule)
+        self.network.load_state_dict(network)
+        self.limits = None if limits is None else limits.to(self.schedule.device)
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Evaluate the experts' weights at x_t (n, d), t () or (n,): (n, E); only for a network with experts."""

@@ -109,6 +109,8 @@ class Trainer:
         execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
+        if objective.bounded:
+            denoiser.limit(points)
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.step = 0
         self._generator = seeding.torch_stream(seed, "batches", points.device)

@@ -176,3 +176,69 @@ def test_the_mixtures_posterior_mean_follows_from_the_gradient_of_its_log_densit
         )
         (gradient,) = torch.autograd.grad(noised.log_prob(x_t).sum(), x_t)
         torch.testing.assert_close(alpha * denoiser(x_t, t), x_t + sigma**2 * gradient, rtol=1e-8, atol=1e-8)
+
+
+# Limits
+
+
+def answering(c: float, schedule: Schedule = VP) -> NetworkDenoiser:
+    """A denoiser that answers c·x_t/α: the network's output for the prediction "data" is a multiple of its input."""
+
+    class Multiple(nn.Linear):
+        def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:  # type: ignore[override]
+            return c * x / (1 - s.unsqueeze(-1) ** 2).sqrt()
+
+    return NetworkDenoiser(Multiple(1, 1).double(), schedule, prediction="data")
+
+
+def box() -> Tensor:
+    return torch.tensor([[-1.0, -2.0], [3.0, 0.5], [0.0, 0.0]], dtype=torch.float64)
+
+
+def test_answers_within_the_range_of_the_training_points_are_not_limited() -> None:
+    x, epsilon, t = problem(VP)
+    free, limited = (answering(0.3) for _ in range(2))
+    limited.limit(torch.tensor([[-100.0, -100.0], [100.0, 100.0]]))
+    alpha, sigma = (c[:, None] for c in VP(t))
+    x_t = alpha * x + sigma * epsilon
+    inside = (free(x_t, t).abs() < 100).all(1)
+    assert inside.sum() > 50
+    assert torch.equal(limited(x_t, t)[inside], free(x_t, t)[inside])
+
+
+def test_a_limited_answer_leaves_the_range_no_farther_than_a_gaussian_of_unit_variance_would_let_x_t() -> None:
+    denoiser = answering(40.0)
+    denoiser.limit(box())
+    for t in torch.tensor([0.0, 0.4, 0.7, 1.0], dtype=torch.float64):
+        alpha, sigma = VP(t)
+        y = torch.tensor([[0.1, 0.1], [5.0, -4.0], [-0.5, 0.4]], dtype=torch.float64)
+        p, q = torch.tensor([-1.0, -2.0]), torch.tensor([3.0, 0.5])
+        kept = alpha**2 / (alpha**2 + sigma**2)
+        expected = torch.tensor([[3, 0.5], [3 + 2 * kept, -2 - 2 * kept], [-1, 0.5]], dtype=torch.float64)
+        assert ((40 * y < p) | (40 * y > q)).all()
+        torch.testing.assert_close(denoiser(alpha * y, t), expected)
+
+
+@pytest.mark.parametrize("schedule", [VP, StraightLine()], ids=lambda s: type(s).__name__)
+def test_limits_never_move_an_answer_away_from_a_point_of_the_range(schedule: Schedule) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = 2 * torch.rand(50, 2, generator=generator, dtype=torch.float64)
+    limited = NetworkDenoiser(Fixed(3 * torch.randn(64, 2, generator=generator)), schedule, prediction="velocity")
+    _, epsilon, t = problem(schedule)
+    alpha, sigma = (c[:, None] for c in schedule(t))
+    x_t = alpha * points[0] + 5 * sigma * epsilon
+    free = limited(x_t, t)
+    limited.limit(points)
+    assert ((limited(x_t, t) - points[0]).abs() <= (free - points[0]).abs() + 1e-12).all()
+    assert not torch.equal(limited(x_t, t), free)
+
+
+def test_limits_are_kept_with_the_weights() -> None:
+    first, second = answering(1.0), answering(1.0)
+    assert "limits" not in first.weights()
+    first.limit(box())
+    second.load_weights(first.weights())
+    assert second.limits is not None
+    assert second.limits.tolist() == [[-1.0, -2.0], [3.0, 0.5]]
+    second.load_weights(answering(1.0).weights())
+    assert second.limits is None

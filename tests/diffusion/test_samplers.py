@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import diffusers
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import SamplingConfig
-from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, MixtureDenoiser, NetworkDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate
 from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.base import noise_of, step_times
@@ -278,3 +279,21 @@ def test_the_first_points_of_a_long_draw_are_those_of_a_short_one() -> None:
         np.concatenate(list(generate(sampler, mixture(VP), n, dim=2, seed=1, device=CPU))) for n in (10, BLOCK + 5)
     )
     np.testing.assert_allclose(short, long[:10], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sample_of_a_limited_denoiser_grows_without_bound(name: str) -> None:
+    """The network always answers far outside: at worst, a sample is at the end of the range plus a standard normal."""
+
+    class Runaway(torch.nn.Linear):
+        def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:  # type: ignore[override]
+            return 20 * x
+
+    denoiser = NetworkDenoiser(Runaway(1, 1).double(), VP, prediction="data").requires_grad_(False)
+    sampler = build_sampler(SamplingConfig(sampler=name, steps=50, grid="log-snr"))
+    noise = draw_noise(0, 0, dim=2, draws=sampler.draws)[:, :100]
+    limited = copy.deepcopy(denoiser)
+    limited.limit(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    assert sampler(limited, noise[0], noise[1:]).abs().max() < 1 + 5
+    if name == "dpmpp-2m-sde":
+        assert sampler(denoiser, noise[0], noise[1:]).abs().max() > 1e6

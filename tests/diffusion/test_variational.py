@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from tiny import finished, narrow
+from tiny import TINY, finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve

@@ -1,220 +1,29 @@
+"""The training loop: against a loop written by hand, resumed, logged, averaged, and on other hardware."""
+
 from __future__ import annotations
 
 import io
-import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from numpy.testing import assert_allclose
-from torch import Tensor, nn
+from small_trainings import POINTS, changed, equal, records, trainer, weights
+from tiny import tiny
+from torch import Tensor
 
+from dualdiff_cli import seeding
 from dualdiff_cli.compute.execution import PLAIN, Execution
-from dualdiff_cli.compute.optimiser import ema_decay, learning_rate
+from dualdiff_cli.compute.optimiser import learning_rate
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.config.schema import RunConfig, TrainingConfig
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
+from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.models.diffusion import build_denoiser
-from dualdiff_cli.training import loss as objectives
-from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches, nearest_assignment
-from dualdiff_cli.training.loop import Progress, Record, Trainer
-from dualdiff_cli.training.loss import batch_loss, diversity, estimate_loss, expert_usage, imbalance, regression_loss
-
-POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 0.3]) + 0.5
-
-
-def changed(config: RunConfig, **values: dict[str, Any]) -> RunConfig:
-    """The configuration with some values of its sections replaced."""
-    sections = {name: getattr(config, name).model_copy(update=update) for name, update in values.items()}
-    return config.model_copy(update=sections)
-
-
-def trainer(
-    config: RunConfig,
-    *,
-    points: Tensor = POINTS,
-    seed: int = 0,
-    weights_seed: int | None = None,
-    execution: Execution = PLAIN,
-) -> Trainer:
-    """A training with one seed for its weights and its draws, or with two."""
-    weights_seed = seed if weights_seed is None else weights_seed
-    denoiser = build_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(points.device)
-    return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed, execution=execution)
-
-
-def records(reports: Iterable[Progress]) -> list[Record]:
-    return [record for report in reports for record in report.records]
-
-
-def weights(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def equal(first: list[Tensor], second: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-# Schedules of the optimiser and of the average
-
-
-def test_learning_rate_falls_from_eta_along_half_a_cosine_to_zero() -> None:
-    config = TrainingConfig(steps=300, learning_rate=0.02)
-    rates = [learning_rate(step, config) for step in range(301)]
-    assert rates[0] == 0.02
-    assert rates[100] == pytest.approx(0.015)
-    assert rates[150] == pytest.approx(0.01)
-    assert rates[300] == 0
-    assert all(a > b for a, b in itertools.pairwise(rates))
-
-
-def test_learning_rate_falls_from_eta_along_a_line_to_zero() -> None:
-    config = TrainingConfig(steps=300, learning_rate=0.02, annealing="linear")
-    rates = [learning_rate(step, config) for step in range(301)]
-    assert rates == pytest.approx([0.02 * (1 - step / 300) for step in range(301)], abs=1e-15)
-    assert rates[300] == 0
-
-
-@pytest.mark.parametrize("annealing", ["cosine", "linear"])
-def test_learning_rate_rises_in_equal_shares_of_the_annealed_one_and_ends_at_zero(annealing: str) -> None:
-    config = TrainingConfig.model_validate({"steps": 50, "learning_rate": 0.02, "annealing": annealing})
-    warmed = config.model_copy(update={"warmup": 4})
-    shares = [learning_rate(step, warmed) / learning_rate(step, config) for step in range(50)]
-    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8] + 46 * [1])
-    assert learning_rate(50, warmed) == 0
-    longer_than_the_run = config.model_copy(update={"warmup": 99})
-    assert [learning_rate(step, longer_than_the_run) for step in (0, 50)] == pytest.approx([0.02 / 100, 0])
-
-
-def test_ema_decay_is_the_formula_and_a_copy_during_the_warm_up() -> None:
-    config = TrainingConfig(ema_warmup=100, ema_decay=0.995)
-    for step in range(10_001):
-        epoch = np.float64(max(step - 100 - 1, 0))
-        expected = np.clip(1 - (1 + epoch / 1.0) ** -(2 / 3), 0.0, 0.995) if epoch > 0 else 0.0
-        assert ema_decay(step, config) == pytest.approx(expected, rel=1e-14)
-    assert ema_decay(101, config) == 0
-    assert ema_decay(101 + 7, config) == pytest.approx(3 / 4)  # 8^(2/3) = 4
-    assert ema_decay(101 + 26, config) == pytest.approx(8 / 9)  # 27^(2/3) = 9
-    assert ema_decay(2928, config) < ema_decay(2929, config) == 0.995  # 0.005^(-3/2) = 2828.4
-
-
-# Losses
-
-
-@pytest.mark.parametrize("d", [1, 2, 5])
-def test_diversity_is_minus_the_mean_distance_over_ordered_pairs_and_self_pairs(d: int) -> None:
-    f = torch.randn(7, d, generator=torch.Generator().manual_seed(d))
-    total = sum(math.dist(a, b) for a in f.tolist() for b in f.tolist())
-    assert float(diversity(f)) == pytest.approx(-total / 49, rel=1e-6)
-
-
-def test_diversity_pulls_two_points_apart_along_their_line() -> None:
-    f = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
-    diversity(f).backward()
-    # L = −2·‖f_1 − f_2‖ / 4, and the gradient of the distance by f_1 is the unit vector from f_2.
-    assert f.grad is not None
-    assert_allclose(f.grad, [[0.3, 0.4], [-0.3, -0.4]], rtol=1e-6)
-
-
-def test_diversity_has_a_finite_gradient_where_points_coincide() -> None:
-    f = torch.zeros(4, 2, requires_grad=True)
-    diversity(f).backward()
-    assert f.grad is not None
-    assert not f.grad.any()
-
-
-@pytest.mark.parametrize("weighting", ["uniform", "min-snr"])
-@pytest.mark.parametrize("strength", [0.0, 0.1])
-def test_loss_is_the_weighted_squared_error_plus_lambda_times_diversity(
-    tiny_config: RunConfig, strength: float, weighting: str
-) -> None:
-    config = changed(tiny_config, objective={"diversity": strength, "weighting": weighting})
-    denoiser = build_denoiser(config, 2)
-    draws = torch.Generator().manual_seed(0)
-    x, epsilon = torch.randn(2, 6, 2, generator=draws)
-    t = torch.tensor([0.0, 10.0, 20.0, 50.0, 98.0, 99.0], dtype=torch.float64)
-    f = denoiser.regression(x, epsilon, t).output.tolist()
-    # min(SNR, 5) on x is min(SNR, 5)/SNR on ε, because x̂ − x = −(σ/α)(F − ε).
-    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 100))[t.long().numpy()]
-    snr = alpha_bar / (1 - alpha_bar)
-    weight = np.minimum(snr, 5) / snr if weighting == "min-snr" else np.ones(6)
-    errors = sum(w * math.dist(a, e) ** 2 for w, a, e in zip(weight, f, epsilon.tolist(), strict=True)) / 12
-    distances = sum(math.dist(a, b) for a in f for b in f) / 36
-    loss = float(regression_loss(denoiser, config.objective, Batch(x, epsilon, t, None)).detach())
-    assert loss == pytest.approx(errors - strength * distances, rel=1e-5)
-
-
-def test_a_corrected_batch_is_regressed_on_its_corrected_points(either_config: RunConfig) -> None:
-    denoiser = build_denoiser(either_config, 2)
-    x, epsilon, correction = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(0))
-    stratified = either_config.objective.stratified
-    t = denoiser.schedule.draw(6, torch.Generator().manual_seed(1), stratified=stratified)
-    output, target, _ = denoiser.regression(x, epsilon, t, correction=correction)
-    loss = regression_loss(denoiser, either_config.objective, Batch(x, epsilon, t, correction)).detach()
-    assert_allclose(loss, (output - target).square().mean().detach(), rtol=1e-6)
-    assert not torch.isclose(loss, regression_loss(denoiser, either_config.objective, Batch(x, epsilon, t, None)))
-
-
-def test_the_objective_says_what_draws_the_batches(either_config: RunConfig) -> None:
-    batches = trainer(either_config)._batches
-    assert isinstance(batches, PosteriorMeanBatches if either_config.recipe == "precise" else PlainBatches)
-    assert batches.stratified == either_config.objective.stratified
-
-
-class Scaled(nn.Module):
-    """F(x_t, t) = c·x_t, whatever the share of noise."""
-
-    def __init__(self, c: float) -> None:
-        super().__init__()
-        self.c = nn.Parameter(torch.tensor(c))
-
-    def forward(self, x: Tensor, t: Tensor, s: Tensor, *, stratified: bool = False) -> Tensor:
-        return self.c * x
-
-
-def scaled_denoiser(c: float, prediction: str = "noise") -> NetworkDenoiser:
-    denoiser = build_denoiser(
-        resolve(dataset="line", recipe="paper", settings=[f"objective.prediction={prediction}"]), 2
-    )
-    denoiser.network = Scaled(c)
-    return denoiser
-
-
-def test_predicting_no_noise_costs_one_within_the_standard_error() -> None:
-    n = 10_000  # more than one evaluation batch
-    estimate = estimate_loss(scaled_denoiser(0.0), torch.ones(n, 2), seed=3)
-    assert estimate.n == n
-    assert estimate.standard_error == pytest.approx(math.sqrt(2 / (2 * n)), rel=0.05)  # Var ε² = 2, two columns
-    assert abs(estimate.mean - 1) < 4 * estimate.standard_error
-
-
-@pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
-def test_the_loss_of_a_linear_network_is_its_closed_form(prediction: str) -> None:
-    c, mu = 0.7, 1.5
-    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 100))
-    alpha, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
-    # F − target = (c α − a) μ + (c σ − b) ε with the target a x + b ε.
-    a, b = {"noise": (0, 1), "data": (1, 0), "velocity": (-sigma, alpha)}[prediction]
-    expected = np.mean((c * alpha - a) ** 2 * mu**2 + (c * sigma - b) ** 2)
-    estimate = estimate_loss(scaled_denoiser(c, prediction), torch.full((40_000, 2), mu), seed=0)
-    assert estimate.standard_error < 0.02
-    assert abs(estimate.mean - expected) < 4 * estimate.standard_error
-
-
-def test_the_loss_depends_on_the_seed_and_not_on_the_evaluation_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser = scaled_denoiser(0.5)
-    whole = estimate_loss(denoiser, POINTS, seed=1)
-    assert estimate_loss(denoiser, POINTS, seed=2).mean != whole.mean
-    monkeypatch.setattr(objectives, "EVALUATION_BATCH", 7)
-    assert estimate_loss(denoiser, POINTS, seed=1).mean == pytest.approx(whole.mean, rel=1e-6)
-
-
-# The loop
+from dualdiff_cli.training.batches import nearest_assignment
+from dualdiff_cli.training.loop import Trainer
+from dualdiff_cli.training.loss import batch_loss, estimate_loss
 
 
 def reference(config: RunConfig, steps: int, *, seed: int) -> tuple[list[Tensor], list[Tensor], list[float]]:
@@ -230,7 +39,7 @@ def reference(config: RunConfig, steps: int, *, seed: int) -> tuple[list[Tensor]
     m = [torch.zeros_like(p) for p in parameters]
     v = [torch.zeros_like(p) for p in parameters]
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100, dtype=torch.float64), 0)
-    draws = torch.Generator().manual_seed(seed)
+    draws = seeding.torch_stream(seed, "batches")
     losses = []
     for step in range(1, steps + 1):
         x = POINTS[torch.randint(len(POINTS), (k.batch,), generator=draws)]
@@ -460,41 +269,3 @@ def gradients(config: RunConfig, *, bfloat16: bool) -> tuple[float, list[Tensor]
     draws = t._batches.draw(config.training.batch, torch.Generator().manual_seed(1))
     loss = batch_loss(t.denoiser, config.objective, t._batches, draws, bfloat16=bfloat16)
     return float(loss.detach()), list(torch.autograd.grad(loss, list(t.denoiser.parameters())))
-
-
-# Experts
-
-
-def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_single_one() -> None:
-    assert float(imbalance(torch.full((5, 4), 0.25))) == pytest.approx(0, abs=1e-6)
-    assert float(imbalance(torch.eye(4)[[2, 2, 2]])) == pytest.approx(3)
-    # half the points on one expert, half on the other: nobody is left out, however sure the gate is
-    assert float(imbalance(torch.eye(2)[[0, 1, 0, 1]])) == pytest.approx(0, abs=1e-6)
-
-
-@torch.no_grad()
-def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
-    denoiser = build_denoiser(tiny_config, 2)
-    denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
-    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
-    alpha, sigma = (c.float()[:, None] for c in denoiser.schedule(batch.t))
-    term = imbalance(denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t))
-    plain, balanced = (
-        regression_loss(denoiser, changed(tiny_config, objective={"balance": weight}).objective, batch)
-        for weight in (0.0, 0.7)
-    )
-    assert float(term) > 0.1
-    assert float(balanced - plain) == pytest.approx(0.7 * float(term), rel=1e-4)
-
-
-def test_balance_makes_an_uneven_gate_even(tiny_config: RunConfig) -> None:
-    config = changed(tiny_config, objective={"balance": 10.0}, training={"steps": 150, "learning_rate": 0.01})
-    started = trainer(config)
-    with torch.no_grad():
-        started.denoiser.network.gate_trunk.head[-1].bias.fill_(3.0)
-    before = expert_usage(started.denoiser, POINTS, seed=0)
-    list(started.run())
-    after = expert_usage(started.denoiser, POINTS, seed=0)
-    assert sum(before) == pytest.approx(1)
-    assert before[0] > 0.9
-    assert abs(after[0] - 0.5) < 0.1
