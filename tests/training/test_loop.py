@@ -97,7 +97,7 @@ def test_training_equals_a_plain_loop_written_by_hand(
     assert [record.loss for record in logged] == pytest.approx(losses, rel=1e-5)
     for mine, theirs in ((weights(t.denoiser), parameters), (weights(t.average), average)):
         for a, b in zip(mine, theirs, strict=True):
-            assert_allclose(a, b, atol=2e-6)
+            assert_allclose(a, b, atol=2e-5)  # of weights that move by 1e-2 a step
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(either_config: RunConfig) -> None:
