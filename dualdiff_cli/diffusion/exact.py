@@ -51,6 +51,7 @@ def exact_denoiser(
 
     """
     ones = np.ones(density.dim)
+    # A named density may be a subclass of its family that is drawn in its own way.
     build = next(BUILDERS[family] for family in type(density).__mro__ if family in BUILDERS)
     return build(density, schedule, shift * ones, scale * ones)
 
