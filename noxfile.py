@@ -49,10 +49,19 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The suite with branch coverage: `nox -s tests -- -k name` for a part of it."""
+    """The suite on all cores, with branch coverage: `nox -s tests -- -k name` for a part of it."""
     session.install(*PINNED, "-e", ".", *group("test"))
-    coverage = [] if session.posargs else ["--cov", "--cov-report=term"]
-    session.run("pytest", *coverage, *session.posargs)
+    whole = [] if session.posargs else ["-n", "auto", "--cov", "--cov-report=term"]
+    session.run("pytest", *whole, *session.posargs)
+
+
+@nox.session(default=False)
+def quick(session: nox.Session) -> None:
+    """Style, types, and the tests of what needs no training run: an answer in about a minute."""
+    session.install(*PINNED, "-e", ".", *group("lint"), *group("typecheck"), *group("test"))
+    session.run("ruff", "check")
+    session.run("mypy")
+    session.run("pytest", "-n", "auto", "-m", "not slow", "-q", *session.posargs)
 
 
 @nox.session(default=False)

@@ -12,7 +12,14 @@ from dualdiff_cli.config.schema import RunConfig
 __all__ = ["TINY", "tiny"]
 
 
+SLOW = {"bench", "benchmarks", "cli", "exporting", "jobs", "paper"}
+"""Folders whose tests train runs, compile, export or start processes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SLOW:
+            item.add_marker(pytest.mark.slow)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
