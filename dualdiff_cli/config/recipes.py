@@ -116,6 +116,11 @@ def resolve(
     model = str(section.get("name", DEFAULT_MODEL))
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
+    if section.get("kind", _kind_of(model)) != _kind_of(model):
+        raise InputError(
+            f"The model {model!r} is of the kind {_kind_of(model)!r}, and model.kind says {section['kind']!r}.",
+            "Leave model.kind out: the model's name decides.",
+        )
     recipe, layer = _recipe_of(model, stated.get("recipe"))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
@@ -144,9 +149,14 @@ def resolve_diffusion(**request: Any) -> DiffusionConfig:
     return config
 
 
+def _kind_of(model: str) -> str:
+    """Give the kind of a model, which its name decides."""
+    return str(MODELS[model]["model"].get("kind", "diffusion"))
+
+
 def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
     """Give the name and the layer of a model's recipe, the one that was asked for or the model's default."""
-    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+    if _kind_of(model) != "diffusion":
         if asked not in (None, PLAIN_RECIPE):
             raise InputError(
                 f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
@@ -177,7 +187,7 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
         return {}
     if "match_parameters" in MODELS[model]["model"]:
         return {"model": {"match_parameters": experts}}
-    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+    if _kind_of(model) != "diffusion":
         raise InputError(f"The model {model!r} has no experts.", "Leave --experts out.")
     if model == "baseline" and experts != 1:
         raise InputError(f"A baseline has one network, not {experts}.", "Use --model dual-expert with --experts.")
