@@ -13,9 +13,6 @@ in F: D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive Distillation", 
 
 EDM's preconditioning with σ_d = 1 is minus velocity prediction where α² + σ² = 1. The input of the network is
 x_t/√(α² + σ²), which is of order one at every noise level.
-
-A Gaussian and a Gaussian mixture have denoisers in closed form. The tests compare with these denoisers, and the errors
-of a schedule and a sampler can be measured with these denoisers before any network is trained.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from ..config.schema import Prediction
 from ..errors import InputError
 from .schedules import Schedule
 
-__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser", "Regression"]
+__all__ = ["Denoiser", "NetworkDenoiser", "Regression"]
 
 
 def _column(coefficient: Tensor) -> Tensor:
@@ -251,52 +248,3 @@ class NetworkDenoiser(Denoiser):
         scale = torch.rsqrt(alpha**2 + sigma**2)
         t = self.schedule.network_time(t).reshape(-1)
         return (scale * x_t).to(dtype), t.to(dtype), (scale * sigma).reshape(-1).to(dtype)
-
-
-class MixtureDenoiser(Denoiser):
-    """The exact posterior mean for x ~ Σ_k w_k N(μ_k, diag s_k²).
-
-    Component k of the distribution of x_t is N(α μ_k, α² s_k² + σ²). With r_k the probability of component k given x_t,
-
-        D = Σ_k r_k [ μ_k + α s_k² / (α² s_k² + σ²) · (x_t − α μ_k) ].
-
-    Args:
-        weights: w, (k,), with the sum one.
-        means, stds: μ and s, (k, d).
-        schedule: gives α_t and σ_t.
-
-    """
-
-    def __init__(self, weights: Tensor, means: Tensor, stds: Tensor, schedule: Schedule) -> None:
-        super().__init__()
-        self.schedule = schedule
-        self.log_weights: Tensor
-        self.means: Tensor
-        self.variances: Tensor
-        self.register_buffer("log_weights", weights.double().log())
-        self.register_buffer("means", means.double())
-        self.register_buffer("variances", stds.double() ** 2)
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """See `Denoiser.forward`; computed in float64."""
-        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
-        variance = alpha**2 * self.variances + sigma**2
-        residual = x_t.double().unsqueeze(1) - alpha * self.means
-        log_density = self.log_weights - 0.5 * (residual**2 / variance + variance.log()).sum(-1)
-        responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
-        posterior = self.means + alpha * self.variances / variance * residual
-        mean: Tensor = (responsibility * posterior).sum(1)
-        return mean.to(x_t.dtype)
-
-
-class GaussianDenoiser(MixtureDenoiser):
-    """The exact posterior mean for x ~ N(μ, diag s²), a mixture with one component.
-
-    Args:
-        mean, std: μ and s, (d,).
-        schedule: gives α_t and σ_t.
-
-    """
-
-    def __init__(self, mean: Tensor, std: Tensor, schedule: Schedule) -> None:
-        super().__init__(torch.ones(1), mean.unsqueeze(0), std.unsqueeze(0), schedule)

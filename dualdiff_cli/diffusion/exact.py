@@ -23,7 +23,8 @@ from scipy.special import roots_legendre
 from torch import Tensor
 
 from ..data import Boxes, Density, Discs, FloatArray, GaussianMixture, NoisyCurves
-from .denoisers import Denoiser, MixtureDenoiser
+from .denoisers import Denoiser
+from .mixtures import MixtureDenoiser
 from .schedules import Schedule
 
 __all__ = ["BoxesDenoiser", "DiscsDenoiser", "exact_denoiser"]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dualdiff_cli.config.schema import Prediction
-from dualdiff_cli.diffusion.denoisers import GaussianDenoiser, MixtureDenoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
+from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta

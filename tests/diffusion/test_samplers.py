@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import SamplingConfig
-from dualdiff_cli.diffusion.denoisers import Denoiser, GaussianDenoiser, MixtureDenoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate
 from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.base import noise_of, step_times

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
-from dualdiff_cli.diffusion.denoisers import Denoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser
+from dualdiff_cli.diffusion.mixtures import MixtureDenoiser
 from dualdiff_cli.diffusion.samplers import Sampler
 from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.schedules import Schedule

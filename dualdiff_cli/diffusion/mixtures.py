@@ -1,0 +1,107 @@
+"""The denoisers of a Gaussian and of Gaussian mixtures, in closed form.
+
+The tests compare with these denoisers, the errors of a schedule and a sampler can be measured with them before any
+network is trained, and a fitted mixture is one of the experts that `stacking` combines.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .denoisers import Denoiser
+from .schedules import Schedule
+
+__all__ = ["FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser"]
+
+
+class MixtureDenoiser(Denoiser):
+    """The exact posterior mean for x ~ Σ_k w_k N(μ_k, diag s_k²).
+
+    Component k of the distribution of x_t is N(α μ_k, α² s_k² + σ²). With r_k the probability of component k given x_t,
+
+        D = Σ_k r_k [ μ_k + α s_k² / (α² s_k² + σ²) · (x_t − α μ_k) ].
+
+    Args:
+        weights: w, (k,), with the sum one.
+        means, stds: μ and s, (k, d).
+        schedule: gives α_t and σ_t.
+
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, stds: Tensor, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.log_weights: Tensor
+        self.means: Tensor
+        self.variances: Tensor
+        self.register_buffer("log_weights", weights.double().log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("variances", stds.double() ** 2)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`; computed in float64."""
+        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
+        variance = alpha**2 * self.variances + sigma**2
+        residual = x_t.double().unsqueeze(1) - alpha * self.means
+        log_density = self.log_weights - 0.5 * (residual**2 / variance + variance.log()).sum(-1)
+        responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
+        posterior = self.means + alpha * self.variances / variance * residual
+        mean: Tensor = (responsibility * posterior).sum(1)
+        return mean.to(x_t.dtype)
+
+
+class GaussianDenoiser(MixtureDenoiser):
+    """The exact posterior mean for x ~ N(μ, diag s²), a mixture with one component.
+
+    Args:
+        mean, std: μ and s, (d,).
+        schedule: gives α_t and σ_t.
+
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, schedule: Schedule) -> None:
+        super().__init__(torch.ones(1), mean.unsqueeze(0), std.unsqueeze(0), schedule)
+
+
+class FullMixtureDenoiser(Denoiser):
+    """The exact posterior mean for x ~ Σ_k w_k N(μ_k, Σ_k) with any covariances.
+
+    With the eigenvectors V_k and eigenvalues e_k of Σ_k, component k of the distribution of x_t has along its own axes
+    the variances v_k = α² e_k + σ², and with y_k = V_kᵀ (x_t − α μ_k) and r_k the probability of component k given x_t,
+
+        D = Σ_k r_k [ μ_k + V_k (α e_k / v_k · y_k) ].
+
+    Args:
+        weights: w, (k,), with the sum one.
+        means: μ, (k, d).
+        covariances: Σ, (k, d, d).
+        schedule: gives α_t and σ_t.
+
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+        eigenvalues, axes = torch.linalg.eigh(covariances.double())
+        self.log_weights: Tensor
+        self.means: Tensor
+        self.eigenvalues: Tensor
+        self.axes: Tensor
+        self.register_buffer("log_weights", weights.double().log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("eigenvalues", eigenvalues.clamp(min=0))
+        self.register_buffer("axes", axes)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`; computed in float64."""
+        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
+        variance = alpha**2 * self.eigenvalues + sigma**2
+        residual = (x_t.double().unsqueeze(1) - alpha * self.means).transpose(0, 1)
+        y = torch.bmm(residual, self.axes).transpose(0, 1)
+        log_density = self.log_weights - 0.5 * (y**2 / variance + variance.log()).sum(-1)
+        responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
+        shrunk = (alpha * self.eigenvalues / variance * y).transpose(0, 1)
+        posterior = self.means + torch.bmm(shrunk, self.axes.mT).transpose(0, 1)
+        mean: Tensor = (responsibility * posterior).sum(1)
+        return mean.to(x_t.dtype)
