@@ -125,7 +125,7 @@ class NetworkDenoiser(Denoiser):
         """
         if self.limits is None:
             return denoised
-        p, q = self.limits.to(x_t.dtype)
+        p, q = self.limits[0].to(x_t.dtype), self.limits[1].to(x_t.dtype)
         k = alpha * self.sigma_data**2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
         lower = p - k * (alpha * p - x_t).clamp(min=0)
         upper = q + k * (x_t - alpha * q).clamp(min=0)

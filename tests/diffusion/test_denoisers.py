@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from tiny import narrow, untrained
 from torch import Tensor, nn
 
 from dualdiff_cli.config.schema import Prediction
@@ -13,6 +15,8 @@ from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.export import export
+from dualdiff_cli.store.run import Run
 
 VP = LogSNRUniform(sigma_min=0.01, sigma_max=10.0)
 SCHEDULES: list[Schedule] = [LinearBeta(), VP, VarianceExploding(sigma_min=0.01, sigma_max=10.0)]
@@ -243,3 +247,12 @@ def test_limits_are_kept_with_the_weights() -> None:
     assert second.limits.tolist() == [[-1.0, -2.0], [3.0, 0.5]]
     second.load_weights(answering(1.0).weights())
     assert second.limits is None
+
+
+def test_limits_are_exported_with_the_sampler(tmp_path: Path) -> None:
+    model = untrained(narrow())
+    model.denoiser.limit(torch.tensor([[-0.1, -0.1], [0.1, 0.1]]))
+    run = Run.create(model.config, tmp_path / "run")
+    model.save(run)
+    record = export(run, format="onnx")
+    assert record["max_abs_error"] <= record["tolerance"]

@@ -18,12 +18,14 @@ from dualdiff_cli.diffusion.schedules.learned import LearnedSchedule
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.diffusion.variational import bound_at_ends
 from dualdiff_cli.errors import InputError, Interrupted
-from dualdiff_cli.jobs import Callbacks, export, resume, train
+from dualdiff_cli.jobs.export import export
+from dualdiff_cli.jobs.train import resume, train
 from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer
 from dualdiff_cli.training.loss import regression_loss
+from dualdiff_cli.training.session import Callbacks
 
 LEARNED = ["schedule.name=learned", "objective.weighting=likelihood", "objective.references=0"]
 SETTLED = ["schedule.sigma_min=0.02", "model.finest_frequency=50.0"]
