@@ -46,16 +46,6 @@ def test_a_product_over_the_rows_stays_a_product() -> None:
     assert listed.code.count("aten.mm.") == 1
 
 
-def test_a_transposed_weight_is_rounded_before_the_transposition() -> None:
-    w = normal(3, 5)
-    function = lambda w: w.t().to(torch.bfloat16)  # noqa: E731
-    listed = write_down(function, (w,))
-    (rounding,) = listed.graph.find_nodes(op="call_function", target=torch.ops.aten._to_copy.default)
-    assert rounding.meta["tensor_meta"].shape == w.shape
-    assert torch.equal(listed(w), function(w))
-    assert torch.equal(Compiled(function, required=True)(w), function(w))
-
-
 @pytest.mark.parametrize(("n", "stored"), [(FAR_LARGER, 1), (FAR_LARGER - 1, 0)])
 def test_a_number_that_many_results_need_is_computed_once(n: int, stored: int) -> None:
     x, s = normal(n), torch.tensor(3.0)
