@@ -1,15 +1,15 @@
 """Recording the operations of a function, and replacing some by equal ones that torch's compiler fuses better.
 
-torch's compiler (Inductor) fuses neighbouring operations into one loop, except matrix products. A product is a call of a
-library (oneDNN on a CPU), and everything before and behind the call goes through memory. The compiler also decides by
-itself which intermediate values it stores and which it computes again in every loop that needs them. On a CPU three
+torch's compiler (Inductor) fuses neighbouring operations into one loop, except matrix products. A product is a call of
+a library (oneDNN on a CPU), and everything before and behind the call goes through memory. The compiler also decides
+by itself which intermediate values it stores and which it computes again in every loop that needs them. On a CPU three
 changes help. Each may be deleted, an entry of `REPLACED` or `_store_small`: results stay the same up to rounding, and
 only time is lost. Gains are shares of the CPU time of the dual-expert in bfloat16 on an AMD EPYC.
 
 - A product with a bias, b + x w, becomes a product and a sum. The compiler puts the sum into the loop of the activation
   that follows, and adds in float32 although the product is in bfloat16. Gain: 13 % of sampling, 4 % of a training step.
-- A product with up to three columns, such as the last layer's, becomes sums of x times one column. The compiler puts the
-  sums into the loop that computes x, so that x is not written to memory. Gain: 3 % of sampling, nothing of a step.
+- A product with up to three columns, such as the last layer's, becomes sums of x times one column. The compiler puts
+  the sums into the loop that computes x, so that x is not written to memory. Gain: 3 % of sampling, nothing of a step.
 - A value that is far smaller than the results computed from it, such as the factor of gradient clipping, is stored. By
   itself the compiler computes the value, with its roots and quotients, again for every number of the result. Gain: 4 %
   of sampling, 2 % of a step.
