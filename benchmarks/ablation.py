@@ -1,9 +1,9 @@
-"""What each part of the default recipe buys: the full recipe, and the same with one thing changed, trained and scored.
+"""What each part of the default recipe gains: the recipe, and the recipe with one part changed, trained and scored.
 
     python benchmarks/ablation.py --dataset dino --dataset circle
 
-One training a change and data set; changes of the sampler share the full recipe's. Runs are kept under --runs, and a
-second call goes on where the first was stopped. Prints a Markdown table and leaves JSON.
+Each change is trained once on each data set; a change of the sampler uses the run of the full recipe. Runs are kept
+under --runs, and a second call continues an interrupted one. The script prints a Markdown table, and writes JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "the paper's average (0.995, every 10)": ("training.ema_decay=0.995", "training.ema_every=10"),
     "a gate on the point, not on the level": ("model.gate_on=point",),
 }
-"""By name, what differs from the full recipe, as `train --set` takes it."""
+"""The settings that differ from the full recipe, by the change's name, as `train --set` takes them."""
 
 OWN = ("dpmpp-2m-sde", 50)
 SAMPLINGS: dict[str, tuple[str, int]] = {
@@ -47,7 +47,7 @@ SAMPLINGS: dict[str, tuple[str, int]] = {
     "Heun, 49 evaluations": ("heun", 25),
     "DPM-Solver++ 2M, 50 evaluations": ("dpmpp-2m", 50),
 }
-"""By name, how the full recipe's run is sampled."""
+"""The sampler and the number of its steps for the full recipe's run, by name."""
 
 
 def experiments_of(

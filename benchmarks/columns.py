@@ -1,4 +1,4 @@
-"""A scientist's file: five correlated columns, one of whole numbers and one heavy-tailed, learnt and drawn again.
+"""A file of five correlated columns, one of integers and one with heavy tails: trained on, and sampled again.
 
     python benchmarks/columns.py --rows 50000
 
@@ -36,7 +36,7 @@ COLUMNS = ["mass", "energy", "delay", "hits", "angle"]
 
 
 def make_file(path: Path, rows: int) -> None:
-    """Normal, normal, Student's t with 3 degrees of freedom, Poisson with mean 20, and uniform, coupled by a copula."""
+    """Write rows of two normal, a Student's t (3 degrees of freedom), a Poisson and a uniform column, with a copula."""
     z = stream(0, "columns benchmark").multivariate_normal(np.zeros(5), CORRELATION, size=rows)
     u = norm.cdf(z)
     values = {
@@ -50,14 +50,14 @@ def make_file(path: Path, rows: int) -> None:
 
 
 def dualdiff(*arguments: str) -> dict[str, Any]:
-    """Run a command and read its JSON."""
+    """Run a command, and give its record."""
     command = [sys.executable, "-m", "dualdiff_cli", *arguments, "--json", "--quiet"]
     record: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return record
 
 
 def main() -> None:
-    """Make the file, learn it, draw from it, compare."""
+    """Write the file, train, sample, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/columns"))

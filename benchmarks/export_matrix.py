@@ -3,10 +3,10 @@
     python benchmarks/export_matrix.py
     python benchmarks/export_matrix.py --model dual-expert --recipe precise --train-steps 10000 --speed
 
-Every cell has a status; a refusal states its reason. Errors are in standard deviations of a column, against the run
-itself on the same noise; "first" is the time from opening the file to the first result of that batch size, in a process
-that has its libraries loaded. ``--speed`` adds the time for 10,000 samples beside torch, eager and compiled, in turn.
-The result is a JSON file with the machine's description, and Markdown tables on stdout.
+Every row has a status; if an export is refused, the status gives the reason. Errors are differences to the run's own
+result on the same noise, in standard deviations of a column. "First" is the time from opening the file to the first
+result of that batch size, in a process that has loaded its libraries. ``--speed`` also times 10,000 samples by every
+format and by torch, eager and compiled. The script prints Markdown tables, and writes JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LABELS = ("model", "recipe", "format", "what", "precision", "batch", "status")
 
 
 def model_of(recipe: str, name: str, *, train_steps: int, small: bool, runs: Path) -> Run:
-    """Train a model for a few steps, or take it from an earlier call."""
+    """Train a model for a few steps, or open the run of an earlier call."""
     path = runs / f"{recipe}-{name}-{train_steps}{'-small' * small}"
     if not (path / "model.safetensors").exists():
         points = {"points": 2000, "held_out_points": 2000} if small else {}
@@ -51,7 +51,7 @@ def model_of(recipe: str, name: str, *, train_steps: int, small: bool, runs: Pat
 
 
 class Reference:
-    """What a run gives for any batch, computed once, in standard units."""
+    """The samples and the denoised points of a run, computed once, as features."""
 
     def __init__(self, run: Run, batches: Sequence[int]) -> None:
         self.model = DiffusionModel.load(run, device=CPU)
@@ -68,7 +68,7 @@ class Reference:
             self.denoised = self.model.denoiser(self.noise[0], self.t)
 
     def call(self, exported: ExportedModel, n: int) -> tuple[Tensor, Tensor]:
-        """What the file gives and what it should."""
+        """Give the file's result on the first n points, and the run's own result, both as features (n, width)."""
         if exported.what == "denoiser":
             return exported.denoiser()(self.noise[0, :n], self.t), self.denoised[:n]
         noise = self.noise[:, :n].contiguous()
@@ -78,7 +78,7 @@ class Reference:
 
 
 def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: Any) -> list[dict[str, Any]]:
-    """Export once and measure every batch size; a refusal fills them all."""
+    """Export once and measure every batch size; if the export is refused, every row gives the reason."""
     labels = {"model": reference.model.config.model.name, "recipe": reference.model.config.recipe, **request}
     try:
         record = export(run, device="cpu", **request)
@@ -97,7 +97,7 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
 
 
 def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
-    """Time to draw n points, every way in turn, ``repeats`` times."""
+    """Time the drawing of n points in every way, the ways in turn, ``repeats`` times."""
     model = DiffusionModel.load(run, device=CPU)
     ways: dict[str, Callable[[int], object]] = {"torch eager": lambda seed: model.sample(n, seed=seed)}
     compiled = DiffusionModel.load(run, device=CPU)
@@ -108,14 +108,14 @@ def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]
         ways[f"{format} file"] = lambda seed, exported=exported: exported.sample(n, seed=seed)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     reasons: dict[str, str] = {}
-    for repeat in range(-1, repeats):  # the first warms up
+    for repeat in range(-1, repeats):  # the first round warms up and is not counted
         for way, draw in ways.items():
             if way in reasons:
                 continue
             started = time.perf_counter()
             try:
                 draw(repeat + 1)
-            except Exception as error:  # no compiler, for one
+            except Exception as error:  # for example because there is no compiler
                 reasons[way] = f"failed: {str(error).strip().splitlines()[0]}"
                 continue
             if repeat >= 0:

@@ -1,9 +1,9 @@
-"""How good are the samples: every data set × recipe × model × seed, trained in full and scored by `dualdiff evaluate`.
+"""How good the samples are: every data set × recipe × model × seed, trained in full and scored by `dualdiff evaluate`.
 
     python benchmarks/fidelity.py --recipe paper --model baseline --model dual-expert --seeds 2
 
-Runs are spread over processes of one thread each and kept under --runs; one that is finished is not trained again, and
-one that was stopped goes on. The result is a JSON file with the machine's description, and a Markdown table on stdout.
+Runs are spread over processes of one thread each and kept under --runs: a finished run is not trained again, and an
+interrupted run is continued. The script prints a Markdown table, and writes JSON with the machine's description.
 `dualdiff reproduce` is the same grid, laid out as the paper's tables.
 """
 

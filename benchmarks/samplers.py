@@ -2,9 +2,9 @@
 
     python benchmarks/samplers.py runs/dino-dual-expert-1
 
-With the exact denoiser of the same density in the network's place, what is left of the divergence is the sampler's own
-error; the distance between the two is the network's. Both start from the same noise. Rows are written as they are
-measured, and a second call goes on where the first was stopped. Prints a Markdown table and leaves JSON and a picture.
+The divergence with the exact denoiser is the sampler's own error, and the difference between the two divergences is the
+network's error; both start from the same noise. A second call continues an interrupted one. The script prints a
+Markdown table, and writes JSON and a picture.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ DIRECTIONS = {"kl_real_generated": False, "kl_generated_real": True}
 REAL, FLOOR_DRAWS = 100_000, 3
 EVALUATIONS = (5, 10, 20, 50, 100, 200)
 NO_GRID = ("adaptive", "langevin")
-"""Samplers whose path no spacing of levels changes."""
+"""Samplers that have no grid of noise levels."""
 COMPARED = [name for name in SAMPLERS if name != "ddim"]
-"""All but DDIM, which without fresh noise is Euler's method."""
+"""All samplers except DDIM, which without fresh noise is Euler's method."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler, its grid, and which denoiser it asks."""
+    """A sampler, its grid of noise levels, its number of steps, and the denoiser that it uses."""
 
     sampler: str
     grid: Grid
@@ -60,17 +60,17 @@ class Cell:
 
     @property
     def method(self) -> Sampler:
-        """The sampler itself."""
+        """The sampler."""
         return SAMPLERS[self.sampler](steps=self.steps, grid=self.grid)
 
 
 class Bench:
-    """A run with its true points: what every process holds once.
+    """A run, its density and its held-out rows, which every process loads once.
 
     Args:
-        path: of a finished run of a named density.
-        n: points that a sampler draws.
-        seed: of their noise.
+        path: a finished run on a named density.
+        n: number of points that a sampler draws.
+        seed: seed of the points' noise.
 
     """
 
@@ -87,7 +87,7 @@ class Bench:
         self.denoisers: dict[str, Denoiser] = {"network": self.model.denoiser, "exact": exact}
 
     def measure(self, cell: Cell) -> dict[str, Any]:
-        """Draw points and score them both ways."""
+        """Draw points, and estimate the divergence in both directions."""
         denoiser, calls = self.denoisers[cell.denoiser], 0
 
         def count(*_: object) -> None:
@@ -95,8 +95,7 @@ class Bench:
             calls += 1
 
         counting = denoiser.register_forward_hook(count)
-        d = self.model.encoding.width
-        batches = -(-self.n // 2048)
+        d, batches = self.model.encoding.width, -(-self.n // 2048)
         chunks = generate(cell.method, denoiser, self.n, dim=d, seed=self.seed, device=torch.device("cpu"))
         points = self.model.encoding.decode(np.concatenate(list(chunks))).to_numpy()
         counting.remove()
@@ -106,7 +105,7 @@ class Bench:
         return {**vars(cell), "evaluations": round(calls / batches), "metrics": scores}
 
     def floors(self) -> dict[str, dict[str, float]]:
-        """Score fresh true points: mean and standard deviation over draws."""
+        """Score fresh points of the density: mean and standard deviation over several draws."""
         perfect = [
             draw(self.density, self.n, seed=self.seed, role=f"perfect-{k}").to_numpy() for k in range(FLOOR_DRAWS)
         ]
