@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from dualdiff_cli import seeding
-from dualdiff_cli.config.recipes import resolve_diffusion
-from dualdiff_cli.config.schema import DiffusionConfig
+from dualdiff_cli.config.recipes import resolve, resolve_diffusion
+from dualdiff_cli.config.schema import DiffusionConfig, RunConfig
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.integer import IntegerColumn
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
 from dualdiff_cli.store.run import Run
 
-__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "XY", "finished", "narrow", "tiny", "untrained"]
+__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "XY", "finished", "narrow", "tiny", "tiny_of", "untrained"]
 
 TINY: dict[str, Any] = {
     "data": {"points": 200, "held_out_points": 200},
@@ -57,6 +57,14 @@ def tiny(recipe: str = "paper", **changes: Any) -> DiffusionConfig:
     """A recipe with the sizes of TINY; ``changes`` are arguments of `resolve_diffusion`, with settings added last."""
     settings = [*(SETTLED if recipe == "precise" else []), *changes.pop("settings", [])]
     return resolve_diffusion(**{"dataset": "line", "recipe": recipe, "options": TINY, "settings": settings, **changes})
+
+
+def tiny_of(kind: str, *, dataset: str) -> RunConfig:
+    """The smallest configuration of a kind of model; a mixture has three Gaussians."""
+    if kind == "diffusion":
+        return tiny("precise", dataset=dataset)
+    settings = ["model.components=3", "model.covariance=full"] if kind == "mixture" else []
+    return resolve(dataset=dataset, model=kind, options={"data": TINY["data"]}, settings=settings)
 
 
 def narrow(recipe: str = "precise", model: str = "dual-expert", **options: Any) -> DiffusionConfig:

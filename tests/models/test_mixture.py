@@ -1,0 +1,134 @@
+"""The mixture of Gaussians against a mixture that is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.stats import multivariate_normal
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.data import load_data
+from dualdiff_cli.models import mixture as module
+from dualdiff_cli.models.base import ROWS_PER_BLOCK
+from dualdiff_cli.models.mixture import FORMS, Mixture, fit_mixture
+from dualdiff_cli.store.run import Run
+
+CPU = torch.device("cpu")
+WEIGHTS = np.array([0.5, 0.3, 0.2])
+MEANS = np.array([[0.0, 0.0], [4.0, 1.0], [-3.0, 4.0]])
+COVARIANCES = np.array([[[1.0, 0.6], [0.6, 1.0]], [[0.2, 0.0], [0.0, 2.0]], [[1.5, -0.5], [-0.5, 0.4]]])
+SHIFT, SCALE = np.array([1000.0, 0.0]), np.array([50.0, 0.01])
+"""From the units in which the mixture is written down above to those of the table."""
+
+
+def truth(n: int, role: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    rng = seeding.stream(0, role)
+    k = rng.choice(3, n, p=WEIGHTS)
+    return MEANS[k] + np.einsum("nij,nj->ni", np.linalg.cholesky(COVARIANCES)[k], rng.normal(size=(n, 2)))
+
+
+def true_log_density(x: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    parts = zip(WEIGHTS, MEANS, COVARIANCES, strict=True)
+    density: np.ndarray[Any, np.dtype[np.float64]] = sum(w * multivariate_normal(m, c).pdf(x) for w, m, c in parts)
+    return np.log(density)
+
+
+def fitted_in(path: Path, frame: pl.DataFrame, *settings: str) -> tuple[Mixture, dict[str, Any], Run]:
+    """Fit a mixture to the rows of a frame, and save it."""
+    frame.write_parquet(path / "table.parquet")
+    config = resolve(dataset=str(path / "table.parquet"), model="mixture", settings=settings)
+    plan = Mixture.plan(config, load_data(config.dataset, seed=0), device=CPU)
+    run = Run.create(config, path / "run")
+    model, record = Mixture.fit(plan, run, device=CPU)
+    model.save(run)
+    return model, record, run
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mixture, dict[str, Any], Run]:
+    frame = pl.DataFrame(SHIFT + SCALE * truth(3000, "training"), schema=["a", "b"])
+    return fitted_in(tmp_path_factory.mktemp("known"), frame, "model.largest=6")
+
+
+def test_the_criterion_finds_the_number_of_gaussians_and_their_form(
+    known: tuple[Mixture, dict[str, Any], Run],
+) -> None:
+    _, record, _ = known
+    assert (record["components"], record["covariance"]) == (3, "full")
+    assert record["parameters"] == 3 * (2 + 3) + 2
+
+
+def test_the_density_is_close_to_the_true_one_in_the_units_of_the_columns(
+    known: tuple[Mixture, dict[str, Any], Run],
+) -> None:
+    model, record, _ = known
+    x = truth(2000, "checked")
+    log_p = model.log_density(pl.DataFrame(SHIFT + SCALE * x, schema=["a", "b"]))
+    expected = true_log_density(x) - np.log(SCALE).sum()
+    assert abs((expected - log_p).mean()) < 0.02  # in nats; 17 parameters of 2700 rows cost 0.003
+    assert np.sqrt(np.mean((expected - log_p) ** 2)) < 0.2
+    assert record["held_out_loss"] == pytest.approx(-expected.mean() / np.log(2), abs=0.3)
+
+
+def test_rows_come_from_the_fitted_gaussians(known: tuple[Mixture, dict[str, Any], Run]) -> None:
+    rows = (known[0].sample(20_000, seed=1).to_numpy() - SHIFT) / SCALE
+    mean = WEIGHTS @ MEANS
+    centred = MEANS - mean
+    covariance = np.einsum("k,kij->ij", WEIGHTS, COVARIANCES) + np.einsum("k,ki,kj->ij", WEIGHTS, centred, centred)
+    assert_allclose(rows.mean(axis=0), mean, atol=0.15)
+    assert_allclose(np.cov(rows.T), covariance, atol=0.5)
+
+
+def test_a_shorter_draw_is_the_beginning_of_a_longer_one(known: tuple[Mixture, dict[str, Any], Run]) -> None:
+    model, _, _ = known
+    longest = model.sample(2 * ROWS_PER_BLOCK + 1, seed=4)
+    for n in (1, 10, ROWS_PER_BLOCK, ROWS_PER_BLOCK + 1):
+        assert model.sample(n, seed=4).equals(longest[:n])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_covariance_is_saved_whole(form: str, tmp_path: Path) -> None:
+    frame = pl.DataFrame(truth(300, "training"), schema=["a", "b"])
+    model, record, run = fitted_in(tmp_path, frame, f"model.covariance={form}", "model.components=2")
+    assert (record["components"], record["covariance"]) == (2, form)
+    loaded = Mixture.load(run, device=CPU)
+    assert loaded.sample(100, seed=0).equals(model.sample(100, seed=0))
+    assert_allclose(loaded.log_density(frame), model.log_density(frame), rtol=1e-10)
+    generated = model.sample(20_000, seed=0).to_numpy()
+    assert_allclose(generated.std(axis=0), frame.to_numpy().std(axis=0), rtol=0.1)
+
+
+def test_the_probabilities_of_integers_add_up_to_one(tmp_path: Path) -> None:
+    counts = pl.DataFrame({"k": seeding.stream(0, "test").poisson(3.0, 500)})
+    model, _, _ = fitted_in(tmp_path, counts, "model.components=1")
+    assert model.sample(5, seed=0).schema == {"k": pl.Int64}
+    integers = pl.DataFrame({"k": np.arange(-30, 40)})
+    # The density at k + u, averaged over the noise u, is the probability of k.
+    p = np.mean([np.exp(model.log_density(integers, seed=seed)) for seed in range(30)], axis=0)
+    assert_allclose(p.sum(), 1, atol=0.02)
+
+
+def test_few_rows_and_rows_that_coincide_are_fitted_without_a_warning() -> None:
+    rng = seeding.stream(0, "test")
+    assert fit_mixture(rng.normal(size=(4, 3)), seed=0).n_components == 1
+    repeated = np.repeat(rng.normal(size=(5, 2)), 20, axis=0)
+    assert np.isfinite(fit_mixture(repeated, seed=0).score_samples(repeated)).all()
+
+
+def test_the_criterion_is_computed_on_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ROWS", 500)
+    found = fit_mixture(truth(2000, "training"), sizes=(1, 2, 3, 4), forms=("full",), seed=0)
+    assert found.n_components == 3
+
+
+def test_a_fit_depends_on_its_seed_alone() -> None:
+    z = truth(400, "training")
+    first, again = (fit_mixture(z, sizes=(3,), forms=("diag",), seed=1) for _ in range(2))
+    assert np.array_equal(first.means_, again.means_)
