@@ -242,7 +242,9 @@ class DiffusionModel(TrainableModel):
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
         model = cls(config, plan.encoding, trainer.average, device)
         held_out = model._held_out(plan.data, seed=config.seed)
-        usage = {"expert_usage": expert_usage(trainer.average, held_out, seed=config.seed)}
+        usage = {}
+        if config.model.experts > 1:
+            usage["expert_usage"] = expert_usage(trainer.average, held_out, seed=config.seed)
         return model, {
             "steps": trainer.step,
             "parameters": count_parameters(trainer.denoiser.network),
@@ -250,7 +252,7 @@ class DiffusionModel(TrainableModel):
             "held_out_loss": held_out_loss(trainer.average, held_out, pairs, seed=config.seed).mean,
             "held_out_loss_unit": _loss_unit(config),
             "terminal_alpha_bar": denoiser.schedule.terminal_alpha_bar,
-            **(usage if config.model.experts > 1 else {}),
+            **usage,
         }
 
     def _held_out(self, data: Data, *, seed: int) -> Tensor:
