@@ -63,7 +63,7 @@ class _Subject:
 
 
 def evaluate(
-    source: Run | ExportedModel | None = None,
+    source: Run | ExportedModel | str | Path | None = None,
     *,
     samples: str | Path | None = None,
     against: str | Path | None = None,
@@ -79,7 +79,7 @@ def evaluate(
     """Score generated rows against rows that no model has learnt.
 
     Args:
-        source: a finished run, or an exported file; None where both ``samples`` and ``against`` are files, of which
+        source: a finished run or its directory, or an exported file; None where both ``samples`` and ``against`` are files, of which
             one is scored against the other.
         samples: a file of generated rows to score in place of fresh ones.
         against: a file of true rows to score against in place of the held-out ones.
@@ -97,11 +97,13 @@ def evaluate(
         is also left in the run.
 
     Raises:
-        InputError: the run is not finished, its data file has changed, a file lacks a column, there are too few rows,
+        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column, there are too few rows,
             a metric is unknown, an option does not apply, or the model has no likelihood or no exact denoiser.
         DeviceError: the device is not there.
 
     """
+    if isinstance(source, str | Path):
+        source = Run.open(source)
     subject = _subject(source, samples, against, device)
     data, model = subject.data, subject.model
     asked, diagnosed = None, None

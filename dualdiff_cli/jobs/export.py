@@ -29,7 +29,7 @@ WHATS = ("sampler", "denoiser")
 
 
 def export(
-    run: Run,
+    run: Run | str | Path,
     *,
     format: str = "onnx",
     what: str = "sampler",
@@ -44,7 +44,7 @@ def export(
     """Write a run's sampler or denoiser as one file, load it back, and compare it with the run.
 
     Args:
-        run: a finished one.
+        run: a finished run, or its directory.
         format: ``onnx``, ``torchscript`` or ``pt2``.
         what: ``sampler``, from noise to data units, or ``denoiser``, one evaluation in standard units.
         output: the file; None names one in the run's folder.
@@ -71,6 +71,7 @@ def export(
         if name not in known:
             raise unknown_name(kind, name, known)
     exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
+    run = Run.open(run)
     model = load_model(run, device=torch.device("cpu"))
     if not isinstance(model, DiffusionModel):
         raise InputError(

@@ -28,16 +28,23 @@ PICTURED = 4096
 PROFILE_ROWS, PROFILE_TIMES = 512, 64
 
 
-def plot(run: Run, *, n: int = PICTURED, seed: int = 0, device: str = "auto") -> list[str]:
+def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str = "auto") -> list[str]:
     """Draw n rows and make the run's pictures.
+
+    Args:
+        run: a finished run, or its directory.
+        n, seed: of the rows.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
 
     Returns:
         Paths of the PNG files.
 
     Raises:
-        InputError: the run is not finished, or its data file has changed.
+        InputError: there is no run, the run is not finished, or its data file has changed.
+        DeviceError: the device is not there.
 
     """
+    run = Run.open(run)
     return draw_pictures(run, load_model(run, device=choose_device(device)), data_of_run(run), n=n, seed=seed)
 
 

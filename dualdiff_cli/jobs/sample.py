@@ -18,7 +18,7 @@ __all__ = ["sample"]
 
 
 def sample(
-    source: Run | Model,
+    source: Run | Model | str | Path,
     *,
     n: int,
     output: str | Path | None = None,
@@ -30,7 +30,7 @@ def sample(
     """Draw n rows and stream them to a file, in memory that does not grow with n.
 
     Args:
-        source: a finished run, or a model such as an exported file.
+        source: a finished run or its directory, or a model such as an exported file.
         n: number of rows.
         output: a file whose suffix says the format, or ``-`` for CSV on standard output. None names a file in the
             run's folder, or for a model without a run in the working directory.
@@ -43,10 +43,12 @@ def sample(
         The record of the ``sample`` command's contract.
 
     Raises:
-        InputError: the run is not finished, an option does not apply, or the output cannot be written.
+        InputError: there is no run, the run is not finished, an option does not apply, or the output cannot be written.
         DeviceError: the device is not there.
 
     """
+    if isinstance(source, str | Path):
+        source = Run.open(source)
     model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
     started = time.perf_counter()
     drawing = model.draw(n, seed=seed, options=options)

@@ -52,9 +52,22 @@ def train(
     return _train(kind, plan, Run.create(plan.config, path), str(place), callbacks)
 
 
-def resume(run: Run, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:
-    """Finish a run from wherever it was stopped; arguments, result and errors as for `train`."""
-    place = choose_device(device)
+def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:
+    """Finish a training from wherever it was stopped.
+
+    Args:
+        run: the run, or its directory.
+        device, callbacks: see `train`.
+
+    Returns:
+        The record of the ``train`` command's contract.
+
+    Raises:
+        Interrupted, InputError, DeviceError: see `train`.
+        InputError: there is no run, or its data file has changed since the run was begun.
+
+    """
+    place, run = choose_device(device), Run.open(run)
     kind = kind_of(run)
     plan = kind.plan(run.config, data_of_run(run), device=place, run=run)
     return _train(kind, plan, run, str(place), callbacks)

@@ -85,13 +85,19 @@ class Run:
                 k += 1
 
     @classmethod
-    def open(cls, path: str | Path | None = None) -> Run:
-        """Find an existing run; without a path, the newest under ``runs/``.
+    def open(cls, path: Run | str | Path | None = None) -> Run:
+        """Find an existing run.
+
+        Args:
+            path: the run's directory; None finds the newest run under ``runs/``. A `Run` is given back as it is, so
+                that whoever takes a run can take its path, too.
 
         Raises:
             InputError: there is no run there.
 
         """
+        if isinstance(path, Run):
+            return path
         if path is None:
             configs = sorted(RUNS.glob("*/config.toml"), key=lambda config: config.stat().st_mtime)
             if not configs:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from people import write_people
+from short_runs import short, simple
+
+from dualdiff_cli.jobs.train import train
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for the runs that several files of tests look at."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="session")
+def trained(shared: Path) -> dict[str, Any]:
+    """The record of a gated model of a density with known modes."""
+    return train(short("eight-gaussians"), path=shared / "gated", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def of_people(shared: Path) -> dict[str, Any]:
+    """The record of a single network of a file with a column of whole numbers."""
+    people = write_people(shared / "people.csv", n=300)
+    return train(short(str(people), model="baseline"), path=shared / "people", device="cpu")
+
+
+@pytest.fixture(scope="session", params=["mixture", "kernel-density"])
+def without_steps(request: pytest.FixtureRequest, shared: Path) -> dict[str, Any]:
+    """The record of each model that is no diffusion model."""
+    return train(simple(request.param), path=shared / request.param, device="cpu")

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from people import write_people
+from short_runs import copy_of, run_of
+
+from dualdiff_cli import seeding
+from dualdiff_cli.data import get_density
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.evaluate import evaluate
+from dualdiff_cli.models import DrawingOptions
+from dualdiff_cli.store.run import Run
+
+DIVERGENCES = ("kl_real_generated", "kl_generated_real", "kl_published")
+FILES = ["sliced_wasserstein", "classifier_two_sample"]
+LOSSES = ("held_out_loss", "training_loss_published")
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: dict[str, Any]) -> dict[str, Any]:
+    return evaluate(trained["run"], n=300, device="cpu")
+
+
+def test_the_record_of_an_evaluation_says_what_was_scored(evaluated: dict[str, Any], trained: dict[str, Any]) -> None:
+    assert {key: value for key, value in evaluated.items() if key != "metrics"} == {
+        "run": trained["run"],
+        "dataset": "eight-gaussians",
+        "model": "dual-expert",
+        "recipe": "paper",
+        "n_real": 200,
+        "n_generated": 300,
+        "sampler": "ancestral",
+        "sample_steps": 8,
+        "precision": "float32",
+        "compiled": False,
+        "network_evaluations": 8,
+        "sample_seconds": evaluated["sample_seconds"],
+    }
+    assert evaluated["sample_seconds"] > 0
+    assert json.loads(json.dumps(evaluated, allow_nan=False)) == evaluated
+
+
+def test_every_metric_has_the_keys_of_the_contract(evaluated: dict[str, Any]) -> None:
+    metrics = evaluated["metrics"]
+    assert set(metrics) == {
+        *DIVERGENCES,
+        *LOSSES,
+        "sliced_wasserstein",
+        "wasserstein2",
+        "classifier_two_sample",
+        "classifier_auc",
+        "memorisation",
+        "copies",
+        "mode_coverage",
+        "off_mode_share",
+        "mode_share_tv",
+    }
+    for name, score in metrics.items():
+        assert {"value", "unit", "ci95", "floor"} <= score.keys()
+        if score["ci95"] is not None:
+            assert score["ci95"][0] <= score["value"] <= score["ci95"][1], name
+        assert (score["floor"] is None) == (name in LOSSES), name
+    assert {metrics[name]["unit"] for name in DIVERGENCES} == {"bits"}
+
+
+def test_an_evaluation_is_left_in_the_run(evaluated: dict[str, Any], trained: dict[str, Any]) -> None:
+    assert json.loads(Path(trained["run"], "evaluation.json").read_text(encoding="utf-8")) == evaluated
+
+
+@pytest.mark.parametrize("options", [{"options": DrawingOptions(steps=4)}, {"metrics": ["wasserstein2"]}])
+def test_an_evaluation_of_a_part_or_with_other_options_is_not_left_in_the_run(
+    options: dict[str, Any], trained: dict[str, Any], tmp_path: Path
+) -> None:
+    run = copy_of(trained, tmp_path / "run")
+    (run.path / "evaluation.json").unlink(missing_ok=True)
+    evaluate(run, n=100, device="cpu", **options)
+    assert not (run.path / "evaluation.json").exists()
+
+
+def test_the_held_out_loss_is_the_one_that_training_ended_with(
+    evaluated: dict[str, Any], trained: dict[str, Any], of_people: dict[str, Any]
+) -> None:
+    assert evaluated["metrics"]["held_out_loss"]["value"] == trained["held_out_loss"]
+    scored = evaluate(run_of(of_people), n=100, device="cpu")
+    assert scored["metrics"]["held_out_loss"]["value"] == of_people["held_out_loss"]
+    assert "kl_published" not in scored["metrics"]
+
+
+def test_rows_of_a_file_are_scored_in_place_of_the_models(trained: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(trained, tmp_path / "run")
+    (run.path / "evaluation.json").unlink(missing_ok=True)
+    truth = get_density("eight-gaussians").sample(300, seeding.stream(9, "truth"))
+    for name, points in (("true", truth), ("shifted", truth + 1.0)):
+        pl.DataFrame(points, schema=["x", "y"]).write_csv(f"{name}.csv")
+    good, bad = (evaluate(run, samples=f"{name}.csv", device="cpu") for name in ("true", "shifted"))
+    for name in ("kl_real_generated", "kl_generated_real", *FILES):
+        close, far = (record["metrics"][name] for record in (good, bad))
+        assert far["value"] - far["floor"] > 3 * abs(close["value"] - close["floor"]), name
+    assert set(LOSSES).isdisjoint(good["metrics"])
+    assert "sampler" not in good
+    assert not (run.path / "evaluation.json").exists()
+
+
+def test_a_runs_samples_are_scored_against_a_file(of_people: dict[str, Any]) -> None:
+    write_people(Path("truth.csv"), n=150, seed=4)
+    record = evaluate(of_people["run"], against=Path("truth.csv"), n=100, metrics=FILES, device="cpu")
+    assert (record["n_real"], record["n_generated"]) == (150, 100)
+    assert record["metrics"]["sliced_wasserstein"]["unit"] == "standard deviations"
+
+
+def test_two_files_are_scored_without_a_run() -> None:
+    for seed, name in enumerate(("samples.csv", "truth.csv")):
+        write_people(Path(name), n=200 * (1 + seed), seed=seed)
+    record = evaluate(samples=Path("samples.csv"), against="truth.csv")
+    assert (record["run"], record["dataset"], record["n_real"], record["n_generated"]) == (None, "truth.csv", 200, 200)
+    kl = record["metrics"]["kl_real_generated"]
+    assert kl["unit"] == "bits"
+    assert abs(kl["value"] - kl["floor"]) < 0.5
+
+
+@pytest.mark.parametrize("files", [{}, {"samples": "a.csv"}, {"against": "a.csv"}])
+def test_without_a_run_both_files_are_needed(files: dict[str, str]) -> None:
+    write_people(Path("a.csv"))
+    with pytest.raises(InputError, match=r"nothing to score.*--samples and --against"):
+        evaluate(**files)
+
+
+def test_a_file_without_the_columns_of_the_run_is_refused(trained: dict[str, Any]) -> None:
+    write_people(Path("people.csv"))
+    with pytest.raises(InputError, match=r"people.csv has no column 'x'"):
+        evaluate(trained["run"], samples="people.csv", device="cpu")
+
+
+def test_a_model_without_steps_is_scored_like_any_other(without_steps: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(without_steps, tmp_path / "run")
+    record = evaluate(run, n=200, exact=True, device="cpu")
+    assert record["model"] == without_steps["model"]
+    assert set(LOSSES).isdisjoint(record["metrics"])
+    nll = record["metrics"]["nll_held_out"]
+    assert nll["value"] == pytest.approx(without_steps["held_out_loss"])
+    assert nll["notes"] == []
+    assert json.loads((run.path / "evaluation.json").read_text(encoding="utf-8")) == record
+
+
+def test_a_run_can_be_named_by_its_path(trained: dict[str, Any]) -> None:
+    scores = [
+        evaluate(source, n=100, metrics=["wasserstein2"], device="cpu")["metrics"]
+        for source in (trained["run"], Path(trained["run"]), Run(trained["run"]))
+    ]
+    assert scores[0] == scores[1] == scores[2]
+    with pytest.raises(InputError, match="nowhere is not a run"):
+        evaluate("nowhere")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from short_runs import copy_of, run_of, short
+
+from dualdiff_cli.jobs.plot import plot
+from dualdiff_cli.jobs.train import train
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.present.figures.gates import gate_profile
+
+
+def pictures(record: dict[str, Any]) -> set[str]:
+    return {path.name for path in Path(record["run"], "figures").iterdir()}
+
+
+def test_pictures_of_gates_are_made_of_gated_models_only(trained: dict[str, Any], of_people: dict[str, Any]) -> None:
+    assert pictures(of_people) == {"samples.png", "loss.png"}
+    gates = {"gate-scatter.png", "gate-histogram.png", "gate-profile.png"}
+    assert pictures(trained) == {"samples.png", "loss.png"} | gates
+
+
+def test_a_model_without_steps_has_no_picture_of_a_loss(without_steps: dict[str, Any]) -> None:
+    assert pictures(without_steps) == {"samples.png"}
+
+
+def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def keep(noise: np.ndarray, weights: np.ndarray, *, title: str) -> Figure:
+        drawn.append((noise, weights))
+        return gate_profile(noise, weights, title=title)
+
+    monkeypatch.setattr("dualdiff_cli.jobs.plot.gate_profile", keep)
+    straight = ("schedule.name=straight-line", "model.gate_on=time")
+    record = train(short(recipe="precise", settings=straight), path=tmp_path / "run", device="cpu")
+    assert pictures(record) == {"samples.png", "loss.png", "gate-profile.png"}
+    ((noise, weights),) = drawn
+    t = np.linspace(1, 1e-3, 64)[1:]  # at t = 1 there is no signal left
+    np.testing.assert_allclose(noise, t / (1 - t))
+    model = DiffusionModel.load(run_of(record), device=torch.device("cpu"))
+    anywhere = model.denoiser.gate(torch.zeros(len(t), 2, dtype=torch.float64), torch.from_numpy(t))
+    np.testing.assert_allclose(weights, anywhere, atol=1e-5)
+
+
+def test_pictures_are_drawn_again_where_they_were(of_people: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(of_people, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (run.path / "figures").iterdir()}
+    shutil.rmtree(run.path / "figures")
+    paths = [Path(path) for path in plot(str(run), device="cpu")]
+    assert {path.name: path.read_bytes() for path in paths} == before
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
