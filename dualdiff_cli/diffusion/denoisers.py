@@ -128,7 +128,8 @@ class NetworkDenoiser(Denoiser):
         """
         if self.limits is None:
             return denoised
-        p, q = self.limits.to(x_t.dtype)
+        limits = self.limits.to(x_t.dtype)
+        p, q = limits[0], limits[1]  # unpacking would be one operation with two results, which an export cannot fold
         k = alpha * self.sigma_data**2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
         lower = p - k * (alpha * p - x_t).clamp(min=0)
         upper = q + k * (x_t - alpha * q).clamp(min=0)
