@@ -21,9 +21,9 @@ __all__ = ["DEFAULT_MODEL", "DEFAULT_RECIPE", "MODELS", "RECIPES", "resolve", "r
 Layer = Mapping[str, Any]
 
 RECIPES: dict[str, Layer] = {
-    # The paper's "Training, sampling": config.py's defaults are its values, so its layer has nothing to say.
+    # The training and sampling of the paper, whose values are the defaults of schema.py.
     "paper": {},
-    # The distribution itself, within the paper's budget of steps; benchmarks/fidelity.py --set takes it apart.
+    # Fidelity to the distribution, within the paper's number of steps; benchmarks/ablation.py tries its parts.
     "precise": {
         "data": {"standardise": "always"},
         "schedule": {"name": "log-snr-uniform"},
@@ -53,21 +53,21 @@ MODELS: dict[str, Layer] = {
     "dual-expert": {"model": _DUAL_EXPERT},
     "enhanced-gating": {"model": _ENHANCED_GATING},
     "increased-capacity": {"model": _INCREASED_CAPACITY},
-    # λ = 0.1 is what the published figure was run with; the text says 0.05 (see --set objective.diversity=0.05).
+    # The published figure was run with λ = 0.1; the paper's text says 0.05 (--set objective.diversity=0.05).
     "diversity-loss": {"model": _INCREASED_CAPACITY, "objective": {"diversity": 0.1}},
     "kernel-density": {"model": {"kind": "kernel-density"}},
     "mixture": {"model": {"kind": "mixture"}},
 }
 
-# What a recipe changes in some models only. Experts that have a share of the noise levels each score like experts mixed
-# by a gate, and cost half as much to train and to sample; the other variants are of the gate, and keep it.
+# A recipe may change some models only. Under `precise` each expert has a share of the noise levels: that scores like a
+# gate and costs half as much to train and to sample. The other models vary the gate, and keep it.
 _BY_LEVEL: Layer = {"model": {"gate_on": "level"}}
 REFINEMENTS: dict[tuple[str, str], Layer] = {
     ("precise", "dual-expert"): _BY_LEVEL,
     ("precise", "baseline-matched"): _BY_LEVEL,
 }
 
-# What a reflow changes: straight lines between a teacher's pairs, followed in few steps.
+# A reflow learns straight lines between noise and points, which a few steps can follow.
 REFLOW: Layer = {
     "schedule": {"name": "straight-line"},
     "objective": {"prediction": "flow", "references": 0},
@@ -77,7 +77,7 @@ REFLOW: Layer = {
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
 PLAIN_RECIPE = "plain"
-"""The recipe of the models that are no diffusion models; it standardises the columns, and there is no other."""
+"""The only recipe of models that are not diffusion models."""
 PLAIN: Layer = {"data": {"standardise": "always"}}
 
 
@@ -97,13 +97,13 @@ def resolve(
     Args:
         dataset, model, recipe: names; None leaves the choice to the file, and then to the defaults.
         file: a TOML file with any part of a configuration.
-        teacher: a run to reflow, which gives data set, seed and settings of the data, and the finest features.
-        experts: how many the model has, or for ``baseline-matched`` how many it is the control of.
-        options: nested values that the command's own options stand for.
-        settings: ``key=value`` strings, keys dotted, values as in TOML (bare words are strings).
+        teacher: the run to reflow, from which the data set, its seed and settings, and the finest frequency are taken.
+        experts: the number of experts; for ``baseline-matched``, the number whose parameter count it matches.
+        options: the values of the command's own options, nested like the configuration.
+        settings: ``key=value`` strings with dotted keys and TOML values; bare words are strings.
 
     Raises:
-        InputError: a name is unknown or not the file's, a file cannot be read, or a value is not allowed.
+        InputError: a name is unknown or differs from the file's, a file cannot be read, or a value is not allowed.
 
     """
     from_file = _read_toml(file) if file else {}
@@ -116,6 +116,11 @@ def resolve(
     model = str(section.get("name", DEFAULT_MODEL))
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
+    if section.get("kind", _kind_of(model)) != _kind_of(model):
+        raise InputError(
+            f"The model {model!r} is of the kind {_kind_of(model)!r}, and model.kind says {section['kind']!r}.",
+            "Leave model.kind out: the model's name decides.",
+        )
     recipe, layer = _recipe_of(model, stated.get("recipe"))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
@@ -144,9 +149,14 @@ def resolve_diffusion(**request: Any) -> DiffusionConfig:
     return config
 
 
+def _kind_of(model: str) -> str:
+    """Give the kind of a model, which its name decides."""
+    return str(MODELS[model]["model"].get("kind", "diffusion"))
+
+
 def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
     """Give the name and the layer of a model's recipe, the one that was asked for or the model's default."""
-    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+    if _kind_of(model) != "diffusion":
         if asked not in (None, PLAIN_RECIPE):
             raise InputError(
                 f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
@@ -177,7 +187,7 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
         return {}
     if "match_parameters" in MODELS[model]["model"]:
         return {"model": {"match_parameters": experts}}
-    if MODELS[model]["model"].get("kind", "diffusion") != "diffusion":
+    if _kind_of(model) != "diffusion":
         raise InputError(f"The model {model!r} has no experts.", "Leave --experts out.")
     if model == "baseline" and experts != 1:
         raise InputError(f"A baseline has one network, not {experts}.", "Use --model dual-expert with --experts.")
@@ -185,7 +195,7 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
 
 
 def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
-    """Give what a reflow takes from its teacher's configuration."""
+    """Give the layer that a reflow takes from its teacher's configuration."""
     if not (teacher / "config.toml").is_file():
         raise InputError(f"{teacher} is not a run: it has no config.toml.", "Give --reflow a directory of `train`.")
     config = _read_toml(teacher / "config.toml")
@@ -220,11 +230,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check --config."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The configuration file {path} is not TOML: {error}.", "Mend that line.") from error
+        raise InputError(f"The configuration file {path} is not TOML: {error}.", "Correct that line.") from error
 
 
 def _check_names(from_file: Layer, *, recipe: str, model: str) -> None:
-    """Refuse to put a file's values, which may be all there are, under the name of another recipe or model."""
+    """Refuse the name of another recipe or model than the file's: the file may hold all values of its own."""
     section = from_file.get("model", {})
     named = section.get("name") if isinstance(section, Mapping) else None
     for kind, there, asked in (("recipe", from_file.get("recipe"), recipe), ("model", named, model)):

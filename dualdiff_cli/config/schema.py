@@ -59,7 +59,7 @@ Grid = Literal["uniform", "log-snr", "karras"]
 """How the levels of a sampler are spaced: evenly in t, evenly in λ = log(α/σ), or by the rule of Karras et al."""
 
 LARGEST_SIGMA_MIN = 0.02
-"""What a σ_min that is left to the data is at most, in standard deviations."""
+"""The largest σ_min that the data may decide, in standard deviations."""
 
 
 class _Section(BaseModel):
@@ -67,22 +67,22 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which points are learnt from, and which are kept aside."""
+    """The rows that training learns from, and the rows that it never sees."""
 
     points: Annotated[int, Field(ge=20)] = 100_000
-    """Training points drawn from a density; a file brings its own number."""
+    """The number of training rows that are drawn from a density; for a file its own number of rows counts."""
     held_out_points: Annotated[int, Field(ge=20)] = 100_000
-    """Held-out points drawn from a density."""
+    """The number of held-out rows that are drawn from a density."""
     held_out_fraction: Fraction = 0.1
-    """Share of a file's rows that training never sees."""
+    """The share of a file's rows that is held out."""
     columns: tuple[str, ...] | None = None
     missing: Literal["error", "drop"] = "error"
     standardise: Literal["files", "always"] = "files"
-    """Give columns zero mean and unit variance: always, or for files only (the paper trains in data units)."""
+    """Whether columns get zero mean and unit variance: always, or for files only. The paper trains in data units."""
 
 
 class ModelConfig(_Section):
-    """A network: one residual MLP, or several of them mixed by a gate."""
+    """The network of a diffusion model: one residual MLP, or several of them mixed by a gate."""
 
     kind: Literal["diffusion"] = "diffusion"
     name: str
@@ -93,15 +93,15 @@ class ModelConfig(_Section):
     gate_hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256,)
     activation: Activation = "relu"
     time_bias: bool = False
-    """Tell every block the time, and not the first layer only."""
+    """Whether every block sees the time; otherwise only the first layer does."""
     gate_on: Literal["point", "time", "level"] = "point"
     """What the gate sees: the noisy point and the time, or the time alone. With ``level`` there is no gate: each expert
-    has an equal share of the noise levels to itself, and only that one is evaluated."""
+    has an equal share of the noise levels, and only the expert of the current level is evaluated."""
     embedding: Literal["paper", "multiscale"] = "paper"
     finest_frequency: Positive | None = None
-    """Of the multiscale embedding, in radians a unit; None takes 1/σ_min of the schedule."""
+    """The finest frequency of the multiscale embedding, in radians per feature unit; None takes 1/σ_min."""
     match_parameters: Annotated[int, Field(ge=0)] = 0
-    """With one expert: widen it to the parameter count of this many experts and their gate."""
+    """For one expert: the number of experts whose parameter count, with their gate, the width is chosen to match."""
 
     @model_validator(mode="after")
     def _one_network_is_matched(self) -> Self:
@@ -115,15 +115,15 @@ class ScheduleConfig(_Section):
 
     name: ScheduleName = "linear-beta"
     length: Annotated[int, Field(ge=2)] = 100
-    """Entries of a table, or the table that a continuous schedule is the limit of."""
+    """The number of entries of a table; for linear-beta-continuous, of the table that it is the limit of."""
     beta_min: Fraction = 1e-4
     beta_max: Fraction = 0.02
     zero_terminal_snr: bool = False
-    """Rescale a table so that it ends in pure noise."""
+    """Whether a table is rescaled so that it ends in pure noise."""
     sigma_min: Positive | None = None
-    """σ/α at the clean end of variance-exploding, log-snr-uniform and learned; None asks the data's neighbours."""
+    """σ/α at the clean end of variance-exploding, log-snr-uniform and learned; None lets the data decide."""
     sigma_max: Positive = 5.0
-    """σ/α at the noisy end of these; of a learned schedule where its training begins."""
+    """σ/α at the noisy end of the same schedules; for a learned schedule its first value."""
 
     @model_validator(mode="after")
     def _only_tables_are_rescaled(self) -> Self:
@@ -140,44 +140,44 @@ class ScheduleConfig(_Section):
 
 
 class ObjectiveConfig(_Section):
-    """What the network predicts and what it is penalised for."""
+    """The loss that the network is trained to minimise."""
 
     prediction: Prediction = "noise"
     weighting: Literal["uniform", "min-snr", "likelihood"] = "uniform"
-    """What an error counts: the same in the prediction's own unit, min(SNR, 5) in x, or as in the variational bound."""
+    """The weight of an error: 1 in the unit of the prediction, min(SNR, 5) in x, or that of the variational bound."""
     stratified: bool = False
-    """Spread a batch's times evenly over the time axis."""
+    """Whether the times of a batch are spread evenly over the time axis."""
     coupling: Literal["independent", "optimal-transport"] = "independent"
-    """Which noise meets which point of a batch."""
+    """How noise is assigned to the points of a batch."""
     teacher: str | None = None
-    """A finished run whose flow says which noise meets which point: reflow."""
+    """For a reflow, the directory of the finished run whose flow assigns noise to points."""
     references: Annotated[int, Field(ge=0)] = 0
-    """Take the noise out of the targets with the posterior mean over this many training points; 0 leaves it in."""
+    """The number of training points whose posterior mean is the target; with 0 the target is the clean point itself."""
     diversity: Annotated[float, Field(ge=0)] = 0.0
     """λ of the paper's diversity loss."""
     bounded: bool = False
-    """Limit the answers of the denoiser by the range of the training points, so that no sample grows without bound."""
+    """Whether the denoiser's answers are limited by the range of the training points, so that no sample diverges."""
     balance: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of a term that asks the experts of a batch to be used equally."""
+    """The weight of the load-balancing loss, which is least when all experts are used equally."""
 
     @model_validator(mode="after")
     def _posterior_means_are_of_independent_noise(self) -> Self:
         if self.references and self.coupling != "independent":
             raise ValueError("references needs the independent coupling: set references=0 to use another one")
         if self.teacher and (self.references or self.coupling != "independent"):
-            raise ValueError("a teacher says which noise meets which point: set references=0 and no coupling with it")
+            raise ValueError("a teacher assigns noise to points: set references=0 and the independent coupling")
         return self
 
 
 class TrainingConfig(_Section):
-    """The optimiser's budget and habits."""
+    """The optimiser: its budget, learning rate, weight decay, gradient clipping and EMA."""
 
     steps: Count = 10_000
     batch: Annotated[int, Field(ge=2)] = 256
     learning_rate: Positive = 3e-4
     annealing: Literal["cosine", "linear"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
-    """Steps over which the learning rate rises."""
+    """The number of steps of the linear learning-rate warm-up."""
     beta2: Fraction = 0.999
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Positive = 0.5
@@ -187,23 +187,23 @@ class TrainingConfig(_Section):
     log_every: Count = 100
     checkpoint_every: Count = 1_000
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile batch, loss and gradient; auto does where the run is long enough to repay it."""
+    """Whether the training step is compiled; auto compiles it where the run is long enough to repay that."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """Of the matrix products; auto takes what is fast here."""
+    """The precision of matrix products; auto takes bfloat16 where the processor has instructions for it."""
 
 
 class SamplingConfig(_Section):
-    """How points are drawn when the user does not say."""
+    """How rows are drawn unless the user names another way."""
 
     sampler: SamplerName = "ancestral"
     steps: Count = 100
     grid: Grid = "uniform"
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of fresh noise in ddim."""
+    """The share of fresh noise in ddim, η."""
 
 
 class SettledConfig(_Section):
-    """What the data decided: a setting that still has the value here is decided anew by the data of another run."""
+    """What the data decided. If a setting still has the value noted here, the data of another run decide it anew."""
 
     sigma_min: Positive | None = None
     finest_frequency: Positive | None = None

@@ -127,7 +127,7 @@ def evaluate(
         perfect=truth.perfect,
         # The paper's definition is about its own densities; the floor of a file comes from its training rows.
         published_real=truth.training[:REAL] if data.density else None,
-        training=truth.training,
+        training=None if source is None else truth.training,  # nobody says what made a file of samples
         modes=data.density.modes if data.density else None,
         only=metrics,
         unit=truth.unit,
