@@ -8,7 +8,7 @@ import onnxruntime
 
 path, n, output, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 0
 session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-columns = json.loads(session.get_modelmeta().custom_metadata_map["columns"])
+columns = json.loads(session.get_modelmeta().custom_metadata_map["encoding"])["columns"]
 shapes = {value.name: value.shape for value in session.get_inputs()}
 draws, dim = 1 + (shapes["step_noise"][0] if "step_noise" in shapes else 0), shapes["noise"][1]
 parts = []
