@@ -41,7 +41,7 @@ from dualdiff_cli.compute.optimiser import Moments, Rates, adamw, fused_adamw
 from dualdiff_cli.compute.rewriting import write_down
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.diffusion.samplers import points_per_call, prepare
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.present.tables import Bounded, Column, Table, Value
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.batches import Draws
@@ -100,7 +100,7 @@ def denoise(way: str, config: DiffusionConfig, precision: Precision, threads: in
     execution = Execution(threads, precision, compiled=way != "eager")
     execution.apply()
     per_call = points_per_call(CPU, POINTS, execution)
-    denoiser = prepare(build_denoiser(config, 2).requires_grad_(False).eval(), Execution(threads, precision))
+    denoiser = prepare(build_network_denoiser(config, 2).requires_grad_(False).eval(), Execution(threads, precision))
     call = COMPILERS[way](lambda x_t, t: denoiser(x_t, t))
     points = torch.randn(POINTS, 2, dtype=torch.float64, generator=torch_stream(0, "points"))
     t = denoiser.schedule.ends[0]

@@ -29,7 +29,8 @@ from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.config.settle import settle
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.diffusion.samplers import BLOCK, points_per_call
-from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.loop import Trainer
 
@@ -99,7 +100,7 @@ def our_trainer(config: DiffusionConfig, execution: Execution = PLAIN, *, column
     """Make a training that does not end by itself."""
     points = points_of(columns)
     training = config.training.model_copy(update={"steps": ENDLESS})
-    denoiser = build_denoiser(config, points.shape[1])
+    denoiser = build_network_denoiser(config, points.shape[1])
     return Trainer(denoiser, points, objective=config.objective, config=training, seed=0, execution=execution)
 
 
@@ -125,7 +126,7 @@ def _prepare_training(config: DiffusionConfig, how: str, threads: int, precision
     if how == "published":
         torch.set_num_threads(threads)
         losses = published_training(
-            build_denoiser(config, 2),
+            build_network_denoiser(config, 2),
             points_of(2),
             objective=config.objective,
             config=config.training,
@@ -152,7 +153,7 @@ def sampling(
     """Make the competitor of 10,000 samples; ``how`` is published, eager or compiled."""
     evaluations, published = config.sampling.steps, how == "published"
     execution = Execution(threads, precision, compiled=how == "compiled", required=True)
-    network = build_denoiser(config, 2).requires_grad_(False)
+    network = build_network_denoiser(config, 2).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(BLOCK, 2, dtype=torch.float64), network.schedule.ends[0])
     operations = counter.get_total_flops() / BLOCK * SAMPLES * evaluations
@@ -168,7 +169,7 @@ def sampling(
 
 
 def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, published: bool) -> Prepared:
-    denoiser = build_denoiser(config, 2).requires_grad_(False).eval()
+    denoiser = build_network_denoiser(config, 2).requires_grad_(False).eval()
     if published:
         torch.set_num_threads(execution.threads)
 

@@ -28,7 +28,7 @@ from rivals import configuration, sampling, timed, training
 from dualdiff_cli.compute.execution import LayerShape, choose_products
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.diffusion.samplers import BLOCK
-from dualdiff_cli.models.diffusion import training_layer
+from dualdiff_cli.models.fitting import training_layer
 from dualdiff_cli.present.tables import Bounded, Column, Table, Value
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from dualdiff_cli.compute.execution import Precision
 from dualdiff_cli.compute.optimiser import FlatParameters, Moments, Rates
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.batches import Draws
 from dualdiff_cli.training.loop import build_batches
@@ -34,7 +34,7 @@ class StepParts:
 
     def __init__(self, config: DiffusionConfig, precision: Precision) -> None:
         self.config, self._rounded = config, precision == "bfloat16"
-        self.denoiser = build_denoiser(config, 2)
+        self.denoiser = build_network_denoiser(config, 2)
         self.batches = build_batches(points_of(2), self.denoiser.schedule, config.objective, seed=0)
         self.weights = FlatParameters(self.denoiser.network, prefix="denoiser.network")
         self.moments, self.rates = Moments.of(self.weights.vector), Rates.on(CPU)

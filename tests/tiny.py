@@ -13,7 +13,8 @@ from dualdiff_cli.config.schema import DiffusionConfig, RunConfig
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.integer import IntegerColumn
 from dualdiff_cli.data.encoding.number import NumberColumn
-from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.store.run import Run
 
 __all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "XY", "finished", "narrow", "tiny", "tiny_of", "untrained"]
@@ -75,7 +76,7 @@ def narrow(recipe: str = "precise", model: str = "dual-expert", **options: Any) 
 
 def untrained(config: DiffusionConfig, encoding: TableEncoding = XY) -> DiffusionModel:
     """A model that was not trained but whose every weight matters: parameters that start at zero are drawn too."""
-    denoiser = build_denoiser(config, encoding.width)
+    denoiser = build_network_denoiser(config, encoding.width)
     generator = seeding.torch_stream(0, "parameters that start at zero")
     with torch.no_grad():
         for parameter in denoiser.parameters():

@@ -28,7 +28,7 @@ from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import FORMAT_VERSION, ExportedModel
-from ..models.diffusion import build_denoiser
+from ..models.fitting import build_network_denoiser
 from ..training.loop import Trainer
 from .clock import Competitor, Prepared, TimedCall
 from .published import published_sampling, published_training
@@ -177,7 +177,7 @@ def _export(format: str, subject: Subject) -> Path:
     config = subject.config
     path = subject.folder / f"{config.dataset.replace('/', '-')}-{config.model.name}{FORMATS[format]}"
     if not path.exists():
-        denoiser = build_denoiser(config, subject.encoding.width).requires_grad_(False).eval()
+        denoiser = build_network_denoiser(config, subject.encoding.width).requires_grad_(False).eval()
         program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
         metadata = {
             "format_version": FORMAT_VERSION,

@@ -17,7 +17,7 @@ from ..compute.machine import describe_conditions, describe_machine
 from ..config.recipes import Layer, resolve_diffusion
 from ..config.schema import DiffusionConfig
 from ..errors import InputError, Interrupted, unknown_name
-from ..models.diffusion import training_layer
+from ..models.fitting import training_layer
 from ..store.atomic import write_json
 from .backends import BACKENDS, TASKS, backends_of, competitor, export_for
 from .clock import Measurement, measure

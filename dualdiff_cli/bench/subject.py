@@ -14,7 +14,8 @@ from ..config.settle import settle
 from ..data import TableEncoding
 from ..diffusion.denoisers import NetworkDenoiser
 from ..jobs.inputs import load_run_data
-from ..models.diffusion import DiffusionModel, build_denoiser
+from ..models.diffusion import DiffusionModel
+from ..models.fitting import build_network_denoiser
 
 __all__ = ["Subject", "subjects_of"]
 
@@ -44,7 +45,7 @@ class Subject:
 
     def denoiser(self, config: DiffusionConfig | None = None) -> NetworkDenoiser:
         """Make an untrained denoiser on the device, by default of the subject's own configuration."""
-        return build_denoiser(config or self.config, self.encoding.width).to(self.device)
+        return build_network_denoiser(config or self.config, self.encoding.width).to(self.device)
 
     def model(self) -> DiffusionModel:
         """Make a model that samples with the untrained denoiser."""

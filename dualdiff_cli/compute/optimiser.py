@@ -34,10 +34,12 @@ SMALLEST_NORM = 1e-6
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """Give the learning rate η_s at step s of S: a linear warm-up to η, then a fall to zero at S.
 
-    The fall is linear, or a cosine: η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5).
+    The fall is linear, or a cosine: η/2·(1 + cos(π s/S)) (Loshchilov & Hutter 2017, "SGDR", eq. 5). Where nobody knows
+    beforehand at which step the training ends, the learning rate stays at η.
     """
     left = 1 - step / config.steps
-    share = left if config.annealing == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+    shares = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}
+    share = shares[config.annealing]
     return config.learning_rate * share * min(1.0, (step + 1) / (config.warmup + 1))
 
 

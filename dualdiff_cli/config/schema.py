@@ -29,6 +29,7 @@ __all__ = [
     "Activation",
     "DataConfig",
     "DiffusionConfig",
+    "FoldsConfig",
     "Grid",
     "KernelDensityConfig",
     "KernelDensitySettings",
@@ -100,6 +101,8 @@ class ModelConfig(_Section):
     embedding: Literal["paper", "multiscale"] = "paper"
     finest_frequency: Positive | None = None
     """The finest frequency of the multiscale embedding, in radians per feature unit; None takes 1/σ_min."""
+    frequencies: Annotated[int, Field(ge=2)] = 64
+    """The number of frequencies of the multiscale embedding."""
     match_parameters: Annotated[int, Field(ge=0)] = 0
     """For one expert: the number of experts whose parameter count, with their gate, the width is chosen to match."""
 
@@ -175,7 +178,7 @@ class TrainingConfig(_Section):
     steps: Count = 10_000
     batch: Annotated[int, Field(ge=2)] = 256
     learning_rate: Positive = 3e-4
-    annealing: Literal["cosine", "linear"] = "cosine"
+    annealing: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     """The number of steps of the linear learning-rate warm-up."""
     beta2: Fraction = 0.999
@@ -200,6 +203,27 @@ class SamplingConfig(_Section):
     grid: Grid = "uniform"
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of fresh noise in ddim, η."""
+
+
+class FoldsConfig(_Section):
+    """A training in folds, with checkpoints and experts chosen by rows that a fold has not seen; for few rows."""
+
+    number: Annotated[int, Field(ge=0)] = 0
+    """The number of folds; 0 trains one network on all rows."""
+    bands: Count = 4
+    """The number of bands of noise levels; each band takes the checkpoint that is best there."""
+    levels: Count = 24
+    """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
+    patience: Count = 4
+    """The number of checkpoints without an improvement in any band after which the training ends."""
+    mixture: bool = True
+    """Whether the denoiser of a Gaussian mixture is an expert beside the networks."""
+
+    @model_validator(mode="after")
+    def _bands_divide_the_levels(self) -> Self:
+        if self.number == 1 or self.levels % self.bands:
+            raise ValueError("folds.number is 0 or at least 2, and folds.levels is a multiple of folds.bands")
+        return self
 
 
 class SettledConfig(_Section):
@@ -265,8 +289,16 @@ class DiffusionConfig(RunConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
+    folds: FoldsConfig = FoldsConfig()
     sampling: SamplingConfig = SamplingConfig()
     settled: SettledConfig = SettledConfig()
+
+    @model_validator(mode="after")
+    def _folds_have_their_own_network(self) -> Self:
+        plain = self.objective.teacher is None and self.objective.references and self.model.experts == 1
+        if self.folds.number and not (plain and self.schedule.name == "log-snr-uniform"):
+            raise ValueError("folds need schedule.name=log-snr-uniform, objective.references and model.experts=1")
+        return self
 
     @model_validator(mode="after")
     def _bounds_are_of_continuous_time(self) -> Self:

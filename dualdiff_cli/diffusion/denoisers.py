@@ -28,7 +28,7 @@ from ..config.schema import Prediction
 from ..errors import InputError
 from .schedules import Schedule
 
-__all__ = ["Denoiser", "NetworkDenoiser", "Regression"]
+__all__ = ["Denoiser", "LearntDenoiser", "NetworkDenoiser", "Regression"]
 
 
 def _column(coefficient: Tensor) -> Tensor:
@@ -63,7 +63,34 @@ class Denoiser(nn.Module, ABC):
         """
 
 
-class NetworkDenoiser(Denoiser):
+class LearntDenoiser(Denoiser):
+    """A denoiser with a network, which training decides.
+
+    Attributes:
+        network: the network.
+
+    """
+
+    network: nn.Module
+
+    @abstractmethod
+    def regression(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Regression:
+        """Set up the regression problem at clean points x and noise ε, (n, d), and times t, (n,)."""
+
+    @abstractmethod
+    def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Evaluate the experts' weights at x_t (n, d), t () or (n,): (n, E); only for a denoiser with experts."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Give all tensors that training decides, by name."""
+
+    @abstractmethod
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Load the tensors that `weights` gave."""
+
+
+class NetworkDenoiser(LearntDenoiser):
     """E[x | x_t] from the output of a network.
 
     Args:

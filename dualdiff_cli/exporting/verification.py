@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.networks.layers import GroupedLinear
 from ..diffusion.samplers import BLOCK, Sampler, draw_noise
 from ..metrics import kl_divergence
@@ -160,7 +160,7 @@ def _outside(noise: Tensor) -> Tensor:
     return outside
 
 
-def _twins(denoiser: NetworkDenoiser, precision: ExportPrecision) -> list[Denoiser]:
+def _twins(denoiser: LearntDenoiser, precision: ExportPrecision) -> list[Denoiser]:
     """Give the denoisers that say the same as the run's but for rounding, which is a file's of this precision."""
     twin = copy.deepcopy(denoiser)
     if precision == "float32":

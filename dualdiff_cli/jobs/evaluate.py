@@ -79,8 +79,8 @@ def evaluate(
     """Score generated rows against rows that no model has learnt.
 
     Args:
-        source: a finished run or its directory, or an exported file; None where both ``samples`` and ``against`` are files, of which
-            one is scored against the other.
+        source: a finished run or its directory, or an exported file; None where ``samples`` and ``against`` are files,
+            of which one is scored against the other.
         samples: a file of generated rows to score in place of fresh ones.
         against: a file of true rows to score against in place of the held-out ones.
         n: the number of rows to generate.
@@ -97,8 +97,9 @@ def evaluate(
         is also left in the run.
 
     Raises:
-        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column, there are too few rows,
-            a metric is unknown, an option does not apply, or the model has no likelihood or no exact denoiser.
+        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column, there
+            are too few rows, a metric is unknown, an option does not apply, or the model has no likelihood or no exact
+            denoiser.
         DeviceError: the device is not there.
 
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,48 +13,28 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..compute.device import denormals_flushed, set_tf32
-from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling, decide_training
-from ..compute.machine import describe_machine
+from ..compute.device import set_tf32
+from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig, RunConfig
 from ..config.settle import settle
 from ..data import Data, FloatArray, TableEncoding
-from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.networks.experts import build_network, count_parameters
 from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
-from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
-from ..training.loop import Trainer
 from ..training.loss import LossEstimate, estimate_loss, expert_usage
-from ..training.reflow import Pairs, draw_pairs, held_out_loss
-from ..training.session import Callbacks, restore, train_in_run
+from ..training.reflow import Pairs, held_out_loss
+from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
+from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
-__all__ = ["DiffusionModel", "build_denoiser", "check_sampler", "training_layer"]
+__all__ = ["DiffusionModel", "check_sampler"]
 
-SIGNAL_LEFT = 0.05
-"""A warning is given if more than this share of the signal's power is left at t_max."""
 LOSS_POINTS = 100_000
 """The largest number of training rows that the published training loss is taken on."""
-
-
-def build_denoiser(config: DiffusionConfig, width: int) -> NetworkDenoiser:
-    """Make the untrained denoiser of ``width`` features; its initial weights depend on the seed alone."""
-    schedule = build_schedule(config.schedule)
-    weights = seeding.torch_stream(config.seed, "weights")
-    network = build_network(config.model, width, span=schedule.network_span, generator=weights)
-    return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
-
-
-def training_layer(config: DiffusionConfig) -> LayerShape:
-    """Give the shape of the network's products in a training step."""
-    c, batch = config.model, config.training.batch
-    shared = c.experts > 1 and c.gate_on == "level" and config.objective.stratified and batch % c.experts == 0
-    return LayerShape(c.experts, batch // c.experts if shared else batch, c.width)
 
 
 def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
@@ -91,7 +70,7 @@ class DiffusionModel(TrainableModel):
 
     config: DiffusionConfig
     encoding: TableEncoding
-    denoiser: NetworkDenoiser = field(repr=False)
+    denoiser: LearntDenoiser = field(repr=False)
     device: torch.device
     execution: Execution = PLAIN
     prepared: Denoiser | None = field(default=None, repr=False)
@@ -154,9 +133,11 @@ class DiffusionModel(TrainableModel):
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
     ) -> Execution:
         """Decide how n rows are best drawn in so many evaluations; see `execution.decide_sampling`."""
-        c = self.config.model
-        asked = sum(p.numel() for p in self.denoiser.network.parameters()) / (c.experts if c.gate_on == "level" else 1)
-        layer = LayerShape(1 if c.gate_on == "level" else c.experts, BLOCK, c.width)
+        c, folds = self.config.model, self.config.folds
+        by_level = folds.bands if folds.number else c.experts if c.gate_on == "level" else 1
+        asked = sum(p.numel() for p in self.denoiser.network.parameters()) / by_level
+        groups = folds.number or (1 if c.gate_on == "level" else c.experts)
+        layer = LayerShape(groups, BLOCK, c.width)
         return decide_sampling(compile, precision, self.device, work=n * evaluations * asked, layer=layer)
 
     # Density
@@ -208,52 +189,22 @@ class DiffusionModel(TrainableModel):
         return Plan(config, data, encoding, features, {"pairs": pairs, "teacher": teacher})
 
     @classmethod
-    @denormals_flushed()
     def fit(
         cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Begin a training, or go on from the run's checkpoint, and train to the end; see `TrainableModel.fit`."""
         config = plan.config
         assert isinstance(config, DiffusionConfig)
-        pairs: Pairs | None = plan.extras["pairs"]
-        if pairs is None and plan.extras["teacher"] is not None:
-            teacher: DiffusionModel = plan.extras["teacher"]
-            n = plan.data.train.height
-            pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
-            pairs.save(run)
-        state = run.load_state()
-        denoiser = build_denoiser(config, plan.encoding.width).to(device)
-        execution = _execution(config, device, denoiser, state)
-        execution.apply()
-        run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
-        callbacks.on_start(run, config.training.steps, execution.summary)
-        points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
-        trainer = Trainer(
-            denoiser,
-            points.to(device),
-            objective=config.objective,
-            config=config.training,
-            seed=config.seed,
-            noise=None if pairs is None else pairs.noise.to(device),
-            execution=execution,
-        )
-        _warn_of_signal_left(denoiser.schedule)
-        spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+        fit = fit_folds if config.folds.number else fit_network
+        denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
-        model = cls(config, plan.encoding, trainer.average, device)
-        held_out = model._held_out(plan.data, seed=config.seed)
-        usage: dict[str, Any] = {}
-        if config.model.experts > 1:
-            usage["expert_usage"] = expert_usage(trainer.average, held_out, seed=config.seed)
-        return model, {
-            "steps": trainer.step,
-            "parameters": count_parameters(trainer.denoiser.network),
-            **spent._asdict(),
-            "held_out_loss": held_out_loss(trainer.average, held_out, pairs, seed=config.seed).mean,
-            "held_out_loss_unit": _loss_unit(config),
-            "terminal_alpha_bar": denoiser.schedule.terminal_alpha_bar,
-            **usage,
-        }
+        model = cls(config, plan.encoding, denoiser, device)
+        if "held_out_loss" not in facts:
+            held_out, seed = model._held_out(plan.data, seed=config.seed), config.seed
+            facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
+            if config.model.experts > 1:
+                facts["expert_usage"] = expert_usage(denoiser, held_out, seed=seed)
+        return model, {**facts, "held_out_loss_unit": _loss_unit(config)}
 
     def _held_out(self, data: Data, *, seed: int) -> Tensor:
         """Give the held-out rows as features on the model's device, (m, width) float32."""
@@ -266,8 +217,8 @@ class DiffusionModel(TrainableModel):
         unit = _loss_unit(self.config)
         scores = {"held_out_loss": _score(held_out_loss(self.denoiser, held_out, pairs, seed=seed), unit)}
         state = run.load_state()
-        if state is not None and pairs is None:
-            last = build_denoiser(self.config, self.encoding.width)
+        if state is not None and pairs is None and not self.config.folds.number:
+            last = build_network_denoiser(self.config, self.encoding.width)
             last.load_weights(state["trainer"]["network"])
             rows = self.encoding.encode(data.train, seeding.stream(self.config.seed, "dequantise"))[:LOSS_POINTS]
             training = torch.from_numpy(rows).float().to(self.device)
@@ -306,27 +257,6 @@ def _score(estimate: LossEstimate, unit: str) -> Score:
 
 def _loss_unit(config: DiffusionConfig) -> str:
     return f"mean squared error of the {config.objective.prediction}"
-
-
-def _execution(
-    config: DiffusionConfig, device: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any] | None
-) -> Execution:
-    """Decide how to carry a training out, or go on as it began: another execution would round differently."""
-    if state is not None and state["device"] == device.type:
-        return Execution(**state["execution"])
-    parameters = count_parameters(denoiser.network)
-    return decide_training(config.training, device, parameters=parameters, layer=training_layer(config))
-
-
-def _warn_of_signal_left(schedule: Schedule) -> None:
-    """Warn where sampling starts from another distribution than the one that the noised data have."""
-    left = schedule.terminal_alpha_bar
-    if left > SIGNAL_LEFT:
-        warnings.warn(
-            f"At its noisiest this schedule still holds {100 * left:.0f} % of the signal's power (ᾱ_T = {left:.3f}), "
-            "but sampling starts from noise alone: samples will be off by as much.",
-            stacklevel=2,
-        )
 
 
 def _load_teacher(config: DiffusionConfig, data: Data, device: torch.device) -> DiffusionModel:

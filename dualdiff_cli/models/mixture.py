@@ -1,20 +1,13 @@
-"""A Gaussian mixture, fitted by expectation maximisation, with the size and the covariances that BIC chooses.
-
-The Bayesian information criterion of a model with p parameters and likelihood L on n rows is −2 log L + p log n
-(Schwarz 1978, "Estimating the dimension of a model"); the least is the best.
-"""
+"""A Gaussian mixture as a model of its own; see `training.mixture` for the fit."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Fitted
 
 from .. import seeding
@@ -23,22 +16,11 @@ from ..config.schema import MixtureConfig
 from ..data import FloatArray, TableEncoding
 from ..errors import InputError
 from ..store.run import Run
+from ..training.mixture import COMPONENT_NUMBERS, COVARIANCE_FORMS, fit_mixture, full_covariances
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
 
-__all__ = ["Mixture", "fit_mixture"]
-
-SIZES = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
-"""The numbers of Gaussians that are tried."""
-ROWS_PER_COMPONENT = 5
-"""A mixture has at most one Gaussian for so many rows."""
-MOST_ROWS = 20_000
-"""The criterion is computed on at most so many rows; more would not change the choice."""
-REGULARISATION = 1e-6
-"""Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
-PATIENCE = 2
-"""The search ends after so many larger sizes that are no better."""
-FORMS = ("full", "tied", "diag", "spherical")
+__all__ = ["Mixture"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +50,8 @@ class Mixture(TrainableModel):
         run.save_environment({"device": "cpu", **describe_machine()})
         callbacks.on_start(run, 0, "a mixture of Gaussians, fitted by expectation maximisation")
         c = config.model
-        sizes = (c.components,) if c.components else tuple(k for k in SIZES if k <= c.largest)
-        forms = (c.covariance,) if c.covariance else FORMS
+        sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
+        forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
         model = cls(config, plan.encoding, fit_mixture(plan.features, sizes=sizes, forms=forms, seed=config.seed))
         return model, {
             "steps": None,
@@ -83,7 +65,7 @@ class Mixture(TrainableModel):
         """Draw n rows; see `Model.draw`."""
         options.refuse(f"the model {self.config.model.name}, which draws rows without steps")
         gm = self.fitted
-        factors = np.linalg.cholesky(_full_covariances(gm))
+        factors = np.linalg.cholesky(full_covariances(gm))
 
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
             chosen = rng.choice(gm.n_components, rows, p=gm.weights_)
@@ -121,57 +103,6 @@ class Mixture(TrainableModel):
             return cls(config, TableEncoding.model_validate(description["encoding"]), fitted)
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The model of the run {run} is damaged.", "Train the run again.") from error
-
-
-def fit_mixture(z: FloatArray, *, sizes: tuple[int, ...] = SIZES, forms: tuple[str, ...] = FORMS, seed: int) -> Fitted:
-    """Fit mixtures of each form and size, and give the one with the least BIC.
-
-    Args:
-        z: features, (n, width).
-        sizes: numbers of Gaussians to try, ascending; those that leave a Gaussian fewer than `ROWS_PER_COMPONENT` rows
-            are left out, but one Gaussian is always tried.
-        forms: of the covariances, in scikit-learn's words.
-        seed: of the starting points.
-
-    """
-    if len(z) > MOST_ROWS:
-        z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_ROWS]]
-    best: tuple[float, Fitted] | None = None
-    for form in forms:
-        for mixture in _growing(z, sizes, form, seed):
-            bic = float(mixture.bic(z))
-            if best is None or bic < best[0]:
-                best = (bic, mixture)
-    assert best is not None, "one Gaussian is always tried"
-    return best[1]
-
-
-def _growing(z: FloatArray, sizes: tuple[int, ...], form: str, seed: int) -> Iterator[Fitted]:
-    """Fit larger and larger mixtures of one form until BIC has stopped falling."""
-    least, since = np.inf, 0
-    for k in sizes:
-        if k > max(1, len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
-            return
-        mixture = Fitted(
-            k, covariance_type=form, reg_covar=REGULARISATION, random_state=seeding.integer(seed, f"mixture of {k}")
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # BIC judges a mixture that has not converged as it is
-            mixture.fit(z)
-        bic = float(mixture.bic(z))
-        least, since = (bic, 0) if bic < least else (least, since + 1)
-        yield mixture
-
-
-def _full_covariances(gm: Fitted) -> FloatArray:
-    """Give the covariances as (k, width, width), whatever their form."""
-    k, width = gm.means_.shape
-    covariances: FloatArray = gm.covariances_
-    if gm.covariance_type == "tied":
-        return np.broadcast_to(covariances, (k, width, width))
-    if gm.covariance_type in ("diag", "spherical"):
-        return covariances.reshape(k, 1, -1) * np.eye(width)
-    return covariances
 
 
 def _precision_factors(covariances: FloatArray, form: str) -> FloatArray:

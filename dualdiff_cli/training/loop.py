@@ -131,6 +131,11 @@ class Trainer:
         self._graphed = self._graph() if execution.graphed else None
         self._pending: deque[tuple[int, Readback]] = deque()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.config.steps
+
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
         every, last = self.config.log_every, self.config.steps

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import seeding
 from ..config.schema import ObjectiveConfig
-from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
 from ..diffusion.variational import bound_at_ends
 from .batches import Batch, Batches, Draws
 
@@ -127,7 +127,7 @@ class LossEstimate:
 
 
 @torch.no_grad()
-def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise: Tensor | None = None) -> LossEstimate:
+def estimate_loss(denoiser: LearntDenoiser, points: Tensor, *, seed: int, noise: Tensor | None = None) -> LossEstimate:
     """Estimate the mean squared error of the network's output on given points, each at one random time.
 
     The additional terms of the objective, for example diversity, are left out.
@@ -152,7 +152,7 @@ def estimate_loss(denoiser: NetworkDenoiser, points: Tensor, *, seed: int, noise
 
 
 @torch.no_grad()
-def expert_usage(denoiser: NetworkDenoiser, points: Tensor, *, seed: int) -> list[float]:
+def expert_usage(denoiser: LearntDenoiser, points: Tensor, *, seed: int) -> list[float]:
     """The mean weight of each expert over points (n, d) at random times: E numbers with the sum one."""
     draws = seeding.torch_stream(seed, "expert usage", points.device)
     t = denoiser.schedule.draw(len(points), draws)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config.registry import SAMPLERS
 from ..data import TableEncoding
-from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.samplers import BLOCK, draw_noise, points_per_call
 from ..store.run import Run
 from .loss import LossEstimate, estimate_loss
@@ -75,7 +75,7 @@ def draw_pairs(denoiser: Denoiser, encoding: TableEncoding, n: int, *, seed: int
     return Pairs(points[:n], noise[:n], torch.stack([points[n:], noise[n:]]), encoding)
 
 
-def held_out_loss(denoiser: NetworkDenoiser, points: Tensor, pairs: Pairs | None, *, seed: int) -> LossEstimate:
+def held_out_loss(denoiser: LearntDenoiser, points: Tensor, pairs: Pairs | None, *, seed: int) -> LossEstimate:
     """Estimate the loss on held-out points (n, width) with fresh noise, or for a reflow on the held-out pairs."""
     if pairs is None:
         return estimate_loss(denoiser, points, seed=seed)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
 
 from ..compute.device import synchronize
+from ..compute.execution import Execution
+from ..config.schema import TrainingConfig
 from ..errors import InputError, Interrupted
 from ..store.run import Run
-from .loop import Progress, Trainer
+from .loop import Progress
 
 __all__ = ["Callbacks", "Spent", "restore", "train_in_run"]
 
@@ -36,6 +40,35 @@ class Callbacks:
     should_stop: Callable[[], bool] = lambda: False
 
 
+class Training(Protocol):
+    """What a training has to offer to be driven here."""
+
+    step: int
+    config: TrainingConfig
+    points: Tensor
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+
+    @property
+    def execution(self) -> Execution:
+        """How the arithmetic is carried out."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling has taken so far."""
+
+    def run(self, should_stop: Callable[[], bool]) -> Iterator[Progress]:
+        """Train, and report."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything that the rest of the training depends on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from there."""
+
+
 class Spent(NamedTuple):
     """Seconds of all steps together, without compiling, and seconds of compiling."""
 
@@ -43,7 +76,7 @@ class Spent(NamedTuple):
     compile_seconds: float
 
 
-def restore(run: Run, trainer: Trainer, state: dict[str, Any] | None) -> Spent:
+def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
     """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after it.
 
     Raises:
@@ -62,7 +95,7 @@ def restore(run: Run, trainer: Trainer, state: dict[str, Any] | None) -> Spent:
     return Spent(0.0, 0.0) if state is None else Spent(state["seconds"], state["compile_seconds"])
 
 
-def train_in_run(run: Run, trainer: Trainer, before: Spent, callbacks: Callbacks) -> Spent:
+def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callbacks) -> Spent:
     """Train to the end; log the loss and save checkpoints in the run.
 
     Args:
@@ -105,7 +138,7 @@ def train_in_run(run: Run, trainer: Trainer, before: Spent, callbacks: Callbacks
     at_the_end = spent()
     if saved_step != trainer.step:
         save()
-    if trainer.step < config.steps:
+    if not trainer.is_done:
         raise Interrupted(
             f"Stopped after {trainer.step} of {config.steps} steps.",
             f"Everything is saved: go on with `dualdiff train --resume {run}`.",

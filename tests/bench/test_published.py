@@ -22,7 +22,7 @@ from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers.base import Level
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer
@@ -37,7 +37,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture
 def denoiser(tiny_config: RunConfig) -> NetworkDenoiser:
-    return build_denoiser(tiny_config, 2)
+    return build_network_denoiser(tiny_config, 2)
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.1])
@@ -59,7 +59,7 @@ def test_the_loss_is_ours_on_the_same_batch_and_noise(
 def test_the_network_is_ours_with_a_layer_for_each_expert(name: str, experts: int) -> None:
     changes = {"experts": experts, "width": 8, "gate_hidden": [8, 4]}
     config = resolve(dataset="line", model=name, recipe="paper", options={"model": changes})
-    ours = build_denoiser(config, 3).network
+    ours = build_network_denoiser(config, 3).network
     plain = PlainNetwork(ours)
     assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in ours.parameters())
     x, t = normal(20, 3), torch.arange(20.0) * 5
@@ -107,7 +107,7 @@ def test_training_lowers_the_loss_and_repeats_from_its_seed(tiny_config: RunConf
 
     def train() -> object:
         return published_training(
-            build_denoiser(tiny_config, 2),
+            build_network_denoiser(tiny_config, 2),
             points,
             objective=tiny_config.objective,
             config=tiny_config.training.model_copy(update={"steps": 300, "learning_rate": 1e-2}),

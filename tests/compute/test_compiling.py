@@ -18,7 +18,7 @@ from dualdiff_cli.compute.optimiser import adamw, fused_adamw
 from dualdiff_cli.compute.rewriting import write_down
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.errors import DeviceError
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.loop import Trainer
 
@@ -27,7 +27,7 @@ POINTS = torch.randn(200, 2, generator=torch_stream(5, "test"))
 
 
 def trainer(execution: Execution, config: RunConfig, *, weights_seed: int = 0) -> Trainer:
-    denoiser = build_denoiser(config.model_copy(update={"seed": weights_seed}), 2)
+    denoiser = build_network_denoiser(config.model_copy(update={"seed": weights_seed}), 2)
     return Trainer(denoiser, POINTS, objective=config.objective, config=config.training, seed=0, execution=execution)
 
 

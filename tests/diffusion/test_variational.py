@@ -20,7 +20,8 @@ from dualdiff_cli.diffusion.variational import bound_at_ends
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.export import export
 from dualdiff_cli.jobs.train import resume, train
-from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import Batch
 from dualdiff_cli.training.loop import Trainer
@@ -198,7 +199,9 @@ def test_what_a_learned_schedule_does_not_go_with_is_said(setting: str, said: st
 def test_a_training_moves_the_schedule_and_its_average() -> None:
     config = resolve(dataset="line", options=TINY, settings=[*LEARNED, *SETTLED])
     points = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
-    trainer = Trainer(build_denoiser(config, 2), points, objective=config.objective, config=config.training, seed=0)
+    trainer = Trainer(
+        build_network_denoiser(config, 2), points, objective=config.objective, config=config.training, seed=0
+    )
     before = trainer.denoiser.schedule.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
     list(trainer.run())

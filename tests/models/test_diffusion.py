@@ -25,7 +25,8 @@ from dualdiff_cli.diffusion.samplers.generation import MOST_BLOCKS
 from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.models import DrawingOptions, Plan
-from dualdiff_cli.models.diffusion import DiffusionModel, build_denoiser, check_sampler, training_layer
+from dualdiff_cli.models.diffusion import DiffusionModel, check_sampler
+from dualdiff_cli.models.fitting import build_network_denoiser, training_layer
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")
@@ -74,11 +75,11 @@ def test_a_schedule_is_built_with_all_its_settings(settings: list[str], first: f
 def test_initial_weights_depend_on_the_seed_alone(either_config: DiffusionConfig) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_denoiser(either_config, 2).state_dict()
+    first = build_network_denoiser(either_config, 2).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again = build_denoiser(either_config, 2).state_dict()
-    other = build_denoiser(either_config.model_copy(update={"seed": 1}), 2).state_dict()
+    again = build_network_denoiser(either_config, 2).state_dict()
+    other = build_network_denoiser(either_config.model_copy(update={"seed": 1}), 2).state_dict()
     # a block's bias by time starts at zero
     drawn = [name for name in first if name.startswith("network.") and ".time." not in name]
     assert all(torch.equal(first[name], again[name]) for name in first)

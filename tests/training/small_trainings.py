@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dualdiff_cli.compute.execution import PLAIN, Execution
 from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.training.loop import Progress, Record, Trainer
 
 POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 0.3]) + 0.5
@@ -32,7 +32,9 @@ def trainer(
 ) -> Trainer:
     """A training with one seed for its weights and its draws, or with two."""
     weights_seed = seed if weights_seed is None else weights_seed
-    denoiser = build_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(points.device)
+    denoiser = build_network_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(
+        points.device
+    )
     return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed, execution=execution)
 
 

@@ -20,7 +20,7 @@ from dualdiff_cli.compute.execution import PLAIN, Execution
 from dualdiff_cli.compute.optimiser import learning_rate
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.training.batches import nearest_assignment
 from dualdiff_cli.training.loop import Trainer
 from dualdiff_cli.training.loss import batch_loss, estimate_loss
@@ -33,7 +33,7 @@ def reference(config: RunConfig, steps: int, *, seed: int) -> tuple[list[Tensor]
     gradients scaled to the norm that they are clipped at.
     """
     k, objective = config.training, config.objective
-    network = build_denoiser(config.model_copy(update={"seed": seed}), 2).network
+    network = build_network_denoiser(config.model_copy(update={"seed": seed}), 2).network
     parameters = list(network.parameters())
     average = [p.detach().clone() for p in parameters]
     m = [torch.zeros_like(p) for p in parameters]
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(either_config
 def test_the_seed_of_the_draws_matters_by_itself(either_config: RunConfig) -> None:
     runs = [
         Trainer(
-            build_denoiser(either_config, 2),
+            build_network_denoiser(either_config, 2),
             POINTS,
             objective=either_config.objective,
             config=either_config.training,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
-from dualdiff_cli.models.diffusion import build_denoiser
+from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.training import loss as objectives
 from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches
 from dualdiff_cli.training.loss import diversity, estimate_loss, expert_usage, imbalance, regression_loss
@@ -48,7 +48,7 @@ def test_loss_is_the_weighted_squared_error_plus_lambda_times_diversity(
     tiny_config: RunConfig, strength: float, weighting: str
 ) -> None:
     config = changed(tiny_config, objective={"diversity": strength, "weighting": weighting})
-    denoiser = build_denoiser(config, 2)
+    denoiser = build_network_denoiser(config, 2)
     draws = torch.Generator().manual_seed(0)
     x, epsilon = torch.randn(2, 6, 2, generator=draws)
     t = torch.tensor([0.0, 10.0, 20.0, 50.0, 98.0, 99.0], dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_loss_is_the_weighted_squared_error_plus_lambda_times_diversity(
 
 
 def test_a_corrected_batch_is_regressed_on_its_corrected_points(either_config: RunConfig) -> None:
-    denoiser = build_denoiser(either_config, 2)
+    denoiser = build_network_denoiser(either_config, 2)
     x, epsilon, correction = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(0))
     stratified = either_config.objective.stratified
     t = denoiser.schedule.draw(6, torch.Generator().manual_seed(1), stratified=stratified)
@@ -92,7 +92,7 @@ class Scaled(nn.Module):
 
 
 def scaled_denoiser(c: float, prediction: str = "noise") -> NetworkDenoiser:
-    denoiser = build_denoiser(
+    denoiser = build_network_denoiser(
         resolve(dataset="line", recipe="paper", settings=[f"objective.prediction={prediction}"]), 2
     )
     denoiser.network = Scaled(c)
@@ -137,7 +137,7 @@ def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_sin
 
 @torch.no_grad()
 def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
-    denoiser = build_denoiser(tiny_config, 2)
+    denoiser = build_network_denoiser(tiny_config, 2)
     denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
     batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
     alpha, sigma = (c.float()[:, None] for c in denoiser.schedule(batch.t))

@@ -69,14 +69,15 @@ class MultiscaleEmbedding(nn.Module):
     Args:
         dim: d, the number of columns.
         finest: the highest frequency, in radians per unit of x.
+        number: how many frequencies there are.
 
     """
 
-    def __init__(self, dim: int, *, finest: float) -> None:
+    def __init__(self, dim: int, *, finest: float, number: int = EMBEDDING_WIDTH // 2) -> None:
         super().__init__()
-        self.width = dim * (EMBEDDING_WIDTH + 1)
+        self.width = dim * (2 * number + 1)
         self.frequencies: Tensor
-        frequencies = finest ** torch.linspace(0, 1, EMBEDDING_WIDTH // 2, dtype=torch.float64)
+        frequencies = finest ** torch.linspace(0, 1, number, dtype=torch.float64)
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ class Network(nn.Module, ABC):
         self.dim, self.experts, self._config = dim, config.experts, config
         if config.embedding == "multiscale":
             assert config.finest_frequency is not None, "settled from the data before a run begins"
-            self.point: PaperEmbedding | MultiscaleEmbedding = MultiscaleEmbedding(dim, finest=config.finest_frequency)
+            self.point: PaperEmbedding | MultiscaleEmbedding = MultiscaleEmbedding(
+                dim, finest=config.finest_frequency, number=config.frequencies
+            )
         else:
             self.point = PaperEmbedding(dim)
         self.time = SinusoidalEmbedding()

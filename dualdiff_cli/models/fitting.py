@@ -1,0 +1,134 @@
+"""The training of a diffusion model in its run: one network on all rows, or folds and a mixture for few rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import seeding
+from ..compute.device import denormals_flushed
+from ..compute.execution import Execution, LayerShape, decide_training
+from ..compute.machine import describe_machine
+from ..config.schema import DiffusionConfig
+from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
+from ..diffusion.networks.experts import build_network, count_parameters
+from ..diffusion.schedules import Schedule, build_schedule
+from ..diffusion.stacking import StackedDenoiser
+from ..store.run import Run
+from ..training.folds import FoldTrainer, build_stacked
+from ..training.loop import Trainer
+from ..training.reflow import Pairs, draw_pairs
+from ..training.session import Callbacks, restore, train_in_run
+from .base import Plan
+
+if TYPE_CHECKING:
+    from .diffusion import DiffusionModel
+
+__all__ = ["build_denoiser", "build_network_denoiser", "fit_folds", "fit_network", "training_layer"]
+
+SIGNAL_LEFT = 0.05
+"""A warning is given if more than this share of the signal's power is left at t_max."""
+
+
+def build_denoiser(config: DiffusionConfig, width: int) -> LearntDenoiser:
+    """Make the untrained denoiser of ``width`` features; its initial weights depend on the seed alone."""
+    return build_stacked(config, width) if config.folds.number else build_network_denoiser(config, width)
+
+
+def build_network_denoiser(config: DiffusionConfig, width: int) -> NetworkDenoiser:
+    """Make the untrained denoiser of one network; see `build_denoiser`."""
+    schedule = build_schedule(config.schedule)
+    weights = seeding.torch_stream(config.seed, "weights")
+    network = build_network(config.model, width, span=schedule.network_span, generator=weights)
+    return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
+
+
+def training_layer(config: DiffusionConfig) -> LayerShape:
+    """Give the shape of the network's products in a training step."""
+    c, batch = config.model, config.training.batch
+    shared = c.experts > 1 and c.gate_on == "level" and config.objective.stratified and batch % c.experts == 0
+    return LayerShape(c.experts, batch // c.experts if shared else batch, c.width)
+
+
+@denormals_flushed()
+def fit_network(
+    plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks
+) -> tuple[NetworkDenoiser, dict[str, Any]]:
+    """Train one network, or one network with experts, on all rows; see `TrainableModel.fit`."""
+    config = plan.config
+    assert isinstance(config, DiffusionConfig)
+    pairs: Pairs | None = plan.extras["pairs"]
+    if pairs is None and plan.extras["teacher"] is not None:
+        teacher: DiffusionModel = plan.extras["teacher"]
+        n = plan.data.train.height
+        pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
+        pairs.save(run)
+    state = run.load_state()
+    denoiser = build_network_denoiser(config, plan.encoding.width).to(device)
+    execution = _execution(config, device, denoiser, state)
+    _begin(config, run, execution, device, callbacks)
+    points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
+    trainer = Trainer(
+        denoiser,
+        points.to(device),
+        objective=config.objective,
+        config=config.training,
+        seed=config.seed,
+        noise=None if pairs is None else pairs.noise.to(device),
+        execution=execution,
+    )
+    _warn_of_signal_left(denoiser.schedule)
+    spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+    return trainer.average, {
+        "steps": trainer.step,
+        "parameters": count_parameters(trainer.denoiser.network),
+        **spent._asdict(),
+        "terminal_alpha_bar": denoiser.schedule.terminal_alpha_bar,
+    }
+
+
+@denormals_flushed()
+def fit_folds(
+    plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks
+) -> tuple[StackedDenoiser, dict[str, Any]]:
+    """Train the folds and the mixture, on the CPU, and weigh them on unseen rows; see `TrainableModel.fit`."""
+    config = plan.config
+    assert isinstance(config, DiffusionConfig)
+    state = run.load_state()
+    execution = Execution(**state["execution"]) if state is not None else Execution(threads=torch.get_num_threads())
+    _begin(config, run, execution, device, callbacks)
+    trainer = FoldTrainer(config, torch.from_numpy(plan.features).float(), execution=execution)
+    spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+    denoiser, facts = trainer.finish()
+    parameters = sum(tensor.numel() for tensor in denoiser.weights().values())
+    return denoiser.to(device), {"steps": trainer.step, "parameters": parameters, **spent._asdict(), **facts}
+
+
+def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:
+    """Apply an execution, note the machine in the run, and say how the training is carried out."""
+    execution.apply()
+    run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
+    callbacks.on_start(run, config.training.steps, execution.summary)
+
+
+def _execution(
+    config: DiffusionConfig, device: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any] | None
+) -> Execution:
+    """Decide how to carry a training out, or go on as it began: another execution would round differently."""
+    if state is not None and state["device"] == device.type:
+        return Execution(**state["execution"])
+    parameters = count_parameters(denoiser.network)
+    return decide_training(config.training, device, parameters=parameters, layer=training_layer(config))
+
+
+def _warn_of_signal_left(schedule: Schedule) -> None:
+    """Warn where sampling starts from another distribution than the one that the noised data have."""
+    left = schedule.terminal_alpha_bar
+    if left > SIGNAL_LEFT:
+        warnings.warn(
+            f"At its noisiest this schedule still holds {100 * left:.0f} % of the signal's power (ᾱ_T = {left:.3f}), "
+            "but sampling starts from noise alone: samples will be off by as much.",
+            stacklevel=2,
+        )

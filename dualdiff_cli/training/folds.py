@@ -1,0 +1,286 @@
+"""The training for few rows: folds, each with the checkpoint that unseen rows choose, and a mixture beside them.
+
+A network that passes over few rows many times learns the rows by heart, first at small noise, where the posterior mean
+of the training rows differs most from that of the data. So the rows are split into F parts, and F networks, trained
+together as one grouped product, each learn all parts but one. The denoising loss on the part that a network has not
+seen is followed in B bands of noise levels, and for each band the weights with the least loss are kept. The mean of the
+F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture is the
+closed-form expert, and `diffusion.stacking` weighs the two, by level, on the same unseen rows.
+
+The training ends when no band has improved at `patience` checkpoints in a row, or after the configured steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import seeding
+from ..compute.execution import PLAIN, Execution
+from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
+from ..config.schema import DiffusionConfig
+from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.networks.folds import ByFold, FoldedMLP
+from ..diffusion.schedules import Schedule, build_schedule
+from ..diffusion.stacking import StackedDenoiser, stacking_weights
+from .batches import PosteriorMeanBatches
+from .loop import Progress, Record
+from .mixture import fit_mixture, full_covariances
+
+__all__ = ["FoldTrainer", "build_stacked"]
+
+CHECKPOINTS = frozenset(int(100 * 1.2**k) for k in range(60))
+"""The steps after which unseen rows are denoised: from 100 on, each a fifth later than the one before."""
+LEAST_GAIN = 1e-3
+"""The share by which the loss of a band has to fall to count as an improvement."""
+JUDGED = 1_500
+"""The number of noisy rows on which a fold is judged at each noise level."""
+
+
+def build_stacked(config: DiffusionConfig, width: int) -> StackedDenoiser:
+    """Make the denoiser that the finished training of folds has, with tensors that are still to be loaded."""
+    c = config.folds
+    schedule = build_schedule(config.schedule)
+    network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
+    network.reset(seeding.torch_stream(config.seed, "weights"))
+    learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
+    return StackedDenoiser(learnt, None, torch.ones(c.levels))
+
+
+class FoldTrainer:
+    """A training of folds in progress; it has the face of `loop.Trainer`.
+
+    Args:
+        config: of the run.
+        points: the training rows as features, (N, width), float32 on the CPU.
+        execution: how the arithmetic is carried out.
+
+    Attributes:
+        step: the number of steps done.
+        history: for each checkpoint its step and the losses on unseen rows in each band, averaged over the folds.
+
+    """
+
+    def __init__(self, config: DiffusionConfig, points: Tensor, *, execution: Execution = PLAIN) -> None:
+        self.settings, self.config, self.points, self.execution = config, config.training, points, execution
+        self.step, self._since = 0, 0
+        self.history: list[dict[str, Any]] = []
+        c, seed = config.folds, config.seed
+        schedule = build_schedule(config.schedule)
+        self._network = FoldedMLP(config.model, points.shape[1], folds=c.number, bands=1, span=schedule.network_span)
+        self._network.reset(seeding.torch_stream(seed, "weights"))
+        self.denoiser = self._denoiser_of(self._network)
+        averaged = copy.deepcopy(self._network).requires_grad_(False).eval()
+        self._weights, self._averages = FlatParameters(self._network), FlatParameters(averaged)
+        self._moments, self._rates = Moments.of(self._weights.vector), Rates.on(points.device)
+        self._generator, self._loss_sum = seeding.torch_stream(seed, "batches"), torch.zeros(())
+        order = seeding.stream(seed, "folds").permutation(len(points))
+        unseen = [np.sort(part) for part in np.array_split(order, c.number)]
+        self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
+        K = config.objective.references
+        self._batches = [
+            PosteriorMeanBatches(rows, schedule, references=min(K, len(rows)), stratified=True, seed=seed)
+            for rows in self._seen
+        ]
+        self._exam = _Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
+        self._best = torch.full((c.bands, c.number), torch.inf)
+        self._kept = self._averages.vector.repeat(c.bands, 1)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Nothing is compiled: a step is a few large products."""
+        return 0.0
+
+    def _denoiser_of(self, network: FoldedMLP) -> NetworkDenoiser:
+        """Make the denoiser that asks each fold about rows of its own."""
+        schedule = build_schedule(self.settings.schedule)
+        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=self.settings.objective.prediction)
+        denoiser.limit(self.points)
+        return denoiser
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the training has ended, by its number of steps or because no band improves any more."""
+        return self.step >= self.config.steps or self._since >= self.settings.folds.patience
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+        """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
+        every = self.config.log_every
+        while not self.is_done:
+            self._optimize()
+            if self.step in CHECKPOINTS or self.step == self.config.steps:
+                self._examine()
+            stop = should_stop()
+            if self.step % every == 0 or self.is_done:
+                loss = float(self._loss_sum) / (self.step % every or every)
+                self._loss_sum.zero_()
+                yield Progress(self.step, (Record(self.step, loss, learning_rate(self.step, self.config)),))
+            elif stop:
+                yield Progress(self.step, ())
+            if stop:
+                return
+
+    def _optimize(self) -> None:
+        """Take one step: each fold's regression on a batch of its own rows, and one update of all weights."""
+        c, folds = self.config, len(self._batches)
+        self._rates.fill(learning_rate(self.step, c), self.step + 1, beta_2=c.beta2)
+        batches = [each(c.batch, self._generator) for each in self._batches]
+        x, epsilon, t, correction = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        output, target, weight = self.denoiser.regression(x, epsilon, t, correction=correction)
+        # The folds share no weights: each gets the gradient of its own mean.
+        loss = folds * (weight * (output - target).square()).mean()
+        gradients = torch.autograd.grad(loss, list(self._network.parameters()))
+        fused_adamw(
+            self._weights.vector,
+            torch.cat([gradient.flatten() for gradient in gradients]),
+            self._moments,
+            self._rates,
+            beta_2=c.beta2,
+            weight_decay=c.weight_decay,
+            clip_norm=c.clip_norm * folds**0.5,
+        )
+        self._loss_sum.add_(loss.detach() / folds)
+        self.step += 1
+        self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
+
+    def _examine(self) -> None:
+        """Keep, for every band and fold, the averaged weights if unseen rows have never been denoised better."""
+        losses = self._exam.losses(self._exam.answers(self._exam.denoiser))
+        bands = losses.reshape(len(self._best), -1, losses.shape[1]).mean(1)
+        better = bands < self._best
+        before = self._best.mean(1)
+        self._best = torch.where(better, bands, self._best)
+        improved = self._best.mean(1) < before * (1 - LEAST_GAIN)
+        self._since = 0 if bool(improved.any()) else self._since + 1
+        for band, kept in enumerate(self._kept):
+            views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
+            for name, view in views.items():
+                view[better[band]] = now[name][better[band]]
+        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist()})
+
+    def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
+        """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
+        c, seed = self.settings.folds, self.settings.seed
+        stacked = build_stacked(self.settings, self.points.shape[1])
+        per_band = [self._averages.unpack(kept) for kept in self._kept]
+        merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
+        stacked.learnt.network.load_state_dict(merged)
+        stacked.learnt.limits = self.denoiser.limits
+        schedule, exam = stacked.schedule, self._exam
+        net = torch.empty_like(exam.points)
+        for band, kept in enumerate(self._kept):
+            self._averages.vector.copy_(kept)
+            levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
+            net[levels] = exam.answers(exam.denoiser)[levels]
+        closed = [_mixture(rows, schedule, seed) for rows in self._seen] if c.mixture else []
+        whole = _mixture(self.points, schedule, seed)
+        answers = exam.answers_of(closed) if closed else net
+        weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
+        stacked.closed, stacked.gate_weights = whole, weights.double()
+        w = weights.reshape(-1, 1, 1)
+        facts = {
+            "held_out_loss": float(exam.losses(w * net + (1 - w) * answers).mean()),
+            "held_out_loss_of": {
+                "network": float(exam.losses(net).mean()),
+                "mixture": float(exam.losses(answers).mean()) if closed else None,
+            },
+            "stopped_at": self.step,
+            "components": len(whole.means),
+            "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
+        }
+        return stacked.requires_grad_(False).eval(), facts
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything that the rest of the training depends on, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "weights": self._weights.vector,
+            "average": self._averages.vector,
+            "moments": tuple(self._moments),
+            "generator": self._generator.get_state(),
+            "loss_sum": self._loss_sum,
+            "best": self._best,
+            "kept": self._kept,
+            "since": self._since,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` gave.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: the state belongs to another configuration.
+
+        """
+        self.step, self._since, self.history = state["step"], state["since"], state["history"]
+        self._weights.vector.copy_(state["weights"])
+        self._averages.vector.copy_(state["average"])
+        for own, kept in zip(self._moments, state["moments"], strict=True):
+            own.copy_(kept)
+        self._generator.set_state(state["generator"])
+        self._loss_sum.copy_(state["loss_sum"])
+        self._best, self._kept = state["best"].clone(), state["kept"].clone()
+
+
+class _Exam:
+    """The unseen rows of every fold, with the same noise at every checkpoint.
+
+    Args:
+        denoiser: whose network takes rows ordered by fold.
+        unseen: for each fold the rows that it has not seen.
+        levels: L, the number of noise levels, at the middles of equal slices of the time axis.
+        seed: of the noise.
+
+    Attributes:
+        points: the clean rows, (L, F·m, width).
+        scale: the size of an error at each level that counts one, c_out of the prediction, (L,).
+
+    """
+
+    def __init__(self, denoiser: NetworkDenoiser, unseen: list[Tensor], *, levels: int, seed: int) -> None:
+        self.denoiser, self.folds = denoiser, len(unseen)
+        schedule = denoiser.schedule
+        m = min(map(len, unseen))
+        repeats = max(1, JUDGED // m)
+        rows = torch.cat([part[:m].repeat(repeats, 1)[: max(m, JUDGED)] for part in unseen])
+        u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
+        self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
+        alpha, sigma = (c.float() for c in schedule(self.times))
+        self.scale = denoiser.coefficients(alpha, sigma)[1].abs()
+        noise = torch.randn(levels, *rows.shape, generator=seeding.torch_stream(seed, "held-out loss"))
+        self.points = rows.expand(levels, -1, -1)
+        self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
+
+    @torch.no_grad()
+    def answers(self, denoiser: Denoiser) -> Tensor:
+        """Ask a denoiser at all levels, (L, F·m, width)."""
+        return torch.stack([denoiser(x, t.expand(len(x))) for x, t in zip(self._noisy, self.times, strict=True)])
+
+    @torch.no_grad()
+    def answers_of(self, denoisers: list[FullMixtureDenoiser]) -> Tensor:
+        """Ask each fold's denoiser about the rows of that fold, (L, F·m, width)."""
+        asked = self._noisy.reshape(len(self.times), self.folds, -1, self._noisy.shape[-1])
+        answers = [
+            torch.stack([each(x, t) for x, t in zip(asked[:, f], self.times, strict=True)])
+            for f, each in enumerate(denoisers)
+        ]
+        return torch.cat(answers, dim=1)
+
+    def losses(self, answers: Tensor) -> Tensor:
+        """Give the mean squared error of the prediction at each level for each fold, (L, F)."""
+        errors = ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
+        return errors.reshape(len(errors), self.folds, -1).mean(-1)
+
+
+def _mixture(rows: Tensor, schedule: Schedule, seed: int) -> FullMixtureDenoiser:
+    """Fit a mixture to rows (n, width), and give its denoiser."""
+    fitted = fit_mixture(rows.double().numpy(), seed=seed)
+    arrays = (fitted.weights_, fitted.means_, full_covariances(fitted))
+    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in arrays)
+    return FullMixtureDenoiser(weights, means, covariances, schedule)
