@@ -41,7 +41,40 @@ RECIPES: dict[str, Layer] = {
         },
         "sampling": {"sampler": "dpmpp-2m-sde", "steps": 50, "grid": "log-snr"},
     },
+    # Hundreds to thousands of rows: what unseen rows say decides when to stop, and what each expert counts.
+    "few-rows": {
+        "data": {"standardise": "always"},
+        "schedule": {"name": "log-snr-uniform", "sigma_max": 8.0},
+        "objective": {"prediction": "velocity", "stratified": True, "references": 4096, "bounded": True},
+        "model": {
+            "width": 128,
+            "activation": "silu",
+            "time_bias": True,
+            "embedding": "multiscale",
+            "finest_frequency": 8.0,
+            "frequencies": 5,
+        },
+        "training": {
+            "steps": 2_000,
+            "learning_rate": 1e-3,
+            "annealing": "constant",
+            "warmup": 100,
+            "beta2": 0.99,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+            "ema_decay": 0.998,
+            "ema_every": 1,
+            "ema_warmup": 0,
+            "log_every": 25,
+            "checkpoint_every": 250,
+        },
+        "folds": {"number": 4},
+        "sampling": {"sampler": "dpmpp-2m-sde", "steps": 50, "grid": "log-snr"},
+    },
 }
+
+FEW_ROWS = 20_000
+"""The recipe is `few-rows` below this number of training rows, and `precise` from there on, unless one is named."""
 
 _DUAL_EXPERT: Layer = {"experts": 2}
 _ENHANCED_GATING: Layer = {**_DUAL_EXPERT, "gate_hidden": [256, 128]}
@@ -62,9 +95,12 @@ MODELS: dict[str, Layer] = {
 # A recipe may change some models only. Under `precise` each expert has a share of the noise levels: that scores like a
 # gate and costs half as much to train and to sample. The other models vary the gate, and keep it.
 _BY_LEVEL: Layer = {"model": {"gate_on": "level"}}
+_LEARNT_AND_CLOSED_FORM: Layer = {"model": {"experts": 1}}
 REFINEMENTS: dict[tuple[str, str], Layer] = {
     ("precise", "dual-expert"): _BY_LEVEL,
     ("precise", "baseline-matched"): _BY_LEVEL,
+    ("few-rows", "dual-expert"): _LEARNT_AND_CLOSED_FORM,
+    ("few-rows", "baseline"): {"folds": {"mixture": False}},
 }
 
 # A reflow learns straight lines between noise and points, which a few steps can follow.
