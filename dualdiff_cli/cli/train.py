@@ -89,7 +89,7 @@ def train(
     if run is not None and not resume:
         raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
 
-    from ..config.recipes import resolve
+    from ..config.recipes import Request
     from ..jobs import train as jobs
     from ..store.run import Run
 
@@ -98,7 +98,7 @@ def train(
         if resume:
             record = jobs.resume(Run.open(run), device=device, callbacks=callbacks)
         else:
-            asked = resolve(
+            asked = Request(
                 dataset=dataset,
                 model=model,
                 recipe=recipe,

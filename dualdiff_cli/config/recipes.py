@@ -16,7 +16,17 @@ from pydantic import ValidationError
 from ..errors import InputError, unknown_name
 from .schema import CONFIGS, DiffusionConfig, RunConfig, SamplingConfig, parse_config
 
-__all__ = ["DEFAULT_MODEL", "DEFAULT_RECIPE", "MODELS", "RECIPES", "resolve", "resolve_diffusion", "with_sampling"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_RECIPE",
+    "FEW_ROWS",
+    "MODELS",
+    "RECIPES",
+    "Request",
+    "resolve",
+    "resolve_diffusion",
+    "with_sampling",
+]
 
 Layer = Mapping[str, Any]
 
@@ -112,6 +122,9 @@ REFLOW: Layer = {
 
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
+FEW_ROWS_RECIPE = "few-rows"
+MODELS_FOR_FEW_ROWS = ("dual-expert", "baseline")
+"""The models that the recipe `few-rows` knows."""
 PLAIN_RECIPE = "plain"
 """The only recipe of models that are not diffusion models."""
 PLAIN: Layer = {"data": {"standardise": "always"}}
@@ -127,6 +140,7 @@ def resolve(
     teacher: Path | None = None,
     options: Layer | None = None,
     settings: Sequence[str] | None = None,
+    rows: int | None = None,
 ) -> RunConfig:
     """Put the layers of a request together.
 
@@ -137,6 +151,7 @@ def resolve(
         experts: the number of experts; for ``baseline-matched``, the number whose parameter count it matches.
         options: the values of the command's own options, nested like the configuration.
         settings: ``key=value`` strings with dotted keys and TOML values; bare words are strings.
+        rows: the number of training rows, which decides the recipe if none is named; None takes `DEFAULT_RECIPE`.
 
     Raises:
         InputError: a name is unknown or differs from the file's, a file cannot be read, or a value is not allowed.
@@ -157,7 +172,9 @@ def resolve(
             f"The model {model!r} is of the kind {_kind_of(model)!r}, and model.kind says {section['kind']!r}.",
             "Leave model.kind out: the model's name decides.",
         )
-    recipe, layer = _recipe_of(model, stated.get("recipe"))
+    suits_few = model in MODELS_FOR_FEW_ROWS and experts is None and teacher is None
+    few = suits_few and rows is not None and rows < FEW_ROWS
+    recipe, layer = _recipe_of(model, stated.get("recipe", FEW_ROWS_RECIPE if few else None))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
     defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
@@ -170,6 +187,22 @@ def resolve(
         return parse_config(layers)
     except ValidationError as error:
         raise _explain(error) from error
+
+
+class Request:
+    """A request whose configuration may depend on the number of training rows.
+
+    Args:
+        request: the arguments of `resolve`, without ``rows``.
+
+    """
+
+    def __init__(self, **request: Any) -> None:
+        self._request = request
+
+    def config(self, rows: int | None = None) -> RunConfig:
+        """Resolve the request; see `resolve`."""
+        return resolve(**self._request, rows=rows)
 
 
 def resolve_diffusion(**request: Any) -> DiffusionConfig:

@@ -295,9 +295,9 @@ class DiffusionConfig(RunConfig):
 
     @model_validator(mode="after")
     def _folds_have_their_own_network(self) -> Self:
-        plain = self.objective.teacher is None and self.objective.references and self.model.experts == 1
+        plain = self.objective.teacher is None and self.objective.coupling == "independent" and self.model.experts == 1
         if self.folds.number and not (plain and self.schedule.name == "log-snr-uniform"):
-            raise ValueError("folds need schedule.name=log-snr-uniform, objective.references and model.experts=1")
+            raise ValueError("folds need schedule.name=log-snr-uniform, the independent coupling and model.experts=1")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.device import choose_device
+from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
 from ..config.schema import RunConfig
 from ..models import Plan, TrainableModel, kind_of
@@ -19,7 +20,7 @@ __all__ = ["Callbacks", "resume", "train"]
 
 
 def train(
-    config: RunConfig,
+    config: RunConfig | Request,
     *,
     path: str | Path | None = None,
     device: str = "auto",
@@ -28,7 +29,7 @@ def train(
     """Train a new run.
 
     Args:
-        config: what is asked for.
+        config: what is asked for; of a request the number of training rows may decide the recipe.
         path: the run's directory, by default the next free ``runs/<dataset>-<model>-<k>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         callbacks: how the training reports, and how it is asked to stop.
@@ -43,7 +44,9 @@ def train(
 
     """
     place = choose_device(device)
-    data = load_run_data(config)
+    asked = config.config() if isinstance(config, Request) else config
+    data = load_run_data(asked)
+    config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.density is None:  # so that the file is found again from wherever the run is used
         config = config.model_copy(update={"dataset": str(Path(config.dataset).resolve())})
     kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]

@@ -29,8 +29,7 @@ from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
-from .batches import PosteriorMeanBatches
-from .loop import Progress, Record
+from .loop import Progress, Record, build_batches
 from .mixture import fit_mixture, full_covariances
 
 __all__ = ["FoldTrainer", "build_stacked"]
@@ -83,11 +82,7 @@ class FoldTrainer:
         order = seeding.stream(seed, "folds").permutation(len(points))
         unseen = [np.sort(part) for part in np.array_split(order, c.number)]
         self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
-        K = config.objective.references
-        self._batches = [
-            PosteriorMeanBatches(rows, schedule, references=min(K, len(rows)), stratified=True, seed=seed)
-            for rows in self._seen
-        ]
+        self._batches = [build_batches(rows, schedule, config.objective, seed=seed) for rows in self._seen]
         self._exam = _Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
@@ -131,7 +126,9 @@ class FoldTrainer:
         c, folds = self.config, len(self._batches)
         self._rates.fill(learning_rate(self.step, c), self.step + 1, beta_2=c.beta2)
         batches = [each(c.batch, self._generator) for each in self._batches]
-        x, epsilon, t, correction = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        x, epsilon, t = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "epsilon", "t"))
+        corrections = [batch.correction for batch in batches if batch.correction is not None]
+        correction = torch.cat(corrections) if corrections else None
         output, target, weight = self.denoiser.regression(x, epsilon, t, correction=correction)
         # The folds share no weights: each gets the gradient of its own mean.
         loss = folds * (weight * (output - target).square()).mean()
