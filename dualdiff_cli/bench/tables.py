@@ -71,7 +71,7 @@ def _bench_table(rows: Sequence[Mapping[str, Any]], *, title: str, single: Mappi
         published = row["ratio_to_published"]
         values: dict[str, Value] = {
             "model": row["model"],
-            "backend": row["backend"] + " ~" * row["unstable"],
+            "backend": row["backend"] + " ~" * bool(row["unstable"]),
             "median, s": row["median_s"],
             "IQR, s": row["iqr_s"],
             "p95, s": row["p95_s"],
