@@ -1,7 +1,7 @@
 """A kind of column that this test brings along, with three features, goes through everything that a model can do.
 
-Nothing but the encoding may know how many features a column has. The new kind is one class and one line of the registry,
-as any kind of column is; the line names a module of the package, and this file stands in for that module.
+Nothing but the encoding may know how many features a column has. The new kind is one class and one line of the
+registry, as any kind of column is; the line names a module of the package, and this file stands in for that module.
 """
 
 from __future__ import annotations
