@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .bench import app as bench
+from .bench import bench_app
 from .datasets import datasets
 from .evaluate import evaluate
 from .export import export
@@ -48,4 +48,4 @@ def _main(
 
 for command in (train, sample, evaluate, export, plot, reproduce, info, datasets):
     app.command()(command)
-app.add_typer(bench, name="bench")
+app.add_typer(bench_app, name="bench")

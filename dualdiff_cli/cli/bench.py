@@ -14,12 +14,12 @@ from ..bench.tables import bench_tables, comparison_table
 from ..present.terminal import Console
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled
 
-__all__ = ["app"]
+__all__ = ["bench_app"]
 
-app = typer.Typer(invoke_without_command=True)
+bench_app = typer.Typer(invoke_without_command=True)
 
 
-@app.callback()
+@bench_app.callback()
 @handled
 def bench(
     context: typer.Context,
@@ -121,7 +121,7 @@ def bench(
     console.result(record, lambda: bench_tables(record))
 
 
-@app.command()
+@bench_app.command()
 @handled
 def show(
     record: Annotated[
@@ -139,7 +139,7 @@ def show(
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
 
 
-@app.command()
+@bench_app.command()
 @handled
 def compare(
     before: Annotated[

@@ -22,7 +22,7 @@ from ..metrics.score import Interval, mean_interval
 from ..models import DrawingOptions, Model
 from ..models.diffusion import DiffusionModel
 
-__all__ = ["check_source", "diagnosable", "diagnose", "exact_scores", "path_score"]
+__all__ = ["asked_model", "diagnosable", "diagnose", "exact_scores", "path_score"]
 
 EXACT_ROWS = 2_000
 """The number of held-out rows whose log-density is computed."""
@@ -65,7 +65,7 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
     }
 
 
-def check_source(model: Model | None, *, files: bool) -> Model:
+def asked_model(model: Model | None, *, files: bool) -> Model:
     """Give the model that a likelihood or a diagnosis is about.
 
     Raises:

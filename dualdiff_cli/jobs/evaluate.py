@@ -109,7 +109,7 @@ def evaluate(
     data, model = subject.data, subject.model
     asked, diagnosed = None, None
     if exact or diagnosis:
-        asked = diagnose.check_source(model, files=not (samples is None and against is None))
+        asked = diagnose.asked_model(model, files=not (samples is None and against is None))
     if diagnosis and asked is not None:
         diagnosed, metrics = diagnose.diagnosable(asked, data), None
     drawn: dict[str, Any] = {}

@@ -240,7 +240,23 @@ def draw_blocks(
         yield encoding.decode(features[: n - k * ROWS_PER_BLOCK])
 
 
-def held_out_bits(model: TrainableModel, data: Data) -> dict[str, Any]:
-    """Give the held-out loss of a model that has a density, for the record of `TrainableModel.fit`."""
-    log_p = model.log_density(data.held_out, seed=model.config.seed)
-    return {"held_out_loss": -float(log_p.mean()) / math.log(2), "held_out_loss_unit": "bits a row"}
+def held_out_bits(
+    encoding: TableEncoding, log_density: Callable[[FloatArray], FloatArray], data: Data, *, seed: int
+) -> dict[str, Any]:
+    """Give the held-out loss of a model that has a density, for the record of `TrainableModel.fit`.
+
+    The loss is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
+    the features.
+
+    Args:
+        encoding: of the columns.
+        log_density: of n rows as features, (n, width), in nats and in feature units, (n,).
+        data: the rows.
+        seed: of the noise that spreads whole numbers over their unit interval.
+
+    """
+    z = encoding.encode(data.held_out, seeding.stream(seed, "dequantise for the likelihood"))
+    bits = -float(log_density(z).mean()) / math.log(2)
+    if encoding.is_affine:
+        return {"held_out_loss": bits + encoding.log_volume / math.log(2), "held_out_loss_unit": "bits a row"}
+    return {"held_out_loss": bits, "held_out_loss_unit": "bits a row of features"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -22,9 +22,6 @@ from ..training.loop import Trainer
 from ..training.reflow import Pairs, draw_pairs
 from ..training.session import Callbacks, restore, train_in_run
 from .base import Plan
-
-if TYPE_CHECKING:
-    from .diffusion import DiffusionModel
 
 __all__ = ["build_denoiser", "build_network_denoiser", "fit_folds", "fit_network", "training_layer"]
 
@@ -61,7 +58,7 @@ def fit_network(
     assert isinstance(config, DiffusionConfig)
     pairs: Pairs | None = plan.extras["pairs"]
     if pairs is None and plan.extras["teacher"] is not None:
-        teacher: DiffusionModel = plan.extras["teacher"]
+        teacher = plan.extras["teacher"]
         n = plan.data.train.height
         pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
         pairs.save(run)

@@ -63,7 +63,7 @@ class KernelDensity(TrainableModel):
         callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
         h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
         model = cls(config, plan.encoding, Fitted(bandwidth=h).fit(z), z)
-        bits = held_out_bits(model, plan.data)
+        bits = held_out_bits(plan.encoding, model.fitted.score_samples, plan.data, seed=config.seed)
         return model, {"steps": None, "parameters": 1, "bandwidth": h, "keeps_training_rows": True, **bits}
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:

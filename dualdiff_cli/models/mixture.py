@@ -58,7 +58,7 @@ class Mixture(TrainableModel):
             "parameters": int(model.fitted._n_parameters()),
             "components": int(model.fitted.n_components),
             "covariance": model.fitted.covariance_type,
-            **held_out_bits(model, plan.data),
+            **held_out_bits(plan.encoding, model.fitted.score_samples, plan.data, seed=config.seed),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:

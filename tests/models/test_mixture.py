@@ -15,10 +15,11 @@ from scipy.stats import multivariate_normal
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import load_data
-from dualdiff_cli.models import mixture as module
 from dualdiff_cli.models.base import ROWS_PER_BLOCK
-from dualdiff_cli.models.mixture import FORMS, Mixture, fit_mixture
+from dualdiff_cli.models.mixture import Mixture
 from dualdiff_cli.store.run import Run
+from dualdiff_cli.training import mixture as fitting
+from dualdiff_cli.training.mixture import COVARIANCE_FORMS, fit_mixture
 
 CPU = torch.device("cpu")
 WEIGHTS = np.array([0.5, 0.3, 0.2])
@@ -93,7 +94,7 @@ def test_a_shorter_draw_is_the_beginning_of_a_longer_one(known: tuple[Mixture, d
         assert model.sample(n, seed=4).equals(longest[:n])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", COVARIANCE_FORMS)
 def test_every_form_of_covariance_is_saved_whole(form: str, tmp_path: Path) -> None:
     frame = pl.DataFrame(truth(300, "training"), schema=["a", "b"])
     model, record, run = fitted_in(tmp_path, frame, f"model.covariance={form}", "model.components=2")
@@ -123,7 +124,7 @@ def test_few_rows_and_rows_that_coincide_are_fitted_without_a_warning() -> None:
 
 
 def test_the_criterion_is_computed_on_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ROWS", 500)
+    monkeypatch.setattr(fitting, "MOST_ROWS", 500)
     found = fit_mixture(truth(2000, "training"), sizes=(1, 2, 3, 4), forms=("full",), seed=0)
     assert found.n_components == 3
 

@@ -93,6 +93,11 @@ class TableEncoding(BaseModel):
         return np.concatenate([np.full(column.width, column.resolution) for column in self.columns])
 
     @property
+    def is_affine(self) -> bool:
+        """Whether every column has one feature, which is its value in another unit; see `affine`."""
+        return all(column.affine is not None for column in self.columns)
+
+    @property
     def affine(self) -> tuple[FloatArray, FloatArray]:
         """(shift, scale), each (columns,): value = shift + scale·feature.
 

@@ -1,0 +1,70 @@
+"""What the commands load: a command imports only what it uses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import finished, tiny, tiny_of
+
+from dualdiff_cli.jobs.train import train
+
+EXPORT = {"onnx", "onnxruntime", "onnxscript"}
+"""What only `export`, `bench` and --from need."""
+HEAVY = {*EXPORT, "joblib", "sklearn", "matplotlib", "scipy", "torch", "polars", "numpy"}
+
+
+def loaded(*arguments: str | Path) -> set[str]:
+    """Run a command in a process of its own; give those of HEAVY that the command has loaded."""
+    code = f"""
+import atexit, sys
+from dualdiff_cli.cli.app import app
+heavy = {sorted(HEAVY)!r}
+atexit.register(lambda: print("loaded", *(name for name in heavy if name in sys.modules), file=sys.stderr))
+app()
+"""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, last = (line for line in done.stderr.splitlines() if line.startswith("loaded"))
+    return set(last.split()[1:])
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """Everything that makes a training small."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(tiny().to_toml(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "export", "bench", "reproduce", "plot"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    assert loaded(command, "--help") == set()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_sampling_to_a_file_loads_nothing_of_exports_pictures_or_scores(suffix: str, tmp_path: Path) -> None:
+    run = finished(tiny(), tmp_path / "run")
+    assert loaded("sample", run, "-n", "3", "-o", tmp_path / f"rows{suffix}") == {"numpy", "polars", "torch"}
+
+
+@pytest.mark.parametrize("kind", ["mixture", "kernel-density"])
+def test_sampling_from_a_model_of_scikit_learn_loads_nothing_of_exports_or_pictures(kind: str, tmp_path: Path) -> None:
+    train(tiny_of(kind, dataset="line"), path=tmp_path / "run", device="cpu")
+    used = loaded("sample", tmp_path / "run", "-n", "3", "-o", tmp_path / "rows.csv")
+    assert "sklearn" in used
+    assert not used & {*EXPORT, "matplotlib"}
+
+
+def test_training_loads_nothing_of_exports_or_scores(config_file: Path, tmp_path: Path) -> None:
+    used = loaded("train", "--config", config_file, "--run-dir", tmp_path / "run")
+    assert not used & {*EXPORT, "joblib", "sklearn"}
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_exporting_loads_what_exports_need(tmp_path: Path) -> None:
+    """The other tests can fail: a module that is loaded is seen."""
+    run = finished(tiny(), tmp_path / "run")
+    assert loaded("export", run, "--device", "cpu") >= EXPORT
