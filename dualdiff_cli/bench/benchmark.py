@@ -14,7 +14,8 @@ import torch
 from ..compute.device import choose_device, denormals_flushed, set_tf32
 from ..compute.execution import choose_products
 from ..compute.machine import describe_conditions, describe_machine
-from ..config.recipes import Layer, resolve_diffusion
+from ..config.layers import Layer
+from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig
 from ..errors import InputError, Interrupted, unknown_name
 from ..models.fitting import training_layer

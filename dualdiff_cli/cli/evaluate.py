@@ -32,20 +32,28 @@ __all__ = ["evaluate"]
 def evaluate(
     run: RunArgument = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Score these points in place of fresh ones.", metavar="FILE")
+        Path | None, typer.Option(help="File of rows to score, instead of rows that the model draws.", metavar="FILE")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Score against these points in place of the held-out ones.", metavar="FILE")
+        Path | None,
+        typer.Option(help="File of true rows to score against, instead of the run's held-out rows.", metavar="FILE"),
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=100, help="How many points to draw.", metavar="N")] = 10_000,
+    n: Annotated[
+        int, typer.Option("-n", "--n", min=100, help="Number of rows that the model draws.", metavar="N")
+    ] = 10_000,
     exported: FromOption = None,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Also the model's likelihood of held-out points, by the probability flow.")
+        bool, typer.Option("--exact", help="Also score the log-density that the model gives the held-out rows.")
     ] = False,
     diagnose: Annotated[
-        bool, typer.Option("--diagnose", help="Also what schedule and sampler cost, and what the network adds.")
+        bool,
+        typer.Option(
+            "--diagnose",
+            help="Also split the divergences into the parts of the estimator, of the schedule with the sampler, and of "
+            "the network; needs a diffusion model of a named density.",
+        ),
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -54,18 +62,20 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a run's samples against points it never saw; every score beside the floor that perfect samples get.
+    """Score the rows that a model draws against rows that it has not learnt.
 
-    With both --samples and --against, and no run, one file is scored against the other.
+    Each score stands beside its floor, which is the score of perfect samples. With --samples and --against and without
+    a run, the rows of one file are scored against the rows of the other.
     """
     if exported is not None and (samples is not None or exact or diagnose):
         raise InputError(
-            "--from scores an exported file's own samples, and nothing else.",
+            "--from scores the rows that the exported file draws, and nothing else.",
             "Leave --samples, --exact and --diagnose out.",
         )
     if samples is not None and (sampler or sample_steps or precision != "float32"):
         raise InputError(
-            "--sampler, --sample-steps and --precision apply only when a run draws the samples.", "Leave them out."
+            "--sampler, --sample-steps and --precision apply only when the model draws the rows.",
+            "Leave these options out, or leave --samples out.",
         )
     from ..jobs.evaluate import evaluate as job
     from ..models import DrawingOptions

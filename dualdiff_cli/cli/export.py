@@ -26,30 +26,38 @@ __all__ = ["export"]
 @handled
 def export(
     run: RunArgument = None,
-    format: Annotated[str, typer.Option(help="onnx, torchscript or pt2.", metavar="FORMAT")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help="Format of the file: onnx, torchscript or pt2.", metavar="FORMAT")
+    ] = "onnx",
     what: Annotated[
-        str, typer.Option(help="sampler, from noise to data, or denoiser, one evaluation.", metavar="WHAT")
+        str,
+        typer.Option(
+            help="What the file computes: sampler turns noise into rows, denoiser evaluates the network once.",
+            metavar="WHAT",
+        ),
     ] = "sampler",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The file; in the run if left out.", metavar="FILE")
+        Path | None,
+        typer.Option("-o", "--output", help="File to write; default: in the run's folder exports/.", metavar="FILE"),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Of the matrix products: float32, float16 or bfloat16.", metavar="NAME")
+        str,
+        typer.Option(help="Precision of the network's matmuls: float32, float16 or bfloat16.", metavar="NAME"),
     ] = "float32",
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     opset: Annotated[
-        int | None, typer.Option(help="Version of the ONNX operators; torch's choice if left out.", metavar="N")
+        int | None, typer.Option(help="Version of the ONNX operators; default: torch chooses.", metavar="N")
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write one file that turns noise into data anywhere, and compare it with the run.
+    """Write the sampler of a run as one file that other programs can use, and compare the file with the run.
 
-    A file that does not do what the run does is not left behind. --device says where it is compared. TorchScript is
-    deprecated in torch and does not work on Python 3.14.
+    If the file computes something else than the run, the file is removed and the command fails. --device chooses the
+    device of this comparison. TorchScript is deprecated in torch and does not work on Python 3.14.
     """
     from ..jobs.export import export as job
     from ..store.run import Run
@@ -70,14 +78,14 @@ def export(
             announce=announce,
         )
     if opset is not None and record["opset"] != opset:
-        console.warn(f"Opset {opset} was asked for; the file uses {record['opset']}.")
+        console.warn(f"The file uses opset {record['opset']}, although opset {opset} was asked for.")
     console.result(record, lambda: [facts_table(_facts(record))])
 
 
 def _facts(record: dict[str, object]) -> dict[str, object]:
-    """Write every divergence with its floor, in a line."""
+    """Give the facts of the record, with each divergence and its floor in one line."""
     facts = dict(record)
     for name, value in record.items():
         if isinstance(value, dict):
-            facts[name] = f"{value['value']:.3g} {value['unit']} (the run's own: {value['floor']:.3g})"
+            facts[name] = f"{value['value']:.3g} {value['unit']} (floor, from the run's own rows: {value['floor']:.3g})"
     return facts

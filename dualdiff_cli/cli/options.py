@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import traceback
 import warnings
@@ -35,7 +36,14 @@ __all__ = [
     "source",
 ]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Device to compute on: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
+        metavar="DEVICE",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, no warnings and no tables.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback if the command fails.")]
@@ -98,7 +106,8 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
     """Make a command that prints its errors and warnings in the project's form.
 
     An error that the user can mend becomes two sentences, the problem and the remedy, and an exit code. A warning
-    becomes one line. Any other exception is a fault of the program and passes through.
+    becomes one line. Any other exception is a fault of the program and passes through. The help of the command is its
+    docstring with each paragraph in one line, because Typer keeps the lines of a paragraph apart.
     """
 
     @functools.wraps(command)
@@ -126,6 +135,8 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             _fail(console, Interrupted("Interrupted.", "Everything that was finished before is kept."), debug=debug)
 
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return wrapper
 
 

@@ -18,14 +18,14 @@ def plot(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw a run's pictures again: data beside samples, the loss, and what the gate does."""
+    """Draw the figures of a finished run again: samples beside data, the loss, and the weights of the gate."""
     from ..jobs.plot import plot as job
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     opened = Run.open(run)
     with console.activity() as announce:
-        announce("pictures")
+        announce("figures")
         paths = job(opened, seed=seed, device=device)
     record = {"run": str(opened), "figures": paths}
     console.result(record, lambda: [facts_table({**record, "figures": "\n".join(paths)})])

@@ -30,11 +30,15 @@ __all__ = ["sample"]
 @handled
 def sample(
     run: RunArgument = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many rows.", metavar="N")] = 10_000,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of rows to draw.", metavar="N")] = 10_000,
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", help="A .csv, .tsv, .parquet, .ndjson or .npy file, or - for stdout.", metavar="FILE"
+            "-o",
+            "--output",
+            help="File for the rows, .csv, .tsv, .parquet, .ndjson or .npy, or - for CSV on standard output; "
+            "default: a CSV file in the run's folder samples/.",
+            metavar="FILE",
         ),
     ] = None,
     exported: FromOption = None,
@@ -44,15 +48,20 @@ def sample(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
     compile_: Annotated[
-        Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the denoiser; auto if it repays itself.")
+        Literal["auto", "on", "off"],
+        typer.Option("--compile", help="Whether torch compiles the denoiser; auto compiles it for many rows."),
     ] = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw rows from a trained run, or from an exported file."""
+    """Draw rows from the model of a finished run, or from an exported file.
+
+    The rows depend on --seed and on the sampler. They are written to the file as they are drawn, so that memory does
+    not grow with their number.
+    """
     if output == "-" and as_json:
-        raise InputError("--json and --output - both want standard output.", "Give --output a file.")
+        raise InputError("--json and --output - both write to standard output.", "Give --output a file.")
     from ..jobs.sample import sample as job
     from ..models import DrawingOptions
 

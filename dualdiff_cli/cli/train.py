@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, MODELS, RECIPES
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
@@ -26,53 +27,100 @@ __all__ = ["train"]
 @handled
 def train(
     run: Annotated[
-        Path | None, typer.Argument(help="With --resume: the run; the newest under runs/ if left out.")
+        Path | None,
+        typer.Argument(help="Directory of the run that --resume finishes; default: the newest run under runs/."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="A name or a file; see `dualdiff datasets`.", metavar="NAME|FILE")
+        str | None,
+        typer.Option(help="Data set, by name or as a file; `dualdiff datasets` lists both.", metavar="NAME|FILE"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The network: dual-expert unless said otherwise.", metavar="NAME")
+        str | None,
+        typer.Option(help=f"Model: {', '.join(MODELS)}; default: {DEFAULT_MODEL}.", metavar="NAME"),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="How it is trained and sampled.", metavar="NAME")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How a diffusion model is trained and sampled: {', '.join(RECIPES)}; default: {DEFAULT_RECIPE}.",
+            metavar="NAME",
+        ),
+    ] = None,
     experts: Annotated[
-        int | None, typer.Option(min=1, help="Number of experts; of the control for baseline-matched.", metavar="N")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of experts; for baseline-matched, the number whose parameter count it matches.",
+            metavar="N",
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", metavar="N")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of data, weights and training.", metavar="N")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of optimiser steps.", metavar="N")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the data, the initial weights and the training.", metavar="N"),
+    ] = None,
     device: DeviceOption = "auto",
     compile_: Annotated[
-        str | None, typer.Option("--compile", help="Compile the training step: auto, on or off.", metavar="WHEN")
+        str | None,
+        typer.Option(
+            "--compile",
+            help="Whether torch compiles the training step: auto, on or off; auto compiles it for long trainings.",
+            metavar="WHEN",
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of the matrix products: auto, float32 or bfloat16.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Precision of the network's matmuls: auto, float32 or bfloat16; auto takes bfloat16 if it is faster.",
+            metavar="NAME",
+        ),
     ] = None,
-    columns: Annotated[str | None, typer.Option(help="Columns of a file to learn.", metavar="A,B,…")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of the file to learn; default: all columns.", metavar="A,B,…")
+    ] = None,
     missing: Annotated[
-        str | None, typer.Option(help="What to do with rows that lack a value: error or drop.", metavar="WHAT")
+        str | None,
+        typer.Option(
+            help="What to do if rows of the file lack a value: error refuses the file, drop leaves these rows out.",
+            metavar="WHAT",
+        ),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Where the run goes; runs/<dataset>-<model>-<k> if left out.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Directory of the new run; default: runs/<dataset>-<model>-<k>.", metavar="DIR"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish a run that was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finish a run that was stopped, instead of starting a new one.")
+    ] = False,
     reflow: Annotated[
         Path | None,
-        typer.Option(help="A finished run, whose paths are learnt again so that few steps follow them.", metavar="RUN"),
+        typer.Option(
+            help="Finished run whose noise and samples the new run learns to connect by straight lines, "
+            "so that the new run needs few sampling steps.",
+            metavar="RUN",
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with any part of a configuration.", metavar="FILE.toml")
+        Path | None,
+        typer.Option(
+            help="TOML file with values of the configuration, such as a run's config.toml.", metavar="FILE.toml"
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any value of the configuration, e.g. training.batch=512.", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set",
+            help="Change a value of the configuration, e.g. training.batch=512; may be given several times.",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model of a data set.
+    """Train a model on a data set.
 
-    Ctrl-C saves the state; --resume finishes the run with the weights that it would have had anyway.
+    Ctrl-C saves the state of the training. On the CPU, --resume then ends in the same weights, bit for bit, as a
+    training that was not stopped.
     """
     options = _nested(
         {
@@ -85,9 +133,13 @@ def train(
         }
     )
     if resume and any((dataset, model, recipe, experts, config, reflow, setting, run_dir, options)):
-        raise InputError("--resume keeps the run's own configuration.", "Leave other options out, or start a new run.")
+        raise InputError(
+            "--resume takes the configuration from the run itself.", "Leave the other options out, or start a new run."
+        )
     if run is not None and not resume:
-        raise InputError(f"A run, {run}, was named but not what to do with it.", "Add --resume to finish it.")
+        raise InputError(
+            f"The command names the run {run} but not what to do with it.", "Add --resume to finish the run."
+        )
 
     from ..config.recipes import Request
     from ..jobs import train as jobs
@@ -114,7 +166,7 @@ def train(
 
 @contextmanager
 def _shown(console: Console) -> Iterator[Callbacks]:
-    """Show progress, and let signals stop the training, while the block runs."""
+    """Show the progress of a training, and let Ctrl-C and termination signals stop it, while the block runs."""
     from ..jobs.train import Callbacks
 
     with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
@@ -132,7 +184,7 @@ def _shown(console: Console) -> Iterator[Callbacks]:
 
 
 def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Nest the values that were given under their configuration keys."""
+    """Nest the values of the options that were given, as the configuration is nested."""
     tree: dict[str, Any] = {}
     for (*sections, key), value in values.items():
         if value is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from ..data import TableEncoding
+from ..data import ColumnEncoding, TableEncoding
 from ..diffusion.denoisers import Denoiser
 from .folding import part_by_time, round_linear_layers, trace
 from .program import Program
@@ -139,18 +139,41 @@ class Walk(nn.Module):
         return end
 
 
+def _in_float64(column: ColumnEncoding) -> ColumnEncoding:
+    """Give the encoding with tensors for its numbers: torch's ONNX exporter rounds Python numbers to float32."""
+    numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in column if isinstance(value, float)}
+    return column.model_copy(update=numbers)
+
+
 class _End(nn.Module):
     """Features (n, width) → ``samples`` (n, columns), the named columns in their own types, and the features."""
 
     def __init__(self, encoding: TableEncoding, *, named: bool) -> None:
         super().__init__()
-        self.encoding = encoding
+        self.encoding = TableEncoding(columns=tuple(map(_in_float64, encoding.columns)))
         self.whole = [column.whole for column in encoding.columns] if named else []
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         values = self.encoding.values(features)
         columns = [x.long() if whole else x.clone() for x, whole in zip(values, self.whole, strict=False)]
         return (torch.stack(values, dim=1), *columns, features)
+
+
+RESERVED = ("", "samples", "features", "noise", "step_noise")
+"""Names that no column's output may have: inputs and other outputs have them, and ONNX takes "" for no value."""
+
+
+def _output_names(columns: Sequence[str]) -> list[str]:
+    """Name an output after each column; a reserved name has ``_column`` appended until no other column has it."""
+    taken, names = {*RESERVED, *columns}, []
+    for column in columns:
+        name = column
+        if column in RESERVED:
+            while name in taken:
+                name += "_column"
+            taken.add(name)
+        names.append(name)
+    return names
 
 
 class ExportedSampler(nn.Module):
@@ -190,9 +213,7 @@ class ExportedSampler(nn.Module):
         self.walk: nn.Module = Walk(step, coefficients, features, program)
         self.end = _End(encoding, named=named)
         self.input_names = ("noise", "step_noise") if self.step_draws else ("noise",)
-        reserved = {"", "samples", "features", *self.input_names}
-        names = [f"{name}_column" if name in reserved else name for name in encoding.names] if named else []
-        self.output_names = ("samples", *names, "features")
+        self.output_names = ("samples", *(_output_names(encoding.names) if named else ()), "features")
 
     def example(self, n: int) -> tuple[Tensor, ...]:
         """Inputs for n rows."""

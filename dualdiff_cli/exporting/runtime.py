@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ FORMAT_VERSION = 2
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-Runtime = Callable[[dict[str, Tensor], str], Tensor]
-"""(inputs by name, name of an output) → that output, on the CPU."""
+Runtime = Callable[[dict[str, Tensor], Sequence[str]], list[Tensor]]
+"""(inputs by name, names of outputs) → these outputs, of one call, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,19 @@ class ExportedModel(Model):
             return None
 
     def walk(self, noise: Tensor, step_noise: Tensor | None = None, *, output: str = "samples") -> Tensor:
-        """Turn a sampler's noise (n, width) and step noise (K, n, width) into one output, (n, …), float64.
+        """Turn a sampler's noise (n, width) and step noise (K, n, width) into one output; see `outputs`."""
+        return self.run(_inputs(noise, step_noise), [output])[0]
 
-        ``samples`` has a column for each of the table's; ``features`` is what they were decoded from.
+    def outputs(self, noise: Tensor, step_noise: Tensor | None = None) -> dict[str, Tensor]:
+        """Give all outputs of a sampler, by name.
+
+        Returns:
+            ``samples`` (n, columns) float64, the columns of a file (n,) each in its own type, and ``features``
+            (n, width) float64, from which the file decoded all of these.
+
         """
-        return self.run({"noise": noise} if step_noise is None else {"noise": noise, "step_noise": step_noise}, output)
+        names = list(self.metadata["outputs"])
+        return dict(zip(names, self.run(_inputs(noise, step_noise), names), strict=True))
 
     def denoiser(self) -> Denoiser:
         """Give an exported denoiser the face of any other."""
@@ -138,6 +146,7 @@ class ExportedModel(Model):
         own = self.sampling
         sampling = with_sampling(own, sampler=options.sampler, steps=options.steps)
         facts = {
+            "from": str(self.path),
             "sampler": sampling.sampler,
             "sample_steps": sampling.steps,
             "provider": self.provider,
@@ -159,6 +168,10 @@ class ExportedModel(Model):
         return Drawing(map(self.encoding.frame, values), facts)
 
 
+def _inputs(noise: Tensor, step_noise: Tensor | None) -> dict[str, Tensor]:
+    return {"noise": noise} if step_noise is None else {"noise": noise, "step_noise": step_noise}
+
+
 class _FileDenoiser(Denoiser):
     """The denoiser in a file, which computes in float32."""
 
@@ -169,7 +182,8 @@ class _FileDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t] at one time for all points, shape ()."""
-        return self.run({"x_t": x_t.float(), "t": t.double()}, "denoised").to(x_t.dtype)
+        (denoised,) = self.run({"x_t": x_t.float(), "t": t.double()}, ["denoised"])
+        return denoised.to(x_t.dtype)
 
 
 def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Runtime]:
@@ -179,20 +193,22 @@ def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any
     except ValueError:  # some other program's words
         metadata = {}
 
-    def plainly(inputs: dict[str, Tensor], output: str) -> Tensor:
-        return torch.from_numpy(session.run([output], {name: value.numpy() for name, value in inputs.items()})[0])
+    def plainly(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        values = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items()})
+        return [torch.from_numpy(value) for value in values]
 
     where = (place.type, place.index or 0)
 
-    def bound(inputs: dict[str, Tensor], output: str) -> Tensor:
-        """Copy the inputs to the device and fetch one output; nothing else is copied."""
+    def bound(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        """Copy the inputs to the device and fetch the outputs; nothing else is copied."""
         binding = session.io_binding()
         for name, value in inputs.items():
             array = np.ascontiguousarray(value.numpy())
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, *where))
-        binding.bind_output(output, *where)
+        for name in outputs:
+            binding.bind_output(name, *where)
         session.run_with_iobinding(binding)
-        return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
+        return [torch.from_numpy(value) for value in binding.copy_outputs_to_cpu()]
 
     return metadata, CUDA if place.type == "cuda" else CPU, bound if io_binding else plainly
 
@@ -283,9 +299,9 @@ def _in_torch(module: Any, place: torch.device, metadata: dict[str, Any]) -> Run
     names = list(metadata.get("outputs", ()))
 
     @torch.no_grad()
-    def run(inputs: dict[str, Tensor], output: str) -> Tensor:
-        outputs = module(*(value.to(place) for value in inputs.values()))
-        wanted: Tensor = outputs[names.index(output)] if isinstance(outputs, tuple) else outputs
-        return wanted.cpu()
+    def run(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        values = module(*(value.to(place) for value in inputs.values()))
+        values = values if isinstance(values, tuple) else (values,)
+        return [values[names.index(name)].cpu() for name in outputs]
 
     return run

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.networks.layers import GroupedLinear
 from ..diffusion.samplers import BLOCK, Sampler, draw_noise
@@ -28,6 +29,8 @@ __all__ = ["Agreement", "compare_denoisers", "compare_samplers"]
 
 BATCHES = (1, 2, 7, BLOCK)
 MARGIN, LEAST_TOLERANCE = 10.0, 1e-3
+DECODING_TOLERANCE = 1e-9
+"""Decoding is one multiplication and one addition in float64, whose rounding is far smaller."""
 FAR = 6.0
 """A standard normal draw that hardly anyone will see."""
 
@@ -40,6 +43,8 @@ class Agreement:
         max_abs_error, median_abs_error: of a coordinate, over all batches and extremes of the noise.
         max_rel_error: the largest error as a share of the largest coordinate.
         tolerance: what the largest may be.
+        decoding_error: the largest difference between a value that the file decoded from its features and the value
+            that the run decodes from the same features, relative to values larger than one; 0 for a denoiser.
         divergences: by name, the divergence of the file's points from fresh points of the run, beside the floor, which
             the run's own points get; none for a denoiser.
 
@@ -49,6 +54,7 @@ class Agreement:
     median_abs_error: float
     max_rel_error: float
     tolerance: float
+    decoding_error: float
     divergences: dict[str, dict[str, Any]]
 
     @property
@@ -56,6 +62,8 @@ class Agreement:
         """What is wrong, as the end of a sentence."""
         if not self.max_abs_error <= self.tolerance:
             return f"differs from the run by {self.max_abs_error:.3g}, where {self.tolerance:.3g} is rounding"
+        if not self.decoding_error <= DECODING_TOLERANCE:
+            return f"decodes its features into values that are off by {self.decoding_error:.3g}"
         for name, kl in self.divergences.items():
             if not kl["value"] <= kl["limit"]:
                 return (
@@ -69,6 +77,9 @@ def compare_samplers(
     model: DiffusionModel, sampler: Sampler, exported: ExportedModel, *, precision: ExportPrecision
 ) -> Agreement:
     """Draw with the file and with the run from the same noise: in batches of 1, 2, 7 and many, and far outside.
+
+    Features are compared with the run's features. The columns, where rounding can make a difference of one or of
+    another category, are compared with what the run's encoding makes of the file's own features.
 
     Args:
         model: on the CPU.
@@ -84,18 +95,21 @@ def compare_samplers(
     def run(noise: Tensor, denoiser: Denoiser = model.denoiser) -> Tensor:
         return sampler(denoiser, noise[0], noise[1:])
 
-    def file(noise: Tensor) -> Tensor:
-        return exported.walk(noise[0], noise[1:] if sampler.draws > 1 else None, output="features")
+    def file(noise: Tensor) -> dict[str, Tensor]:
+        return exported.outputs(noise[0], noise[1:] if sampler.draws > 1 else None)
 
     batches = [common[:, :n] for n in BATCHES] + [outside]
     by_run, by_run_outside = run(common), run(outside)
     expected = [by_run[:n] for n in BATCHES] + [by_run_outside]
-    results = [file(noise) for noise in batches]
+    outputs = [file(noise) for noise in batches]
+    results = [output["features"] for output in outputs]
     own = max(
         _largest([run(common, twin), run(outside, twin)], [by_run, by_run_outside])
         for twin in _twins(model.denoiser, precision)
     )
-    return _agreement(results, expected, own, _divergences(run(fresh), by_run, by_file=results[len(BATCHES) - 1]))
+    divergences = _divergences(run(fresh), by_run, by_file=results[len(BATCHES) - 1])
+    decoding_errors = torch.stack([_decoding_error(model.encoding, output) for output in outputs])
+    return _agreement(results, expected, own, divergences, float(decoding_errors.max()))
 
 
 @torch.no_grad()
@@ -116,6 +130,14 @@ def compare_denoisers(model: DiffusionModel, exported: ExportedModel, *, precisi
     return _agreement(results, expected, own, {})
 
 
+def _decoding_error(encoding: TableEncoding, outputs: dict[str, Tensor]) -> Tensor:
+    """Give the largest relative difference of a file's samples, and of its columns, from its decoded features."""
+    expected = torch.stack(encoding.values(outputs["features"]), dim=1)
+    columns = [values.double() for name, values in outputs.items() if name not in ("samples", "features")]
+    decoded = torch.stack([outputs["samples"], *([torch.stack(columns, dim=1)] if columns else [])])
+    return ((decoded - expected).abs() / expected.abs().clamp(min=1)).max()
+
+
 def _divergences(fresh: Tensor, by_run: Tensor, *, by_file: Tensor) -> dict[str, dict[str, Any]]:
     """Both divergences between the file's points and fresh ones of the run; the floor is what the run's own points get.
 
@@ -130,7 +152,11 @@ def _divergences(fresh: Tensor, by_run: Tensor, *, by_file: Tensor) -> dict[str,
 
 
 def _agreement(
-    results: list[Tensor], expected: list[Tensor], own: float, divergences: dict[str, dict[str, Any]]
+    results: list[Tensor],
+    expected: list[Tensor],
+    own: float,
+    divergences: dict[str, dict[str, Any]],
+    decoding_error: float = 0.0,
 ) -> Agreement:
     errors = torch.cat([(a - b).abs().flatten() for a, b in zip(results, expected, strict=True)])
     largest = float(errors.max())
@@ -140,6 +166,7 @@ def _agreement(
         median_abs_error=float(errors.median()),
         max_rel_error=largest / scale,
         tolerance=max(MARGIN * own, LEAST_TOLERANCE),
+        decoding_error=decoding_error,
         divergences=divergences,
     )
 

@@ -168,7 +168,7 @@ def _subject(
         return _Subject(data_of_run(source), config.dataset, model, source, labels)
     if source is not None:
         config = source.config
-        labels = {"model": config.model.name, "recipe": config.recipe, "from": str(source.path)}
+        labels = {"model": config.model.name, "recipe": config.recipe}
         return _Subject(data_of_file(source), config.dataset, source, None, labels)
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")

@@ -122,6 +122,7 @@ def export(
             "max_rel_error": agreement.max_rel_error,
             "median_abs_error": agreement.median_abs_error,
             "tolerance": agreement.tolerance,
+            "decoding_error": agreement.decoding_error,
             **agreement.divergences,
         }
         artifact.save(temporary, metadata | {"measured": measured})

@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 from tiny import COLUMNS, narrow, untrained
 from torch import Tensor
 
+from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import MODELS
 from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.samplers import Sampler, build_sampler
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting import FORMATS, ExportedDenoiser, ExportedSampler, convert
 from dualdiff_cli.exporting.program import compile_sampler
 from dualdiff_cli.models.diffusion import DiffusionModel
 
+DIFFUSION_MODELS = [name for name, layer in MODELS.items() if "kind" not in layer["model"]]
 PAIRS = {
     "linear-beta": "noise",
     "linear-beta-continuous": "score",
@@ -38,16 +43,16 @@ def sampler_of(model: DiffusionModel, **changes: Any) -> Sampler:
 def export_of(model: DiffusionModel, sampler: Sampler | None = None, **options: Any) -> ExportedSampler:
     sampler = sampler or sampler_of(model)
     program = compile_sampler(sampler, model.denoiser.schedule)
-    return ExportedSampler(program, model.denoiser, model.scaler, **options)
+    return ExportedSampler(program, model.denoiser, model.encoding, **options)
 
 
 def noise_for(sampler: Sampler, n: int, dim: int = 2) -> tuple[Tensor, ...]:
-    noise = torch.randn(sampler.draws, n, dim, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(sampler.draws, n, dim, generator=seeding.torch_stream(1, "noise"))
     return (noise[0], noise[1:]) if sampler.draws > 1 else (noise[0],)
 
 
 def drawn(model: DiffusionModel, sampler: Sampler, noise: tuple[Tensor, ...]) -> np.ndarray:
-    return model.scaler.inverse(sampler(model.denoiser, *noise).numpy())
+    return model.encoding.decode(sampler(model.denoiser, *noise).numpy()).to_numpy()
 
 
 def written(module: ExportedSampler | ExportedDenoiser, path: Path, **options: Any) -> onnxruntime.InferenceSession:
@@ -59,7 +64,7 @@ def written(module: ExportedSampler | ExportedDenoiser, path: Path, **options: A
 
 
 @pytest.mark.parametrize("recipe", ["paper", "precise"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", DIFFUSION_MODELS)
 def test_the_exported_sampler_draws_the_points_of_the_model_to_the_last_digits(name: str, recipe: str) -> None:
     model = untrained(narrow(recipe, name))
     sampler = sampler_of(model)
@@ -75,7 +80,10 @@ def test_no_schedule_or_prediction_is_special(schedule: str, prediction: str) ->
     model = untrained(narrow(**sections))
     sampler = sampler_of(model, grid="uniform")
     noise = noise_for(sampler, 5)
-    x_t, t = torch.randn(5, 2), torch.tensor(model.denoiser.schedule.t_max, dtype=torch.float64)
+    x_t, t = (
+        torch.randn(5, 2, generator=seeding.torch_stream(0, "points")),
+        torch.tensor(model.denoiser.schedule.t_max, dtype=torch.float64),
+    )
     samples = export_of(model, sampler)(*noise)[0].numpy()
     np.testing.assert_allclose(samples, drawn(model, sampler, noise), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ExportedDenoiser(model.denoiser, 2)(x_t, t), model.denoiser(x_t, t))
@@ -92,11 +100,14 @@ def test_weights_that_only_time_meets_are_left_behind() -> None:
 def test_each_column_of_a_table_comes_in_its_own_type() -> None:
     model = untrained(narrow(), COLUMNS)
     sampler = sampler_of(model)
-    module = export_of(model, sampler, columns=COLUMNS)
-    assert module.output_names == ("samples", "age (years)", "samples_column", "val_0")
-    samples, age, *others = module(*noise_for(sampler, 40, 3))
+    module = export_of(model, sampler, named=True)
+    assert module.output_names == ("samples", "age (years)", "samples_column", "val_0", "features")
+    samples, age, *others, features = module(*noise_for(sampler, 40, 3))
     assert age.dtype == torch.int64
-    np.testing.assert_array_equal(age, np.rint(samples[:, 0].numpy()))
+    np.testing.assert_array_equal(age, samples[:, 0].numpy())
+    decoded = COLUMNS.decode(features.numpy())
+    assert decoded.dtypes == [pl.Int64, pl.Float64, pl.Float64]
+    np.testing.assert_allclose(samples, decoded, rtol=1e-15)
     for i, column in enumerate(others, start=1):
         torch.testing.assert_close(column, samples[:, i], rtol=0, atol=0)
 
@@ -104,7 +115,7 @@ def test_each_column_of_a_table_comes_in_its_own_type() -> None:
 @pytest.mark.parametrize(("precision", "unit"), [("float16", 2**-11), ("bfloat16", 2**-8)])
 def test_a_lower_precision_rounds_the_matrix_products_and_nothing_else(precision: Any, unit: float) -> None:
     model = untrained(narrow())
-    x_t, t = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5, dtype=torch.float64)
+    x_t, t = torch.randn(200, 2, generator=seeding.torch_stream(0, "points")), torch.tensor(0.5, dtype=torch.float64)
     rounded = ExportedDenoiser(model.denoiser, 2, precision=precision)
     error = float((rounded(x_t, t) - model.denoiser(x_t, t)).abs().max())
     assert unit / 20 < error < 20 * unit
@@ -124,7 +135,10 @@ def test_one_onnx_file_serves_batches_of_any_size(tmp_path: Path) -> None:
         ("noise", ["batch", 2], "tensor(float)"),
         ("step_noise", [4, "batch", 2], "tensor(float)"),
     ]
-    assert [(o.name, o.shape, o.type) for o in session.get_outputs()] == [("samples", ["batch", 2], "tensor(double)")]
+    assert [(o.name, o.shape, o.type) for o in session.get_outputs()] == [
+        ("samples", ["batch", 2], "tensor(double)"),
+        ("features", ["batch", 2], "tensor(double)"),
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["sampler.onnx"]
     noise, step_noise = noise_for(sampler, 100_000)
     expected = drawn(model, sampler, (noise, step_noise))
@@ -147,13 +161,58 @@ def test_a_deterministic_sampler_takes_noise_alone(tmp_path: Path) -> None:
 def test_columns_may_be_called_like_values_of_the_graph(tmp_path: Path) -> None:
     model = untrained(narrow(), COLUMNS)
     sampler = sampler_of(model)
-    session = written(export_of(model, sampler, columns=COLUMNS), tmp_path / "sampler.onnx")
+    session = written(export_of(model, sampler, named=True), tmp_path / "sampler.onnx")
     names = [(value.name, value.type) for value in session.get_outputs()]
     double = "tensor(double)"
-    assert names[1:] == [("age (years)", "tensor(int64)"), ("samples_column", double), ("val_0", double)]
+    assert names[1:-1] == [("age (years)", "tensor(int64)"), ("samples_column", double), ("val_0", double)]
     noise, step_noise = noise_for(sampler, 7, 3)
     samples, age, *_ = session.run(None, {"noise": noise.numpy(), "step_noise": step_noise.numpy()})
-    np.testing.assert_array_equal(age, np.rint(samples[:, 0]))
+    np.testing.assert_array_equal(age, samples[:, 0])
+
+
+def test_numbers_that_float32_cannot_hold_are_decoded_in_float64(tmp_path: Path) -> None:
+    encoding = TableEncoding(columns=tuple(NumberColumn(name=name, shift=0.1, scale=1 / 3) for name in "ab"))
+    model = untrained(narrow(), encoding)
+    sampler = sampler_of(model)
+    session = written(export_of(model, sampler), tmp_path / "sampler.onnx")
+    noise, step_noise = noise_for(sampler, 50)
+    inputs = {"noise": noise.numpy(), "step_noise": step_noise.numpy()}
+    samples, features = session.run(["samples", "features"], inputs)
+    np.testing.assert_allclose(samples, features / 3 + 0.1, rtol=0, atol=1e-15 * np.abs(features).max())
+
+
+def of_columns(*names: str) -> DiffusionModel:
+    return untrained(
+        narrow(), TableEncoding(columns=tuple(NumberColumn(name=name, shift=0.0, scale=1.0) for name in names))
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "outputs"),
+    [
+        (["x", "y"], ["x", "y"]),
+        (["samples", "features"], ["samples_column", "features_column"]),
+        (["noise", "step_noise", ""], ["noise_column", "step_noise_column", "_column"]),
+        (["samples", "samples_column"], ["samples_column_column", "samples_column"]),
+        (["samples_column", "samples"], ["samples_column", "samples_column_column"]),
+        (["", "_column", "_column_column"], ["_column_column_column", "_column", "_column_column"]),
+    ],
+)
+def test_outputs_have_the_names_of_the_columns_but_for_names_that_are_taken(
+    columns: list[str], outputs: list[str]
+) -> None:
+    assert export_of(of_columns(*columns), named=True).output_names == ("samples", *outputs, "features")
+
+
+def test_columns_with_reserved_names_can_be_told_apart_in_an_onnx_file(tmp_path: Path) -> None:
+    model = of_columns("samples", "samples_column", "features", "noise", "step_noise", "")
+    sampler = sampler_of(model)
+    session = written(module := export_of(model, sampler, named=True), tmp_path / "sampler.onnx")
+    assert [value.name for value in session.get_outputs()] == list(module.output_names)
+    noise, step_noise = noise_for(sampler, 3, 6)
+    samples, *values, features = session.run(None, {"noise": noise.numpy(), "step_noise": step_noise.numpy()})
+    np.testing.assert_array_equal(samples, np.stack(values, axis=1))
+    np.testing.assert_array_equal(samples, features)
 
 
 def test_the_denoiser_takes_a_time_for_all_points(tmp_path: Path) -> None:
@@ -163,7 +222,7 @@ def test_the_denoiser_takes_a_time_for_all_points(tmp_path: Path) -> None:
         ("x_t", ["batch", 2], "tensor(float)"),
         ("t", [], "tensor(double)"),
     ]
-    x_t = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    x_t = torch.randn(7, 2, generator=seeding.torch_stream(0, "points"))
     for t in (0.0, 31.0, 99.0):
         (denoised,) = session.run(None, {"x_t": x_t.numpy(), "t": np.array(t)})
         expected = model.denoiser(x_t, torch.tensor(t, dtype=torch.float64))
@@ -176,7 +235,7 @@ def test_the_denoiser_of_torchs_own_formats_depends_on_time_too(recipe: str, to:
     model = untrained(narrow(recipe))
     artifact: Any = convert(ExportedDenoiser(model.denoiser, 2), to=to)
     denoise = artifact.module if to == "torchscript" else artifact.program.module()
-    x_t = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    x_t = torch.randn(7, 2, generator=seeding.torch_stream(0, "points"))
     for t in model.denoiser.schedule.times(4):
         torch.testing.assert_close(denoise(x_t, t), model.denoiser(x_t, t))
 

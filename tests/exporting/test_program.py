@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dualdiff_cli import seeding
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.mixtures import MixtureDenoiser
@@ -48,7 +49,7 @@ def follow(program: Program, denoiser: Denoiser, noise: Tensor, step_noise: Tens
 
 
 def largest_difference(sampler: Sampler, schedule: Schedule) -> float:
-    noise = torch.randn(sampler.draws, 50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(sampler.draws, 50, 2, generator=seeding.torch_stream(0, "noise"), dtype=torch.float64)
     denoiser, program = mixture(schedule), compile_sampler(sampler, schedule)
     points = sampler(denoiser, noise[0], noise[1:])
     return float((follow(program, denoiser, noise[0], noise[1:]) - points).abs().max() / points.abs().max())

@@ -2,25 +2,24 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
+import polars as pl
 import pytest
 import torch
 from tiny import finished, narrow
 
 from dualdiff_cli.config.schema import SamplingConfig
-from dualdiff_cli.diffusion.samplers import BLOCK, build_sampler
+from dualdiff_cli.diffusion.samplers import BLOCK, draw_noise
 from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import runtime as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
-from dualdiff_cli.jobs import export
+from dualdiff_cli.jobs.export import export
+from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +39,21 @@ def files(run: Run) -> dict[tuple[str, str], Path]:
 
 @pytest.fixture(scope="module")
 def model(run: Run) -> DiffusionModel:
-    return DiffusionModel.load(run, CPU)
-
-
-def points(chunks: Any) -> np.ndarray:
-    return np.concatenate(list(chunks))
+    return DiffusionModel.load(run, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("what", ["sampler", "denoiser"])
-def test_a_file_draws_the_points_of_its_run(
+def test_a_file_draws_the_rows_of_its_run(
     what: str, format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files[what, format], device="cpu")
-    assert (exported.what, exported.columns, exported.config) == (what, model.columns, model.config)
+    assert (exported.what, exported.encoding, exported.config) == (what, model.encoding, model.config)
     assert exported.provider == ("CPUExecutionProvider" if format == "onnx" else "torch cpu")
-    own, expected = (points(m.sample(BLOCK + 5, seed=3)) for m in (exported, model))
-    assert own.dtype == np.float64
+    own, expected = (m.sample(BLOCK + 5, seed=3) for m in (exported, model))
+    assert own.schema == expected.schema
     np.testing.assert_allclose(own, expected, rtol=0, atol=exported.metadata["measured"]["tolerance"] * 12)
-    assert not np.array_equal(own[:5], own[BLOCK:])
+    assert not own[:5].equals(own[BLOCK:])
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -66,24 +61,48 @@ def test_a_denoiser_can_be_drawn_from_with_any_sampler(
     format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files["denoiser", format], device="cpu")
-    sampling = SamplingConfig(sampler="dpm-solver-2", steps=4, grid="karras")
-    own = points(exported.sample(30, seed=0, sampling=sampling))
-    np.testing.assert_allclose(own, points(model.sample(30, seed=0, sampler=build_sampler(sampling))), atol=1e-2)
-    assert exported.evaluations(sampling) == 7
+    options = DrawingOptions(sampler="dpm-solver-2", steps=4)
+    drawing = exported.draw(30, seed=0, options=options)
+    np.testing.assert_allclose(pl.concat(drawing.chunks), model.sample(30, seed=0, options=options), atol=1e-2)
+    assert (drawing.facts["sampler"], drawing.facts["network_evaluations"]) == ("dpm-solver-2", 7)
     assert exported.evaluations(SamplingConfig(sampler="adaptive")) is None
 
 
 def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path]) -> None:
     exported = ExportedModel.open(files["sampler", "onnx"])
     assert exported.evaluations(exported.sampling) == 5
-    with pytest.raises(InputError, match="holds the sampler 'dpmpp-2m-sde' with 5 steps and no other"):
-        exported.sample(10, seed=0, sampling=SamplingConfig(sampler="heun", steps=5))
+    own = exported.sample(10, seed=0, options=DrawingOptions(sampler="dpmpp-2m-sde", steps=5))
+    assert own.equals(exported.sample(10, seed=0))
+    for options in (DrawingOptions(sampler="heun"), DrawingOptions(steps=6)):
+        with pytest.raises(InputError, match=r"holds the sampler 'dpmpp-2m-sde' with 5 steps.*--what denoiser"):
+            exported.sample(10, seed=0, options=options)
+
+
+@pytest.mark.parametrize("what", ["sampler", "denoiser"])
+def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, files: dict[tuple[str, str], Path]) -> None:
+    exported = ExportedModel.open(files[what, "torchscript"], device="cpu")
+    for option, options in (
+        ("--precision", DrawingOptions(precision="bfloat16")),
+        ("--compile", DrawingOptions(compile="on")),
+    ):
+        with pytest.raises(InputError, match=rf"{option} does not apply to the exported file .*Leave {option} out"):
+            exported.sample(10, seed=0, options=options)
+
+
+def test_all_outputs_of_a_file_come_from_one_call(files: dict[tuple[str, str], Path], model: DiffusionModel) -> None:
+    noise = draw_noise(0, 0, dim=2, draws=5)[:, :20]
+    for format in FORMATS:
+        exported = ExportedModel.open(files["sampler", format], device="cpu")
+        outputs = exported.outputs(noise[0], noise[1:])
+        assert list(outputs) == exported.metadata["outputs"] == ["samples", "features"]
+        assert torch.equal(outputs["samples"], exported.walk(noise[0], noise[1:]))
+        np.testing.assert_allclose(outputs["samples"], model.encoding.decode(outputs["features"].numpy()), rtol=1e-12)
 
 
 def test_a_file_says_where_it_comes_from(files: dict[tuple[str, str], Path], run: Run) -> None:
     for path in files.values():
         metadata = ExportedModel.open(path).metadata
-        assert {"format_version", "dataset", "columns", "recipe", "sampling", "schedule", "scaler"} <= set(metadata)
+        assert {"format_version", "dataset", "encoding", "recipe", "sampling", "schedule", "config"} <= set(metadata)
         assert (metadata["dataset"], metadata["recipe"], metadata["model"]) == ("moons", "precise", "dual-expert")
         assert metadata["measured"]["max_abs_error"] <= metadata["measured"]["tolerance"]
         assert len(metadata["checkpoint_sha256"]) == 64
@@ -115,7 +134,7 @@ def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
     foreign = onnx.load(files["denoiser", "onnx"])
     onnx.helper.set_model_props(foreign, {"author": "someone"})
     onnx.save(foreign, tmp_path / "foreign.onnx")
-    with pytest.raises(InputError, match="does not say of itself"):
+    with pytest.raises(InputError, match=r"foreign\.onnx does not say what"):
         ExportedModel.open(tmp_path / "foreign.onnx")
 
 
@@ -153,11 +172,9 @@ def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_gpu_draws_the_points_of_the_run(
+def test_a_gpu_draws_the_rows_of_the_run(
     format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
     exported = ExportedModel.open(files["sampler", format], device="cuda")
     assert "CPU" not in exported.provider
-    np.testing.assert_allclose(
-        points(exported.sample(BLOCK, seed=3)), points(model.sample(BLOCK, seed=3)), rtol=0, atol=1e-2
-    )
+    np.testing.assert_allclose(exported.sample(BLOCK, seed=3), model.sample(BLOCK, seed=3), rtol=0, atol=1e-2)

@@ -6,18 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
-from dualdiff_cli.jobs.reflow import draw_pairs, kept_pairs
+from tiny import tiny
 
+from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.schedules.continuous import StraightLine
 from dualdiff_cli.errors import InputError, Interrupted
-from dualdiff_cli.jobs import Callbacks, evaluate, export, resume, sample, train
+from dualdiff_cli.jobs.evaluate import evaluate
+from dualdiff_cli.jobs.export import export
+from dualdiff_cli.jobs.sample import sample
+from dualdiff_cli.jobs.train import Callbacks, resume, train
+from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.batches import PlainBatches
+from dualdiff_cli.training.reflow import Pairs, draw_pairs
 
 CPU = torch.device("cpu")
 SMALL = ["model.width=8", "model.blocks=1", "training.steps=12", "training.batch=16", "training.log_every=5"]
@@ -41,6 +46,15 @@ def asked(teacher: Path, *settings: str) -> RunConfig:
     return resolve(teacher=teacher, settings=[*SMALL, *settings])
 
 
+def model_of(path: Path) -> DiffusionModel:
+    return DiffusionModel.load(Run.open(path), device=CPU)
+
+
+def pairs_of(teacher: Path, n: int, *, seed: int) -> Pairs:
+    model = model_of(teacher)
+    return draw_pairs(model.denoiser, model.encoding, n, seed=seed, device=CPU)
+
+
 def stop_after(steps: int) -> Callable[[], bool]:
     asked = iter(range(1, 1000))
     return lambda: next(asked) == steps
@@ -49,7 +63,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 def test_a_batch_of_pairs_keeps_each_point_with_its_noise() -> None:
     points = torch.arange(50.0).reshape(-1, 1)
     batches = PlainBatches(points, StraightLine(), noise=-points)
-    batch = batches(64, torch.Generator().manual_seed(0))
+    batch = batches(64, seeding.torch_stream(0, "batch"))
     assert torch.equal(batch.epsilon, -batch.x)
     assert len(batch.x.unique()) > 20
 
@@ -64,24 +78,26 @@ def test_a_reflow_learns_its_teachers_data_along_straight_lines(teacher: Path) -
 
 
 def test_pairs_are_the_ends_of_the_teachers_flow(teacher: Path) -> None:
-    model = DiffusionModel.load(Run.open(teacher), CPU)
-    pairs = draw_pairs(model, 30, seed=5)
-    finer = SAMPLERS["heun"](steps=200, grid="log-snr")(model.denoiser, pairs.noise)
+    denoiser, pairs = model_of(teacher).denoiser, pairs_of(teacher, 30, seed=5)
+    finer = SAMPLERS["heun"](steps=200, grid="log-snr")(denoiser, pairs.noise)
     torch.testing.assert_close(pairs.points, finer.float(), rtol=0, atol=5e-3)
     x, z = pairs.held_out
     assert len(x) == 3
-    torch.testing.assert_close(SAMPLERS["heun"](steps=50, grid="log-snr")(model.denoiser, z).float(), x)
-    longer = draw_pairs(model, 60, seed=5)
+    torch.testing.assert_close(SAMPLERS["heun"](steps=50, grid="log-snr")(denoiser, z).float(), x)
+    longer = pairs_of(teacher, 60, seed=5)
     assert torch.equal(longer.points[:30], pairs.points)
 
 
-def test_a_run_keeps_its_pairs_and_its_teachers_scaler(student: Path, teacher: Path) -> None:
-    pairs = kept_pairs(Run.open(student))
+def test_a_run_keeps_its_pairs_and_the_encoding_of_its_teacher(student: Path, teacher: Path) -> None:
+    pairs, again = Pairs.load(Run.open(student)), pairs_of(teacher, 200, seed=0)
     assert pairs is not None
-    again = draw_pairs(DiffusionModel.load(Run.open(teacher), CPU), 200, seed=0)
-    assert torch.equal(pairs.points, again.points)
-    assert torch.equal(pairs.noise, again.noise)
-    assert DiffusionModel.load(Run.open(student), CPU).scaler.to_dict() == again.scaler.to_dict()
+    for kept, drawn in ((pairs.points, again.points), (pairs.noise, again.noise), (pairs.held_out, again.held_out)):
+        assert torch.equal(kept, drawn)
+    assert pairs.encoding == model_of(student).encoding == model_of(teacher).encoding
+
+
+def test_a_run_that_is_no_reflow_has_no_pairs(teacher: Path) -> None:
+    assert Pairs.load(Run.open(teacher)) is None
 
 
 def test_a_reflow_is_resumed_to_the_same_bytes_without_its_teacher(
@@ -92,26 +108,27 @@ def test_a_reflow_is_resumed_to_the_same_bytes_without_its_teacher(
     with pytest.raises(Interrupted):
         train(asked(moved), path=tmp_path / "run", device="cpu", callbacks=Callbacks(should_stop=stop_after(7)))
     shutil.rmtree(moved)
-    resume(Run.open(tmp_path / "run"), device="cpu")
+    resume(tmp_path / "run", device="cpu")
     weights = [(path / "model.safetensors").read_bytes() for path in (tmp_path / "run", student)]
     assert weights[0] == weights[1]
 
 
-def test_a_reflow_is_sampled_without_fresh_noise_only(student: Path, tmp_path: Path) -> None:
-    run = Run.open(student)
-    record = sample(run, n=20, output=str(tmp_path / "points.csv"), device="cpu")
+def test_a_reflow_is_sampled_without_fresh_noise_only(student: Path, teacher: Path, tmp_path: Path) -> None:
+    record = sample(student, n=20, output=tmp_path / "points.csv", device="cpu")
     assert (record["sampler"], record["network_evaluations"]) == ("euler", 5)
+    fresh = DrawingOptions(sampler="ancestral")
     for refused in (
-        lambda: sample(run, n=20, output=str(tmp_path / "others.csv"), sampler="ancestral", device="cpu"),
-        lambda: export(run, sampler="ancestral", sample_steps=3),
-        lambda: train(asked(Path(run.config.objective.teacher or ""), "sampling.sampler=dpmpp-2m-sde")),
+        lambda: sample(student, n=20, output=tmp_path / "others.csv", options=fresh, device="cpu"),
+        lambda: export(student, sampler="ancestral", sample_steps=3),
+        lambda: train(asked(teacher, "sampling.sampler=dpmpp-2m-sde"), path=tmp_path / "run"),
     ):
         with pytest.raises(InputError, match=r"draws fresh noise.*deterministic"):
             refused()
+    assert [path.name for path in tmp_path.iterdir()] == ["points.csv"]
 
 
 def test_the_held_out_loss_of_a_reflow_is_of_pairs(student: Path) -> None:
-    record = evaluate(Run.open(student), n=60, device="cpu")
+    record = evaluate(student, n=60, metrics=["sliced_wasserstein"], device="cpu")
     loss = record["metrics"]["held_out_loss"]
     assert loss["n_real"] == 20
     assert "training_loss_published" not in record["metrics"]
@@ -119,7 +136,7 @@ def test_the_held_out_loss_of_a_reflow_is_of_pairs(student: Path) -> None:
 
 def test_a_reflow_has_no_diagnosis(student: Path) -> None:
     with pytest.raises(InputError, match="has learnt coupled noise"):
-        evaluate(Run.open(student), diagnosis=True, device="cpu")
+        evaluate(student, diagnosis=True, device="cpu")
 
 
 def test_a_teacher_of_other_data_is_refused(teacher: Path, tmp_path: Path) -> None:
@@ -133,5 +150,5 @@ def test_a_teacher_of_other_data_is_refused(teacher: Path, tmp_path: Path) -> No
     )
     with pytest.raises(InputError, match="is of the data line, not of moons"):
         train(config, path=tmp_path / "run", device="cpu")
-    with pytest.raises(InputError, match="which noise meets which point"):
+    with pytest.raises(InputError, match=r"a teacher .*references=0"):
         asked(teacher, "objective.references=32")
