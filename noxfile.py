@@ -24,7 +24,8 @@ from dualdiff_cli import Run
 from dualdiff_cli.data import write_chunks
 from dualdiff_cli.jobs.inputs import load_run_data
 data = load_run_data(Run.open(Path(sys.argv[1])).config)
-write_chunks(sys.argv[2], data.columns, [data.held_out[:3000]])
+rows = data.held_out[:3000]
+write_chunks(sys.argv[2], [rows], rows=rows.height)
 """
 
 
