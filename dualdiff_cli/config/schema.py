@@ -275,8 +275,8 @@ class SplineFlowSettings(_Section):
     patience: Count = 30
     """Training stops after so many passes over the rows that have not raised the likelihood of unseen rows."""
     batch: Annotated[int, Field(ge=2)] = 128
-    learning_rate: Positive = 5e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
 
 
 class RunConfig(_Section):
