@@ -78,8 +78,9 @@ def compare(
 
     Returns:
         The record of the ``compare`` command's contract. A model that cannot be trained, drawn from or scored has the
-        entry {"error": sentence}. "best" is the model with the least excess, and "best_by_metric" names for each metric
-        the best model and those that are as good; see `ranking`. "simpler" says whether a Gaussian mixture is as good
+        entry {"error": sentence}. "best" is the model with the least excess, "as_good" names those that are as
+        good, and "best_by_metric" names for each metric the best model and those that are as good; see `ranking`.
+        "simpler" says whether a Gaussian mixture is as good
         as the diffusion model.
 
     Raises:
@@ -107,6 +108,7 @@ def compare(
                     else f"What is finished is kept in {path}: the same command goes on."
                 )
                 raise Interrupted(f"Stopped after {len(rows)} of {len(names)} models.", remedy) from stop
+        best = best_overall(rows)
         record = {
             "dataset": dataset if data.density else str(Path(dataset).resolve()),
             "rows": data.train.height,
@@ -117,7 +119,8 @@ def compare(
             "device": place,
             "run_dir": None if path is None else str(path),
             "models": rows,
-            "best": best_overall(rows),
+            "best": best,
+            "as_good": [name for name in rows if best not in (None, name) and as_good(rows[name], rows[best])],
             "best_by_metric": best_by_metric(rows),
             "simpler": _simpler(rows, configs),
         }

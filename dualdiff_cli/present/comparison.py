@@ -29,11 +29,11 @@ def comparison_table(record: Mapping[str, Any]) -> Table:
     """
     models: Mapping[str, Mapping[str, Any]] = record["models"]
     scored = [model["metrics"] for model in models.values() if "metrics" in model]
-    shown = [metric for metric in SHOWN if any(metric in metrics for metrics in scored)]
+    shown = [metric for metric in SHOWN if any(_value(metrics.get(metric)) is not None for metrics in scored)]
     heads = ("model", "excess", *shown, "training, s", "sampling, s", "verdict")
     floors = [next((of[metric]["floor"] for of in scored if metric in of), None) for metric in shown]
     perfect = ("perfect samples", None, *floors, None, None, "the floor of each score")
-    rows = tuple(_row(name, model, shown, _verdict(name, model, record)) for name, model in models.items())
+    rows = tuple(_row(name, model, shown, _verdict(name, record)) for name, model in models.items())
     title = (
         f"{record['dataset']}: {record['rows']:,} training rows, {record['held_out']:,} held-out rows, "
         f"{record['n_generated']:,} generated rows"
@@ -48,32 +48,42 @@ def _row(name: str, model: Mapping[str, Any], shown: list[str], verdict: str) ->
     return (name, _bounded(model.get("excess")), *scores, *seconds, verdict)
 
 
+def _value(score: Mapping[str, Any] | None) -> float | None:
+    return None if score is None else score["value"]
+
+
 def _bounded(score: Mapping[str, Any] | None) -> Value:
-    if score is None or score["value"] is None:
-        return None
-    value: float = score["value"]
-    return value if score["ci95"] is None or None in score["ci95"] else Bounded(value, *score["ci95"])
+    value = _value(score)
+    if score is None or value is None or score["ci95"] is None or None in score["ci95"]:
+        return value
+    return Bounded(value, *score["ci95"])
 
 
-def _verdict(name: str, model: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+def _verdict(name: str, record: Mapping[str, Any]) -> str:
+    model = record["models"][name]
     if "error" in model:
         return str(model["error"])
-    if name == record["best"]:
-        return "best"
-    among = [metric for metric, names in record["best_by_metric"].items() if name == names[0]]
-    return f"best in {', '.join(among)}" if among else ""
+    best = record["best_by_metric"]
+    among = [metric.replace("_", " ") for metric in SHOWN if best.get(metric, [""])[0] == name]
+    overall = ["best"] if name == record["best"] else ["as good as the best"] if name in record["as_good"] else []
+    return "; ".join([*overall, *([f"best in {', '.join(among)}"] if among else [])])
 
 
 def _notes(record: Mapping[str, Any], shown: list[str]) -> tuple[str, ...]:
     notes = [
         "Excess: the sum of the two KL divergences less their floors, in bits; the least excess is the best.",
-        "In brackets stand 95 % intervals.",
+        "Best in a metric: nearest to the floor. In brackets stand 95 % intervals.",
     ]
     for metric in shown:
-        best, *others = record["best_by_metric"].get(metric, [None])
-        if best is not None:
-            as_good = f"; as good within the intervals: {', '.join(others)}" if others else ""
-            notes.append(f"{metric}: {best} is nearest to the floor{as_good}.")
+        _, *others = record["best_by_metric"].get(metric, [None])
+        if others:
+            notes.append(f"{metric}: as good as the best within the intervals: {', '.join(others)}.")
+    missing: dict[tuple[str, str], list[str]] = {}
+    for name, model in record["models"].items():
+        for metric, score in model.get("metrics", {}).items():
+            if metric in SHOWN and score["value"] is None:
+                missing.setdefault((metric, " ".join(score["notes"])), []).append(name)
+    notes += [f"{metric} of {', '.join(names)}: {why}" for (metric, why), names in missing.items()]
     simpler = record["simpler"]
     if simpler:
         k = simpler["components"]
