@@ -2,11 +2,14 @@
 
 A role is a word for what the numbers are used for, such as "weights" or "batches". Streams of different roles, and of
 different seeds, are statistically independent (NumPy's ``SeedSequence``, whose spawn key is the role), so that nothing
-which is drawn for one purpose repeats what is drawn for another. No global generator is ever seeded or read.
+which is drawn for one purpose repeats what is drawn for another. This package never seeds or reads a global generator;
+for another package that reads NumPy's, `global_numpy` seeds it for the length of a block and then restores it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["block_stream", "integer", "stream", "torch_stream"]
+__all__ = ["block_stream", "global_numpy", "integer", "stream", "torch_stream"]
 
 
 def stream(seed: int, role: str) -> np.random.Generator:
@@ -38,6 +41,17 @@ def torch_stream(seed: int, role: str, device: torch.device | str = "cpu") -> to
 def integer(seed: int, role: str) -> int:
     """Draw the seed of a generator that a library makes for itself, such as scikit-learn's ``random_state``; < 2³²."""
     return int(_sequence(seed, role).generate_state(1, np.uint32)[0])
+
+
+@contextmanager
+def global_numpy(seed: int, role: str) -> Iterator[None]:
+    """Seed NumPy's global generator while the block calls another package that reads it, and restore it afterwards."""
+    before = np.random.get_state()  # noqa: NPY002 - the other package leaves no choice
+    np.random.seed(integer(seed, role))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 def block_stream(seed: int, block: int) -> np.random.Generator:

@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from .bench import bench_app
+from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
 from .export import export
@@ -46,6 +47,6 @@ def _main(
     del version
 
 
-for command in (train, sample, evaluate, export, plot, reproduce, info, datasets):
+for command in (train, sample, evaluate, compare, export, plot, reproduce, info, datasets):
     app.command()(command)
 app.add_typer(bench_app, name="bench")

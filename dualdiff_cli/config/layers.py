@@ -95,6 +95,7 @@ MODELS: dict[str, Layer] = {
     "diversity-loss": {"model": _INCREASED_CAPACITY, "objective": {"diversity": 0.1}},
     "kernel-density": {"model": {"kind": "kernel-density"}},
     "mixture": {"model": {"kind": "mixture"}},
+    "spline-flow": {"model": {"kind": "spline-flow"}},
 }
 
 # A recipe may change some models only. Under `precise` each expert has a share of the noise levels: that scores like a

@@ -37,6 +37,7 @@ __all__ = [
     "MODELS",
     "RECIPES",
     "Request",
+    "has_setting",
     "resolve",
     "resolve_diffusion",
     "with_sampling",
@@ -129,6 +130,17 @@ def resolve_diffusion(**request: Any) -> DiffusionConfig:
     if not isinstance(config, DiffusionConfig):
         raise InputError(f"The model {config.model.name!r} is no diffusion model.", "Name one, such as dual-expert.")
     return config
+
+
+def has_setting(model: str, setting: str) -> bool:
+    """Say whether the configuration of a model has the key of a ``key=value`` setting."""
+    section: Any = CONFIGS[_kind_of(model)]
+    for part in setting.partition("=")[0].strip().split("."):
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            return False
+        section = fields[part].annotation
+    return True
 
 
 def _kind_of(model: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import unknown_name
 
-__all__ = ["COLUMN_KINDS", "MODEL_KINDS", "SAMPLERS", "SCHEDULES", "Registry"]
+__all__ = ["COLUMN_KINDS", "MODEL_KINDS", "PEERS", "SAMPLERS", "SCHEDULES", "Registry"]
 
 PACKAGE = __name__.split(".")[0]
 
@@ -95,9 +95,20 @@ MODEL_KINDS = Registry(
         "diffusion": "models.diffusion:DiffusionModel",
         "kernel-density": "models.kernel_density:KernelDensity",
         "mixture": "models.mixture:Mixture",
+        "spline-flow": "models.spline_flow:SplineFlow",
     },
 )
 """Subclasses of ``models.base.Model``, which can be trained; an exported file is a model that cannot."""
+
+PEERS = Registry(
+    "peer",
+    {
+        "vine-copula": "models.peers:VineCopula",
+        "forest": "models.peers:Forest",
+        "arf": "models.peers:AdversarialForest",
+    },
+)
+"""Subclasses of ``models.peers.Peer``: other people's models, which `compare` fits and samples, and nobody saves."""
 
 COLUMN_KINDS = Registry(
     "kind of column",

@@ -42,6 +42,8 @@ __all__ = [
     "SamplingConfig",
     "ScheduleConfig",
     "SettledConfig",
+    "SplineFlowConfig",
+    "SplineFlowSettings",
     "TrainingConfig",
     "parse_config",
 ]
@@ -256,6 +258,27 @@ class MixtureSettings(_Section):
     """The largest number of Gaussians that is tried."""
 
 
+class SplineFlowSettings(_Section):
+    """A neural spline flow and its training."""
+
+    kind: Literal["spline-flow"] = "spline-flow"
+    name: str = "spline-flow"
+    transforms: Count = 2
+    """The number of autoregressive maps that follow each other."""
+    bins: Annotated[int, Field(ge=2)] = 8
+    """The number of pieces of each spline."""
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
+    """The widths of the hidden layers of the network that computes the knots."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    steps: Count = 20_000
+    """The largest number of optimiser steps; training usually stops long before."""
+    patience: Count = 30
+    """Training stops after so many passes over the rows that have not raised the likelihood of unseen rows."""
+    batch: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+
+
 class RunConfig(_Section):
     """Everything that shapes a run, resolved; a kind of model adds sections of its own."""
 
@@ -263,7 +286,7 @@ class RunConfig(_Section):
     recipe: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataConfig = DataConfig()
-    model: ModelConfig | KernelDensitySettings | MixtureSettings
+    model: ModelConfig | KernelDensitySettings | MixtureSettings | SplineFlowSettings
 
     def to_toml(self) -> str:
         """Give the configuration as TOML, which has no null: what is None is left out."""
@@ -280,6 +303,12 @@ class MixtureConfig(RunConfig):
     """A run of a Gaussian mixture."""
 
     model: MixtureSettings
+
+
+class SplineFlowConfig(RunConfig):
+    """A run of a neural spline flow."""
+
+    model: SplineFlowSettings
 
 
 class DiffusionConfig(RunConfig):
@@ -324,6 +353,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "diffusion": DiffusionConfig,
     "kernel-density": KernelDensityConfig,
     "mixture": MixtureConfig,
+    "spline-flow": SplineFlowConfig,
 }
 """The configuration of each kind of model."""
 

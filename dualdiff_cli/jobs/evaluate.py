@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from .. import seeding
 from ..compute.device import choose_device
-from ..data import Data, FloatArray, TableEncoding, draw, read_table
+from ..data import Data, read_table
 from ..errors import InputError
-from ..metrics import Score, score_samples
+from ..metrics import Score
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
 from . import diagnose
 from .inputs import data_of_file, data_of_run
+from .truth import Announce, Truth
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
@@ -28,12 +28,6 @@ __all__ = ["GENERATED", "evaluate"]
 
 GENERATED = 10_000
 """The number of rows that a model is asked for, as in the paper."""
-REAL = 100_000
-"""The largest number of rows that stand for the truth, as in the paper."""
-FLOOR_DRAWS = 3
-"""The number of draws of perfect samples that the floors are averaged over."""
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -123,21 +117,9 @@ def evaluate(
         generated = pl.concat(drawing.chunks)
         drawn = {**drawing.facts, "sample_seconds": time.perf_counter() - started}
     real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns)
-    truth = _Truth(data, real, generated.height, seed=seed)
-    scores = score_samples(
-        real=truth.real,
-        generated=truth.prepare(generated),
-        perfect=truth.perfect,
-        # The paper's definition is about its own densities; the floor of a file comes from its training rows.
-        published_real=truth.training[:REAL] if data.density else None,
-        training=None if source is None else truth.training,  # nobody says what made a file of samples
-        modes=data.density.modes if data.density else None,
-        only=metrics,
-        unit=truth.unit,
-        resolution=truth.encoding.resolution.tolist(),
-        seed=seed,
-        progress=announce,
-    )
+    truth = Truth(data, real, generated.height, seed=seed)
+    # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
+    scores = truth.score(generated, memorisation=source is not None, metrics=metrics, announce=announce)
     if samples is None and subject.run is not None:
         announce("losses")
         scores |= subject.losses(seed)
@@ -183,36 +165,11 @@ def _halves(path: Path) -> Data:
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
-class _Truth:
-    """True rows as the scores need them: arrays in comparable units.
-
-    A density is scored in data units, as the paper does. The columns of a file may differ in unit, so they are divided
-    by the standard deviation of the training rows.
-    """
-
-    def __init__(self, data: Data, real: pl.DataFrame, n_generated: int, *, seed: int) -> None:
-        self.encoding = TableEncoding.fit(data.train, standardise=data.density is None)
-        self.unit = "data units" if data.density else "standard deviations"
-        self.real = self.prepare(real[:REAL])
-        self.training = self.prepare(data.train)
-        if data.density:
-            draws = [draw(data.density, n_generated, seed=seed, role=f"perfect {k}") for k in range(FLOOR_DRAWS)]
-            self.perfect = [self.prepare(rows) for rows in draws]
-        else:
-            shuffled = seeding.stream(seed, "perfect").permutation(self.training)
-            parts = min(FLOOR_DRAWS, len(shuffled) // n_generated) or 1
-            self.perfect = np.array_split(shuffled[: parts * n_generated], parts)
-
-    def prepare(self, rows: pl.DataFrame) -> FloatArray:
-        """Turn n rows into an array (n, width) in the units of the scores."""
-        return self.encoding.encode(rows, None)
-
-
 def _read_rows(path: str | Path, columns: list[str]) -> pl.DataFrame:
     return read_table(path, columns=columns, constant="keep").rows
 
 
-def _record(subject: _Subject, truth: _Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
+def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
     return {
         "run": None if subject.run is None else str(subject.run),
         "dataset": subject.name,

@@ -10,6 +10,7 @@ from ..compute.device import choose_device
 from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
 from ..config.schema import RunConfig
+from ..data import Data
 from ..models import Plan, TrainableModel, kind_of
 from ..store.run import Run
 from ..training.session import Callbacks
@@ -25,6 +26,7 @@ def train(
     path: str | Path | None = None,
     device: str = "auto",
     callbacks: Callbacks = Callbacks(),
+    data: Data | None = None,
 ) -> dict[str, Any]:
     """Train a new run.
 
@@ -33,6 +35,7 @@ def train(
         path: the run's directory, by default the next free ``runs/<dataset>-<model>-<k>``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         callbacks: how the training reports, and how it is asked to stop.
+        data: the rows that the configuration names, where the caller has them already; None reads or draws them.
 
     Returns:
         The record of the ``train`` command's contract.
@@ -45,7 +48,7 @@ def train(
     """
     place = choose_device(device)
     asked = config.config() if isinstance(config, Request) else config
-    data = load_run_data(asked)
+    data = load_run_data(asked) if data is None else data
     config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.density is None:  # so that the file is found again from wherever the run is used
         config = config.model_copy(update={"dataset": str(Path(config.dataset).resolve())})

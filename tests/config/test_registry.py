@@ -49,7 +49,7 @@ def test_every_class_has_one_line(known: Registry, base: type) -> None:
     classes = {
         cls
         for cls in below(base)
-        if cls.__module__.startswith("dualdiff_cli.") and not inspect.isabstract(cls) and not cls.__name__[0] == "_"
+        if cls.__module__.startswith("dualdiff_cli.") and not inspect.isabstract(cls) and cls.__name__[0] != "_"
     }
     registered = list(known.values())
     assert len(registered) == len(set(registered))

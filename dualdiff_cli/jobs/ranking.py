@@ -1,0 +1,97 @@
+"""Which of several models is best, by their scores alone.
+
+The *distance* of a score is |value − floor|. Within one metric, the model with the least distance is the best, and a
+model is as good where the 95 % intervals of the two distances overlap. On the whole, the *excess* decides: the sum of
+
+    (KL(real ‖ generated) − its floor) + (KL(generated ‖ real) − its floor)     in bits,
+
+which is 0 for a model whose rows cannot be told from true rows. The least excess is the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..metrics import METRICS
+
+__all__ = ["as_good", "best_by_metric", "best_overall", "excess"]
+
+DIVERGENCES = ("kl_real_generated", "kl_generated_real")
+
+Metrics = Mapping[str, Mapping[str, Any]]
+"""Scores by name, each as `Score.to_dict` gives it."""
+
+
+def excess(metrics: Metrics) -> dict[str, Any] | None:
+    """Give the excess of a model's two divergences, {"value", "ci95"} in bits.
+
+    The half-widths of the two intervals are added as those of independent scores. The scatter of the floors has no part
+    in the interval, because the models of one comparison have the same floors.
+
+    Returns:
+        None where a divergence has no value or no floor: the rows are too few.
+
+    """
+    values = [_above_floor(metrics.get(name, {})) for name in DIVERGENCES]
+    halves = [_half(metrics.get(name, {})) for name in DIVERGENCES]
+    if any(value is None for value in values):
+        return None
+    total = math.fsum(value for value in values if value is not None)
+    half = None if None in halves else math.hypot(*(half for half in halves if half is not None))
+    return {"value": total, "unit": "bits", "ci95": None if half is None else [total - half, total + half]}
+
+
+def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Name for every metric that has a floor the model with the least distance, and then the models that are as good.
+
+    Args:
+        models: records of models; one without "metrics" is left out.
+
+    """
+    found = {}
+    for metric in METRICS:
+        distances = {name: _distance(of["metrics"].get(metric, {})) for name, of in models.items() if "metrics" in of}
+        known = {name: distance for name, distance in distances.items() if distance is not None}
+        if known:
+            found[metric] = _ranked(known)
+    return found
+
+
+def best_overall(models: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Name the model with the least excess; None where no model has one."""
+    known = {name: of["excess"]["value"] for name, of in models.items() if of.get("excess")}
+    return min(known, key=lambda name: known[name], default=None)
+
+
+def as_good(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether a model's excess is less than another's, or the 95 % intervals of the two overlap."""
+    one, two = model.get("excess"), other.get("excess")
+    if not one or not two:
+        return False
+    low = one["value"] if one["ci95"] is None else one["ci95"][0]
+    high = two["value"] if two["ci95"] is None else two["ci95"][1]
+    return bool(low <= high)
+
+
+def _ranked(distances: Mapping[str, tuple[float, float]]) -> list[str]:
+    names = sorted(distances, key=lambda name: distances[name][0])
+    least, half = distances[names[0]]
+    return [name for name in names if distances[name][0] - distances[name][1] <= least + half]
+
+
+def _distance(score: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Give the distance of a score and the half-width of its interval, 0 where it has none."""
+    above = _above_floor(score)
+    return None if above is None else (abs(above), _half(score) or 0.0)
+
+
+def _above_floor(score: Mapping[str, Any]) -> float | None:
+    value, floor = score.get("value"), score.get("floor")
+    return None if value is None or floor is None else float(value - floor)
+
+
+def _half(score: Mapping[str, Any]) -> float | None:
+    ends = score.get("ci95")
+    return None if ends is None or None in ends else float(ends[1] - ends[0]) / 2

@@ -1,0 +1,93 @@
+"""True rows, and the scores of generated rows against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+
+from .. import seeding
+from ..data import Data, FloatArray, TableEncoding, draw
+from ..metrics import Score, score_samples
+
+__all__ = ["REAL", "Announce", "Truth"]
+
+REAL = 100_000
+"""The largest number of rows that stand for the truth, as in the paper."""
+FLOOR_DRAWS = 3
+"""The number of draws of perfect samples that the floors are averaged over."""
+
+Announce: TypeAlias = Callable[[str], None]
+"""Told what is being computed."""
+
+
+class Truth:
+    """True rows as the scores need them: arrays in comparable units.
+
+    A density is scored in data units, as the paper does. The columns of a file may differ in unit, so they are divided
+    by the standard deviation of the training rows.
+
+    Args:
+        data: training and held-out rows.
+        real: the rows that stand for the truth; at most `REAL` of them are used.
+        n_generated: the number of rows that will be scored, which is that of the perfect samples where a density gives
+            them; a file's perfect samples are training rows.
+        seed: of the perfect samples, and of everything random in the scores.
+
+    """
+
+    def __init__(self, data: Data, real: pl.DataFrame, n_generated: int, *, seed: int) -> None:
+        self._data, self._seed = data, seed
+        self.encoding = TableEncoding.fit(data.train, standardise=data.density is None)
+        self.unit = "data units" if data.density else "standard deviations"
+        self.real = self.prepare(real[:REAL])
+        self.training = self.prepare(data.train)
+        if data.density:
+            draws = [draw(data.density, n_generated, seed=seed, role=f"perfect {k}") for k in range(FLOOR_DRAWS)]
+            self.perfect = [self.prepare(rows) for rows in draws]
+        else:
+            shuffled = seeding.stream(seed, "perfect").permutation(self.training)
+            parts = min(FLOOR_DRAWS, len(shuffled) // n_generated) or 1
+            self.perfect = np.array_split(shuffled[: parts * n_generated], parts)
+
+    def prepare(self, rows: pl.DataFrame) -> FloatArray:
+        """Turn n rows into an array (n, width) in the units of the scores."""
+        return self.encoding.encode(rows, None)
+
+    def score(
+        self,
+        generated: pl.DataFrame,
+        *,
+        memorisation: bool = True,
+        metrics: Collection[str] | None = None,
+        announce: Announce = lambda what: None,
+    ) -> dict[str, Score]:
+        """Score generated rows; see `score_samples`.
+
+        Args:
+            generated: with the columns of the data.
+            memorisation: whether the rows are compared with the training rows, too.
+            metrics: the names of the wanted scores; None takes all of them.
+            announce: told what is being computed.
+
+        Raises:
+            InputError: there are too few rows, or a metric is unknown.
+
+        """
+        density = self._data.density
+        return score_samples(
+            real=self.real,
+            generated=self.prepare(generated),
+            perfect=self.perfect,
+            # The paper's definition is about its own densities; the floor of a file comes from its training rows.
+            published_real=self.training[:REAL] if density else None,
+            training=self.training if memorisation else None,
+            modes=density.modes if density else None,
+            only=metrics,
+            unit=self.unit,
+            resolution=self.encoding.resolution.tolist(),
+            seed=self._seed,
+            progress=announce,
+        )
