@@ -91,9 +91,9 @@ def compare(
     """
     names = tuple(dict.fromkeys(models or COMPARED))
     place = str(choose_device(device))
-    configs = _configure(dataset, names, seed, settings)
-    shared = next(iter(configs.values()))
+    shared = next(iter(_configure(dataset, names, seed, settings).values()))
     data, seed = load_run_data(shared), shared.seed
+    configs = _configure(dataset, names, seed, settings, rows=data.train.height)
     request = {"data": data.provenance, "n": n, "seed": seed, "settings": list(settings)}
     with _folder(path, request) as folder:
         comparison = _Comparison(data, n, seed, place, folder, should_stop, announce)
@@ -128,7 +128,9 @@ def compare(
     return record
 
 
-def _configure(dataset: str, names: Sequence[str], seed: int, settings: Sequence[str]) -> dict[str, RunConfig]:
+def _configure(
+    dataset: str, names: Sequence[str], seed: int, settings: Sequence[str], *, rows: int | None = None
+) -> dict[str, RunConfig]:
     """Give the configurations of the models among the names, and that of a mixture where all names are peers."""
     for name in names:
         if name not in MODELS and name not in PEERS:
@@ -138,7 +140,9 @@ def _configure(dataset: str, names: Sequence[str], seed: int, settings: Sequence
     configs = {}
     for name in of_house:
         own = [setting for setting in settings if has_setting(name, setting)]
-        configs[name] = resolve(dataset=dataset, model=name, options={"seed": seed}, settings=[*own, *unused])
+        configs[name] = resolve(
+            dataset=dataset, model=name, options={"seed": seed}, settings=[*own, *unused], rows=rows
+        )
         if (configs[name].dataset, configs[name].model.name) != (dataset, name):
             raise InputError("--set names another data set or another model.", "Use --dataset and --model.")
     return configs
