@@ -14,8 +14,8 @@ only time is lost. Gains are shares of the CPU time of the dual-expert in bfloat
   itself the compiler computes the value, with its roots and quotients, again for every number of the result. Gain: 4 %
   of sampling, 2 % of a step.
 
-Together with `compiling.Compiled` they take 0.84 of the time of `torch.compile` in sampling, 0.89 in a step of the
-dual-expert and 0.83 in a step of the baseline (benchmarks/rewriting.py; docs/performance.md).
+Together with `compiling.Compiled` they take 0.82 to 0.85 of the CPU time of `torch.compile` in sampling, and 0.80 to
+0.95 in a training step (benchmarks/rewriting.py; docs/performance.md).
 """
 
 from __future__ import annotations
