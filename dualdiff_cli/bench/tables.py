@@ -8,7 +8,7 @@ from typing import Any
 
 from ..present.tables import Bounded, Column, Table, Value, facts_table
 
-__all__ = ["bench_tables", "comparison_table"]
+__all__ = ["bench_tables", "benchmark_comparison_table"]
 
 TASKS = {"train": "training", "sample": "sampling", "latency": "one call for one point"}
 NOTES = (
@@ -96,7 +96,7 @@ def _part(row: Mapping[str, Any]) -> str:
     return f"{row['block']:,}/{row['whole']:,}" if row["extrapolated"] else "all"
 
 
-def comparison_table(record: Mapping[str, Any]) -> Table:
+def benchmark_comparison_table(record: Mapping[str, Any]) -> Table:
     """Lay out the comparison of two benchmarks row by row; the notes name the rows that only one of them has."""
     rows = []
     for row in record["rows"]:

@@ -15,7 +15,7 @@ __all__ = [
     "FEW_ROWS_RECIPE",
     "MODELS",
     "MODELS_FOR_FEW_ROWS",
-    "PLAIN",
+    "PLAIN_LAYER",
     "PLAIN_RECIPE",
     "RECIPES",
     "REFINEMENTS",
@@ -123,4 +123,4 @@ MODELS_FOR_FEW_ROWS = ("dual-expert", "baseline")
 """The models that the recipe `few-rows` knows."""
 PLAIN_RECIPE = "plain"
 """The only recipe of models that are not diffusion models."""
-PLAIN: Layer = {"data": {"standardise": "always"}}
+PLAIN_LAYER: Layer = {"data": {"standardise": "always"}}

@@ -21,7 +21,7 @@ from .layers import (
     FEW_ROWS_RECIPE,
     MODELS,
     MODELS_FOR_FEW_ROWS,
-    PLAIN,
+    PLAIN_LAYER,
     PLAIN_RECIPE,
     RECIPES,
     REFINEMENTS,
@@ -155,7 +155,7 @@ def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
             raise InputError(
                 f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
             )
-        return PLAIN_RECIPE, PLAIN
+        return PLAIN_RECIPE, PLAIN_LAYER
     recipe = str(asked or DEFAULT_RECIPE)
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)

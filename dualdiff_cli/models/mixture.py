@@ -12,11 +12,11 @@ from sklearn.mixture import GaussianMixture as Fitted
 
 from .. import seeding
 from ..compute.machine import describe_machine
-from ..config.schema import MixtureConfig
-from ..data import FloatArray, TableEncoding
+from ..config.schema import MixtureConfig, RunConfig
+from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
 from ..store.run import Run
-from ..training.mixture import COMPONENT_NUMBERS, COVARIANCE_FORMS, fit_mixture, full_covariances
+from ..training.mixture import COMPONENT_NUMBERS, COVARIANCE_FORMS, MOST_MIXTURE_ROWS, fit_mixture, full_covariances
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
 
@@ -39,6 +39,17 @@ class Mixture(TrainableModel):
     config: MixtureConfig
     encoding: TableEncoding
     fitted: Fitted = field(repr=False)
+
+    @classmethod
+    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+        """Prepare a fit, and check the number of Gaussians; see `TrainableModel.plan`."""
+        assert isinstance(config, MixtureConfig)
+        most = min(data.train.height, MOST_MIXTURE_ROWS)
+        if config.model.components and config.model.components > most:
+            raise InputError(
+                f"{config.model.components:,} Gaussians cannot be fitted to {most:,} rows.", "Lower model.components."
+            )
+        return super().plan(config, data, device=device, run=run)
 
     @classmethod
     def fit(

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as Fitted
 
 from .. import seeding
 from ..data import FloatArray
 
-__all__ = ["COMPONENT_NUMBERS", "COVARIANCE_FORMS", "fit_mixture", "full_covariances"]
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture as Fitted
+
+__all__ = ["COMPONENT_NUMBERS", "COVARIANCE_FORMS", "MOST_MIXTURE_ROWS", "fit_mixture", "full_covariances"]
 
 COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
 """The numbers of Gaussians that are tried."""
@@ -24,7 +26,7 @@ COVARIANCE_FORMS = ("full", "tied", "diag", "spherical")
 """The forms of the covariances that are tried, in scikit-learn's words."""
 ROWS_PER_COMPONENT = 5
 """A mixture has at most one Gaussian for so many rows."""
-MOST_ROWS = 20_000
+MOST_MIXTURE_ROWS = 20_000
 """The criterion is computed on at most so many rows; more would not change the choice."""
 REGULARISATION = 1e-6
 """Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
@@ -44,30 +46,33 @@ def fit_mixture(
     Args:
         z: features, (n, width).
         sizes: numbers of Gaussians to try, ascending; those that leave a Gaussian fewer than `ROWS_PER_COMPONENT` rows
-            are left out, but one Gaussian is always tried.
+            are left out, but the first of them is always tried, and must not be larger than n.
         forms: of the covariances, in scikit-learn's words.
         seed: of the starting points.
 
     """
-    if len(z) > MOST_ROWS:
-        z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_ROWS]]
+    if len(z) > MOST_MIXTURE_ROWS:
+        z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_MIXTURE_ROWS]]
     best: tuple[float, Fitted] | None = None
     for form in forms:
         for mixture in _growing(z, sizes, form, seed):
             bic = float(mixture.bic(z))
             if best is None or bic < best[0]:
                 best = (bic, mixture)
-    assert best is not None, "one Gaussian is always tried"
+    assert best is not None, "the first size is always tried"
     return best[1]
 
 
 def _growing(z: FloatArray, sizes: tuple[int, ...], form: str, seed: int) -> Iterator[Fitted]:
     """Fit larger and larger mixtures of one form until BIC has stopped falling."""
+    from sklearn.exceptions import ConvergenceWarning  # slow to import, and only a fit needs scikit-learn
+    from sklearn.mixture import GaussianMixture
+
     least, since = np.inf, 0
     for k in sizes:
-        if k > max(1, len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
+        if k > max(sizes[0], len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
             return
-        mixture = Fitted(
+        mixture = GaussianMixture(
             k, covariance_type=form, reg_covar=REGULARISATION, random_state=seeding.integer(seed, f"mixture of {k}")
         )
         with warnings.catch_warnings():

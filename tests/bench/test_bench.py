@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.records import compare as compare_benchmarks
+from dualdiff_cli.bench.records import compare_benchmarks
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dualdiff_cli.bench.tables import bench_tables, comparison_table
+from dualdiff_cli.bench.tables import bench_tables, benchmark_comparison_table
 from dualdiff_cli.present.tables import Table
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "results" / "bench-cpu.json"
@@ -66,7 +66,7 @@ def test_a_comparison_marks_what_is_unstable_or_moved_and_names_who_is_alone() -
     row |= {"before_s": 2.0, "after_s": 3.0, "ratio": {"value": 1.5, "low": 1.25, "high": 2.0}, "unstable": True}
     moved = row | {"device_before": "cpu", "device_after": "cuda:0"}
     record = {"before": "a.json", "after": "b.json", "rows": [moved]}
-    table = comparison_table(record | {"unmatched": {"before": [["line", "baseline"]], "after": []}})
+    table = benchmark_comparison_table(record | {"unmatched": {"before": [["line", "baseline"]], "after": []}})
     assert "b.json over a.json" in table.title
     assert table.texts() == [
         ["dino", "baseline", "paper", "train", "eager, cpu → cuda:0 ~", "2", "3", "1.5 (1.25 … 2)"],

@@ -15,6 +15,7 @@ from scipy.stats import multivariate_normal
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import load_data
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.models.base import ROWS_PER_BLOCK
 from dualdiff_cli.models.mixture import Mixture
 from dualdiff_cli.store.run import Run
@@ -116,6 +117,15 @@ def test_the_probabilities_of_integers_add_up_to_one(tmp_path: Path) -> None:
     assert_allclose(p.sum(), 1, atol=0.02)
 
 
+def test_as_many_gaussians_are_fitted_as_are_asked_for_but_never_more_than_rows(tmp_path: Path) -> None:
+    frame = pl.DataFrame(truth(40, "training"), schema=["a", "b"])
+    _, record, _ = fitted_in(tmp_path, frame, "model.components=30")
+    assert record["components"] == 30
+    with pytest.raises(InputError, match="37 Gaussians cannot be fitted to 36 rows") as caught:
+        fitted_in(tmp_path, frame, "model.components=37")
+    assert "model.components" in caught.value.remedy
+
+
 def test_few_rows_and_rows_that_coincide_are_fitted_without_a_warning() -> None:
     rng = seeding.stream(0, "test")
     assert fit_mixture(rng.normal(size=(4, 3)), seed=0).n_components == 1
@@ -124,7 +134,7 @@ def test_few_rows_and_rows_that_coincide_are_fitted_without_a_warning() -> None:
 
 
 def test_the_criterion_is_computed_on_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "MOST_ROWS", 500)
+    monkeypatch.setattr(fitting, "MOST_MIXTURE_ROWS", 500)
     found = fit_mixture(truth(2000, "training"), sizes=(1, 2, 3, 4), forms=("full",), seed=0)
     assert found.n_components == 3
 

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
 
-from dualdiff_cli.bench.tables import bench_tables, comparison_table
+from dualdiff_cli.bench.tables import bench_tables, benchmark_comparison_table
 from dualdiff_cli.paper.tables import reproduction_tables
 from dualdiff_cli.present.evaluation import evaluation_tables
 from dualdiff_cli.present.fitting import fitted
@@ -69,7 +69,7 @@ def all_tables() -> Iterator[Table]:
     yield from bench_tables(read("bench-cpu.json"))
     for name in ("table1.json", "table2.json"):
         yield from reproduction_tables(read("reproduction", name))
-    yield comparison_table(COMPARED)
+    yield benchmark_comparison_table(COMPARED)
     yield from evaluation_tables(EVALUATED, title="dino against held-out dino")
     yield facts_table({"run": "runs/" * 40, "steps": 1_000_000, "loss": 0.123456})
     yield WIDE
