@@ -91,6 +91,10 @@ def resolve(
     recipe, layer = _recipe_of(model, stated.get("recipe", FEW_ROWS_RECIPE if few else None))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
+    if "training" in (options or {}) and _kind_of(model) != "diffusion":
+        raise InputError(
+            f"--steps, --compile and --precision are for diffusion models, and {model!r} is none.", "Leave them out."
+        )
     defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
         defaults = _merge(defaults, REFLOW, _of_teacher(teacher, dataset=stated.get("dataset")))

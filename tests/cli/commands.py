@@ -1,0 +1,81 @@
+"""How the tests run commands, and the words of trainings that take a fraction of a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from click.testing import Result
+from typer.testing import CliRunner
+
+from dualdiff_cli.cli.app import app
+
+__all__ = ["COMMANDS", "SENTENCES", "SMALL", "TINY_WORDS", "answer", "dualdiff", "refused", "settings", "start"]
+
+COMMANDS = [str(command.callback.__name__) for command in app.registered_commands if command.callback]
+COMMANDS += [str(group.name) for group in app.registered_groups]
+SENTENCES = re.compile(r"Error: [^\n]+[.!?]\n[^\n]+[.?]\n")
+"""How an error looks: a sentence with the problem, and a sentence with the remedy."""
+
+
+def settings(*given: str) -> list[str]:
+    """The words that give settings to `train`."""
+    return [word for setting in given for word in ("--set", setting)]
+
+
+SMALL = [
+    *("--device", "cpu", "--steps", "30"),
+    *settings(
+        "model.width=8",
+        "model.blocks=1",
+        "model.gate_hidden=[8]",
+        "schedule.length=8",
+        "schedule.beta_max=0.9",
+        "objective.references=0",
+        "sampling.steps=8",
+        "data.points=400",
+        "data.held_out_points=400",
+        "training.batch=16",
+    ),
+]
+"""A training of any recipe of a diffusion model."""
+TINY_WORDS = ["--recipe", "paper", *SMALL]
+
+
+def dualdiff(*words: str | Path) -> Result:
+    """Run a command in this process."""
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dualdiff")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def answer(*words: str | Path) -> dict[str, Any]:
+    """Run a command with --json; give its one object."""
+    result = dualdiff(*words, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def refused(*words: str | Path, code: int = 2) -> str:
+    """Run a command that has to fail with two sentences and nothing else; give them."""
+    result = dualdiff(*words)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert SENTENCES.fullmatch(result.stderr), result.stderr
+    return result.stderr
+
+
+def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Start the program as a user does, with as many threads as the commands in this process."""
+    command = [sys.executable, "-m", "dualdiff_cli", *(str(word) for word in words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )

@@ -1,0 +1,88 @@
+"""Help is quick, complete, and on standard output; bad usage is on standard error."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from commands import COMMANDS, dualdiff
+
+from dualdiff_cli import __version__
+from dualdiff_cli.config.layers import MODELS, RECIPES
+
+HEAVY = {"torch", "polars", "pydantic", "matplotlib", "scipy", "sklearn", "onnx", "onnxruntime", "joblib", "numpy"}
+
+
+def imported_by(*words: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dualdiff_cli", *words], capture_output=True, text=True, check=True
+    )
+    return {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_imports_nothing_heavy(word: str) -> None:
+    imported = imported_by(word)
+    assert {"typer", "rich", "dualdiff_cli.cli.train"} <= imported
+    assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
+    imported = imported_by(command, "--help")
+    assert "dualdiff_cli.cli.train" in imported
+    assert imported.isdisjoint(HEAVY - {"pydantic"})  # Typer itself looks for it when it parses an option
+    assert "dualdiff_cli.config.schema" not in imported
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_takes_json_quiet_and_debug(command: str) -> None:
+    result = dualdiff(command, "--help")
+    assert result.exit_code == 0
+    assert f"dualdiff {command}" in result.stdout
+    for option in ("--json", "--quiet", "--debug"):
+        assert option in result.stdout
+
+
+def test_the_commands_of_the_contract_are_there_and_help_lists_them() -> None:
+    assert {"train", "sample", "evaluate", "export", "plot", "bench", "info", "datasets"} <= set(COMMANDS)
+    assert len(set(COMMANDS)) == len(COMMANDS)
+    shown = dualdiff("--help").stdout
+    assert all(re.search(rf"^\W*{command} ", shown, re.MULTILINE) for command in COMMANDS)
+
+
+def test_the_help_of_train_lists_the_models_and_the_recipes() -> None:
+    shown = re.findall(r"[\w-]+", dualdiff("train", "--help").stdout)
+    assert {*MODELS, *RECIPES} <= set(shown)
+
+
+def test_the_lines_of_a_paragraph_of_help_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "the same weights, bit for bit, as a training that was not stopped." in dualdiff("train", "--help").stdout
+
+
+def test_the_version_is_the_packages() -> None:
+    assert dualdiff("--version").stdout == f"dualdiff {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("frobnicate",),
+        ("train", "--datset", "moons"),
+        ("train", "--steps", "0"),
+        ("train", "--steps", "many"),
+        ("train", "--seed", "-1"),
+        ("sample", "-n", "0"),
+        ("sample", "--seed", str(2**63)),
+        ("evaluate", "-n", "99"),
+        ("datasets", "extra"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_shows_the_usage_on_stderr(words: tuple[str, ...]) -> None:
+    result = dualdiff(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: dualdiff" in result.stderr

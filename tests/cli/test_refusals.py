@@ -1,0 +1,164 @@
+"""Requests that cannot be met: the input that is named, the word of the remedy, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import SENTENCES, TINY_WORDS, answer, dualdiff, refused, settings
+from people import write_people
+
+MOONS = ("--dataset", "moons")
+PEOPLE = ("--dataset", "people.csv")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        ((), "No data set", "--dataset"),
+        (("--dataset", "moon"), "'moon'", "'moons'"),
+        ((*MOONS, "--model", "dual-exprt"), "'dual-exprt'", "'dual-expert'"),
+        ((*MOONS, "--recipe", "papre"), "'papre'", "'paper'"),
+        ((*MOONS, "--device", "tpu"), "'tpu'", "cpu"),
+        ((*MOONS, *settings("training.bach=3")), "'bach'", "'batch'"),
+        ((*MOONS, *settings("training.batch=big")), "training.batch = 'big'", "integer"),
+        ((*MOONS, *settings("schedule.name=learned")), "go together", "objective.weighting=likelihood"),
+        ((*MOONS, *settings("training.batch")), "'training.batch'", "training.batch=512"),
+        ((*MOONS, *settings("sampling.steps=9")), "9 steps were asked of a schedule with 8 times", "at most 8"),
+        ((*MOONS, *settings("model=baseline")), "model = 'baseline'", "model.name"),
+        ((*MOONS, *settings("model.match_parameters=2")), "model", "match_parameters"),
+        (("--config", "named.toml"), "model = 'baseline'", "settings of its own"),
+        ((*MOONS, "--config", "nowhere.toml"), "nowhere.toml", "--config"),
+        ((*MOONS, "--columns", "x"), "--columns", "--dataset"),
+        (("--dataset", "nowhere.csv"), "'nowhere.csv'", ".csv"),
+        (PEOPLE, "'city' is text", "--columns"),
+        ((*PEOPLE, "--columns", "incom"), "'incom'", "'income'"),
+        ((*PEOPLE, "--columns", "income,gap"), "'gap' has 1 missing value", "--missing drop"),
+        ((*PEOPLE, "--columns", "income,flat"), "'flat' has the same value 7", "--columns income"),
+        ((*PEOPLE, "--columns", "income,huge"), "'huge' has 1 infinite value", "Remove"),
+        ((*MOONS, *settings("schedule.zero_terminal_snr=true")), "noise prediction", "prediction="),
+        (("--dataset", "empty.csv"), "empty.csv", "rows"),
+        (("--dataset", "latin.csv"), "latin.csv", "encoding"),
+        (("--dataset", "folder.csv"), "folder.csv", ".csv"),
+        ((*MOONS, "--run-dir", "folder.csv"), "folder.csv is not empty", "--resume"),
+        ((*MOONS, "--run-dir", "empty.csv/run"), "empty.csv/run: Not a directory", "another place"),
+        (("--resume", "--steps", "9"), "--resume", "new run"),
+        (("--resume",), "runs/", "Train"),
+        (("--resume", "runs/nowhere"), "runs/nowhere", "`train`"),
+        (("runs/nowhere",), "runs/nowhere", "--resume"),
+    ],
+)
+def test_a_request_to_train_that_cannot_be_met_is_refused_and_leaves_nothing(
+    words: Sequence[str], problem: str, remedy: str, tmp_path: Path
+) -> None:
+    huge = [np.inf, *range(199)]
+    write_people(tmp_path / "people.csv", city=["Rome"] * 200, flat=[7] * 200, gap=[None, *range(199)], huge=huge)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "latin.csv").write_bytes("größe\n".encode("latin-1") + b"1\n2\n" * 20)
+    (tmp_path / "named.toml").write_text('dataset = "moons"\nmodel = "baseline"\n', encoding="utf-8")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.csv" / "something").touch()
+    before = sorted(tmp_path.rglob("*"))
+    extra = [] if {"--resume", "runs/nowhere"} & set(words) else TINY_WORDS
+    assert_said(refused("train", *extra, *words), problem, remedy)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def assert_said(stderr: str, problem: str, remedy: str) -> None:
+    said = stderr.splitlines()
+    assert problem in said[0]
+    assert remedy in said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (("sample", "RUN", "-o", "-", "--json"), "--json and --output -", "--output a file"),
+        (("sample", "RUN", "-o", "points.xlsx"), "'points.xlsx'", ".csv"),
+        (("sample", "RUN", "-o", "file/points.csv"), "file/points.csv", "another"),
+        (("sample", "RUN", "--sampler", "ancestor"), "'ancestor'", "'ancestral'"),
+        (("sample", "RUN", "--sample-steps", "9"), "9 steps were asked of a schedule with 8 times", "at most 8"),
+        (("sample", "nowhere"), "nowhere is not a run", "`train`"),
+        (("sample",), "runs/", "Train"),
+        (("sample", "half"), "half has no trained model", "--resume half"),
+        (("evaluate", "half"), "half has no trained model", "--resume half"),
+        (("plot", "half"), "half has no trained model", "--resume half"),
+        (("export", "half"), "half has no trained model", "--resume half"),
+        (("evaluate", "RUN", "--samples", "nowhere.csv"), "nowhere.csv", "path"),
+        (("evaluate", "RUN", "--samples", "people.csv"), "people.csv has no column 'x'", "income"),
+        (("evaluate", "RUN", "--samples", "people.csv", "--exact"), "--exact", "--samples"),
+        (("evaluate", "RUN", "--samples", "people.csv", "--precision", "bfloat16"), "--precision", "Leave"),
+        (("plot", "nowhere"), "nowhere is not a run", "`train`"),
+        (("sample", "broken"), "broken/config.toml is not TOML", "line"),
+        (("sample", "RUN", "--from", "model.onnx"), "model.onnx", "Leave one of them out"),
+        (("evaluate", "RUN", "--from", "model.onnx"), "model.onnx", "Leave one of them out"),
+        (("evaluate", "--from", "model.onnx", "--exact"), "--from", "--exact"),
+        (("sample", "--from", "model.onnx"), "model.onnx", "`dualdiff export`"),
+        (("export", "RUN", "--format", "onx"), "'onx'", "'onnx'"),
+        (("export", "RUN", "--sampler", "adaptive"), "'adaptive'", "--sampler"),
+        (("export", "RUN", "--format", "pt2", "--opset", "20"), "opset", "--opset"),
+    ],
+)
+def test_a_request_of_a_run_that_cannot_be_met_is_refused(
+    words: Sequence[str], problem: str, remedy: str, run: Path
+) -> None:
+    for name, text in (("half", (run / "config.toml").read_text(encoding="utf-8")), ("broken", "x = = 1")):
+        Path(name).mkdir()
+        Path(name, "config.toml").write_text(text, encoding="utf-8")
+    Path("file").touch()
+    Path("broken", "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    write_people(Path("people.csv"))
+    assert_said(refused(*(run if word == "RUN" else word for word in words)), problem, remedy)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("export",), "diffusion model"),
+        (("evaluate", "--diagnose"), "--diagnose"),
+        (("sample", "--sampler", "heun"), "--sampler"),
+        (("sample", "--sample-steps", "4"), "--sample-steps"),
+        (("evaluate", "--precision", "bfloat16"), "--precision"),
+        (("train", "--dataset", "moons", "--model", "mixture", "--recipe", "paper"), "--recipe"),
+        (("train", "--dataset", "moons", "--model", "mixture", "--experts", "3"), "--experts"),
+        (("train", "--dataset", "moons", "--model", "mixture", "--steps", "3"), "--steps"),
+    ],
+)
+def test_what_only_diffusion_models_can_do_is_refused_of_a_mixture(words: Sequence[str], named: str) -> None:
+    small = settings("data.points=100", "data.held_out_points=100", "model.components=1")
+    answer("train", "--dataset", "moons", "--model", "mixture", *small)
+    assert named in refused(*words)
+
+
+def test_options_of_the_network_are_refused_of_an_exported_file(run: Path) -> None:
+    file = answer("export", run, "--format", "torchscript", "-o", "model.ts", "--device", "cpu")["output"]
+    for option, value in (("--precision", "bfloat16"), ("--compile", "on")):
+        said = refused("sample", "--from", file, option, value, "--device", "cpu")
+        assert_said(said, f"{option} does not apply to the exported file model.ts", f"Leave {option} out")
+    assert_said(refused("sample", "--from", file, "--sampler", "heun", "--device", "cpu"), "model.ts", "--sampler")
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "plot"])
+def test_a_device_that_is_not_there_exits_with_4(
+    command: str, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = MOONS if command == "train" else (run,)
+    assert_said(refused(command, *words, "--device", "cuda", code=4), "'cuda'", "--device cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_not_there_for_the_comparison_of_an_export_exits_with_4(run: Path) -> None:
+    words = ("export", run, "--what", "denoiser", "--format", "pt2", "--device", "cuda:99")
+    assert "cuda:99" in refused(*words, code=4)
+
+
+def test_debug_shows_where_an_error_arose_and_keeps_its_exit_code() -> None:
+    result = dualdiff("train", "--dataset", "nowhere.csv", "--debug")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Traceback (most recent call last):\n")
+    assert "load_data" in result.stderr
+    assert SENTENCES.search(result.stderr)

@@ -1,0 +1,60 @@
+"""What goes to which stream, for people, for scripts and for pipes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from commands import TINY_WORDS, dualdiff, start
+
+BASELINE = ("train", "--dataset", "line", "--model", "baseline", *TINY_WORDS)
+
+
+def assert_told_of_training(stderr: str, run: str) -> None:
+    into, how = stderr.splitlines()
+    assert run in into
+    assert re.match(r"float32 on \d+ threads?, not compiled", how)
+
+
+def test_a_person_gets_results_on_stdout_and_notes_on_stderr() -> None:
+    result = dualdiff(*BASELINE)
+    assert result.exit_code == 0
+    assert_told_of_training(result.stderr, "runs/line-baseline-1")
+    assert re.search(r"^run +runs/line-baseline-1 *$", result.stdout, re.MULTILINE)
+    assert re.search(r"^parameters +[\d,]+ *$", result.stdout, re.MULTILINE)
+
+
+def test_quiet_is_silent_except_for_json(run: Path) -> None:
+    for command in (BASELINE, ("sample", run, "-n", "5"), ("plot", run), ("datasets",), ("info",)):
+        result = dualdiff(*command, "--quiet")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", ""), command
+    result = dualdiff(*BASELINE, "--quiet", "--json")
+    assert json.loads(result.stdout)["run"] == "runs/line-baseline-2"
+    assert result.stderr == ""
+
+
+def test_the_program_itself_keeps_json_on_stdout_and_notes_on_stderr(tmp_path: Path) -> None:
+    out, err = start("train", "--dataset", "line", *TINY_WORDS, "--json", cwd=tmp_path).communicate(timeout=120)
+    assert json.loads(out)["run"] == "runs/line-dual-expert-1"
+    assert out.count("\n") == 1
+    assert_told_of_training(err, "runs/line-dual-expert-1")
+
+
+def test_rows_for_a_pipe_are_csv_and_nothing_else(run: Path) -> None:
+    result = dualdiff("sample", run, "-n", "20", "-o", "-")
+    assert (result.exit_code, result.stderr) == (0, "")
+    dualdiff("sample", run, "-n", "20", "-o", "points.csv")
+    assert result.stdout == Path("points.csv").read_text(encoding="utf-8")
+    assert result.stdout.startswith("x,y\n")
+    assert result.stdout.count("\n") == 21
+
+
+def test_a_reader_that_has_had_enough_is_no_error(run: Path, tmp_path: Path) -> None:
+    with start("sample", run, "-n", "200000", "--sample-steps", "1", "-o", "-", cwd=tmp_path) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.readline() == "x,y\n"
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait(timeout=60) == 0
