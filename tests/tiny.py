@@ -64,7 +64,10 @@ def tiny_of(kind: str, *, dataset: str) -> RunConfig:
     """The smallest configuration of a kind of model; a mixture has three Gaussians."""
     if kind == "diffusion":
         return tiny("precise", dataset=dataset)
-    settings = ["model.components=3", "model.covariance=full"] if kind == "mixture" else []
+    settings = {
+        "mixture": ["model.components=3", "model.covariance=full"],
+        "spline-flow": ["model.steps=12", "model.hidden=[8]"],
+    }.get(kind, [])
     return resolve(dataset=dataset, model=kind, options={"data": TINY["data"]}, settings=settings)
 
 

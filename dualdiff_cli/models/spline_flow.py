@@ -221,6 +221,7 @@ class _Training:
         self._loss(batch).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._flow.parameters(), CLIP_NORM)
         self._optimiser.step()
+        self.step += 1
 
 
 def _build(width: int, settings: SplineFlowSettings, *, seed: int, device: torch.device | str = "cpu") -> NSF:
