@@ -104,7 +104,7 @@ class SplineFlow(TrainableModel):
             "steps": training.step,
             "parameters": sum(p.numel() for p in model.flow.parameters()),
             "best_step": training.best_step,
-            **held_out_bits(model, plan.data),
+            **held_out_bits(plan.encoding, model._log_density_of_features, plan.data, seed=config.seed),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
@@ -121,10 +121,15 @@ class SplineFlow(TrainableModel):
 
     def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
         """Give the exact log-density of the flow; see `Model.log_density`."""
-        z = torch.from_numpy(self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood")))
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        return self._log_density_of_features(z) - self.encoding.log_volume
+
+    def _log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log-density of features (n, width) in feature units, (n,), in memory that does not grow with n."""
         with torch.no_grad():
-            log_p = torch.cat([self.flow().log_prob(part) for part in torch.split(z, ROWS_PER_BLOCK)])
-        return log_p.numpy() - self.encoding.log_volume
+            parts = [self.flow().log_prob(part) for part in torch.split(torch.from_numpy(z), ROWS_PER_BLOCK)]
+        log_p: FloatArray = torch.cat(parts).numpy()
+        return log_p
 
     def save(self, run: Run) -> None:
         """Write the weights in float32, in which they were trained."""
