@@ -136,12 +136,14 @@ def _configure(
         if name not in MODELS and name not in PEERS:
             raise unknown_name("model", name, [*MODELS, *PEERS])
     of_house = [name for name in names if name in MODELS] or [SIMPLE]
-    unused = [setting for setting in settings if not any(has_setting(name, setting) for name in of_house)]
+    # A setting of a model that is not compared this time may have been meant for an earlier call; one that no model has
+    # is handed on, to be refused.
+    unknown = [setting for setting in settings if not any(has_setting(name, setting) for name in MODELS)]
     configs = {}
     for name in of_house:
         own = [setting for setting in settings if has_setting(name, setting)]
         configs[name] = resolve(
-            dataset=dataset, model=name, options={"seed": seed}, settings=[*own, *unused], rows=rows
+            dataset=dataset, model=name, options={"seed": seed}, settings=[*own, *unknown], rows=rows
         )
         if (configs[name].dataset, configs[name].model.name) != (dataset, name):
             raise InputError("--set names another data set or another model.", "Use --dataset and --model.")

@@ -47,7 +47,7 @@ def test_every_command_explains_itself_and_takes_json_quiet_and_debug(command: s
 
 
 def test_the_commands_of_the_contract_are_there_and_help_lists_them() -> None:
-    assert {"train", "sample", "evaluate", "export", "plot", "bench", "info", "datasets"} <= set(COMMANDS)
+    assert {"train", "sample", "evaluate", "compare", "export", "plot", "bench", "info", "datasets"} <= set(COMMANDS)
     assert len(set(COMMANDS)) == len(COMMANDS)
     shown = dualdiff("--help").stdout
     assert all(re.search(rf"^\W*{command} ", shown, re.MULTILINE) for command in COMMANDS)
