@@ -49,19 +49,19 @@ RECIPES: dict[str, Layer] = {
     # Hundreds to thousands of rows: what unseen rows say decides when to stop, and what each expert counts.
     "few-rows": {
         "data": {"standardise": "always"},
-        "schedule": {"name": "log-snr-uniform", "sigma_max": 8.0},
-        "objective": {"prediction": "velocity", "stratified": True, "references": 4096, "bounded": True},
+        "schedule": {"name": "log-snr-uniform", "sigma_min": 0.005, "sigma_max": 8.0},
+        "objective": {"prediction": "velocity", "stratified": True, "references": 1024, "bounded": True},
         "model": {
             "width": 128,
             "activation": "silu",
             "time_bias": True,
             "embedding": "multiscale",
-            "finest_frequency": 8.0,
-            "frequencies": 5,
+            "finest_frequency": 128.0,
+            "frequencies": 8,
         },
         "training": {
-            "steps": 2_000,
-            "learning_rate": 1e-3,
+            "steps": 1_500,
+            "learning_rate": 3e-3,
             "annealing": "constant",
             "warmup": 100,
             "beta2": 0.99,
@@ -74,7 +74,7 @@ RECIPES: dict[str, Layer] = {
             "checkpoint_every": 250,
         },
         "folds": {"number": 4},
-        "sampling": {"sampler": "dpmpp-2m-sde", "steps": 50, "grid": "log-snr"},
+        "sampling": {"sampler": "dpmpp-2m-sde", "steps": 100, "grid": "log-snr"},
     },
 }
 

@@ -212,11 +212,11 @@ class FoldsConfig(_Section):
 
     number: Annotated[int, Field(ge=0)] = 0
     """The number of folds; 0 trains one network on all rows."""
-    bands: Count = 4
+    bands: Count = 6
     """The number of bands of noise levels; each band takes the checkpoint that is best there."""
     levels: Count = 24
     """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
-    patience: Count = 4
+    patience: Count = 2
     """The number of checkpoints without an improvement in any band after which the training ends."""
     mixture: bool = True
     """Whether the denoiser of a Gaussian mixture is an expert beside the networks."""
