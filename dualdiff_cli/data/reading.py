@@ -186,7 +186,11 @@ def _as_numbers(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
             complaints[column.name] = f"is text in {_count(texts, 'row')}"
         elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
             whole = series.dtype.is_integer() or series.dtype == pl.Boolean
-            numbers.append(series.cast(pl.Int64 if whole else pl.Float64))
+            number = series.cast(pl.Int64 if whole else pl.Float64, strict=False)
+            if number.null_count() > series.null_count():
+                complaints[column.name] = "has whole numbers beyond 64 bits"
+            else:
+                numbers.append(number)
         else:
             complaints[column.name] = f"is of type {series.dtype}, not a number"
     _refuse(path, complaints, f"Choose numeric columns with {_option([series.name for series in numbers])}.")

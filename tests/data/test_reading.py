@@ -151,6 +151,13 @@ def test_dates_and_lists_are_refused_by_their_type(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet")
 
 
+def test_whole_numbers_that_no_integer_of_64_bits_holds_are_refused(tmp_path: Path) -> None:
+    numbers = pl.Series("id", [2**63 + i for i in range(N)], dtype=pl.UInt64)
+    pl.DataFrame([numbers, pl.Series("a", POINTS[:, 0])]).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="column 'id' has whole numbers beyond 64 bits"):
+        read_table(tmp_path / "t.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
