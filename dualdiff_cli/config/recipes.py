@@ -93,7 +93,8 @@ def resolve(
     _check_names(from_file, recipe=recipe, model=model)
     if "training" in (options or {}) and _kind_of(model) != "diffusion":
         raise InputError(
-            f"--steps, --compile and --precision are for diffusion models, and {model!r} is none.", "Leave them out."
+            f"The model {model!r} has no section 'training', which --steps, --compile and --precision set.",
+            "Leave these options out; `--set model.KEY=VALUE` changes the settings that the model has.",
         )
     defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:

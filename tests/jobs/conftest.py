@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from people import write_people
-from short_runs import short, simple
+from short_runs import QUICK, short, simple
 
 from dualdiff_cli.jobs.train import train
 
@@ -34,7 +34,7 @@ def of_people(shared: Path) -> dict[str, Any]:
     return train(short(str(people), model="baseline"), path=shared / "people", device="cpu")
 
 
-@pytest.fixture(scope="session", params=["mixture", "kernel-density"])
-def without_steps(request: pytest.FixtureRequest, shared: Path) -> dict[str, Any]:
+@pytest.fixture(scope="session", params=QUICK)
+def simpler(request: pytest.FixtureRequest, shared: Path) -> dict[str, Any]:
     """The record of each model that is no diffusion model."""
     return train(simple(request.param), path=shared / request.param, device="cpu")

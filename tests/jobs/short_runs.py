@@ -12,10 +12,18 @@ from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.store.run import Run
 
-__all__ = ["copy_of", "run_of", "short", "simple"]
+__all__ = ["QUICK", "copy_of", "run_of", "short", "simple"]
 
 SHORT_SCHEDULE = ["schedule.length=8", "schedule.beta_max=0.9"]
 """The paper's schedule in eight steps that end in noise."""
+
+
+QUICK = {
+    "mixture": ["model.components=8", "model.covariance='full'"],
+    "kernel-density": ["model.folds=2"],
+    "spline-flow": ["model.steps=200", "model.transforms=1", "model.hidden=[16]"],
+}
+"""The settings with which each model that is no diffusion model is fitted in a moment."""
 
 
 def short(dataset: str = "line", *, recipe: str = "paper", settings: tuple[str, ...] = (), **changes: Any) -> RunConfig:
@@ -26,7 +34,7 @@ def short(dataset: str = "line", *, recipe: str = "paper", settings: tuple[str, 
 
 def simple(model: str, dataset: str = "moons") -> RunConfig:
     """A model that is no diffusion model."""
-    quick = ["model.components=8", "model.covariance='full'"] if model == "mixture" else ["model.folds=2"]
+    quick = QUICK[model]
     sizes = ["data.points=300", "data.held_out_points=200"]
     return resolve(dataset=dataset, model=model, settings=[*sizes, *quick])
 

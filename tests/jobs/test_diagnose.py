@@ -74,9 +74,9 @@ def test_data_of_a_file_have_no_exact_denoiser(of_people: dict[str, Any]) -> Non
         evaluate(of_people["run"], diagnosis=True, device="cpu")
 
 
-def test_a_model_without_a_denoiser_is_not_diagnosed(without_steps: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=rf"{without_steps['model']} does not have.*--diagnose"):
-        evaluate(without_steps["run"], diagnosis=True)
+def test_a_model_without_a_denoiser_is_not_diagnosed(simpler: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"{simpler['model']} does not have.*--diagnose"):
+        evaluate(simpler["run"], diagnosis=True)
 
 
 @pytest.mark.parametrize("asked", ["exact", "diagnosis"])

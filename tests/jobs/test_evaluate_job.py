@@ -136,13 +136,13 @@ def test_a_file_without_the_columns_of_the_run_is_refused(trained: dict[str, Any
         evaluate(trained["run"], samples="people.csv", device="cpu")
 
 
-def test_a_model_without_steps_is_scored_like_any_other(without_steps: dict[str, Any], tmp_path: Path) -> None:
-    run = copy_of(without_steps, tmp_path / "run")
+def test_a_model_simpler_is_scored_like_any_other(simpler: dict[str, Any], tmp_path: Path) -> None:
+    run = copy_of(simpler, tmp_path / "run")
     record = evaluate(run, n=200, exact=True, device="cpu")
-    assert record["model"] == without_steps["model"]
+    assert record["model"] == simpler["model"]
     assert set(LOSSES).isdisjoint(record["metrics"])
     nll = record["metrics"]["nll_held_out"]
-    assert nll["value"] == pytest.approx(without_steps["held_out_loss"])
+    assert nll["value"] == pytest.approx(simpler["held_out_loss"])
     assert nll["notes"] == []
     assert json.loads((run.path / "evaluation.json").read_text(encoding="utf-8")) == record
 

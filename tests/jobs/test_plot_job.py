@@ -26,8 +26,8 @@ def test_pictures_of_gates_are_made_of_gated_models_only(trained: dict[str, Any]
     assert pictures(trained) == {"samples.png", "loss.png"} | gates
 
 
-def test_a_model_without_steps_has_no_picture_of_a_loss(without_steps: dict[str, Any]) -> None:
-    assert pictures(without_steps) == {"samples.png"}
+def test_a_model_simpler_has_no_picture_of_a_loss(simpler: dict[str, Any]) -> None:
+    assert pictures(simpler) == {"samples.png"}
 
 
 def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(

@@ -100,14 +100,14 @@ def test_resuming_a_finished_run_changes_nothing(whole: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_resuming_a_finished_run_of_a_model_without_steps_gives_the_same_model(
-    without_steps: dict[str, Any], tmp_path: Path
+def test_resuming_a_finished_run_of_a_model_simpler_gives_the_same_model(
+    simpler: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = copy_of(without_steps, tmp_path / "again")
+    run = copy_of(simpler, tmp_path / "again")
     record = resume(run, device="cpu")
-    assert record["held_out_loss"] == without_steps["held_out_loss"]
+    assert record["held_out_loss"] == simpler["held_out_loss"]
     for name in ("config.toml", "data.json", "model.safetensors", "model.json"):
-        assert (run.path / name).read_bytes() == Path(without_steps["run"], name).read_bytes(), name
+        assert (run.path / name).read_bytes() == Path(simpler["run"], name).read_bytes(), name
 
 
 def test_a_data_file_that_changed_is_refused_wherever_its_split_matters(tmp_path: Path) -> None:

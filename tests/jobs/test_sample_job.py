@@ -46,17 +46,17 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
     assert np.load("x.npy").shape == (3000, 2)
 
 
-def test_a_model_without_steps_has_no_sampler_in_its_record_and_the_same_rows_for_a_seed(
-    without_steps: dict[str, Any],
+def test_a_model_simpler_has_no_sampler_in_its_record_and_the_same_rows_for_a_seed(
+    simpler: dict[str, Any],
 ) -> None:
-    record = sample(without_steps["run"], n=50, seed=2)
+    record = sample(simpler["run"], n=50, seed=2)
     assert record["columns"] == ["x", "y"]
     assert [record[key] for key in ("sampler", "sample_steps", "network_evaluations")] == [None, None, None]
-    assert Path(record["output"]).parent == Path(without_steps["run"], "samples")
+    assert Path(record["output"]).parent == Path(simpler["run"], "samples")
     rows = pl.read_csv(record["output"])
-    longer = pl.read_csv(drawn(without_steps, "longer.csv", n=90, seed=2))
+    longer = pl.read_csv(drawn(simpler, "longer.csv", n=90, seed=2))
     assert rows.equals(longer[:50])
-    assert not rows.equals(pl.read_csv(drawn(without_steps, "other.csv", n=50, seed=3)))
+    assert not rows.equals(pl.read_csv(drawn(simpler, "other.csv", n=50, seed=3)))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_a_model_without_steps_has_no_sampler_in_its_record_and_the_same_rows_fo
         (DrawingOptions(compile="on"), "--compile"),
     ],
 )
-def test_a_model_without_steps_refuses_the_options_of_a_sampler(
-    options: DrawingOptions, named: str, without_steps: dict[str, Any]
+def test_a_model_simpler_refuses_the_options_of_a_sampler(
+    options: DrawingOptions, named: str, simpler: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError, match=f"{named} does not apply to the model .*Leave {named} out"):
-        sample(without_steps["run"], n=50, output="x.csv", options=options)
+        sample(simpler["run"], n=50, output="x.csv", options=options)
     assert not Path("x.csv").exists()
 
 
