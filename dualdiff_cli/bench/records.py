@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..paper.values import published
 from .clock import ratio_of_medians
 
-__all__ = ["compare", "read_benchmark", "related"]
+__all__ = ["compare_records", "read_benchmark", "related"]
 
 KEY = ("dataset", "model", "recipe", "task", "backend")
 """The labels that identify a row."""
@@ -64,7 +64,7 @@ def _ratio(by_key: Mapping[tuple[Any, ...], Mapping[str, Any]], key: Any, other:
     return ratio_of_medians(a[:rounds], b[:rounds], paired=True)._asdict()
 
 
-def compare(before: Path, after: Path) -> dict[str, Any]:
+def compare_records(before: Path, after: Path) -> dict[str, Any]:
     """Compare two records of ``dualdiff bench`` row by row.
 
     Args:

@@ -139,9 +139,9 @@ def show(
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
 
 
-@bench_app.command()
+@bench_app.command("compare")
 @handled
-def compare(
+def compare_benchmarks(
     before: Annotated[
         Path, typer.Argument(help="Record that `dualdiff bench --output` wrote.", metavar="A.json", show_default=False)
     ],
@@ -151,9 +151,9 @@ def compare(
     debug: DebugOption = False,
 ) -> None:
     """Show for every row the ratio of the time in B to the time in A, with its 95 % interval."""
-    from ..bench.records import compare as compare_benchmarks
+    from ..bench.records import compare_records
 
-    record = compare_benchmarks(before, after)
+    record = compare_records(before, after)
     Console(as_json=as_json, quiet=quiet).result(record, lambda: [comparison_table(record)])
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.records import compare as compare_benchmarks
+from dualdiff_cli.bench.records import compare_records
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 
@@ -193,7 +193,7 @@ def test_a_comparison_gives_the_ratio_it_was_made_with_and_names_who_is_alone(
     before, after = tmp_path / "before.json", tmp_path / "after.json"
     before.write_text(json.dumps(record | {"rows": record["rows"][1:]}), encoding="utf-8")
     after.write_text(json.dumps(slower(record | {"rows": record["rows"][:-1]}, 3.0)), encoding="utf-8")
-    compared = compare_benchmarks(before, after)
+    compared = compare_records(before, after)
     assert len(compared["rows"]) == len(record["rows"]) - 2
     for row in compared["rows"]:
         assert row["ratio"]["value"] == pytest.approx(3)

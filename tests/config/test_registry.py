@@ -12,14 +12,21 @@ import pytest
 
 import dualdiff_cli
 from dualdiff_cli.config import registry
-from dualdiff_cli.config.registry import COLUMN_KINDS, MODEL_KINDS, SAMPLERS, SCHEDULES, Registry
+from dualdiff_cli.config.registry import COLUMN_KINDS, MODEL_KINDS, PEERS, SAMPLERS, SCHEDULES, Registry
 from dualdiff_cli.data import ColumnEncoding
 from dualdiff_cli.diffusion.samplers.base import Sampler
 from dualdiff_cli.diffusion.schedules.base import Schedule
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.models import TrainableModel
+from dualdiff_cli.models.peers import Peer
 
-BASES = [(SAMPLERS, Sampler), (SCHEDULES, Schedule), (MODEL_KINDS, TrainableModel), (COLUMN_KINDS, ColumnEncoding)]
+BASES = [
+    (SAMPLERS, Sampler),
+    (SCHEDULES, Schedule),
+    (MODEL_KINDS, TrainableModel),
+    (PEERS, Peer),
+    (COLUMN_KINDS, ColumnEncoding),
+]
 LINES = [(known, name, base) for known, base in BASES for name in known]
 
 
