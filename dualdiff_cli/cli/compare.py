@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..present.comparison import comparison_table
+from ..present.comparison import models_table
 from ..present.terminal import Console
 from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
 from .signals import stop_on_signals
@@ -73,4 +73,4 @@ def compare(
             should_stop=should_stop,
             announce=announce,
         )
-    console.result(record, lambda: [comparison_table(record)])
+    console.result(record, lambda: [models_table(record)])

@@ -7,7 +7,7 @@ from typing import Any
 
 from .tables import Bounded, Column, Table, Value
 
-__all__ = ["comparison_table"]
+__all__ = ["models_table"]
 
 SHOWN = (
     "kl_real_generated",
@@ -20,7 +20,7 @@ SHOWN = (
 """The metrics of the table; the record has all of them."""
 
 
-def comparison_table(record: Mapping[str, Any]) -> Table:
+def models_table(record: Mapping[str, Any]) -> Table:
     """Lay out the models of a comparison, below a row with the floors that perfect samples get.
 
     Args:

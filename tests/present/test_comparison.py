@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualdiff_cli.present.comparison import comparison_table
+from dualdiff_cli.present.comparison import models_table
 from dualdiff_cli.present.fitting import fitted
 
 
@@ -37,7 +37,7 @@ RECORD: dict[str, Any] = {
 
 
 def test_every_model_has_a_row_below_the_floors_and_the_best_is_marked_in_words() -> None:
-    table = comparison_table(RECORD)
+    table = models_table(RECORD)
     heads = [column.head for column in table.columns]
     assert heads == ["model", "excess", "kl_real_generated", "training, s", "sampling, s", "verdict"]
     floors, dual, mixture, arf = table.texts()
@@ -50,7 +50,7 @@ def test_every_model_has_a_row_below_the_floors_and_the_best_is_marked_in_words(
 
 
 def test_the_notes_say_what_is_as_good_what_is_missing_and_that_a_simpler_model_would_do() -> None:
-    notes = comparison_table(RECORD).notes
+    notes = models_table(RECORD).notes
     assert "kl_real_generated: as good as the best within the intervals: dual-expert." in notes
     assert "copies of dual-expert, mixture: Too few rows." in notes
     assert "a mixture of 3 Gaussians is as good here: --model mixture" in notes[-1]
@@ -58,13 +58,13 @@ def test_the_notes_say_what_is_as_good_what_is_missing_and_that_a_simpler_model_
 
 def test_a_mixture_of_one_is_called_a_single_gaussian() -> None:
     simpler = {**RECORD["simpler"], "components": 1}
-    assert "a single Gaussian is as good here" in comparison_table({**RECORD, "simpler": simpler}).notes[-1]
-    assert "as good here" not in comparison_table({**RECORD, "simpler": None}).notes[-1]
+    assert "a single Gaussian is as good here" in models_table({**RECORD, "simpler": simpler}).notes[-1]
+    assert "as good here" not in models_table({**RECORD, "simpler": None}).notes[-1]
 
 
 def test_a_comparison_of_failures_alone_is_still_a_table() -> None:
     failed = {"arf": RECORD["models"]["arf"]}
     nothing = {"models": failed, "best": None, "as_good": [], "best_by_metric": {}, "simpler": None}
-    table = comparison_table({**RECORD, **nothing})
+    table = models_table({**RECORD, **nothing})
     assert [row[0] for row in table.rows] == ["perfect samples", "arf"]
     assert list(fitted(table, 80))
