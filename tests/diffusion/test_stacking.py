@@ -1,0 +1,228 @@
+"""The weights of the learnt and the closed-form expert, and the denoiser that the two make together."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
+from dualdiff_cli.diffusion.stacking import StackedDenoiser, stacking_weights
+from dualdiff_cli.training.folds import build_stacked
+
+LEVELS, N, D = 6, 200, 2
+SCALE = torch.linspace(0.1, 1.0, LEVELS)
+
+
+def draws(*shape: int, role: str) -> Tensor:
+    return torch.randn(*shape, generator=seeding.torch_stream(0, role))
+
+
+def experts(*, correlation: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean points and the answers of two experts, whose errors are of different size and may be correlated."""
+    x, a, b = draws(N, D, role="x"), draws(LEVELS, N, D, role="a"), draws(LEVELS, N, D, role="b")
+    growing = torch.linspace(0.2, 2.0, LEVELS).reshape(-1, 1, 1)
+    return x, x + growing * a, x + correlation * growing * a + 0.7 * b
+
+
+# The fit of the weights
+
+
+def test_an_exact_network_gets_the_whole_weight() -> None:
+    x, _, mixture = experts()
+    torch.testing.assert_close(stacking_weights(x.expand(LEVELS, N, D), mixture, x, SCALE), torch.ones(LEVELS))
+
+
+def test_an_exact_mixture_gets_the_whole_weight() -> None:
+    x, network, _ = experts()
+    assert stacking_weights(network, x.expand(LEVELS, N, D), x, SCALE).tolist() == [0.0] * LEVELS
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.4, -0.5])
+def test_the_weights_are_those_of_the_least_error_of_neighbouring_levels(correlation: float) -> None:
+    x, network, mixture = experts(correlation=correlation)
+    w = stacking_weights(network, mixture, x, SCALE)
+    grid = torch.linspace(0, 1, 2001).reshape(-1, 1, 1)
+    errors = [
+        ((grid * network[i] + (1 - grid) * mixture[i] - x) / SCALE[i]).square().sum((1, 2)) for i in range(LEVELS)
+    ]
+    for i in range(LEVELS):
+        together = errors[max(i - 1, 0)] + errors[i] + errors[min(i + 1, LEVELS - 1)]
+        assert float(w[i]) == pytest.approx(float(grid.flatten()[together.argmin()]), abs=6e-4)
+    assert ((w > 0) & (w < 1)).sum() >= 4
+
+
+def test_an_error_counts_in_units_of_the_scale_of_its_level() -> None:
+    """Beside a level of large errors, another scale moves the fit from one level's optimum towards the other's."""
+    x, network, mixture = experts()
+    of_first = torch.full((LEVELS,), 1e6)
+    of_first[0] = 1.0
+    w = stacking_weights(network, mixture, x, of_first)
+    a, b = network[0] - x, mixture[0] - x
+    alone = float(((b * b).sum() - (a * b).sum()) / (a - b).square().sum())
+    assert w[:2].tolist() == pytest.approx([alone, alone], abs=1e-4)
+    assert abs(float(stacking_weights(network, mixture, x, SCALE)[1]) - alone) > 0.01
+
+
+@pytest.mark.parametrize(("better", "weight"), [("network", 1.0), ("mixture", 0.0)])
+def test_weights_beyond_the_two_experts_are_cut_off(better: str, weight: float) -> None:
+    """If the errors of one expert are twice those of the other, the free optimum is twice as far: 2 or −1."""
+    x = draws(N, D, role="x")
+    a = draws(LEVELS, N, D, role="a")
+    near, far = x + a, x + 2 * a
+    pair = (near, far) if better == "network" else (far, near)
+    assert stacking_weights(*pair, x, SCALE).tolist() == [weight] * LEVELS
+
+
+def test_equal_answers_have_a_finite_weight() -> None:
+    x, network, _ = experts()
+    w = stacking_weights(network, network, x, SCALE)
+    assert bool(((w >= 0) & (w <= 1)).all())
+
+
+# The denoiser
+
+
+def stacked(levels: int = 4) -> StackedDenoiser:
+    """A denoiser of two folds and two bands whose every weight matters, and whose w differs at every level."""
+    settings = ["folds.number=2", "folds.bands=2", f"folds.levels={levels}", "schedule.sigma_min=0.01"]
+    options = {"model": {"width": 8, "blocks": 1}}
+    config = resolve_diffusion(dataset="line", recipe="few-rows", settings=settings, options=options)
+    denoiser = build_stacked(config, D)
+    generator = seeding.torch_stream(0, "parameters")
+    with torch.no_grad():
+        for parameter in denoiser.learnt.network.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    root = draws(3, D, D, role="covariances").double()
+    weights = torch.tensor([0.2, 0.5, 0.3])
+    denoiser.closed = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
+    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square()
+    denoiser.learnt.limit(torch.tensor([[-3.0, -2.0], [3.0, 2.0]]))
+    return denoiser.requires_grad_(False).eval()
+
+
+def middles(levels: int) -> Tensor:
+    return (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
+
+
+def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_between() -> None:
+    denoiser = stacked()
+    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights
+    torch.testing.assert_close(denoiser.gate(x_t, middles(4))[:, 0], w.float())
+    between = (middles(4)[:-1] + middles(4)[1:]) / 2
+    torch.testing.assert_close(denoiser.gate(x_t[:3], between)[:, 0], (w[:-1] + w[1:]).float() / 2)
+    ends = torch.tensor([0.0, 0.125 / 2, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(denoiser.gate(x_t[:3], ends)[:, 0], w[[0, 0, -1]].float())
+
+
+def test_one_level_has_its_weight_everywhere() -> None:
+    denoiser = stacked()
+    denoiser.gate_weights = torch.tensor([0.3], dtype=torch.float64)
+    gate = denoiser.gate(draws(3, D, role="x_t"), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(gate, torch.tensor([[0.3, 0.7]]).expand(3, 2))
+
+
+def test_the_rows_of_the_gate_sum_to_one_for_one_time_and_for_one_time_a_point() -> None:
+    denoiser, x_t = stacked(), draws(50, D, role="x_t")
+    t = torch.linspace(0, 1, 50, dtype=torch.float64)
+    for times in (t, t[7]):
+        gate = denoiser.gate(x_t, times)
+        assert gate.shape == (50, 2)
+        assert bool((gate >= 0).all())
+        torch.testing.assert_close(gate.sum(1), torch.ones(50))
+
+
+def test_the_answer_is_the_gates_mixture_of_both_experts() -> None:
+    denoiser, x_t = stacked(), draws(50, D, role="x_t")
+    assert denoiser.closed is not None
+    t = torch.linspace(0, 1, 50, dtype=torch.float64)
+    both = torch.stack([denoiser.learnt(x_t, t), denoiser.closed(x_t, t)], dim=1)
+    torch.testing.assert_close(denoiser(x_t, t), (denoiser.gate(x_t, t).unsqueeze(2) * both).sum(1))
+    assert not torch.allclose(both[:, 0], both[:, 1])
+
+
+def test_one_time_for_all_points_is_the_same_time_for_each() -> None:
+    denoiser, x_t = stacked(), draws(50, D, role="x_t")
+    for t in torch.tensor([0.0, 0.2, 0.5, 0.77, 1.0], dtype=torch.float64):
+        torch.testing.assert_close(denoiser(x_t, t), denoiser(x_t, t.expand(50)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "edm", "data"])
+def test_the_output_of_the_regression_stands_for_the_stacked_answer(prediction: str) -> None:
+    denoiser = stacked()
+    denoiser.learnt.prediction = prediction  # type: ignore[assignment]
+    x, epsilon = draws(50, D, role="x"), draws(50, D, role="epsilon")
+    t = torch.linspace(0.05, 1, 50, dtype=torch.float64)
+    problem, of_learnt = denoiser.regression(x, epsilon, t), denoiser.learnt.regression(x, epsilon, t)
+    alpha, sigma = (c.float().reshape(-1, 1) for c in denoiser.schedule(t))
+    c_skip, c_out = denoiser.learnt.coefficients(alpha, sigma)
+    x_t = alpha * x + sigma * epsilon
+    torch.testing.assert_close(c_skip * x_t + c_out * problem.output, denoiser(x_t, t), rtol=1e-4, atol=1e-4)
+    assert torch.equal(problem.target, of_learnt.target)
+    assert torch.equal(problem.weight, of_learnt.weight)
+    assert not torch.allclose(problem.output, of_learnt.output)
+
+
+def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_out() -> None:
+    denoiser = stacked()
+    x, epsilon = draws(50, D, role="x"), draws(50, D, role="epsilon")
+    t = torch.linspace(0.3, 1, 50, dtype=torch.float64)
+    output, target, _ = denoiser.regression(x, epsilon, t)
+    alpha, sigma = (c.float().reshape(-1, 1) for c in denoiser.schedule(t))
+    _, c_out = denoiser.learnt.coefficients(alpha, sigma)
+    error = denoiser(alpha * x + sigma * epsilon, t) - x
+    torch.testing.assert_close(c_out * (output - target), error, rtol=1e-4, atol=1e-4)
+
+
+# The weights of a run
+
+
+def fresh() -> StackedDenoiser:
+    """The denoiser before anything is loaded."""
+    denoiser = stacked()
+    empty = StackedDenoiser(denoiser.learnt, None, torch.ones(4))
+    with torch.no_grad():
+        for parameter in empty.learnt.network.parameters():
+            parameter.zero_()
+    empty.learnt.limits = None
+    return empty
+
+
+def test_loaded_weights_and_answers_are_the_saved_ones_bit_for_bit() -> None:
+    denoiser, loaded = stacked(), fresh()
+    saved = denoiser.weights()
+    loaded.load_weights({name: tensor.clone() for name, tensor in saved.items()})
+    again = loaded.weights()
+    assert again.keys() == saved.keys()
+    assert all(torch.equal(again[name], saved[name]) and again[name].dtype == saved[name].dtype for name in saved)
+    x_t, t = draws(50, D, role="x_t"), torch.linspace(0, 1, 50, dtype=torch.float64)
+    assert torch.equal(loaded(x_t, t), denoiser(x_t, t))
+    assert torch.equal(loaded.gate(x_t, t), denoiser.gate(x_t, t))
+
+
+def test_loading_leaves_the_given_weights_as_they_are() -> None:
+    saved = stacked().weights()
+    names = set(saved)
+    fresh().load_weights(saved)
+    assert set(saved) == names
+
+
+@pytest.mark.parametrize("name", ["gate_weights", "closed.axes", "trunks.first.weight"])
+def test_weights_of_another_model_are_refused(name: str) -> None:
+    weights = stacked().weights()
+    del weights[name]
+    with pytest.raises((KeyError, RuntimeError), match=name):
+        fresh().load_weights(weights)
+
+
+def test_a_mixture_of_any_size_is_loaded() -> None:
+    denoiser, loaded = stacked(), fresh()
+    denoiser.closed = FullMixtureDenoiser(torch.ones(1), torch.zeros(1, D), torch.eye(D).unsqueeze(0), denoiser.schedule)
+    loaded.load_weights(denoiser.weights())
+    assert loaded.closed is not None
+    assert loaded.closed.means.shape == (1, D)
+    assert math.isfinite(float(loaded(torch.zeros(1, D), torch.tensor(0.5, dtype=torch.float64)).sum()))
