@@ -49,7 +49,7 @@ TINY_WORDS = ["--recipe", "paper", *SMALL]
 
 def dualdiff(*words: str | Path) -> Result:
     """Run a command in this process."""
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dualdiff")
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(word) for word in words], prog_name="dualdiff")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

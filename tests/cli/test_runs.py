@@ -12,9 +12,9 @@ from commands import SMALL, TINY_WORDS, answer
 from people import write_people
 
 
-def test_without_more_than_a_data_set_two_experts_are_trained_by_the_precise_recipe() -> None:
+def test_without_more_than_a_data_set_two_experts_are_trained_by_the_recipe_that_suits_the_rows() -> None:
     record = answer("train", "--dataset", "line", *SMALL)
-    assert (record["run"], record["model"], record["recipe"]) == ("runs/line-dual-expert-1", "dual-expert", "precise")
+    assert (record["run"], record["model"], record["recipe"]) == ("runs/line-dual-expert-1", "dual-expert", "few-rows")
     again = Path(answer("train", "--config", "runs/line-dual-expert-1/config.toml", "--device", "cpu")["run"])
     for name in ("config.toml", "model.safetensors", "metrics.jsonl"):
         assert (again / name).read_bytes() == Path("runs/line-dual-expert-1", name).read_bytes(), name

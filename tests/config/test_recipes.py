@@ -68,7 +68,7 @@ def test_a_model_without_a_network_has_one_recipe_and_resolves_to_itself(model: 
         ({"recipe": "precise"}, "recipe 'precise'", "--recipe"),
         ({"settings": ["recipe=paper"]}, "recipe 'paper'", "--recipe"),
         ({"experts": 2}, "no experts", "--experts"),
-        ({"options": {"training": {"steps": 3}}}, "--steps", "Leave them out"),
+        ({"options": {"training": {"steps": 3}}}, "--steps", "Leave these options out"),
         ({"settings": ["sampling.steps=3"]}, "'sampling'", "data, dataset, model"),
         ({"settings": ["model.kind=diffusion"]}, "model.kind says 'diffusion'", "model.kind"),
     ],
