@@ -43,7 +43,7 @@ def test_a_model_simpler_has_the_same_record_and_steps_only_if_it_is_trained_by_
     assert (simpler["steps"] is None) == (simpler["model"] != "spline-flow")
     assert simpler["model"] == Path(simpler["run"]).name
     assert simpler["parameters"] >= 1
-    assert 2.2 < simpler["held_out_loss"] < 4  # the entropy is 2.249 bits
+    assert 2.2 < simpler["held_out_loss"] < 6  # the entropy is 2.249 bits
     assert simpler["held_out_loss_unit"] == "bits a row"
     assert json.loads(json.dumps(simpler, allow_nan=False)) == simpler
 
