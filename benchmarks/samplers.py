@@ -29,7 +29,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from dualdiff_cli import Run
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.config.registry import SAMPLERS
-from dualdiff_cli.config.schema import Grid
+from dualdiff_cli.config.sections import Grid
 from dualdiff_cli.data import DENSITIES, draw
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser

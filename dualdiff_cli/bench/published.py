@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ..compute.optimiser import ema_decay
-from ..config.schema import ObjectiveConfig, TrainingConfig
+from ..config.sections import ObjectiveConfig, TrainingConfig
 from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from ..config.schema import TrainingConfig
+from ..config.sections import TrainingConfig
 from ..errors import DeviceError
 from .device import set_tf32
 from .processor import has_fast_bfloat16, keep_freed_memory

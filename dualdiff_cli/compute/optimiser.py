@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from ..config.schema import TrainingConfig
+from ..config.sections import TrainingConfig
 
 __all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "fused_adamw", "learning_rate"]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .registry import MODEL_KINDS
+
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_RECIPE",
@@ -93,9 +95,7 @@ MODELS: dict[str, Layer] = {
     "increased-capacity": {"model": _INCREASED_CAPACITY},
     # The published figure was run with λ = 0.1; the paper's text says 0.05 (--set objective.diversity=0.05).
     "diversity-loss": {"model": _INCREASED_CAPACITY, "objective": {"diversity": 0.1}},
-    "kernel-density": {"model": {"kind": "kernel-density"}},
-    "mixture": {"model": {"kind": "mixture"}},
-    "spline-flow": {"model": {"kind": "spline-flow"}},
+    **{kind: {"model": {"kind": kind}} for kind in MODEL_KINDS if kind != "diffusion"},
 }
 
 # A recipe may change some models only. Under `precise` each expert has a share of the noise levels: that scores like a

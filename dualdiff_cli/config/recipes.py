@@ -28,7 +28,8 @@ from .layers import (
     REFLOW,
     Layer,
 )
-from .schema import CONFIGS, DiffusionConfig, RunConfig, SamplingConfig, parse_config
+from .schema import CONFIGS, DiffusionConfig, RunConfig, parse_config
+from .sections import SamplingConfig
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -11,9 +11,6 @@ from typing import Annotated, Any, Literal, Self, Union
 
 import tomli_w
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -21,221 +18,35 @@ from pydantic import (
     model_validator,
 )
 
-from .registry import SAMPLERS, SCHEDULES
+from .sections import (
+    Count,
+    DataConfig,
+    FoldsConfig,
+    NetworkSettings,
+    ObjectiveConfig,
+    Positive,
+    SamplingConfig,
+    ScheduleConfig,
+    Section,
+    SettledConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "CONFIGS",
-    "LARGEST_SIGMA_MIN",
-    "Activation",
-    "DataConfig",
     "DiffusionConfig",
-    "FoldsConfig",
-    "Grid",
     "KernelDensityConfig",
     "KernelDensitySettings",
     "MixtureConfig",
     "MixtureSettings",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "Prediction",
     "RunConfig",
-    "SamplingConfig",
-    "ScheduleConfig",
-    "SettledConfig",
     "SplineFlowConfig",
     "SplineFlowSettings",
-    "TrainingConfig",
     "parse_config",
 ]
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-SamplerName = Annotated[str, AfterValidator(SAMPLERS.check)]
-ScheduleName = Annotated[str, AfterValidator(SCHEDULES.check)]
 
-Activation = Literal["relu", "silu"]
-"""The nonlinearity between the layers of a network."""
-Prediction = Literal["noise", "data", "velocity", "flow", "score", "edm"]
-"""The quantity that the output of a network stands for; ``diffusion.denoisers`` gives the equations."""
-Grid = Literal["uniform", "log-snr", "karras"]
-"""How the levels of a sampler are spaced: evenly in t, evenly in λ = log(α/σ), or by the rule of Karras et al."""
-
-LARGEST_SIGMA_MIN = 0.02
-"""The largest σ_min that the data may decide, in standard deviations."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Section):
-    """The rows that training learns from, and the rows that it never sees."""
-
-    points: Annotated[int, Field(ge=20)] = 100_000
-    """The number of training rows that are drawn from a density; for a file its own number of rows counts."""
-    held_out_points: Annotated[int, Field(ge=20)] = 100_000
-    """The number of held-out rows that are drawn from a density."""
-    held_out_fraction: Fraction = 0.1
-    """The share of a file's rows that is held out."""
-    columns: tuple[str, ...] | None = None
-    missing: Literal["error", "drop"] = "error"
-    standardise: Literal["files", "always"] = "files"
-    """Whether columns get zero mean and unit variance: always, or for files only. The paper trains in data units."""
-
-
-class ModelConfig(_Section):
-    """The network of a diffusion model: one residual MLP, or several of them mixed by a gate."""
-
-    kind: Literal["diffusion"] = "diffusion"
-    name: str
-    experts: Count = 1
-    width: Annotated[int, Field(ge=2)] = 256
-    blocks: Count = 3
-    head_hidden: tuple[Count, ...] = ()
-    gate_hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256,)
-    activation: Activation = "relu"
-    time_bias: bool = False
-    """Whether every block sees the time; otherwise only the first layer does."""
-    gate_on: Literal["point", "time", "level"] = "point"
-    """What the gate sees: the noisy point and the time, or the time alone. With ``level`` there is no gate: each expert
-    has an equal share of the noise levels, and only the expert of the current level is evaluated."""
-    embedding: Literal["paper", "multiscale"] = "paper"
-    finest_frequency: Positive | None = None
-    """The finest frequency of the multiscale embedding, in radians per feature unit; None takes 1/σ_min."""
-    frequencies: Annotated[int, Field(ge=2)] = 64
-    """The number of frequencies of the multiscale embedding."""
-    match_parameters: Annotated[int, Field(ge=0)] = 0
-    """For one expert: the number of experts whose parameter count, with their gate, the width is chosen to match."""
-
-    @model_validator(mode="after")
-    def _one_network_is_matched(self) -> Self:
-        if self.match_parameters and (self.experts != 1 or self.match_parameters < 2):
-            raise ValueError("match_parameters takes 2 or more, and only with experts = 1")
-        return self
-
-
-class ScheduleConfig(_Section):
-    """How noise grows with time."""
-
-    name: ScheduleName = "linear-beta"
-    length: Annotated[int, Field(ge=2)] = 100
-    """The number of entries of a table; for linear-beta-continuous, of the table that it is the limit of."""
-    beta_min: Fraction = 1e-4
-    beta_max: Fraction = 0.02
-    zero_terminal_snr: bool = False
-    """Whether a table is rescaled so that it ends in pure noise."""
-    sigma_min: Positive | None = None
-    """σ/α at the clean end of variance-exploding, log-snr-uniform and learned; None lets the data decide."""
-    sigma_max: Positive = 5.0
-    """σ/α at the noisy end of the same schedules; for a learned schedule its first value."""
-
-    @model_validator(mode="after")
-    def _only_tables_are_rescaled(self) -> Self:
-        if self.zero_terminal_snr and self.name not in ("linear-beta", "cosine"):
-            raise ValueError("zero_terminal_snr rescales a table: linear-beta or cosine")
-        return self
-
-    @model_validator(mode="after")
-    def _noise_grows(self) -> Self:
-        least = LARGEST_SIGMA_MIN if self.sigma_min is None else self.sigma_min
-        if self.sigma_max <= least:
-            raise ValueError(f"sigma_max must be larger than sigma_min, {least}")
-        return self
-
-
-class ObjectiveConfig(_Section):
-    """The loss that the network is trained to minimise."""
-
-    prediction: Prediction = "noise"
-    weighting: Literal["uniform", "min-snr", "likelihood"] = "uniform"
-    """The weight of an error: 1 in the unit of the prediction, min(SNR, 5) in x, or that of the variational bound."""
-    stratified: bool = False
-    """Whether the times of a batch are spread evenly over the time axis."""
-    coupling: Literal["independent", "optimal-transport"] = "independent"
-    """How noise is assigned to the points of a batch."""
-    teacher: str | None = None
-    """For a reflow, the directory of the finished run whose flow assigns noise to points."""
-    references: Annotated[int, Field(ge=0)] = 0
-    """The number of training points whose posterior mean is the target; with 0 the target is the clean point itself."""
-    diversity: Annotated[float, Field(ge=0)] = 0.0
-    """λ of the paper's diversity loss."""
-    bounded: bool = False
-    """Whether the denoiser's answers are limited by the range of the training points, so that no sample diverges."""
-    balance: Annotated[float, Field(ge=0)] = 0.0
-    """The weight of the load-balancing loss, which is least when all experts are used equally."""
-
-    @model_validator(mode="after")
-    def _posterior_means_are_of_independent_noise(self) -> Self:
-        if self.references and self.coupling != "independent":
-            raise ValueError("references needs the independent coupling: set references=0 to use another one")
-        if self.teacher and (self.references or self.coupling != "independent"):
-            raise ValueError("a teacher assigns noise to points: set references=0 and the independent coupling")
-        return self
-
-
-class TrainingConfig(_Section):
-    """The optimiser: its budget, learning rate, weight decay, gradient clipping and EMA."""
-
-    steps: Count = 10_000
-    batch: Annotated[int, Field(ge=2)] = 256
-    learning_rate: Positive = 3e-4
-    annealing: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = 0
-    """The number of steps of the linear learning-rate warm-up."""
-    beta2: Fraction = 0.999
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Positive = 0.5
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    ema_every: Count = 10
-    ema_warmup: Annotated[int, Field(ge=0)] = 100
-    log_every: Count = 100
-    checkpoint_every: Count = 1_000
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the training step is compiled; auto compiles it where the run is long enough to repay that."""
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """The precision of matrix products; auto takes bfloat16 where the processor has instructions for it."""
-
-
-class SamplingConfig(_Section):
-    """How rows are drawn unless the user names another way."""
-
-    sampler: SamplerName = "ancestral"
-    steps: Count = 100
-    grid: Grid = "uniform"
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of fresh noise in ddim, η."""
-
-
-class FoldsConfig(_Section):
-    """A training in folds, with checkpoints and experts chosen by rows that a fold has not seen; for few rows."""
-
-    number: Annotated[int, Field(ge=0)] = 0
-    """The number of folds; 0 trains one network on all rows."""
-    bands: Count = 6
-    """The number of bands of noise levels; each band takes the checkpoint that is best there."""
-    levels: Count = 24
-    """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
-    patience: Count = 2
-    """The number of checkpoints without an improvement in any band after which the training ends."""
-    mixture: bool = True
-    """Whether the denoiser of a Gaussian mixture is an expert beside the networks."""
-
-    @model_validator(mode="after")
-    def _bands_divide_the_levels(self) -> Self:
-        if self.number == 1 or self.levels % self.bands:
-            raise ValueError("folds.number is 0 or at least 2, and folds.levels is a multiple of folds.bands")
-        return self
-
-
-class SettledConfig(_Section):
-    """What the data decided. If a setting still has the value noted here, the data of another run decide it anew."""
-
-    sigma_min: Positive | None = None
-    finest_frequency: Positive | None = None
-
-
-class KernelDensitySettings(_Section):
+class KernelDensitySettings(Section):
     """A Gaussian kernel about every training row."""
 
     kind: Literal["kernel-density"] = "kernel-density"
@@ -245,7 +56,7 @@ class KernelDensitySettings(_Section):
     folds: Annotated[int, Field(ge=2)] = 5
 
 
-class MixtureSettings(_Section):
+class MixtureSettings(Section):
     """A mixture of Gaussians, fitted by expectation maximisation."""
 
     kind: Literal["mixture"] = "mixture"
@@ -258,7 +69,7 @@ class MixtureSettings(_Section):
     """The largest number of Gaussians that is tried."""
 
 
-class SplineFlowSettings(_Section):
+class SplineFlowSettings(Section):
     """A neural spline flow and its training."""
 
     kind: Literal["spline-flow"] = "spline-flow"
@@ -279,14 +90,14 @@ class SplineFlowSettings(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that shapes a run, resolved; a kind of model adds sections of its own."""
 
     dataset: str
     recipe: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: DataConfig = DataConfig()
-    model: ModelConfig | KernelDensitySettings | MixtureSettings | SplineFlowSettings
+    model: NetworkSettings | KernelDensitySettings | MixtureSettings | SplineFlowSettings
 
     def to_toml(self) -> str:
         """Give the configuration as TOML, which has no null: what is None is left out."""
@@ -314,7 +125,7 @@ class SplineFlowConfig(RunConfig):
 class DiffusionConfig(RunConfig):
     """A run of a diffusion model."""
 
-    model: ModelConfig
+    model: NetworkSettings
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
@@ -350,10 +161,8 @@ def _kind(values: Any) -> str:
 
 
 CONFIGS: dict[str, type[RunConfig]] = {
-    "diffusion": DiffusionConfig,
-    "kernel-density": KernelDensityConfig,
-    "mixture": MixtureConfig,
-    "spline-flow": SplineFlowConfig,
+    config.model_fields["model"].annotation.model_fields["kind"].default: config  # type: ignore[union-attr]
+    for config in RunConfig.__subclasses__()
 }
 """The configuration of each kind of model."""
 

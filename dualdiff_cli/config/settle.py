@@ -7,7 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .schema import LARGEST_SIGMA_MIN, DiffusionConfig, SettledConfig
+from .schema import DiffusionConfig
+from .sections import LARGEST_SIGMA_MIN, SettledConfig
 
 __all__ = ["settle"]
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config.schema import Prediction
+from ..config.sections import Prediction
 from ..errors import InputError
 from .schedules import Schedule
 

@@ -22,7 +22,8 @@ from torch.export.passes import move_to_device_pass
 
 from ..compute.device import choose_device
 from ..config.recipes import with_sampling
-from ..config.schema import DiffusionConfig, SamplingConfig, parse_config
+from ..config.schema import DiffusionConfig, parse_config
+from ..config.sections import SamplingConfig
 from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import BLOCK, build_sampler, generate, generate_by

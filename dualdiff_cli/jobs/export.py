@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..config.recipes import with_sampling
-from ..config.schema import SamplingConfig
+from ..config.sections import SamplingConfig
 from ..data import DENSITIES
 from ..diffusion.samplers import build_sampler
 from ..errors import InputError, ToleranceError, unknown_name

@@ -28,7 +28,7 @@ from ..compute.compiling import Compiled
 from ..compute.device import GraphedCall, Readback
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, ema_decay, fused_adamw, learning_rate
-from ..config.schema import ObjectiveConfig, TrainingConfig
+from ..config.sections import ObjectiveConfig, TrainingConfig
 from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.schedules import Schedule
 from .batches import Batches, Draws, PlainBatches, PosteriorMeanBatches

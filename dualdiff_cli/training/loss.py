@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..config.schema import ObjectiveConfig
+from ..config.sections import ObjectiveConfig
 from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
 from ..diffusion.variational import bound_at_ends
 from .batches import Batch, Batches, Draws

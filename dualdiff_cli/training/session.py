@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..compute.device import synchronize
 from ..compute.execution import Execution
-from ..config.schema import TrainingConfig
+from ..config.sections import TrainingConfig
 from ..errors import InputError, Interrupted
 from ..store.run import Run
 from .loop import Progress

@@ -22,7 +22,7 @@ from dualdiff_cli.compute.execution import (
     decide_training,
 )
 from dualdiff_cli.compute.processor import has_fast_bfloat16
-from dualdiff_cli.config.schema import TrainingConfig
+from dualdiff_cli.config.sections import TrainingConfig
 from dualdiff_cli.errors import DeviceError
 
 CPU = torch.device("cpu")

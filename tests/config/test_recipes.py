@@ -19,7 +19,8 @@ from dualdiff_cli.config.recipes import (
     with_sampling,
 )
 from dualdiff_cli.config.registry import MODEL_KINDS
-from dualdiff_cli.config.schema import RunConfig, SamplingConfig
+from dualdiff_cli.config.schema import RunConfig
+from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.errors import InputError, unknown_name
 
 NETWORKS = [name for name in MODELS if name not in MODEL_KINDS]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.config.schema import ModelConfig
+from dualdiff_cli.config.sections import NetworkSettings
 from dualdiff_cli.diffusion.networks.experts import (
     Network,
     build_network,
@@ -32,7 +32,7 @@ any_network = pytest.mark.parametrize("settings", [{}, GATED, PRECISE], ids=["pa
 gated_network = pytest.mark.parametrize("settings", [{}, GATED], ids=["paper", "gate on time"])
 
 
-def variant(name: str, **changes: Any) -> ModelConfig:
+def variant(name: str, **changes: Any) -> NetworkSettings:
     """A model of the paper's recipe with some of its settings changed."""
     return resolve(dataset="line", model=name, recipe="paper", options={"model": changes}).model
 

@@ -8,7 +8,7 @@ import torch
 from tiny import narrow, untrained
 from torch import Tensor, nn
 
-from dualdiff_cli.config.schema import Prediction
+from dualdiff_cli.config.sections import Prediction
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import norm
 
 from dualdiff_cli.config.registry import SAMPLERS
-from dualdiff_cli.config.schema import ModelConfig
+from dualdiff_cli.config.sections import NetworkSettings
 from dualdiff_cli.data import FloatArray, GaussianMixture
 from dualdiff_cli.diffusion import likelihood
 from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
@@ -47,7 +47,7 @@ def grid(half: float, n: int) -> tuple[FloatArray, float]:
 
 
 def random_network(schedule: Schedule) -> Denoiser:
-    config = ModelConfig(
+    config = NetworkSettings(
         name="small", experts=2, width=16, blocks=1, gate_hidden=(8,), embedding="multiscale", finest_frequency=2.0
     )
     network = build_network(config, 2, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_networks import PRECISE, draws, variant
 
-from dualdiff_cli.config.schema import ModelConfig
+from dualdiff_cli.config.sections import NetworkSettings
 from dualdiff_cli.diffusion.networks.experts import (
     build_network,
     count_parameters,
@@ -24,7 +24,7 @@ PUBLISHED = {
 }
 
 
-def parameters(config: ModelConfig, dim: int) -> int:
+def parameters(config: NetworkSettings, dim: int) -> int:
     return count_parameters(build_network(config, dim, generator=draws()))
 
 

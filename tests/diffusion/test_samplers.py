@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
-from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate

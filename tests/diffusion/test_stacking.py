@@ -221,7 +221,9 @@ def test_weights_of_another_model_are_refused(name: str) -> None:
 
 def test_a_mixture_of_any_size_is_loaded() -> None:
     denoiser, loaded = stacked(), fresh()
-    denoiser.closed = FullMixtureDenoiser(torch.ones(1), torch.zeros(1, D), torch.eye(D).unsqueeze(0), denoiser.schedule)
+    denoiser.closed = FullMixtureDenoiser(
+        torch.ones(1), torch.zeros(1, D), torch.eye(D).unsqueeze(0), denoiser.schedule
+    )
     loaded.load_weights(denoiser.weights())
     assert loaded.closed is not None
     assert loaded.closed.means.shape == (1, D)

@@ -9,7 +9,7 @@ from tiny import TINY, finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.config.schema import ObjectiveConfig, Prediction
+from dualdiff_cli.config.sections import ObjectiveConfig, Prediction
 from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import MODELS
-from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.samplers import Sampler, build_sampler

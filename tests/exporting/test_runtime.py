@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import finished, narrow
 
-from dualdiff_cli.config.schema import SamplingConfig
+from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.samplers import BLOCK, draw_noise
 from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualdiff_cli.compute.optimiser import ema_decay, learning_rate
-from dualdiff_cli.config.schema import TrainingConfig
+from dualdiff_cli.config.sections import TrainingConfig
 
 
 def test_learning_rate_falls_from_eta_along_half_a_cosine_to_zero() -> None:

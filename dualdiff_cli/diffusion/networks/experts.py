@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ...config.schema import ModelConfig
+from ...config.sections import NetworkSettings
 from .embeddings import EMBEDDING_WIDTH, MultiscaleEmbedding, PaperEmbedding, SinusoidalEmbedding
 from .layers import Trunk
 
@@ -48,7 +48,7 @@ class Network(nn.Module, ABC):
 
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: NetworkSettings, dim: int) -> None:
         super().__init__()
         self.dim, self.experts, self._config = dim, config.experts, config
         if config.embedding == "multiscale":
@@ -107,7 +107,7 @@ class ResidualMLP(Network):
 
     """
 
-    def __init__(self, config: ModelConfig, dim: int, *, width: int) -> None:
+    def __init__(self, config: NetworkSettings, dim: int, *, width: int) -> None:
         super().__init__(config, dim)
         self.trunk = self._trunk(groups=1, width=width)
 
@@ -126,7 +126,7 @@ class GatedExperts(Network):
 
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: NetworkSettings, dim: int) -> None:
         super().__init__(config, dim)
         self.trunks = self._trunk(groups=config.experts, width=config.width)
         self.gate_trunk = Trunk(
@@ -172,7 +172,7 @@ class ChosenExperts(Network):
 
     """
 
-    def __init__(self, config: ModelConfig, dim: int, *, span: float) -> None:
+    def __init__(self, config: NetworkSettings, dim: int, *, span: float) -> None:
         super().__init__(config, dim)
         self.span = span
         self.trunks = self._trunk(groups=config.experts, width=config.width)
@@ -206,7 +206,7 @@ def _mix(outputs: Tensor, weights: Tensor) -> Tensor:
     return (outputs * weights.T.unsqueeze(2)).sum(0)
 
 
-def build_network(config: ModelConfig, dim: int, *, generator: torch.Generator, span: float = 100.0) -> Network:
+def build_network(config: NetworkSettings, dim: int, *, generator: torch.Generator, span: float = 100.0) -> Network:
     """Make the network that a configuration describes, with the initialisation of torch's linear layers.
 
     Args:
@@ -221,7 +221,7 @@ def build_network(config: ModelConfig, dim: int, *, generator: torch.Generator, 
     return network
 
 
-def _shaped(config: ModelConfig, dim: int, *, span: float = 100.0) -> Network:
+def _shaped(config: NetworkSettings, dim: int, *, span: float = 100.0) -> Network:
     """Make the network without drawing its weights."""
     if config.experts > 1:
         return ChosenExperts(config, dim, span=span) if config.gate_on == "level" else GatedExperts(config, dim)
@@ -233,7 +233,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def matched_width(config: ModelConfig, dim: int) -> int:
+def matched_width(config: NetworkSettings, dim: int) -> int:
     """Find the width at which one MLP comes closest in parameters to ``match_parameters`` experts and their gate."""
 
     def parameters(width: int) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...config.schema import ModelConfig
+from ...config.sections import NetworkSettings
 from .experts import Network
 
 __all__ = ["ByFold", "FoldedMLP"]
@@ -29,7 +29,7 @@ class FoldedMLP(Network):
 
     """
 
-    def __init__(self, config: ModelConfig, dim: int, *, folds: int, bands: int, span: float) -> None:
+    def __init__(self, config: NetworkSettings, dim: int, *, folds: int, bands: int, span: float) -> None:
         super().__init__(config, dim)
         self.folds, self.bands, self.span = folds, bands, span
         self.trunks = self._trunk(groups=folds * bands, width=config.width)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...config.schema import Activation
+from ...config.sections import Activation
 
 __all__ = ["GroupedLinear", "ResidualBlock", "SplitLinear", "Trunk", "round_products"]
 

@@ -8,7 +8,7 @@ hold the methods. To add a sampler, write a subclass of `Sampler` and add one li
 from __future__ import annotations
 
 from ...config.registry import SAMPLERS
-from ...config.schema import SamplingConfig
+from ...config.sections import SamplingConfig
 from .base import Level, Sampler
 from .generation import BLOCK, draw_noise, generate, generate_by, points_per_call, prepare
 

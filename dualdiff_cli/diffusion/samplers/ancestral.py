@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ...config.schema import Grid, SamplingConfig
+from ...config.sections import Grid, SamplingConfig
 from ..denoisers import Denoiser
 from .base import History, Level, Sampler, ask, noise_of
 

@@ -19,7 +19,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ...config.schema import Grid, SamplingConfig
+from ...config.sections import Grid, SamplingConfig
 from ..denoisers import Denoiser
 from ..schedules import Schedule
 

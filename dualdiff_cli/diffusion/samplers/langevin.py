@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...config.schema import Grid
+from ...config.sections import Grid
 from ..denoisers import Denoiser
 from ..schedules import Schedule
 from .base import History, Level, ask

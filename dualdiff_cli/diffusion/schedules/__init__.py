@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ...config.registry import SCHEDULES
-from ...config.schema import ScheduleConfig
+from ...config.sections import ScheduleConfig
 from .base import Schedule
 
 __all__ = ["Schedule", "build_schedule"]

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ...config.schema import ScheduleConfig
+from ...config.sections import ScheduleConfig
 from ...errors import InputError
 
 __all__ = ["Schedule"]

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ...config.schema import ScheduleConfig
+from ...config.sections import ScheduleConfig
 from .base import Schedule
 
 __all__ = ["ContinuousLinearBeta", "LogSNRUniform", "StraightLine", "VarianceExploding"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...config.schema import ScheduleConfig
+from ...config.sections import ScheduleConfig
 from .base import Schedule
 
 __all__ = ["LearnedSchedule"]

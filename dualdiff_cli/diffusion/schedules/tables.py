@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...config.schema import ScheduleConfig
+from ...config.sections import ScheduleConfig
 from .base import Schedule
 
 __all__ = ["Cosine", "LinearBeta", "TableSchedule", "zero_terminal_snr"]
