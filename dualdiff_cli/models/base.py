@@ -35,7 +35,6 @@ __all__ = [
     "Plan",
     "TrainableModel",
     "draw_blocks",
-    "held_out_bits",
     "standardises",
 ]
 
@@ -188,6 +187,30 @@ class TrainableModel(Model):
         features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
         return Plan(config, data, encoding, features)
 
+    @abstractmethod
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log of the density at n rows of features (n, width), in nats and in feature units, (n,)."""
+
+    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
+        """Give the log of the density in the columns' own units; see `Model.log_density`."""
+        volume = self.encoding.log_volume  # refuses columns that have no density in their own unit
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        return self.log_density_of_features(z) - volume
+
+    def held_out_bits(self, data: Data) -> dict[str, Any]:
+        """Give the negative log-density of held-out rows, for the record of `fit`.
+
+        It is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
+        the features.
+        """
+        rows, seed = data.held_out, self.config.seed
+        if self.encoding.is_affine:
+            bits = -float(self.log_density(rows, seed=seed).mean()) / math.log(2)
+            return {"held_out_loss": bits, "held_out_loss_unit": "bits a row"}
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        bits = -float(self.log_density_of_features(z).mean()) / math.log(2)
+        return {"held_out_loss": bits, "held_out_loss_unit": "bits a row of features"}
+
     @classmethod
     @abstractmethod
     def fit(
@@ -238,25 +261,3 @@ def draw_blocks(
     for k in range(-(-n // ROWS_PER_BLOCK)):
         features = block(ROWS_PER_BLOCK, seeding.stream(seed, f"block {k}"))
         yield encoding.decode(features[: n - k * ROWS_PER_BLOCK])
-
-
-def held_out_bits(
-    encoding: TableEncoding, log_density: Callable[[FloatArray], FloatArray], data: Data, *, seed: int
-) -> dict[str, Any]:
-    """Give the held-out loss of a model that has a density, for the record of `TrainableModel.fit`.
-
-    The loss is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
-    the features.
-
-    Args:
-        encoding: of the columns.
-        log_density: of n rows as features, (n, width), in nats and in feature units, (n,).
-        data: the rows.
-        seed: of the noise that spreads whole numbers over their unit interval.
-
-    """
-    z = encoding.encode(data.held_out, seeding.stream(seed, "dequantise for the likelihood"))
-    bits = -float(log_density(z).mean()) / math.log(2)
-    if encoding.is_affine:
-        return {"held_out_loss": bits + encoding.log_volume / math.log(2), "held_out_loss_unit": "bits a row"}
-    return {"held_out_loss": bits, "held_out_loss_unit": "bits a row of features"}

@@ -142,16 +142,16 @@ class DiffusionModel(TrainableModel):
 
     # Density
 
-    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
-        """Give the log-density of the probability flow, which deterministic samplers follow; see `Model.log_density`.
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log-density of the probability flow, which deterministic samplers follow.
 
         It is the density of the model's rows with Gaussian noise of standard deviation σ_min on their features.
         """
-        return log_density(self.denoiser, self._noised(rows, seed)) - self.encoding.log_volume
+        return log_density(self.denoiser, z)
 
     def density_note(self, rows: pl.DataFrame, *, seed: int = 0) -> str:
         """Say what a log-density is of, and how much the integrator's step moves its mean over the rows."""
-        z = self._noised(rows, seed)
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
         fine, coarse = (
             float(log_density(self.denoiser, z, step=step).mean()) for step in (LARGEST_STEP, 2 * LARGEST_STEP)
         )
@@ -161,9 +161,6 @@ class DiffusionModel(TrainableModel):
             f"{sigma_min:.2g} standard deviations on the rows; an integrator's step of twice the size would change it "
             f"by {abs(coarse - fine) / math.log(2):.1g} bits."
         )
-
-    def _noised(self, rows: pl.DataFrame, seed: int) -> FloatArray:
-        return self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
 
     # Training
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
 import torch
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity as Fitted
@@ -23,7 +22,7 @@ from ..data import FloatArray, TableEncoding
 from ..errors import InputError
 from ..store.run import Run
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
+from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
 
 __all__ = ["KernelDensity"]
 
@@ -63,7 +62,7 @@ class KernelDensity(TrainableModel):
         callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
         h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
         model = cls(config, plan.encoding, Fitted(bandwidth=h).fit(z), z)
-        bits = held_out_bits(plan.encoding, model.fitted.score_samples, plan.data, seed=config.seed)
+        bits = model.held_out_bits(plan.data)
         return model, {"steps": None, "parameters": 1, "bandwidth": h, "keeps_training_rows": True, **bits}
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
@@ -77,10 +76,9 @@ class KernelDensity(TrainableModel):
 
         return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
 
-    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
-        """Give the log of the kernel density; see `Model.log_density`."""
-        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        log_p: FloatArray = self.fitted.score_samples(z) - self.encoding.log_volume
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log of the kernel density; see `TrainableModel.log_density_of_features`."""
+        log_p: FloatArray = self.fitted.score_samples(z)
         return log_p
 
     def save(self, run: Run) -> None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
 import torch
 from sklearn.mixture import GaussianMixture as Fitted
 
-from .. import seeding
 from ..compute.machine import describe_machine
 from ..config.schema import MixtureConfig, RunConfig
 from ..data import Data, FloatArray, TableEncoding
@@ -18,7 +16,7 @@ from ..errors import InputError
 from ..store.run import Run
 from ..training.mixture import COMPONENT_NUMBERS, COVARIANCE_FORMS, MOST_MIXTURE_ROWS, fit_mixture, full_covariances
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
+from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
 
 __all__ = ["Mixture"]
 
@@ -69,7 +67,7 @@ class Mixture(TrainableModel):
             "parameters": int(model.fitted._n_parameters()),
             "components": int(model.fitted.n_components),
             "covariance": model.fitted.covariance_type,
-            **held_out_bits(plan.encoding, model.fitted.score_samples, plan.data, seed=config.seed),
+            **model.held_out_bits(plan.data),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
@@ -86,10 +84,9 @@ class Mixture(TrainableModel):
 
         return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
 
-    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
-        """Give the log of the mixture's density; see `Model.log_density`."""
-        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        log_p: FloatArray = self.fitted.score_samples(z) - self.encoding.log_volume
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log of the mixture's density; see `TrainableModel.log_density_of_features`."""
+        log_p: FloatArray = self.fitted.score_samples(z)
         return log_p
 
     def save(self, run: Run) -> None:

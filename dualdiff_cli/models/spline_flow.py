@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor, nn
 from zuko.flows import NSF
@@ -32,7 +31,7 @@ from ..errors import InputError, Interrupted
 from ..store.run import Run
 from ..training.loop import Progress
 from ..training.session import Callbacks
-from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks, held_out_bits
+from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
 
 __all__ = ["SplineFlow"]
 
@@ -104,7 +103,7 @@ class SplineFlow(TrainableModel):
             "steps": training.step,
             "parameters": sum(p.numel() for p in model.flow.parameters()),
             "best_step": training.best_step,
-            **held_out_bits(plan.encoding, model._feature_log_density, plan.data, seed=config.seed),
+            **model.held_out_bits(plan.data),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
@@ -119,13 +118,8 @@ class SplineFlow(TrainableModel):
 
         return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
 
-    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
-        """Give the exact log-density of the flow; see `Model.log_density`."""
-        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        return self._feature_log_density(z) - self.encoding.log_volume
-
-    def _feature_log_density(self, z: FloatArray) -> FloatArray:
-        """Give log p of features (n, width) in nats, (n,)."""
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the exact log-density of the flow; see `TrainableModel.log_density_of_features`."""
         with torch.no_grad():
             parts = [self.flow().log_prob(part) for part in torch.split(torch.from_numpy(z), ROWS_PER_BLOCK)]
         log_p: FloatArray = torch.cat(parts).numpy()
