@@ -1,4 +1,4 @@
-"""Points from an exported sampler by NumPy and ONNX Runtime alone: python onnx_numpy.py FILE.onnx N OUT.csv [SEED]."""
+"""Draw rows from an exported sampler with NumPy and ONNX Runtime: python onnx_numpy.py FILE.onnx N OUT.csv [SEED]."""
 
 import json
 import sys
@@ -12,10 +12,10 @@ columns = json.loads(session.get_modelmeta().custom_metadata_map["encoding"])["c
 shapes = {value.name: value.shape for value in session.get_inputs()}
 draws, dim = 1 + (shapes["step_noise"][0] if "step_noise" in shapes else 0), shapes["noise"][1]
 parts = []
-for block in range(-(-n // 2048)):  # blocks of noise as `dualdiff sample` makes them: the same seed, the same points
+for block in range(-(-n // 2048)):  # the blocks of noise of `dualdiff sample`, so that a seed gives the same rows
     generator = np.random.Generator(np.random.Philox(key=[seed, block]))
     noise = generator.standard_normal((draws, 2048, dim), dtype=np.float32)
     inputs = {"noise": noise[0], "step_noise": noise[1:]}
     parts.append(session.run(["samples"], {name: inputs[name] for name in shapes})[0])
 header = ",".join(column["name"] for column in columns)
-np.savetxt(output, np.concatenate(parts)[:n], delimiter=",", header=header, comments="")
+np.savetxt(output, np.concatenate(parts)[:n], delimiter=",", header=header, comments="", fmt="%.17g")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, MODELS, RECIPES
+from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
@@ -41,7 +41,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"How a diffusion model is trained and sampled: {', '.join(RECIPES)}; default: {DEFAULT_RECIPE}.",
+            help=f"How a diffusion model is trained and sampled: {', '.join(RECIPES)}; default: {FEW_ROWS_RECIPE} for "
+            f"fewer than {FEW_ROWS:,} rows, and otherwise {DEFAULT_RECIPE}.",
             metavar="NAME",
         ),
     ] = None,

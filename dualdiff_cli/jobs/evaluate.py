@@ -76,7 +76,8 @@ def evaluate(
         source: a finished run or its directory, or an exported file; None where ``samples`` and ``against`` are files,
             of which one is scored against the other.
         samples: a file of generated rows to score in place of fresh ones.
-        against: a file of true rows to score against in place of the held-out ones.
+        against: a file of true rows to score against in place of the held-out ones; columns of the file that the
+            generated rows do not have are left out.
         n: the number of rows to generate.
         options: how the rows are drawn, where the model leaves a choice.
         exact: whether to score the model's likelihood, too; see `diagnose.exact_scores`.
@@ -99,7 +100,11 @@ def evaluate(
     """
     if isinstance(source, str | Path):
         source = Run.open(source)
-    subject = _subject(source, samples, against, device)
+    generated: pl.DataFrame | None = None
+    if source is None:
+        generated, subject = _two_files(samples, against)
+    else:
+        subject = _subject(source, device)
     data, model = subject.data, subject.model
     asked, diagnosed = None, None
     if exact or diagnosis:
@@ -108,7 +113,7 @@ def evaluate(
         diagnosed, metrics = diagnose.diagnosable(asked, data), None
     drawn: dict[str, Any] = {}
     if samples is not None:
-        generated = _read_rows(samples, data.train.columns)
+        generated = _read_rows(samples, data.train.columns) if generated is None else generated
     else:
         assert model is not None
         announce(f"{n:,} samples")
@@ -139,33 +144,40 @@ def evaluate(
     return record
 
 
-def _subject(
-    source: Run | ExportedModel | None, samples: str | Path | None, against: str | Path | None, device: str
-) -> _Subject:
-    """Find the rows and the model that are meant."""
+def _subject(source: Run | ExportedModel, device: str) -> _Subject:
+    """Load a model and the rows that it was trained for."""
     if isinstance(source, Run):
         config = source.config
         labels = {"model": config.model.name, "recipe": config.recipe}
         model = load_model(source, device=choose_device(device))
         return _Subject(data_of_run(source), config.dataset, model, source, labels)
-    if source is not None:
-        config = source.config
-        labels = {"model": config.model.name, "recipe": config.recipe}
-        return _Subject(data_of_file(source), config.dataset, source, None, labels)
+    config = source.config
+    labels = {"model": config.model.name, "recipe": config.recipe}
+    return _Subject(data_of_file(source), config.dataset, source, None, labels)
+
+
+def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[pl.DataFrame, _Subject]:
+    """Read the rows to score, and the true rows with the same columns.
+
+    Raises:
+        InputError: one of the files is not named, or a file is refused.
+
+    """
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
-    return _Subject(_halves(Path(against)), str(against))
+    generated = _read_rows(samples)
+    return generated, _Subject(_halves(Path(against), generated.columns), str(against))
 
 
-def _halves(path: Path) -> Data:
+def _halves(path: Path, columns: list[str]) -> Data:
     """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = read_table(path).rows
+    rows = read_table(path, columns=columns).rows
     order = seeding.stream(0, "halves").permutation(rows.height)
     half = rows.height // 2
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
-def _read_rows(path: str | Path, columns: list[str]) -> pl.DataFrame:
+def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
     return read_table(path, columns=columns, constant="keep").rows
 
 

@@ -114,8 +114,8 @@ def test_a_runs_samples_are_scored_against_a_file(of_people: dict[str, Any]) -> 
 
 
 def test_two_files_are_scored_without_a_run() -> None:
-    for seed, name in enumerate(("samples.csv", "truth.csv")):
-        write_people(Path(name), n=200 * (1 + seed), seed=seed)
+    write_people(Path("samples.csv"), n=200, seed=0)
+    write_people(Path("truth.csv"), n=400, seed=1, city=["Rome"] * 400)  # is left out: the samples have no city
     record = evaluate(samples=Path("samples.csv"), against="truth.csv")
     assert (record["run"], record["dataset"], record["n_real"], record["n_generated"]) == (None, "truth.csv", 200, 200)
     kl = record["metrics"]["kl_real_generated"]
@@ -136,7 +136,7 @@ def test_a_file_without_the_columns_of_the_run_is_refused(trained: dict[str, Any
         evaluate(trained["run"], samples="people.csv", device="cpu")
 
 
-def test_a_model_simpler_is_scored_like_any_other(simpler: dict[str, Any], tmp_path: Path) -> None:
+def test_a_model_that_is_no_diffusion_model_is_scored_like_any_other(simpler: dict[str, Any], tmp_path: Path) -> None:
     run = copy_of(simpler, tmp_path / "run")
     record = evaluate(run, n=200, exact=True, device="cpu")
     assert record["model"] == simpler["model"]

@@ -26,7 +26,7 @@ def test_pictures_of_gates_are_made_of_gated_models_only(trained: dict[str, Any]
     assert pictures(trained) == {"samples.png", "loss.png"} | gates
 
 
-def test_a_model_simpler_has_no_picture_of_a_loss(simpler: dict[str, Any]) -> None:
+def test_a_model_that_is_no_diffusion_model_has_no_picture_of_a_loss(simpler: dict[str, Any]) -> None:
     assert pictures(simpler) == {"samples.png"}
 
 

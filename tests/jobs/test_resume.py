@@ -100,7 +100,7 @@ def test_resuming_a_finished_run_changes_nothing(whole: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_resuming_a_finished_run_of_a_model_simpler_gives_the_same_model(
+def test_resuming_a_finished_run_of_a_model_that_is_no_diffusion_model_gives_the_same_model(
     simpler: dict[str, Any], tmp_path: Path
 ) -> None:
     run = copy_of(simpler, tmp_path / "again")

@@ -46,7 +46,7 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
     assert np.load("x.npy").shape == (3000, 2)
 
 
-def test_a_model_simpler_has_no_sampler_in_its_record_and_the_same_rows_for_a_seed(
+def test_a_model_that_is_no_diffusion_model_has_no_sampler_in_its_record_and_the_same_rows_for_a_seed(
     simpler: dict[str, Any],
 ) -> None:
     record = sample(simpler["run"], n=50, seed=2)
@@ -68,7 +68,7 @@ def test_a_model_simpler_has_no_sampler_in_its_record_and_the_same_rows_for_a_se
         (DrawingOptions(compile="on"), "--compile"),
     ],
 )
-def test_a_model_simpler_refuses_the_options_of_a_sampler(
+def test_a_model_that_is_no_diffusion_model_refuses_the_options_of_a_sampler(
     options: DrawingOptions, named: str, simpler: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError, match=f"{named} does not apply to the model .*Leave {named} out"):
