@@ -21,7 +21,7 @@ from ..present.figures.style import save
 from ..store.run import Run
 from .inputs import data_of_run
 
-__all__ = ["draw_pictures", "gate_weights", "plot"]
+__all__ = ["PICTURED", "draw_pictures", "gate_weights", "plot"]
 
 PICTURED = 4096
 """The number of rows in a picture of samples."""
@@ -45,14 +45,14 @@ def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str
 
     """
     run = Run.open(run)
-    return draw_pictures(run, load_model(run, device=choose_device(device)), data_of_run(run), n=n, seed=seed)
+    model = load_model(run, device=choose_device(device))
+    return draw_pictures(run, model, data_of_run(run), model.sample(n, seed=seed), seed=seed)
 
 
-def draw_pictures(run: Run, model: TrainableModel, data: Data, *, n: int = PICTURED, seed: int = 0) -> list[str]:
-    """Make the pictures of a run whose model and data are at hand; see `plot`."""
-    generated = model.sample(n, seed=seed)
+def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.DataFrame, *, seed: int = 0) -> list[str]:
+    """Make the pictures of a run whose model, data and n samples are at hand; see `plot`."""
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
-    held_out = data.held_out[:n].select(generated.columns)
+    held_out = data.held_out[: generated.height].select(generated.columns)
     pictures = {
         "samples": data_beside_samples(
             held_out.to_numpy(), generated.to_numpy(), columns=generated.columns, title=title
@@ -65,8 +65,8 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, *, n: int = PICTU
             np.array([record["loss"] for record in metrics]),
             title=title,
         )
-    if isinstance(model, DiffusionModel) and model.config.model.experts > 1:
-        if model.config.model.gate_on == "point":
+    if isinstance(model, DiffusionModel) and (model.config.model.experts > 1 or model.config.folds.number):
+        if model.config.model.experts > 1 and model.config.model.gate_on == "point":
             weights = gate_weights(model, generated)
             pictures["gate-scatter"] = gate_scatter(generated.to_numpy(), weights, columns=generated.columns)
             pictures["gate-histogram"] = gate_histogram(weights)

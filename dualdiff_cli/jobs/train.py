@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from ..compute.device import choose_device
 from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
@@ -15,7 +17,8 @@ from ..models import Plan, TrainableModel, kind_of
 from ..store.run import Run
 from ..training.session import Callbacks
 from .inputs import data_of_run, load_run_data
-from .plot import draw_pictures
+from .plot import PICTURED, draw_pictures
+from .truth import Truth
 
 __all__ = ["Callbacks", "resume", "train"]
 
@@ -86,7 +89,8 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
     model, facts = kind.fit(plan, run, device=choose_device(device), callbacks=callbacks)
     seconds = time.monotonic() - started
     model.save(run)
-    draw_pictures(run, model, data)
+    generated = model.sample(PICTURED, seed=0)
+    draw_pictures(run, model, data, generated)
     return {
         "run": str(run),
         "dataset": config.dataset,
@@ -95,5 +99,20 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
         "seed": config.seed,
         "train_seconds": seconds,
         **facts,
+        "memorisation": _memorisation(data, generated, seed=config.seed),
         "device": device,
+    }
+
+
+def _memorisation(data: Data, generated: pl.DataFrame, *, seed: int) -> dict[str, Any]:
+    """Say how close generated rows are to the training rows: values with their floors, None where rows are too few."""
+    names = ("memorisation", "copies")
+    scores = Truth(data, data.held_out, generated.height, seed=seed).score(generated, metrics=names)
+    nearer, copies = (scores[name].to_dict() for name in names)
+    return {
+        "share_nearer_training": nearer["value"],
+        "ci95": nearer["ci95"],
+        "floor": nearer["floor"],
+        "copies": copies["value"],
+        "copies_floor": copies["floor"],
     }

@@ -27,7 +27,7 @@ COVARIANCE_FORMS = ("full", "tied", "diag", "spherical")
 ROWS_PER_COMPONENT = 5
 """A mixture has at most one Gaussian for so many rows."""
 MOST_MIXTURE_ROWS = 20_000
-"""The criterion is computed on at most so many rows; more would not change the choice."""
+"""A mixture is fitted to at most so many rows; more would hardly change it."""
 REGULARISATION = 1e-6
 """Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
 PATIENCE = 2
