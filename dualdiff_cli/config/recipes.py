@@ -154,6 +154,17 @@ def _kind_of(model: str) -> str:
     return str(MODELS[model]["model"].get("kind", "diffusion"))
 
 
+def _beyond_folds(stated: Layer) -> bool:
+    """Say whether settings ask for what a training in folds does not do; see `DiffusionConfig`."""
+    settings = {"schedule": ("name",), "objective": ("coupling", "weighting", "diversity", "balance")}
+    return any(
+        key in section
+        for name, keys in settings.items()
+        if isinstance(section := stated.get(name, {}), Mapping)
+        for key in keys
+    )
+
+
 def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
     """Give the name and the layer of a model's recipe, the one that was asked for or the model's default."""
     if _kind_of(model) != "diffusion":
