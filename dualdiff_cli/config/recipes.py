@@ -87,7 +87,8 @@ def resolve(
             f"The model {model!r} is of the kind {_kind_of(model)!r}, and model.kind says {section['kind']!r}.",
             "Leave model.kind out: the model's name decides.",
         )
-    suits_few = model in MODELS_FOR_FEW_ROWS and experts is None and teacher is None
+    one_network = experts is None and section.get("experts", 1) == 1
+    suits_few = model in MODELS_FOR_FEW_ROWS and one_network and teacher is None and not _beyond_folds(stated)
     few = suits_few and rows is not None and rows < FEW_ROWS
     recipe, layer = _recipe_of(model, stated.get("recipe", FEW_ROWS_RECIPE if few else None))
     labels = {"recipe": recipe, "model": {"name": model}}

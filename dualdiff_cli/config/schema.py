@@ -135,9 +135,12 @@ class DiffusionConfig(RunConfig):
 
     @model_validator(mode="after")
     def _folds_have_their_own_network(self) -> Self:
-        plain = self.objective.teacher is None and self.objective.coupling == "independent" and self.model.experts == 1
+        c = self.objective
+        plain = c.teacher is None and c.coupling == "independent" and self.model.experts == 1
         if self.folds.number and not (plain and self.schedule.name == "log-snr-uniform"):
             raise ValueError("folds need schedule.name=log-snr-uniform, the independent coupling and model.experts=1")
+        if self.folds.number and (c.weighting != "uniform" or c.diversity or c.balance):
+            raise ValueError("folds minimise the unweighted loss: leave objective.weighting, diversity and balance out")
         return self
 
     @model_validator(mode="after")

@@ -96,7 +96,8 @@ class FoldTrainer:
         """Make the denoiser that asks each fold about rows of its own."""
         schedule = build_schedule(self.settings.schedule)
         denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=self.settings.objective.prediction)
-        denoiser.limit(self.points)
+        if self.settings.objective.bounded:
+            denoiser.limit(self.points)
         return denoiser
 
     @property
@@ -222,7 +223,10 @@ class FoldTrainer:
             own.copy_(kept)
         self._generator.set_state(state["generator"])
         self._loss_sum.copy_(state["loss_sum"])
-        self._best, self._kept = state["best"].clone(), state["kept"].clone()
+        for own, kept in ((self._best, state["best"]), (self._kept, state["kept"])):
+            if own.shape != kept.shape:
+                raise ValueError("another number of bands or folds")
+            own.copy_(kept)
 
 
 class _Exam:
