@@ -66,7 +66,8 @@ def resolve(
         experts: the number of experts; for ``baseline-matched``, the number whose parameter count it matches.
         options: the values of the command's own options, nested like the configuration.
         settings: ``key=value`` strings with dotted keys and TOML values; bare words are strings.
-        rows: the number of training rows, which decides the recipe if none is named; None takes `DEFAULT_RECIPE`.
+        rows: the number of training rows, which decides the recipe if none is named; None takes `DEFAULT_RECIPE`. A
+            request that states a number of folds takes the recipe for few rows in any case.
 
     Raises:
         InputError: a name is unknown or differs from the file's, a file cannot be read, or a value is not allowed.
@@ -89,7 +90,7 @@ def resolve(
         )
     one_network = experts is None and section.get("experts", 1) == 1
     suits_few = model in MODELS_FOR_FEW_ROWS and one_network and teacher is None and not _beyond_folds(stated)
-    few = suits_few and rows is not None and rows < FEW_ROWS
+    few = suits_few and (_asks_for_folds(stated) or (rows is not None and rows < FEW_ROWS))
     recipe, layer = _recipe_of(model, stated.get("recipe", FEW_ROWS_RECIPE if few else None))
     labels = {"recipe": recipe, "model": {"name": model}}
     _check_names(from_file, recipe=recipe, model=model)
@@ -153,6 +154,12 @@ def has_setting(model: str, setting: str) -> bool:
 def _kind_of(model: str) -> str:
     """Give the kind of a model, which its name decides."""
     return str(MODELS[model]["model"].get("kind", "diffusion"))
+
+
+def _asks_for_folds(stated: Layer) -> bool:
+    """Say whether settings state a number of folds other than zero."""
+    folds = stated.get("folds")
+    return isinstance(folds, Mapping) and bool(folds.get("number"))
 
 
 def _beyond_folds(stated: Layer) -> bool:

@@ -134,13 +134,23 @@ class DiffusionConfig(RunConfig):
     settled: SettledConfig = SettledConfig()
 
     @model_validator(mode="after")
-    def _folds_have_their_own_network(self) -> Self:
-        c = self.objective
-        plain = c.teacher is None and c.coupling == "independent" and self.model.experts == 1
-        if self.folds.number and not (plain and self.schedule.name == "log-snr-uniform"):
-            raise ValueError("folds need schedule.name=log-snr-uniform, the independent coupling and model.experts=1")
-        if self.folds.number and (c.weighting != "uniform" or c.diversity or c.balance):
-            raise ValueError("folds minimise the unweighted loss: leave objective.weighting, diversity and balance out")
+    def _folds_ignore_no_setting(self) -> Self:
+        objective, model, training = self.objective, self.model, self.training
+        needs = {
+            "no teacher": objective.teacher is None,
+            "schedule.name=log-snr-uniform": self.schedule.name == "log-snr-uniform",
+            "objective.coupling=independent": objective.coupling == "independent",
+            "objective.weighting=uniform": objective.weighting == "uniform",
+            "objective.diversity=0": not objective.diversity,
+            "objective.balance=0": not objective.balance,
+            "model.experts=1": model.experts == 1,
+            "model.match_parameters=0": not model.match_parameters,
+            "training.compile=off": training.compile != "on",
+            "training.precision=float32": training.precision != "bfloat16",
+        }
+        missing = [need for need, met in needs.items() if not met]
+        if self.folds.number and missing:
+            raise ValueError(f"folds need {', '.join(missing)}; --recipe precise trains without folds")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,242 @@
+"""The training in folds: who sees which rows, when it ends, what it keeps, and how the two experts are weighed."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_trainings import equal, records
+from torch import Tensor
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.diffusion.stacking import StackedDenoiser
+from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
+
+FIRST = min(CHECKPOINTS)
+ROWS = 90
+
+
+def points(n: int = ROWS) -> Tensor:
+    """Rows of a mixture of two Gaussians that lie apart, of about unit variance."""
+    draws = seeding.stream(0, "rows of two Gaussians")
+    sign = draws.choice([-1.0, 1.0], (n, 1))
+    return torch.from_numpy(sign * [0.9, 0.6] + draws.normal(size=(n, 2)) * [0.2, 0.5]).float()
+
+
+def trainer(*settings: str, steps: int = 30, rows: int = ROWS, seed: int = 0) -> FoldTrainer:
+    sizes = ["model.width=8", "model.blocks=1", "training.batch=16", "training.log_every=7", "schedule.sigma_min=0.01"]
+    folds = ["folds.number=3", "folds.bands=2", "folds.levels=4", f"training.steps={steps}", f"seed={seed}"]
+    config = resolve_diffusion(dataset="line", recipe="few-rows", settings=[*sizes, *folds, *settings])
+    return FoldTrainer(config, points(rows))
+
+
+def run(training: FoldTrainer, *, stop_at: int | None = None) -> FoldTrainer:
+    for _ in training.run(lambda: training.step == stop_at):
+        pass
+    return training
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return dict(torch.load(file))
+
+
+def same_weights(first: StackedDenoiser, second: StackedDenoiser) -> bool:
+    a, b = first.weights(), second.weights()
+    return a.keys() == b.keys() and equal(list(a.values()), list(b.values()))
+
+
+# Which rows are seen
+
+
+@pytest.mark.parametrize("rows", [90, 91, 92])
+def test_every_row_is_unseen_by_exactly_one_fold(rows: int) -> None:
+    training = trainer(rows=rows)
+    whole = {tuple(row) for row in points(rows).tolist()}
+    assert len(whole) == rows
+    unseen = [whole - {tuple(row) for row in seen.tolist()} for seen in training._seen]
+    assert sorted(row for part in unseen for row in part) == sorted(whole)
+    assert max(map(len, unseen)) - min(map(len, unseen)) <= 1
+    assert all(len(seen) == rows - len(part) for seen, part in zip(training._seen, unseen, strict=True))
+
+
+def test_a_fold_is_judged_by_rows_that_it_has_not_seen() -> None:
+    training = trainer(rows=91)
+    judged = training._exam.points[0].reshape(3, -1, 2)
+    for seen, rows in zip(training._seen, judged, strict=True):
+        assert {tuple(row) for row in rows.tolist()}.isdisjoint({tuple(row) for row in seen.tolist()})
+
+
+def test_the_seed_decides_which_rows_a_fold_sees() -> None:
+    first, same, other = (trainer(seed=seed)._seen for seed in (0, 0, 1))
+    assert equal(first, same)
+    assert not equal(first, other)
+
+
+# The steps
+
+
+def test_the_loss_is_logged_at_its_interval_and_at_the_end() -> None:
+    logged = records(trainer(steps=30).run())
+    assert [record.step for record in logged] == [7, 14, 21, 28, 30]
+    assert all(np.isfinite(record.loss) for record in logged)
+
+
+def test_an_untrained_network_is_judged_by_the_error_of_zero() -> None:
+    """The velocity of standardised rows has about unit variance, and the output starts at zero."""
+    training = trainer(rows=600)
+    losses = training._exam.losses(training._exam.answers(training._exam.denoiser))
+    assert losses.shape == (4, 3)
+    assert float(losses.mean()) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("stop_at", [1, 10, 14, 29])
+def test_a_training_that_was_stopped_ends_in_the_same_weights_bit_for_bit(stop_at: int) -> None:
+    whole = run(trainer())
+    stopped = run(trainer(), stop_at=stop_at)
+    assert (stopped.step, stopped.is_done) == (stop_at, False)
+    resumed = trainer()
+    resumed.load_state_dict(through_a_file(stopped.state_dict()))
+    assert (run(resumed).step, resumed.history) == (whole.step, whole.history)
+    first, second = whole.finish(), resumed.finish()
+    assert same_weights(first[0], second[0])
+    assert first[1] == second[1]
+
+
+def test_a_training_that_was_stopped_between_two_checkpoints_goes_on_counting() -> None:
+    settings, steps = ("training.learning_rate=1e-9", "folds.patience=2"), 10 * FIRST
+    whole = run(trainer(*settings, steps=steps))
+    stopped = run(trainer(*settings, steps=steps), stop_at=sorted(CHECKPOINTS)[1] + 5)
+    resumed = trainer(*settings, steps=steps)
+    resumed.load_state_dict(through_a_file(stopped.state_dict()))
+    assert (run(resumed).step, resumed.history) == (whole.step, whole.history)
+    assert same_weights(whole.finish()[0], resumed.finish()[0])
+
+
+def test_a_logged_loss_is_the_mean_of_all_steps_of_its_interval_if_the_training_was_stopped_within() -> None:
+    expected = records(trainer().run())
+    stopped = trainer()
+    before = records(stopped.run(lambda: stopped.step == 10))
+    resumed = trainer()
+    resumed.load_state_dict(through_a_file(stopped.state_dict()))
+    assert [*before, *records(resumed.run())] == expected
+
+
+@pytest.mark.parametrize("setting", ["folds.number=2", "folds.bands=4", "folds.bands=1", "model.width=9"])
+def test_the_state_of_another_configuration_is_refused(setting: str) -> None:
+    state = through_a_file(run(trainer(steps=3)).state_dict())
+    with pytest.raises((KeyError, RuntimeError, ValueError)):
+        trainer(setting, steps=3).load_state_dict(state)
+
+
+# The end, and what is kept
+
+
+def test_a_training_that_no_longer_improves_ends_after_its_patience() -> None:
+    training = run(trainer("training.learning_rate=1e-12", "folds.patience=2", steps=50 * FIRST))
+    assert training.is_done
+    assert training.step == sorted(CHECKPOINTS)[2] < training.config.steps
+    assert [checkpoint["step"] for checkpoint in training.history] == sorted(CHECKPOINTS)[:3]
+
+
+def test_a_training_of_few_steps_has_one_checkpoint_at_its_end() -> None:
+    assert [checkpoint["step"] for checkpoint in run(trainer(steps=30)).history] == [30]
+
+
+def worse_later(rate: float = 0.3, *, bounded: str = "true") -> FoldTrainer:
+    """A training whose checkpoints differ, with an average that follows the weights closely."""
+    rates = [f"training.learning_rate={rate}", "training.ema_decay=0.5", "folds.patience=50"]
+    return run(trainer(*rates, f"objective.bounded={bounded}", steps=sorted(CHECKPOINTS)[4]))
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.3])
+def test_a_band_keeps_the_weights_of_the_best_checkpoint_of_each_fold(rate: float) -> None:
+    """The kept loss is the least of the history or, as the folds improve at different checkpoints, less."""
+    training = worse_later(rate)
+    least = torch.tensor([checkpoint["held_out"] for checkpoint in training.history]).amin(0)
+    kept = torch.stack([judged(training, band) for band in range(2)])
+    assert bool((kept.mean(1) <= least * (1 + 1e-5)).all())
+    torch.testing.assert_close(kept, training._best)
+
+
+def judged(training: FoldTrainer, band: int) -> Tensor:
+    """The loss of each fold in a band with the weights that are kept for the band, (3,)."""
+    exam = training._exam
+    training._averages.vector.copy_(training._kept[band])
+    return exam.losses(exam.answers(exam.denoiser)).reshape(2, 2, 3).mean(1)[band]
+
+
+def test_weights_that_have_become_worse_are_not_the_ones_that_are_kept() -> None:
+    training = worse_later()
+    last = torch.tensor(training.history[-1]["held_out"])
+    assert bool((training._best.mean(1) < last).any())
+
+
+# The two experts
+
+
+def test_the_finished_network_has_the_kept_weights_of_every_band() -> None:
+    """The mean over the folds, without limits: a mean of limited answers is not the limited mean."""
+    training = worse_later(bounded="false")
+    denoiser, _ = training.finish()
+    exam = training._exam
+    for band in range(2):
+        training._averages.vector.copy_(training._kept[band])
+        time = exam.times[2 * band + 1]
+        by_fold = exam.denoiser(points(12).repeat(3, 1), time.expand(36)).reshape(3, 12, 2)
+        torch.testing.assert_close(denoiser.learnt(points(12), time), by_fold.mean(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [30, 400])
+def test_the_stacked_answers_are_no_worse_than_either_expert_on_unseen_rows(steps: int) -> None:
+    denoiser, facts = run(trainer(steps=steps)).finish()
+    both = facts["held_out_loss_of"]
+    assert facts["held_out_loss"] <= min(both.values()) * 1.01  # neighbouring levels share the fit of their weights
+    assert facts["held_out_loss"] < max(both.values())
+    assert sum(facts["expert_usage"]) == pytest.approx(1)
+    assert facts["expert_usage"][0] == pytest.approx(float(denoiser.gate_weights.mean()))
+    assert facts["stopped_at"] <= steps
+
+
+def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
+    denoiser, facts = run(trainer(steps=FIRST, rows=400)).finish()
+    assert facts["components"] == 2
+    assert facts["expert_usage"][1] > 0.9
+    assert facts["held_out_loss_of"]["mixture"] < facts["held_out_loss_of"]["network"]
+    assert denoiser.closed is not None
+    assert sorted(denoiser.closed.means[:, 0].tolist()) == pytest.approx([-0.9, 0.9], abs=0.1)
+
+
+def test_without_a_mixture_the_network_has_the_whole_weight() -> None:
+    denoiser, facts = run(trainer("folds.mixture=false")).finish()
+    assert denoiser.gate_weights.tolist() == [1.0] * 4
+    assert facts["expert_usage"] == [1.0, 0.0]
+    assert facts["held_out_loss"] == facts["held_out_loss_of"]["network"]
+    assert facts["held_out_loss_of"]["mixture"] is None
+    x_t, t = points(20), torch.tensor(0.4, dtype=torch.float64)
+    assert torch.equal(denoiser(x_t, t), denoiser.learnt(x_t, t))
+
+
+def test_the_finished_denoiser_is_not_trained_any_further() -> None:
+    denoiser, _ = run(trainer()).finish()
+    assert not denoiser.training
+    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+def test_answers_are_limited_by_the_range_of_the_rows_if_the_objective_asks_for_it() -> None:
+    bounded, free = (run(trainer(f"objective.bounded={c}", steps=3)).finish()[0] for c in ("true", "false"))
+    assert bounded.learnt.limits is not None
+    assert torch.equal(bounded.learnt.limits, torch.stack([points().amin(0), points().amax(0)]))
+    assert free.learnt.limits is None
+
+
+def test_the_average_of_the_weights_is_saved_with_the_state() -> None:
+    """A resumed training is judged by the average, which differs from the weights."""
+    state = run(trainer(), stop_at=20).state_dict()
+    assert not torch.equal(state["average"], state["weights"])
