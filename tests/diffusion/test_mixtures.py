@@ -46,14 +46,19 @@ def test_diagonal_covariances_give_the_answers_of_the_diagonal_mixture(schedule:
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_one_gaussian_with_rotated_axes_has_the_linear_posterior_mean(schedule: Schedule) -> None:
-    """μ + α Σ (α² Σ + σ² I)⁻¹ (x_t − α μ), by a linear solve and without eigenvectors."""
-    mean, covariance = MEANS[:1], rotated()[:1]
-    denoiser = FullMixtureDenoiser(torch.ones(1), mean, covariance, schedule)
+    """μ + α Σ (α² Σ + σ² I)⁻¹ (x_t − α μ), by a linear solve and without eigenvectors.
+
+    There are three columns, because two eigenvectors of two columns may form a matrix that is its own transpose.
+    """
+    mean, x_t = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64), noisy(d=3)
+    root = torch.randn(3, 3, generator=seeding.torch_stream(0, "covariance"), dtype=torch.float64)
+    covariance = root @ root.T
+    denoiser = FullMixtureDenoiser(torch.ones(1), mean, covariance.unsqueeze(0), schedule)
     for t in TIMES:
         alpha, sigma = schedule(t)
-        noised = alpha**2 * covariance[0] + sigma**2 * torch.eye(2, dtype=torch.float64)
-        expected = mean + alpha * torch.linalg.solve(noised, (noisy() - alpha * mean).T).T @ covariance[0]
-        torch.testing.assert_close(denoiser(noisy(), t), expected, rtol=1e-9, atol=1e-9)
+        noised = alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64)
+        expected = mean + alpha * torch.linalg.solve(noised, (x_t - alpha * mean).T).T @ covariance
+        torch.testing.assert_close(denoiser(x_t, t), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_the_answer_is_the_integral_over_the_posterior() -> None:
