@@ -114,11 +114,13 @@ def test_the_answer_has_the_dtype_of_the_point() -> None:
     torch.testing.assert_close(rounded.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_a_direction_without_variance_is_answered_by_its_mean() -> None:
-    """A covariance of rank one, whose zero eigenvalue is computed with a rounding error of either sign."""
+@pytest.mark.parametrize("rounding", [0.0, -1e-3])
+def test_a_direction_without_variance_is_answered_by_its_mean(rounding: float) -> None:
+    """A covariance of rank one; rounding may make its zero eigenvalue negative, even below −σ² at the least noise."""
     direction = torch.tensor([3.0, 4.0], dtype=torch.float64) / 5
-    denoiser = FullMixtureDenoiser(torch.ones(1), MEANS[1:2], torch.outer(direction, direction).unsqueeze(0), VP)
     normal = torch.tensor([-4.0, 3.0], dtype=torch.float64) / 5
+    covariance = torch.outer(direction, direction) + rounding * torch.outer(normal, normal)
+    denoiser = FullMixtureDenoiser(torch.ones(1), MEANS[1:2], covariance.unsqueeze(0), VP)
     for t in TIMES:
         answer = denoiser(noisy(), t)
         torch.testing.assert_close(answer @ normal, (MEANS[1] @ normal).expand(20), rtol=1e-6, atol=1e-6)
