@@ -196,11 +196,10 @@ class DiffusionModel(TrainableModel):
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
         model = cls(config, plan.encoding, denoiser, device)
-        if "held_out_loss" not in facts:
-            held_out, seed = model._held_out(plan.data, seed=config.seed), config.seed
-            facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
-            if config.model.experts > 1:
-                facts["expert_usage"] = expert_usage(denoiser, held_out, seed=seed)
+        held_out, seed = model._held_out(plan.data, seed=config.seed), config.seed
+        facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
+        if config.model.experts > 1:
+            facts["expert_usage"] = expert_usage(denoiser, held_out, seed=seed)
         return model, {**facts, "held_out_loss_unit": _loss_unit(config)}
 
     def _held_out(self, data: Data, *, seed: int) -> Tensor:

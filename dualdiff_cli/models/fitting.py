@@ -107,7 +107,8 @@ def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torc
     """Apply an execution, note the machine in the run, and say how the training is carried out."""
     execution.apply()
     run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
-    callbacks.on_start(run, config.training.steps, execution.summary)
+    how = f"{config.folds.number} folds on the CPU, {execution.summary}" if config.folds.number else execution.summary
+    callbacks.on_start(run, config.training.steps, how)
 
 
 def _execution(

@@ -30,7 +30,7 @@ from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .loop import Progress, Record, build_batches
-from .mixture import fit_mixture, full_covariances
+from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances
 
 __all__ = ["FoldTrainer", "build_stacked"]
 
@@ -171,25 +171,25 @@ class FoldTrainer:
         stacked.learnt.network.load_state_dict(merged)
         stacked.learnt.limits = self.denoiser.limits
         schedule, exam = stacked.schedule, self._exam
-        net = torch.empty_like(exam.points)
+        net, now = torch.empty_like(exam.points), self._averages.vector.clone()
         for band, kept in enumerate(self._kept):
             self._averages.vector.copy_(kept)
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
+        self._averages.vector.copy_(now)
         closed = [_mixture(rows, schedule, seed) for rows in self._seen] if c.mixture else []
-        whole = _mixture(self.points, schedule, seed)
+        whole = _mixture(self.points, schedule, seed, most=None if c.mixture else 1)
         answers = exam.answers_of(closed) if closed else net
         weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
         stacked.closed, stacked.gate_weights = whole, weights.double()
         w = weights.reshape(-1, 1, 1)
         facts = {
-            "held_out_loss": float(exam.losses(w * net + (1 - w) * answers).mean()),
-            "held_out_loss_of": {
+            "unseen_loss": float(exam.losses(w * net + (1 - w) * answers).mean()),
+            "unseen_loss_of": {
                 "network": float(exam.losses(net).mean()),
                 "mixture": float(exam.losses(answers).mean()) if closed else None,
             },
-            "stopped_at": self.step,
-            "components": len(whole.means),
+            "components": len(whole.means) if c.mixture else 0,
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
@@ -279,9 +279,10 @@ class _Exam:
         return errors.reshape(len(errors), self.folds, -1).mean(-1)
 
 
-def _mixture(rows: Tensor, schedule: Schedule, seed: int) -> FullMixtureDenoiser:
-    """Fit a mixture to rows (n, width), and give its denoiser."""
-    fitted = fit_mixture(rows.double().numpy(), seed=seed)
+def _mixture(rows: Tensor, schedule: Schedule, seed: int, *, most: int | None = None) -> FullMixtureDenoiser:
+    """Fit a mixture of at most so many Gaussians to rows (n, width), and give its denoiser."""
+    sizes = COMPONENT_NUMBERS if most is None else (most,)
+    fitted = fit_mixture(rows.double().numpy(), sizes=sizes, seed=seed)
     arrays = (fitted.weights_, fitted.means_, full_covariances(fitted))
     weights, means, covariances = (torch.from_numpy(np.array(array)) for array in arrays)
     return FullMixtureDenoiser(weights, means, covariances, schedule)

@@ -69,8 +69,8 @@ def test_few_rows_are_trained_in_folds(trained: dict[str, Any]) -> None:
 
 
 def test_the_record_gives_the_losses_on_unseen_rows_and_the_weights_of_both_experts(trained: dict[str, Any]) -> None:
-    both = trained["held_out_loss_of"]
-    assert 0 < trained["held_out_loss"] <= 1.01 * min(both["network"], both["mixture"])
+    both = trained["unseen_loss_of"]
+    assert 0 < trained["unseen_loss"] <= 1.01 * min(both["network"], both["mixture"])
     assert sum(trained["expert_usage"]) == pytest.approx(1)
     assert json.loads(json.dumps(trained, allow_nan=False)) == trained
 
