@@ -17,6 +17,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Each of the processes that share the cores takes one thread: more would wait for each other."""
 DATA_OF_A_RUN = """
 import sys
 from pathlib import Path
@@ -53,7 +55,7 @@ def tests(session: nox.Session) -> None:
     """The suite on all cores, with branch coverage: `nox -s tests -- -k name` for a part of it."""
     session.install(*PINNED, "-e", ".", *group("test"))
     whole = [] if session.posargs else ["-n", "auto", "--cov", "--cov-report=term"]
-    session.run("pytest", *whole, *session.posargs)
+    session.run("pytest", *whole, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(default=False)
@@ -62,7 +64,7 @@ def quick(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".", *group("lint"), *group("typecheck"), *group("test"))
     session.run("ruff", "check")
     session.run("mypy")
-    session.run("pytest", "-n", "auto", "-m", "not slow", "-q", *session.posargs)
+    session.run("pytest", "-n", "auto", "-m", "not slow", "-q", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(default=False)
