@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .accumulation import AccumulatedProducts
+
 __all__ = ["write_down"]
 
 aten = torch.ops.aten
@@ -82,7 +84,9 @@ def write_down(function: Callable[..., Any], args: Sequence[Tensor]) -> torch.fx
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    operations = make_fx(lambda *own: function(*own), decomposition_table=REPLACED)(*(arg.clone() for arg in args))
+    operations = make_fx(lambda *own: function(*own))(*(arg.clone() for arg in args))
+    accumulated = AccumulatedProducts(operations, few_columns=FEW_COLUMNS).run
+    operations = make_fx(accumulated, decomposition_table=REPLACED)(*(arg.clone() for arg in args))
     operations.graph.eliminate_dead_code()
     if args[0].is_cpu:  # on a GPU every stored value needs a kernel of its own
         _store_small(operations)
