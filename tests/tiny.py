@@ -39,6 +39,11 @@ SETTLED = [
 NARROW: dict[str, Any] = {"width": 16, "blocks": 2, "gate_hidden": [16], "finest_frequency": 100.0}
 """The [model] section of the models whose exports are tested."""
 
+def integers(name: str, shift: float, scale: float) -> IntegerColumn:
+    """Encode whole numbers as the number (x + u − shift)/scale."""
+    return IntegerColumn(name=name, inner=NumberColumn(name=name, shift=shift, scale=scale))
+
+
 XY = TableEncoding(
     columns=(NumberColumn(name="x", shift=40.0, scale=12.0), NumberColumn(name="y", shift=0.0, scale=0.5))
 )
@@ -46,7 +51,7 @@ XY = TableEncoding(
 
 COLUMNS = TableEncoding(
     columns=(
-        IntegerColumn(name="age (years)", shift=40.0, scale=12.0),
+        integers("age (years)", 40.0, 12.0),
         NumberColumn(name="samples", shift=20.0, scale=6.25),
         NumberColumn(name="val_0", shift=0.0, scale=0.5),
     )

@@ -113,8 +113,19 @@ PEERS = Registry(
 COLUMN_KINDS = Registry(
     "kind of column",
     {
+        "constant": "data.encoding.constant:ConstantColumn",
+        "missing": "data.encoding.missing:MissingColumn",
+        "category": "data.encoding.category:CategoryColumn",
+        "date": "data.encoding.date:DateColumn",
+        "angle": "data.encoding.angle:AngleColumn",
+        "masses": "data.encoding.masses:MassesColumn",
         "integer": "data.encoding.integer:IntegerColumn",
+        "decimal": "data.encoding.integer:DecimalColumn",
+        "bounded": "data.encoding.bounded:BoundedColumn",
         "number": "data.encoding.number:NumberColumn",
     },
 )
-"""Subclasses of ``data.encoding.base.ColumnEncoding``; the first whose ``suits`` says yes encodes a column."""
+"""Subclasses of ``data.encoding.base.ColumnEncoding``; the first whose ``suits`` says yes encodes a column.
+
+An encoding may hold another one of a later kind: the values of a column with gaps, or the continuous part beside point
+masses."""

@@ -9,7 +9,7 @@ differ only by the rounding of their matrix products. A float32 state would mult
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -141,8 +141,13 @@ class Walk(nn.Module):
 
 def _in_float64(column: ColumnEncoding) -> ColumnEncoding:
     """Give the encoding with tensors for its numbers: torch's ONNX exporter rounds Python numbers to float32."""
-    numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in column if isinstance(value, float)}
-    return column.model_copy(update=numbers)
+
+    def wide(value: Any) -> Any:
+        if isinstance(value, ColumnEncoding):
+            return _in_float64(value)
+        return torch.tensor(value, dtype=torch.float64) if isinstance(value, float) else value
+
+    return column.model_copy(update={name: wide(value) for name, value in column})
 
 
 class _End(nn.Module):
@@ -151,12 +156,13 @@ class _End(nn.Module):
     def __init__(self, encoding: TableEncoding, *, named: bool) -> None:
         super().__init__()
         self.encoding = TableEncoding(columns=tuple(map(_in_float64, encoding.columns)))
-        self.whole = [column.whole for column in encoding.columns] if named else []
+        self.named = named
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        values = self.encoding.values(features)
-        columns = [x.long() if whole else x.clone() for x, whole in zip(values, self.whole, strict=False)]
-        return (torch.stack(values, dim=1), *columns, features)
+        values, columns = self.encoding.values(features), self.encoding.columns
+        samples = torch.stack([x + float(c.offset) for x, c in zip(values, columns, strict=True)], dim=1)
+        named = [x.long() + c.offset if c.whole else x.clone() for x, c in zip(values, columns, strict=True)]
+        return (samples, *(named if self.named else ()), features)
 
 
 RESERVED = ("", "samples", "features", "noise", "step_noise")

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,9 @@ class ExportedModel(Model):
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         draws = 1 + self.metadata["step_draws"]
-        values = generate_by(self.walk, n, dim=width, draws=draws, seed=seed, per_call=per_call)
-        return Drawing(map(self.encoding.frame, values), facts)
+        walk = partial(self.walk, output="features")
+        features = generate_by(walk, n, dim=width, draws=draws, seed=seed, per_call=per_call)
+        return Drawing(map(self.encoding.decode, features), facts)
 
 
 def _inputs(noise: Tensor, step_noise: Tensor | None) -> dict[str, Tensor]:

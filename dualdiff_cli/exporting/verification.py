@@ -132,10 +132,13 @@ def compare_denoisers(model: DiffusionModel, exported: ExportedModel, *, precisi
 
 def _decoding_error(encoding: TableEncoding, outputs: dict[str, Tensor]) -> Tensor:
     """Give the largest relative difference of a file's samples, and of its columns, from its decoded features."""
-    expected = torch.stack(encoding.values(outputs["features"]), dim=1)
+    offsets = torch.tensor([float(column.offset) for column in encoding.columns], dtype=torch.float64)
+    expected = torch.stack(encoding.values(outputs["features"]), dim=1) + offsets
     columns = [values.double() for name, values in outputs.items() if name not in ("samples", "features")]
     decoded = torch.stack([outputs["samples"], *([torch.stack(columns, dim=1)] if columns else [])])
-    return ((decoded - expected).abs() / expected.abs().clamp(min=1)).max()
+    if not torch.equal(decoded.isnan(), expected.isnan().expand_as(decoded)):  # a gap is NaN
+        return torch.tensor(torch.inf)
+    return ((decoded - expected).abs() / expected.abs().clamp(min=1)).nan_to_num(0.0).max()
 
 
 def _divergences(fresh: Tensor, by_run: Tensor, *, by_file: Tensor) -> dict[str, dict[str, Any]]:

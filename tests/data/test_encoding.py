@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from tiny import integers
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import TableEncoding
-from dualdiff_cli.data.encoding.integer import IntegerColumn
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.errors import InputError
 
@@ -78,7 +78,7 @@ def test_rounding_undoes_the_noise_of_integers_and_numbers_get_none() -> None:
 
 
 def test_the_noise_of_integers_is_uniform_on_their_unit_interval() -> None:
-    column = IntegerColumn(name="k", shift=0.0, scale=1.0)
+    column = integers("k", 0.0, 1.0)
     noise = column.encode(pl.Series("k", [7] * 100_000), seeding.stream(3, "test"))[:, 0] - 7
     assert -0.5 <= noise.min() < -0.499
     assert 0.499 < noise.max() <= 0.5
@@ -135,13 +135,8 @@ def test_torch_decodes_the_same_bits_as_numpy() -> None:
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(by_numpy, by_torch, strict=True))
 
 
-def test_values_get_the_names_and_types_of_their_columns() -> None:
-    values = np.stack(ENCODING.values(ENCODING.encode(FRAME, None)), axis=1)
-    assert ENCODING.frame(values).equals(ENCODING.decode(ENCODING.encode(FRAME, None)))
-
-
 def test_an_integer_that_is_not_finite_is_never_given() -> None:
-    column = IntegerColumn(name="k", shift=0.0, scale=1.0)
+    column = integers("k", 0.0, 1.0)
     with pytest.raises(pl.exceptions.InvalidOperationError):
         column.series(column.values(np.array([[np.nan]])))
 

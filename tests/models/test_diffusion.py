@@ -11,14 +11,13 @@ import polars as pl
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from tiny import tiny, untrained
+from tiny import integers, tiny, untrained
 
 from dualdiff_cli import seeding
 from dualdiff_cli.compute.execution import PLAIN, REPAID_BY_SAMPLING, Execution
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.data import TableEncoding, load_data
-from dualdiff_cli.data.encoding.integer import IntegerColumn
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.samplers import BLOCK, build_sampler, points_per_call
 from dualdiff_cli.diffusion.samplers.generation import MOST_BLOCKS
@@ -33,7 +32,7 @@ CPU = torch.device("cpu")
 PEOPLE = TableEncoding(
     columns=(
         NumberColumn(name="height", shift=100.0, scale=0.1),
-        IntegerColumn(name="größe", shift=-1 / 3, scale=7.0),
+        integers("größe", -1 / 3, 7.0),
     )
 )
 STANDARD = TableEncoding(

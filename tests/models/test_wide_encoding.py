@@ -44,8 +44,13 @@ class GradeColumn(ColumnEncoding):
     """A grade g ∈ {1, 2, 3}: three features, of which the g-th is 1 and the others are 0; the largest is the grade."""
 
     kind: Literal["grade"] = "grade"
-    width = 3
-    whole = True
+    @property
+    def width(self) -> int:
+        return 3
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:

@@ -1,8 +1,9 @@
 """The face between a column of a table and the features that a network sees.
 
-A *column* holds values of one kind: numbers, integers. A network sees *features*, real numbers of the order of one. An
-encoding turns the n values of a column into features (n, width) and back. Each kind of column is one file in this
-folder with one subclass, and one line in ``config.registry.COLUMN_KINDS``.
+A *column* holds values of one kind: numbers, integers, categories, dates. A network sees *features*, real numbers of
+the order of one. An encoding turns the n values of a column into features (n, width) and back. Each kind of column is
+one file in this folder with one subclass, and one line in ``config.registry.COLUMN_KINDS``. An encoding may hold
+another one of a later kind: a column with gaps holds the encoding of its observed values.
 
 Decoding has two halves. ``values`` computes one number a row from the features, with arithmetic that NumPy arrays and
 torch tensors share, so that an exported file decodes with the same lines as the program. ``series`` gives these numbers
@@ -12,15 +13,45 @@ the type of the column.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from ...config.registry import COLUMN_KINDS
+from ...errors import InputError
 from ..densities.families import FloatArray
 
-__all__ = ["ColumnEncoding"]
+__all__ = ["ColumnEncoding", "DiscreteSpan", "fit_column", "namespace", "read_column"]
+
+KINDS_IN_OWN_UNITS = ("integer", "number")
+"""The kinds whose features can keep the unit of their column."""
+
+
+@dataclass(frozen=True)
+class DiscreteSpan:
+    """Features that take few values: b is one-hot or, with a width of one, b is 0 or 1, and the features are μ + s·b.
+
+    A denoiser uses this to answer with the mean of the values under their posterior probabilities.
+
+    Attributes:
+        start, width: which features, counted from the first feature of the column or of the table.
+        shift: μ, one number a feature.
+        scale: s, the same for all features of the span.
+
+    """
+
+    start: int
+    width: int
+    shift: tuple[float, ...]
+    scale: float
+
+    def moved(self, start: int) -> DiscreteSpan:
+        """Give the same span for features that begin so many places later."""
+        return DiscreteSpan(self.start + start, self.width, self.shift, self.scale)
 
 
 class ColumnEncoding(BaseModel, ABC):
@@ -40,13 +71,24 @@ class ColumnEncoding(BaseModel, ABC):
 
     kind: str
     name: str
-    width: ClassVar[int] = 1
-    whole: ClassVar[bool] = False
+
+    on_request: ClassVar[bool] = False
+    """Whether only a schema chooses this kind, because data alone do not show it."""
+
+    @property
+    def width(self) -> int:
+        """How many features the column has."""
+        return 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the decoded values are whole numbers."""
+        return False
 
     @classmethod
     @abstractmethod
     def suits(cls, column: pl.Series) -> bool:
-        """Say whether this kind can encode the column."""
+        """Say whether this kind can encode the column, and describes the column better than all later kinds."""
 
     @classmethod
     @abstractmethod
@@ -54,7 +96,7 @@ class ColumnEncoding(BaseModel, ABC):
         """Fit the encoding to the training rows of a column.
 
         Args:
-            column: n values, none missing.
+            column: n values; some may be missing only if the kind says so.
             standardise: whether features have zero mean and unit variance; otherwise they keep the column's unit.
 
         """
@@ -64,18 +106,31 @@ class ColumnEncoding(BaseModel, ABC):
         """Turn n values into features (n, width).
 
         Args:
-            column: n values, none missing.
+            column: n values of the type of the fitted column.
             rng: what an encoding that adds noise draws the noise from; None adds none.
 
         """
 
     @abstractmethod
     def values(self, features: Any) -> Any:
-        """Turn features (n, width) into one number a row, (n,), both float64; NumPy arrays and torch tensors alike."""
+        """Turn features (n, width) into one number a row, (n,), both float64; NumPy arrays and torch tensors alike.
+
+        A missing value is NaN. The `offset` is not yet added.
+        """
+
+    @property
+    def offset(self) -> int:
+        """What is to be added to `values`: beyond 2⁵³ float64 does not hold all whole numbers. Otherwise 0."""
+        return 0
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Give the numbers of `values` the column's name and type."""
+        """Give the numbers of `values` the column's name and type, and add the `offset`."""
         return pl.Series(self.name, values)
+
+    @property
+    def discrete(self) -> tuple[DiscreteSpan, ...]:
+        """The features that take few values, counted from the column's first feature."""
+        return ()
 
     @property
     def resolution(self) -> float:
@@ -89,3 +144,58 @@ class ColumnEncoding(BaseModel, ABC):
         Only such a column has a density in its own unit that follows from the density of its feature.
         """
         return None
+
+    @property
+    def summary(self) -> str:
+        """Say in a few words how the column is learnt."""
+        return self.kind
+
+
+def fit_column(
+    column: pl.Series, *, standardise: bool, after: str | None = None, kind: str | None = None
+) -> ColumnEncoding:
+    """Choose the kind of a column and fit the encoding to the training rows.
+
+    Args:
+        column: n values, some of which may be missing.
+        standardise: see `ColumnEncoding.fit`.
+        after: only kinds that stand later in ``COLUMN_KINDS`` are tried; None tries all kinds.
+        kind: the name of the kind that was asked for; None chooses the first kind that suits the column.
+
+    Raises:
+        InputError: no kind suits the column, or the kind that was asked for does not.
+
+    """
+    names = list(COLUMN_KINDS)
+    tried = names[names.index(after) + 1 :] if after else names
+    if not standardise:
+        tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
+    for name in [kind] if kind else tried:
+        chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
+        if (kind or not chosen.on_request) and chosen.suits(column):
+            return chosen.fit(column, standardise=standardise)
+    raise InputError(
+        f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",
+        f"Leave the column out with --columns, or choose another kind of {', '.join(COLUMN_KINDS)}.",
+    )
+
+
+def read_column(column: Any) -> Any:
+    """Read an encoding that was written as plain values, by the class of its kind; an encoding stays as it is.
+
+    Raises:
+        InputError: there is no such kind.
+
+    """
+    if not isinstance(column, Mapping):
+        return column
+    return COLUMN_KINDS[COLUMN_KINDS.check(str(column.get("kind")))].model_validate(column)
+
+
+def namespace(features: Any) -> Any:
+    """Give the module with the functions for an array: NumPy, or torch for a tensor."""
+    if isinstance(features, np.ndarray):
+        return np
+    import torch  # only a program that has tensors gets here
+
+    return torch

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate, pairwise
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
-from ...config.registry import COLUMN_KINDS
 from ...errors import InputError
 from ..densities.families import FloatArray
-from .base import ColumnEncoding
+from .base import ColumnEncoding, DiscreteSpan, fit_column, read_column
 
 __all__ = ["TableEncoding"]
 
@@ -34,26 +34,33 @@ class TableEncoding(BaseModel):
     @classmethod
     def _by_kind(cls, columns: Any) -> Any:
         """Let each column be read by the class of its kind."""
-        return tuple(
-            COLUMN_KINDS[COLUMN_KINDS.check(column["kind"])].model_validate(column)
-            if isinstance(column, Mapping)
-            else column
-            for column in columns
-        )
+        return tuple(map(read_column, columns))
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, *, standardise: bool = True) -> Self:
+    def fit(
+        cls, rows: pl.DataFrame, *, standardise: bool = True, kinds: Mapping[str, str] = MappingProxyType({})
+    ) -> Self:
         """Choose the kind of each column and fit its encoding to the training rows.
 
         Args:
-            rows: n rows, no value missing.
+            rows: n rows.
             standardise: whether features have zero mean and unit variance; otherwise they keep the column's unit.
+            kinds: for the names of some columns the kinds that were asked for; the data decide the others.
 
         Raises:
-            InputError: no kind suits a column.
+            InputError: no kind suits a column, the kind that was asked for does not suit, or no column has anything to
+                learn.
 
         """
-        return cls(columns=tuple(_kind_of(column).fit(column, standardise=standardise) for column in rows))
+        encoding = cls(
+            columns=tuple(fit_column(x, standardise=standardise, kind=kinds.get(x.name)) for x in rows)
+        )
+        if not encoding.width:
+            raise InputError(
+                "Every column has the same value in all rows, so there is nothing to learn.",
+                "Give a file in which at least one column varies.",
+            )
+        return encoding
 
     @property
     def names(self) -> list[str]:
@@ -70,6 +77,12 @@ class TableEncoding(BaseModel):
         """Which features belong to which column."""
         return [slice(*ends) for ends in pairwise(accumulate((c.width for c in self.columns), initial=0))]
 
+    @property
+    def discrete(self) -> tuple[DiscreteSpan, ...]:
+        """The features that take few values, counted from the first feature of the table."""
+        by_column = zip(self.columns, self.spans, strict=True)
+        return tuple(part.moved(span.start) for column, span in by_column for part in column.discrete)
+
     def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
         """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""
         return np.concatenate([column.encode(rows[column.name], rng) for column in self.columns], axis=1)
@@ -77,10 +90,6 @@ class TableEncoding(BaseModel):
     def values(self, features: Any) -> list[Any]:
         """Turn features (n, width) into one vector (n,) a column; NumPy arrays and torch tensors alike."""
         return [column.values(features[:, span]) for column, span in zip(self.columns, self.spans, strict=True)]
-
-    def frame(self, values: FloatArray) -> pl.DataFrame:
-        """Give the numbers of `values`, side by side as (n, columns), the names and types of the columns."""
-        return pl.DataFrame([column.series(x) for column, x in zip(self.columns, values.T, strict=True)])
 
     def decode(self, features: FloatArray) -> pl.DataFrame:
         """Turn features (n, width) back into rows."""
@@ -119,14 +128,3 @@ class TableEncoding(BaseModel):
     def log_volume(self) -> float:
         """Log of the volume in the columns' units of a unit cube of features: log p(x) = log p(z) − this, in nats."""
         return float(np.log(self.affine[1]).sum())
-
-
-def _kind_of(column: pl.Series) -> type[ColumnEncoding]:
-    for kind in COLUMN_KINDS.values():
-        if kind.suits(column):
-            found: type[ColumnEncoding] = kind
-            return found
-    raise InputError(
-        f"The column '{column.name}' is of type {column.dtype}, which cannot be learnt.",
-        f"Leave the column out with --columns; these kinds can be learnt: {', '.join(COLUMN_KINDS)}.",
-    )

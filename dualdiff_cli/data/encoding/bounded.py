@@ -1,0 +1,122 @@
+"""Numbers inside bounds: fractions, durations, ages.
+
+A smooth model of such a column reaches over its bounds. Decoding reflects what is over a bound back inside, which is
+the usual correction of a density at a bound (Silverman 1986, "Density estimation", section 2.10).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import SerializeAsAny, field_validator
+
+from ..densities.families import FloatArray
+from .base import ColumnEncoding, fit_column, read_column
+
+__all__ = ["BoundedColumn", "reflect"]
+
+EDGE = 0.05
+"""The share of the range next to the least value whose number of rows says whether the distribution ends abruptly."""
+ABRUPT = 0.6
+"""An end is abrupt if the values next to it are at least this many times as dense as on average over the range."""
+LEAST_AT_EDGE = 10
+"""The number of values next to an end without which nothing is concluded."""
+FAR = 6.0
+"""A bound that lies more standard deviations away from the mean than this does not matter."""
+
+
+class BoundedColumn(ColumnEncoding):
+    """Another encoding, whose values are reflected into [low, high].
+
+    Attributes:
+        inner: the encoding of the values.
+        low, high: the bounds in the column's unit; None where there is none.
+
+    """
+
+    kind: Literal["bounded"] = "bounded"
+    inner: SerializeAsAny[ColumnEncoding]
+    low: float | None
+    high: float | None
+
+    _read = field_validator("inner", mode="before")(read_column)
+
+    @property
+    def width(self) -> int:
+        """The features of the inner encoding."""
+        return self.inner.width
+
+    @classmethod
+    def suits(cls, column: pl.Series) -> bool:
+        """Say whether the values of a column end abruptly, or are never negative."""
+        return column.dtype.is_numeric() and not column.null_count() and _bounds(column) != (None, None)
+
+    @classmethod
+    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
+        """Find the bounds, and fit the inner encoding; see `ColumnEncoding.fit`."""
+        inner = fit_column(column, standardise=standardise, after="bounded")
+        low, high = _bounds(column)
+        return cls(name=column.name, inner=inner, low=low, high=high)
+
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Encode the values as they are; see `ColumnEncoding.encode`."""
+        return self.inner.encode(column, rng)
+
+    def values(self, features: Any) -> Any:
+        """Reflect each value at a bound that it lies beyond; see `reflect`."""
+        return reflect(self.inner.values(features), self.low, self.high)
+
+    def series(self, values: FloatArray) -> pl.Series:
+        """Give the values the type of the inner encoding."""
+        return self.inner.series(values)
+
+    @property
+    def resolution(self) -> float:
+        """The resolution of the inner encoding."""
+        return self.inner.resolution
+
+    @property
+    def affine(self) -> tuple[float, float] | None:
+        """That of the inner encoding: the density inside the bounds without what is reflected, a lower bound."""
+        return self.inner.affine
+
+    @property
+    def summary(self) -> str:
+        """Say what the bounds are."""
+        low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
+        span = f"from {low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+        return f"{self.inner.summary}, {span}"
+
+
+def reflect(x: Any, low: float | None, high: float | None) -> Any:
+    """Reflect values (n,) at a bound that they lie beyond; what is further out than the range itself is clipped."""
+    if low is not None:
+        x = low + abs(x - low)
+    if high is not None:
+        x = high - abs(x - high)
+    return x if low is None else x.clip(min=low)
+
+
+def _bounds(column: pl.Series) -> tuple[float | None, float | None]:
+    """Find the bounds of values (n,): an abrupt end, or zero where no value is negative.
+
+    A density that reaches a bound with half of its mean height or more ends there; one that has faded away does not.
+    """
+    x = np.sort(column.to_numpy().astype(np.float64))
+    low, high = _abrupt_end(x), _abrupt_end(-x[::-1])
+    least, most = float(x[0]), float(x[-1])
+    if low is not None and 0 <= least <= EDGE * (most - least) / 5:
+        low = 0.0  # the least of a sample lies a little above the bound
+    if low is None and least >= 0 and x.mean() < FAR * x.std():
+        low = 0.0
+    return low, None if high is None else -high
+
+
+def _abrupt_end(x: FloatArray) -> float | None:
+    """Give the least of the ascending values (n,) if their density ends there abruptly."""
+    # The range is that of the bulk, so that outliers do not stretch it.
+    reach = x[0] + EDGE * (np.quantile(x, 0.95) - x[0])
+    near = int(np.searchsorted(x, reach, side="right"))
+    return float(x[0]) if near >= max(LEAST_AT_EDGE, ABRUPT * EDGE * len(x)) else None

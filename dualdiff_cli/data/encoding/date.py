@@ -1,0 +1,128 @@
+"""Dates and times: whole numbers of the coarsest unit that all of them are multiples of.
+
+If the days of the week occur unequally often, the day of the week is a category of its own, and a number says which
+week it is, so that no shop sells on its day of rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, SerializeAsAny, field_validator
+
+from ..densities.families import FloatArray
+from .base import ColumnEncoding, DiscreteSpan, fit_column, read_column
+from .category import CategoryColumn
+
+__all__ = ["DateColumn"]
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+UNITS = (DAY, 3_600 * SECOND, 60 * SECOND, SECOND, 1_000, 1)
+"""The units of time that are tried, in microseconds."""
+DISTANT = 1e-9
+"""The probability, under equally frequent days of the week, below which the days count as unequal."""
+
+
+class DateColumn(ColumnEncoding):
+    """t = unit·(weeks·7·day + weekday·day + rest) since 1970, where only the parts that matter are features.
+
+    Attributes:
+        inner: the encoding of the number of units, or of the number of weeks where there is a ``weekday``. In that case
+            a unit is a week for dates, and the time of the day is part of the number.
+        weekday: the encoding of the day of the week, from 0 to 6; None where the days are equally frequent.
+        unit: the unit in microseconds.
+        has_time: whether the column is of dates with times.
+
+    """
+
+    kind: Literal["date"] = "date"
+    inner: SerializeAsAny[ColumnEncoding]
+    weekday: CategoryColumn | None
+    unit: int = Field(ge=1)
+    has_time: bool
+
+    _read = field_validator("inner", mode="before")(read_column)
+
+    @property
+    def width(self) -> int:
+        """The features of the number and of the day of the week."""
+        return self.inner.width + (self.weekday.width if self.weekday else 0)
+
+    @property
+    def whole(self) -> bool:
+        """The decoded number counts microseconds."""
+        return True
+
+    @classmethod
+    def suits(cls, column: pl.Series) -> bool:
+        """Say whether the column holds dates, or dates with times."""
+        return column.dtype.is_temporal() and not column.null_count()
+
+    @classmethod
+    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
+        """Find the unit and whether the day of the week matters; see `ColumnEncoding.fit`."""
+        moments = _microseconds(column)
+        unit = next(unit for unit in UNITS if not (moments % unit).any())
+        days = pl.Series(column.name, moments // DAY)
+        weekday = None
+        if unit == DAY and _weekdays_matter(days):
+            weekday = CategoryColumn.fit(days % 7, standardise=standardise)
+            inner = fit_column(days // 7, standardise=standardise)
+        else:
+            inner = fit_column(pl.Series(column.name, moments // unit), standardise=standardise)
+        return cls(name=column.name, inner=inner, weekday=weekday, unit=unit, has_time=column.dtype != pl.Date)
+
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Encode the number, and the day of the week where it matters; see `ColumnEncoding.encode`."""
+        moments = _microseconds(column)
+        if self.weekday is None:
+            return self.inner.encode(pl.Series(self.name, moments // self.unit), rng)
+        days = pl.Series(self.name, moments // DAY)
+        return np.concatenate([self.inner.encode(days // 7, rng), self.weekday.encode(days % 7, rng)], axis=1)
+
+    def values(self, features: Any) -> Any:
+        """Compute the number of microseconds since 1970."""
+        number = self.inner.values(features[:, : self.inner.width])
+        if self.weekday is None:
+            return number * float(self.unit)
+        place = self.weekday.values(features[:, self.inner.width :])
+        day = place * 0
+        for k, level in enumerate(self.weekday.levels):
+            day = day + (place == k) * float(level)
+        return (number * 7 + day) * float(DAY)
+
+    def series(self, values: FloatArray) -> pl.Series:
+        """Give the moments the type of the column."""
+        moments = pl.Series(self.name, values.round()).cast(pl.Int64).cast(pl.Datetime("us"))
+        return moments if self.has_time else moments.cast(pl.Date)
+
+    @property
+    def discrete(self) -> tuple[DiscreteSpan, ...]:
+        """The discrete features of the number and of the day of the week."""
+        weekday = self.weekday.discrete if self.weekday else ()
+        return (*self.inner.discrete, *(span.moved(self.inner.width) for span in weekday))
+
+    @property
+    def summary(self) -> str:
+        """Say what the unit is, and whether the day of the week is learnt."""
+        names = dict(zip(UNITS, ("days", "hours", "minutes", "seconds", "milliseconds", "microseconds"), strict=True))
+        weekday = ", with the day of the week" if self.weekday else ""
+        return f"date, in {names.get(self.unit, 'microseconds')}{weekday}"
+
+
+def _microseconds(column: pl.Series) -> Any:
+    """Give the microseconds since 1970, (n,), int64."""
+    return column.cast(pl.Datetime("us")).cast(pl.Int64).to_numpy()
+
+
+def _weekdays_matter(days: pl.Series) -> bool:
+    """Test whether the days of the week are equally frequent over more than eight weeks, with Pearson's χ²."""
+    from scipy.stats import chisquare  # slow to import
+
+    if int(days.max()) - int(days.min()) < 56:  # type: ignore[arg-type]
+        return False
+    counts = np.bincount((days % 7).to_numpy(), minlength=7)
+    return bool(counts.sum() >= 70 and chisquare(counts).pvalue < DISTANT)

@@ -1,0 +1,151 @@
+"""Numbers of which some values repeat far more often than a density allows: exact zeros, caps, exact ones.
+
+The distribution of the column is a mixture of point masses and a continuous part. A category says which of them a row
+belongs to, and the features of the continuous part say the rest. A row at a point mass gets a value of the continuous
+part at random, as a missing cell does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import SerializeAsAny, field_validator
+
+from ..densities.families import FloatArray
+from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
+from .bounded import reflect
+from .category import CategoryColumn
+
+__all__ = ["MassesColumn"]
+
+LEAST_SHARE = 0.01
+"""A point mass holds at least this share of the rows, …"""
+LEAST_COUNT = 10
+"""… at least this number of rows, …"""
+OF_NEIGHBOURS = 8
+"""… and at least this many times as many rows as a usual value among its neighbours."""
+NEIGHBOURS = 10
+"""The number of distinct values on each side that a value is compared with."""
+LEAST_CONTINUOUS = 30
+"""The continuous part has at least so many distinct values; otherwise the column is left to other kinds."""
+
+
+class MassesColumn(ColumnEncoding):
+    """Which of the point masses, or the continuous part, and then the value of the continuous part.
+
+    Attributes:
+        masses: the values of the point masses, ascending.
+        low, high: the least and the largest mass, where no other value lies beyond it; otherwise None.
+        choice: the encoding of the place: −1 for the continuous part, and the number of the mass otherwise.
+        inner: the encoding of the continuous part.
+
+    """
+
+    kind: Literal["masses"] = "masses"
+    masses: tuple[float, ...]
+    low: float | None
+    high: float | None
+    choice: CategoryColumn
+    inner: SerializeAsAny[ColumnEncoding]
+
+    _read = field_validator("inner", mode="before")(read_column)
+
+    @property
+    def width(self) -> int:
+        """The features of the continuous part and of the choice."""
+        return self.inner.width + self.choice.width
+
+    @property
+    def whole(self) -> bool:
+        """Whether the continuous part decodes to whole numbers."""
+        return self.inner.whole
+
+    @classmethod
+    def suits(cls, column: pl.Series) -> bool:
+        """Say whether some values of a numeric column are point masses, and many others are not."""
+        if not column.dtype.is_numeric() or column.null_count():
+            return False
+        masses = point_masses(column)
+        return bool(masses) and column.filter(~column.is_in(masses)).n_unique() >= LEAST_CONTINUOUS
+
+    @classmethod
+    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
+        """Find the masses, and fit an encoding to the rest; see `ColumnEncoding.fit`."""
+        masses = point_masses(column)
+        inner = fit_column(column.filter(~column.is_in(masses)), standardise=standardise, after="masses")
+        values = tuple(float(mass) for mass in masses)
+        choice = CategoryColumn.fit(_choice(column, values), standardise=standardise)
+        least, most = float(column.min()), float(column.max())  # type: ignore[arg-type]
+        low, high = values[0] if values[0] == least else None, values[-1] if values[-1] == most else None
+        return cls(name=column.name, masses=values, low=low, high=high, choice=choice, inner=inner)
+
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Encode the continuous part and the choice; see `ColumnEncoding.encode`."""
+        chosen = _choice(column, self.masses)
+        free = (chosen == -1).to_numpy()
+        features = np.zeros((len(column), self.inner.width))
+        continuous = self.inner.encode(column.filter(pl.Series(free)), rng)
+        features[free] = continuous
+        if rng is not None and len(continuous):
+            features[~free] = continuous[rng.integers(len(continuous), size=int((~free).sum()))]
+        return np.concatenate([features, self.choice.encode(chosen, rng)], axis=1)
+
+    def values(self, features: Any) -> Any:
+        """Give the value of the chosen mass, or of the continuous part."""
+        split = self.inner.width
+        value = reflect(self.inner.values(features[:, :split]), self.low, self.high)
+        place = self.choice.values(features[:, split:])
+        for k, level in enumerate(self.choice.levels):
+            if level != -1:
+                value = namespace(features).where(place == k, value * 0 + self.masses[int(level)], value)
+        return value
+
+    def series(self, values: FloatArray) -> pl.Series:
+        """Give the values the type of the continuous part."""
+        return self.inner.series(values)
+
+    @property
+    def offset(self) -> int:
+        """The offset of the continuous part."""
+        return self.inner.offset
+
+    @property
+    def discrete(self) -> tuple[DiscreteSpan, ...]:
+        """The features of the choice, after those of the continuous part."""
+        return (*self.inner.discrete, *(span.moved(self.inner.width) for span in self.choice.discrete))
+
+    @property
+    def resolution(self) -> float:
+        """The resolution of the continuous part."""
+        return self.inner.resolution
+
+    @property
+    def summary(self) -> str:
+        """Say which values are point masses, and how often they occur."""
+        shares = dict(zip(self.choice.levels, self.choice.shares, strict=True))
+        listed = ", ".join(f"{mass:g} ({100 * shares.get(k, 0):.2g} %)" for k, mass in enumerate(self.masses))
+        return f"{self.inner.summary}, with point masses at {listed}"
+
+
+def point_masses(column: pl.Series) -> list[float | int]:
+    """Find the values of a column (n,) that repeat far more often than their neighbours."""
+    counts = column.rename("value").value_counts().sort("value")
+    values, count = counts["value"], counts["count"].to_numpy().astype(np.float64)
+    if len(values) < LEAST_CONTINUOUS:
+        return []
+    padded = np.pad(count, NEIGHBOURS, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
+    usual = np.nanmedian(np.delete(windows, NEIGHBOURS, axis=1), axis=1)
+    least = max(LEAST_COUNT, LEAST_SHARE * len(column))
+    found = np.flatnonzero((count >= least) & (count >= OF_NEIGHBOURS * usual))
+    return [values[int(place)] for place in found]
+
+
+def _choice(column: pl.Series, masses: tuple[float, ...]) -> pl.Series:
+    """Give the number of the mass that each value is, and −1 where it is none."""
+    numbers = column.cast(pl.Float64)
+    return numbers.replace_strict(
+        pl.Series(masses, dtype=pl.Float64), pl.Series(range(len(masses))), default=-1, return_dtype=pl.Int64
+    )

@@ -1,0 +1,109 @@
+"""Columns with gaps: one feature says whether the cell is there, the others say what the cell holds.
+
+A missing cell needs some value for the other features. That value is drawn from the observed values, so that no gap
+makes a peak in the distribution of the features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, SerializeAsAny, field_validator
+
+from ..densities.families import FloatArray
+from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
+from .category import binary_scale
+
+__all__ = ["MissingColumn"]
+
+
+class MissingColumn(ColumnEncoding):
+    """The features of the observed values, and one feature that is 0 (missing) or 1 (present), standardised.
+
+    Attributes:
+        inner: the encoding of the observed values.
+        present: the share of observed cells in the training rows.
+
+    """
+
+    kind: Literal["missing"] = "missing"
+    inner: SerializeAsAny[ColumnEncoding]
+    present: float = Field(gt=0, lt=1)
+
+    _read = field_validator("inner", mode="before")(read_column)
+
+    @property
+    def width(self) -> int:
+        """The features of the observed values and one more."""
+        return self.inner.width + 1
+
+    @classmethod
+    def suits(cls, column: pl.Series) -> bool:
+        """Say whether some cells are missing, and some are not."""
+        return 0 < column.null_count() < len(column)
+
+    @classmethod
+    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
+        """Fit the encoding of the observed values; see `ColumnEncoding.fit`."""
+        observed = column.drop_nulls()
+        inner = fit_column(observed, standardise=standardise)
+        return cls(name=column.name, inner=inner, present=len(observed) / len(column))
+
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Encode the observed values, and give the missing cells those of observed ones; see `ColumnEncoding.encode`.
+
+        Without a generator the value features of missing cells are zero.
+        """
+        there = column.is_not_null().to_numpy()
+        features = np.zeros((len(column), self.inner.width))
+        observed = self.inner.encode(column.drop_nulls(), rng)
+        features[there] = observed
+        if rng is not None and len(observed):
+            features[~there] = observed[rng.integers(len(observed), size=int((~there).sum()))]
+        flag = self._shift + binary_scale(self.present) * there
+        return np.concatenate([features, flag[:, None]], axis=1)
+
+    def values(self, features: Any) -> Any:
+        """Decode the observed values; NaN where the last feature says that the cell is missing."""
+        value = self.inner.values(features[:, :-1])
+        there = features[:, -1] > self._shift + binary_scale(self.present) / 2
+        return namespace(features).where(there, value, value * 0 + float("nan"))
+
+    @property
+    def offset(self) -> int:
+        """The offset of the observed values."""
+        return self.inner.offset
+
+    def series(self, values: FloatArray) -> pl.Series:
+        """Give the values their type, and leave the missing cells empty."""
+        there = ~np.isnan(values)
+        filled = self.inner.series(np.where(there, values, self._any_value()))
+        return pl.select(pl.when(pl.Series(there)).then(filled).otherwise(None).alias(self.name)).to_series()
+
+    def _any_value(self) -> float:
+        """Give a number that the inner encoding can turn into a value."""
+        return float(self.inner.values(np.zeros((1, self.inner.width)))[0])
+
+    @property
+    def _shift(self) -> float:
+        return -self.present * binary_scale(self.present)
+
+    @property
+    def discrete(self) -> tuple[DiscreteSpan, ...]:
+        """The discrete features of the observed values, and the flag."""
+        return (
+            *self.inner.discrete,
+            DiscreteSpan(self.inner.width, 1, (self._shift,), binary_scale(self.present)),
+        )
+
+    @property
+    def resolution(self) -> float:
+        """The resolution of the observed values."""
+        return self.inner.resolution
+
+    @property
+    def summary(self) -> str:
+        """Say how the observed values are learnt, and how many cells are missing."""
+        return f"{self.inner.summary}; {100 * (1 - self.present):.2g} % missing"
