@@ -39,6 +39,7 @@ SETTLED = [
 NARROW: dict[str, Any] = {"width": 16, "blocks": 2, "gate_hidden": [16], "finest_frequency": 100.0}
 """The [model] section of the models whose exports are tested."""
 
+
 def integers(name: str, shift: float, scale: float) -> IntegerColumn:
     """Encode whole numbers as the number (x + u − shift)/scale."""
     return IntegerColumn(name=name, inner=NumberColumn(name=name, shift=shift, scale=scale))

@@ -45,7 +45,9 @@ class Subject:
 
     def denoiser(self, config: DiffusionConfig | None = None) -> NetworkDenoiser:
         """Make an untrained denoiser on the device, by default of the subject's own configuration."""
-        return build_network_denoiser(config or self.config, self.encoding.width).to(self.device)
+        return build_network_denoiser(config or self.config, self.encoding.width, self.encoding.layout.discrete).to(
+            self.device
+        )
 
     def model(self) -> DiffusionModel:
         """Make a model that samples with the untrained denoiser."""

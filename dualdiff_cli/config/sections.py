@@ -60,7 +60,10 @@ class DataConfig(Section):
     held_out_fraction: Fraction = 0.1
     """The share of a file's rows that is held out."""
     columns: tuple[str, ...] | None = None
-    missing: Literal["error", "drop"] = "error"
+    missing: Literal["keep", "drop", "error"] = "keep"
+    """What happens to rows with missing values: they are learnt with their gaps, left out, or refused."""
+    kinds: dict[str, str] = {}
+    """The kinds of some columns, by name; the data decide the others."""
     standardise: Literal["files", "always"] = "files"
     """Whether columns get zero mean and unit variance: always, or for files only. The paper trains in data units."""
 
@@ -143,6 +146,9 @@ class ObjectiveConfig(Section):
     """λ of the paper's diversity loss."""
     bounded: bool = False
     """Whether the denoiser's answers are limited by the range of the training points, so that no sample diverges."""
+    conditional: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the rows of a batch in which the network is shown the clean values of a random part of the columns,
+    so that it learns every conditional distribution too."""
     balance: Annotated[float, Field(ge=0)] = 0.0
     """The weight of the load-balancing loss, which is least when all experts are used equally."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .densities.catalogue import DENSITIES, describe, get_density
 from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
-from .encoding import ColumnEncoding, TableEncoding
+from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, TableEncoding
 from .reading import READABLE, SourceTable, read_table
 from .split import Data, check_source, draw, load_data
 from .writing import WRITABLE, write_chunks
@@ -17,7 +17,9 @@ __all__ = [
     "ColumnEncoding",
     "Data",
     "Density",
+    "DiscreteSpan",
     "Discs",
+    "FeatureLayout",
     "FloatArray",
     "GaussianMixture",
     "Modes",

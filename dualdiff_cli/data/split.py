@@ -7,9 +7,10 @@ permutation. In both cases no model ever learns a held-out row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -20,9 +21,15 @@ from .. import seeding
 from ..errors import InputError, did_you_mean
 from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
-from .reading import READABLE, read_table
+from .reading import READABLE, SourceTable, read_table
 
-__all__ = ["JSON", "Data", "check_source", "draw", "load_data"]
+__all__ = ["IDENTIFIER", "JSON", "Data", "check_source", "draw", "is_identifier", "load_data"]
+
+IDENTIFIER = "identifier"
+"""The kind of a column that is left out, because it only tells the rows apart."""
+MIN_IDENTIFIERS = 50
+"""Among fewer rows, values that never repeat do not show that a column is an identifier."""
+REMEDY_FOR_KEYS = "Say with --schema which columns are to be learnt, and as which kind."
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -38,6 +45,8 @@ class Data:
         density: what the rows were drawn from; None for a file.
         provenance: how to get the same rows again.
         held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
+        kinds: the kinds of columns that were asked for, by the name of the column.
+        notes: sentences that the user should read.
 
     """
 
@@ -47,6 +56,8 @@ class Data:
     density: Density | None
     provenance: dict[str, JSON]
     held_out_rows: npt.NDArray[np.int64] | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_data(
@@ -56,7 +67,8 @@ def load_data(
     n_train: int = 100_000,
     n_held_out: int = 100_000,
     columns: Sequence[str] | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Literal["keep", "drop", "error"] = "keep",
+    kinds: Mapping[str, str] = MappingProxyType({}),
     held_out_fraction: float = 0.1,
 ) -> Data:
     """Draw from a density or split a file; a density's name wins over a file of that name.
@@ -67,7 +79,8 @@ def load_data(
         n_train: the number of training rows that are drawn from a density.
         n_held_out: the number of held-out rows that are drawn from a density.
         columns: which columns of a file.
-        missing: what to do about missing values in a file.
+        missing: what to do about missing values in a file: keep them as gaps, drop their rows, or refuse the file.
+        kinds: the kinds of some columns of a file, by name; see `TableEncoding.fit`.
         held_out_fraction: the share of a file's rows that is held out, in (0, 1).
 
     Raises:
@@ -75,14 +88,15 @@ def load_data(
 
     """
     if source in DENSITIES:
-        if columns is not None or missing != "error":
+        if columns is not None or missing != "keep" or kinds:
             raise InputError(
-                f"--columns and --missing are for files, but '{source}' is a density.",
+                f"--columns, --missing and --schema are for files, but '{source}' is a density.",
                 "Leave them out, or give a file as --dataset.",
             )
         return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
     check_source(source)
-    return _split(Path(source), seed=seed, columns=columns, missing=missing, fraction=held_out_fraction)
+    table = read_table(Path(source), columns=columns, missing=missing)
+    return _split(Path(source), table, seed=seed, kinds=kinds, fraction=held_out_fraction)
 
 
 def check_source(source: str) -> None:
@@ -120,13 +134,17 @@ def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) ->
     )
 
 
-def _split(
-    path: Path, *, seed: int, columns: Sequence[str] | None, missing: Literal["error", "drop"], fraction: float
-) -> Data:
+def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str], fraction: float) -> Data:
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
-    table = read_table(path, columns=columns, missing=missing)
-    n = table.rows.height
+    if unknown := [name for name in kinds if name not in table.rows.columns]:
+        known = did_you_mean(unknown[0], table.rows.columns)
+        raise InputError(f"{path} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
+    keys = [x.name for x in table.rows if kinds.get(x.name, IDENTIFIER if is_identifier(x) else "") == IDENTIFIER]
+    rows = table.rows.drop(keys)
+    if not rows.width:
+        raise InputError(f"Every column of {path} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
+    n = rows.height
     order = seeding.stream(seed, "split").permutation(n)
     m = min(max(round(fraction * n), 1), n - 1)
     held_out, train = np.sort(order[:m]), np.sort(order[m:])
@@ -134,14 +152,15 @@ def _split(
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Data(
         name=path.name,
-        train=table.rows[train],
-        held_out=table.rows[held_out],
+        train=rows[train],
+        held_out=rows[held_out],
         density=None,
         provenance={
             "source": "file",
             "path": str(path),
             "sha256": sha256,
-            "columns": [*table.rows.columns],
+            "columns": [*rows.columns],
+            "identifiers": [*keys],
             "rows": table.rows_in_file,
             "dropped_rows": table.rows_in_file - n,
             "train_rows": n - m,
@@ -149,4 +168,16 @@ def _split(
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
+        kinds={name: kind for name, kind in kinds.items() if kind != IDENTIFIER},
+        notes=tuple(f"The column '{key}' identifies the rows and is left out." for key in keys),
     )
+
+
+def is_identifier(column: pl.Series) -> bool:
+    """Say whether a column only tells its rows apart: text that never repeats, or numbers that count the rows."""
+    n = len(column)
+    if n < MIN_IDENTIFIERS or column.null_count():
+        return False
+    if column.dtype == pl.String:
+        return column.n_unique() > 0.95 * n
+    return column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())

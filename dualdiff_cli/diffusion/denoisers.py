@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config.sections import Prediction
+from ..data import DiscreteSpan
 from ..errors import InputError
 from .schedules import Schedule
 
-__all__ = ["Denoiser", "LearntDenoiser", "NetworkDenoiser", "Regression"]
+__all__ = ["ConditionedDenoiser", "Denoiser", "LearntDenoiser", "NetworkDenoiser", "Regression"]
 
 
 def _column(coefficient: Tensor) -> Tensor:
@@ -61,6 +63,22 @@ class Denoiser(nn.Module, ABC):
             (n, d), in the dtype of x_t.
 
         """
+
+    def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
+        """Give the denoiser E[x | x_t, x_G] of the points of which some features are known.
+
+        Args:
+            values: the clean features, (1, d), or (n, d) for a denoiser of these n points only.
+            given: which features are known, the set G, (d,) bool; the other values do not matter.
+
+        Raises:
+            InputError: the denoiser does not answer such questions.
+
+        """
+        raise InputError(
+            "This model was not trained to fill in cells around given ones.",
+            "Train it with --set objective.conditional=0.25, or draw rows and select among them.",
+        )
 
 
 class LearntDenoiser(Denoiser):
@@ -100,6 +118,7 @@ class NetworkDenoiser(LearntDenoiser):
         schedule: gives α_t and σ_t.
         prediction: the quantity that the output stands for.
         sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column of the data.
+        discrete: the features that take few values; the output of the network stands for their logits.
 
     Attributes:
         limits: the range of the training points, (2, d), once `limit` has been called; before that None, and answers
@@ -111,13 +130,20 @@ class NetworkDenoiser(LearntDenoiser):
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, *, prediction: Prediction, sigma_data: float = 1.0
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        *,
+        prediction: Prediction,
+        sigma_data: float = 1.0,
+        discrete: Sequence[DiscreteSpan] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
         self.sigma_data = sigma_data
+        self.discrete = tuple(discrete)
         self.limits: Tensor | None
         self.register_buffer("limits", None)
         if schedule.ends_in_pure_noise and prediction in ("noise", "score"):
@@ -170,12 +196,29 @@ class NetworkDenoiser(LearntDenoiser):
         total = alpha**2 + sigma**2 if self.prediction == "velocity" else alpha + sigma
         return (alpha if self.prediction == "velocity" else torch.ones_like(alpha)) / total, -sigma / total
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """See `Denoiser.forward`; the network computes in the dtype of its weights, the affine map in that of x_t."""
+    def forward(self, x_t: Tensor, t: Tensor, given: Tensor | None = None) -> Tensor:
+        """See `Denoiser.forward`; the network computes in the dtype of its weights, the affine map in that of x_t.
+
+        Args:
+            x_t, t: see `Denoiser.forward`.
+            given: the features whose clean values are known and stand in x_t, (d,) or (n, d) bool; None where all of
+                x_t is noisy.
+
+        """
         alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
+        output = self._output(x_t, t, alpha, sigma, given=given).to(x_t.dtype)
+        denoised = self._denoised(output, x_t, alpha, sigma)
+        return denoised if given is None else torch.where(given, x_t, denoised)
+
+    def _denoised(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Turn the output F of the network into x̂."""
         c_skip, c_out = self.coefficients(alpha, sigma)
-        denoised = c_skip * x_t + c_out * self._output(x_t, t, alpha, sigma).to(x_t.dtype)
-        return self._limited(denoised, x_t, alpha, sigma)
+        denoised = self._limited(c_skip * x_t + c_out * output, x_t, alpha, sigma)
+        return discrete_means(denoised, output, x_t, alpha, sigma, self.discrete) if self.discrete else denoised
+
+    def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
+        """Hand the given features to the network; see `Denoiser.conditioned`."""
+        return ConditionedDenoiser(self, values, given)
 
     def regression(
         self,
@@ -187,6 +230,7 @@ class NetworkDenoiser(LearntDenoiser):
         snr_cap: float | None = None,
         likelihood: bool = False,
         stratified: bool = False,
+        given: Tensor | None = None,
     ) -> Regression:
         """Give the regression problem of the network at x_t = α x + σ ε.
 
@@ -204,6 +248,7 @@ class NetworkDenoiser(LearntDenoiser):
             likelihood: weight a squared error in ε by ½(t_max − t_min)·γ'(t), γ = −log SNR, as the variational bound
                 does (Kingma et al. 2021, "Variational Diffusion Models", eq. 17).
             stratified: whether t has one time in each of n equal slices of the time axis, in increasing order.
+            given: the features that the network is shown without noise, (n, d) bool; their errors weigh nothing.
 
         Raises:
             InputError: ``likelihood`` with a table, which has no γ'.
@@ -211,7 +256,12 @@ class NetworkDenoiser(LearntDenoiser):
         """
         alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
         x_t = alpha * x + sigma * epsilon
-        output = self._output(x_t, t, alpha, sigma, stratified=stratified and self.schedule.even)
+        shown = x_t if given is None else torch.where(given, x, x_t)
+        output = self._output(shown, t, alpha, sigma, stratified=stratified and self.schedule.even, given=given)
+        if self.discrete:  # where F stands for logits, the error of F is that of x̂ in the unit of F
+            c_skip, c_out = self.coefficients(alpha, sigma)
+            means = discrete_means(c_skip * x_t + c_out * output, output, x_t, alpha, sigma, self.discrete)
+            output = (means - c_skip * x_t) / c_out
         weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
         if snr_cap is not None:
             weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
@@ -221,6 +271,8 @@ class NetworkDenoiser(LearntDenoiser):
         target = self._target(x, epsilon, alpha, sigma)
         if correction is not None:
             target = target + correction / self.coefficients(alpha, sigma)[1]
+        if given is not None:
+            weight = weight * ~given
         return Regression(output, target, weight)
 
     def _target(self, x: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -265,13 +317,91 @@ class NetworkDenoiser(LearntDenoiser):
         weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
         return weights
 
-    def _output(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, *, stratified: bool = False) -> Tensor:
-        output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma), stratified=stratified)
+    def _output(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        alpha: Tensor,
+        sigma: Tensor,
+        *,
+        stratified: bool = False,
+        given: Tensor | None = None,
+    ) -> Tensor:
+        output: Tensor = self.network(*self._network_inputs(x_t, t, alpha, sigma, given), stratified=stratified)
         return output
 
-    def _network_inputs(self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The inputs of the network: x_t/√(α² + σ²), the time argument, and the share of noise σ/√(α² + σ²)."""
+    def _network_inputs(
+        self, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The inputs of the network: x_t/√(α² + σ²), the time argument, and the share of noise σ/√(α² + σ²).
+
+        A feature that is given has no noise, so that its share is zero and its value is not rescaled.
+        """
         dtype = next(itertools.chain(self.network.buffers(), self.network.parameters())).dtype
         scale = torch.rsqrt(alpha**2 + sigma**2)
         t = self.schedule.network_time(t).reshape(-1)
-        return (scale * x_t).to(dtype), t.to(dtype), (scale * sigma).reshape(-1).to(dtype)
+        x, s = scale * x_t, (scale * sigma).reshape(-1)
+        if given is not None:
+            x, s = torch.where(given, x_t, x), torch.where(given, 0.0, s.reshape(-1, 1).expand_as(x_t))
+        return x.to(dtype), t.to(dtype), s.to(dtype)
+
+
+class ConditionedDenoiser(Denoiser):
+    """E[x | x_t, x_G]: a denoiser that sees the clean values of the given features in place of noisy ones.
+
+    Args:
+        denoiser: takes ``given`` as a third argument.
+        values, given: see `Denoiser.conditioned`.
+
+    """
+
+    def __init__(self, denoiser: NetworkDenoiser, values: Tensor, given: Tensor) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.values, self.given = values, given
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`."""
+        denoised: Tensor = self.denoiser(torch.where(self.given, self.values.to(x_t.dtype), x_t), t, self.given)
+        return denoised
+
+
+def discrete_means(
+    denoised: Tensor, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, discrete: Sequence[DiscreteSpan]
+) -> Tensor:
+    """Replace the answers for features with few values by the mean of the values.
+
+    For x = μ + s·b with b one-hot, value k has given x_t = α x + σ ε the probability
+
+        r = softmax_k(log p_k + α s (x_tk − α μ_k)/σ²),
+
+    where p_k is the probability given the other features. The network answers with the difference F_k of log p_k from
+    the log of the share of value k in the training rows, and x̂ = μ + s·r. A single feature with b ∈ {0, 1} has the
+    probability r = sigmoid(logit p + α s (x_t − α (μ + s/2))/σ²).
+
+    Args:
+        denoised: x̂ for the other features, (n, d).
+        output: F, (n, d).
+        x_t: (n, d).
+        alpha, sigma: (n, 1) or (1, 1).
+        discrete: the features, ascending.
+
+    Returns:
+        (n, d).
+
+    """
+    parts, done = [], 0
+    for span in discrete:
+        here = slice(span.start, span.start + span.width)
+        parts.append(denoised[:, done : span.start])
+        mu = torch.tensor(span.shift, dtype=x_t.dtype, device=x_t.device)
+        share = (-mu / span.scale).clamp(1e-6, 1 - 1e-6)
+        F, x = output[:, here], x_t[:, here]
+        evidence = alpha * span.scale / sigma**2
+        if span.width > 1:
+            r = torch.softmax(F + share.log() + evidence * (x - alpha * mu), dim=1)
+        else:
+            r = torch.sigmoid(F + torch.logit(share) + evidence * (x - alpha * (mu + span.scale / 2)))
+        parts.append(mu + span.scale * r)
+        done = span.start + span.width
+    return torch.cat([*parts, denoised[:, done:]], dim=1)

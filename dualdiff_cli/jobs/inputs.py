@@ -29,6 +29,7 @@ def load_run_data(config: RunConfig) -> Data:
         n_held_out=config.data.held_out_points,
         columns=config.data.columns,
         missing=config.data.missing,
+        kinds=config.data.kinds,
         held_out_fraction=config.data.held_out_fraction,
     )
 

@@ -183,7 +183,7 @@ class TrainableModel(Model):
 
         """
         del device, run
-        encoding = TableEncoding.fit(data.train, standardise=standardises(config, data))
+        encoding = TableEncoding.fit(data.train, standardise=standardises(config, data), kinds=data.kinds)
         features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
         return Plan(config, data, encoding, features)
 

@@ -22,6 +22,7 @@ from ..data import Data, FloatArray, TableEncoding
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
 from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
+from ..diffusion.schedules import build_schedule
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
@@ -182,7 +183,7 @@ class DiffusionModel(TrainableModel):
         config = settle(config, features) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
-        sampler.levels(build_denoiser(config, encoding.width).schedule)
+        sampler.levels(build_schedule(config.schedule))
         return Plan(config, data, encoding, features, {"pairs": pairs, "teacher": teacher})
 
     @classmethod
@@ -214,7 +215,7 @@ class DiffusionModel(TrainableModel):
         scores = {"held_out_loss": _score(held_out_loss(self.denoiser, held_out, pairs, seed=seed), unit)}
         state = run.load_state()
         if state is not None and pairs is None and not self.config.folds.number:
-            last = build_network_denoiser(self.config, self.encoding.width)
+            last = build_network_denoiser(self.config, self.encoding.width, self.encoding.layout.discrete)
             last.load_weights(state["trainer"]["network"])
             rows = self.encoding.encode(data.train, seeding.stream(self.config.seed, "dequantise"))[:LOSS_POINTS]
             training = torch.from_numpy(rows).float().to(self.device)
@@ -236,7 +237,7 @@ class DiffusionModel(TrainableModel):
         try:
             encoding = TableEncoding.model_validate(description["encoding"])
             assert isinstance(config, DiffusionConfig)
-            denoiser = build_denoiser(config, encoding.width)
+            denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
             denoiser.load_weights(tensors)
         except (AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(

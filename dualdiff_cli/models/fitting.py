@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..compute.device import denormals_flushed
 from ..compute.execution import Execution, LayerShape, decide_training
 from ..compute.machine import describe_machine
 from ..config.schema import DiffusionConfig
+from ..data import DiscreteSpan
 from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
 from ..diffusion.schedules import Schedule, build_schedule
@@ -29,17 +31,27 @@ SIGNAL_LEFT = 0.05
 """A warning is given if more than this share of the signal's power is left at t_max."""
 
 
-def build_denoiser(config: DiffusionConfig, width: int) -> LearntDenoiser:
-    """Make the untrained denoiser of ``width`` features; its initial weights depend on the seed alone."""
-    return build_stacked(config, width) if config.folds.number else build_network_denoiser(config, width)
+def build_denoiser(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> LearntDenoiser:
+    """Make the untrained denoiser; its initial weights depend on the seed alone.
+
+    Args:
+        config: of the model.
+        width: the number of features.
+        discrete: the features that take few values.
+
+    """
+    build = build_stacked if config.folds.number else build_network_denoiser
+    return build(config, width, discrete)
 
 
-def build_network_denoiser(config: DiffusionConfig, width: int) -> NetworkDenoiser:
+def build_network_denoiser(
+    config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()
+) -> NetworkDenoiser:
     """Make the untrained denoiser of one network; see `build_denoiser`."""
     schedule = build_schedule(config.schedule)
     weights = seeding.torch_stream(config.seed, "weights")
     network = build_network(config.model, width, span=schedule.network_span, generator=weights)
-    return NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
+    return NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
 
 
 def training_layer(config: DiffusionConfig) -> LayerShape:
@@ -63,7 +75,8 @@ def fit_network(
         pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
         pairs.save(run)
     state = run.load_state()
-    denoiser = build_network_denoiser(config, plan.encoding.width).to(device)
+    layout = plan.encoding.layout
+    denoiser = build_network_denoiser(config, layout.width, layout.discrete).to(device)
     execution = _execution(config, device, denoiser, state)
     _begin(config, run, execution, device, callbacks)
     points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
@@ -74,6 +87,7 @@ def fit_network(
         config=config.training,
         seed=config.seed,
         noise=None if pairs is None else pairs.noise.to(device),
+        units=layout.units,
         execution=execution,
     )
     _warn_of_signal_left(denoiser.schedule)
@@ -96,7 +110,8 @@ def fit_folds(
     state = run.load_state()
     execution = Execution(**state["execution"]) if state is not None else Execution(threads=torch.get_num_threads())
     _begin(config, run, execution, device, callbacks)
-    trainer = FoldTrainer(config, torch.from_numpy(plan.features).float(), execution=execution)
+    points = torch.from_numpy(plan.features).float()
+    trainer = FoldTrainer(config, points, layout=plan.encoding.layout, execution=execution)
     spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
     denoiser, facts = trainer.finish()
     parameters = sum(tensor.numel() for tensor in denoiser.weights().values())

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,16 +31,28 @@ from torch import Tensor
 from .. import seeding
 from ..diffusion.schedules import Schedule
 
-__all__ = ["Batch", "Batches", "Draws", "PlainBatches", "PosteriorMeanBatches", "nearest_assignment"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "ConditionalBatches",
+    "Draws",
+    "PlainBatches",
+    "PosteriorMeanBatches",
+    "nearest_assignment",
+]
 
 
 class Batch(NamedTuple):
-    """Clean points x and noise ε (n, d), times t (n,), and the correction E[x | x_t, R] − x (n, d) or None."""
+    """Clean points x and noise ε (n, d), times t (n,), and the correction E[x | x_t, R] − x (n, d) or None.
+
+    ``given`` says which features the network is shown without noise, (n, d) bool; None where it is shown none.
+    """
 
     x: Tensor
     epsilon: Tensor
     t: Tensor
     correction: Tensor | None
+    given: Tensor | None = None
 
 
 class Draws(NamedTuple):
@@ -49,12 +62,14 @@ class Draws(NamedTuple):
         points: the numbers that decide the clean points: row numbers (n,), or uniform numbers (3, n, 1).
         epsilon: noise, (n, d).
         u: the uniform numbers that decide the times, (n,), float64.
+        shown: the uniform numbers that decide which features are given, (n, 2 + units); (0,) where none is.
 
     """
 
     points: Tensor
     epsilon: Tensor
     u: Tensor
+    shown: Tensor
 
 
 class Batches(ABC):
@@ -114,11 +129,11 @@ class PlainBatches(Batches):
         rows = torch.randint(len(self.points), (n,), generator=draws, device=device)
         u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
         if self.noise is not None:
-            return Draws(rows, self.noise[rows], u)
+            return Draws(rows, self.noise[rows], u, u.new_empty(0))
         epsilon = torch.randn(n, self.points.shape[1], generator=draws, device=device)
         if self.optimal_transport:
             epsilon = epsilon[nearest_assignment(self.points[rows], epsilon)]
-        return Draws(rows, epsilon, u)
+        return Draws(rows, epsilon, u, u.new_empty(0))
 
     def make(self, draws: Draws) -> Batch:
         """Look up the points; see `Batches.make`."""
@@ -176,7 +191,8 @@ class PosteriorMeanBatches(Batches):
         device = self._columns.device
         u = torch.rand(n, generator=draws, device=device, dtype=torch.float64)
         cells = torch.rand(3, n, 1, generator=draws, device=device)
-        return Draws(cells, torch.randn(n, len(self._columns), generator=draws, device=device), u)
+        epsilon = torch.randn(n, len(self._columns), generator=draws, device=device)
+        return Draws(cells, epsilon, u, u.new_empty(0))
 
     def make(self, draws: Draws) -> Batch:
         """Find the reference sets and compute the posterior means; see `Batches.make`."""
@@ -184,7 +200,7 @@ class PosteriorMeanBatches(Batches):
         return self._make(draws, t, self._cells[self._bin(t)])
 
     def _make(self, draws: Draws, t: Tensor, cells: Tensor) -> Batch:
-        (cell, offset, own), epsilon, _ = draws
+        (cell, offset, own), epsilon = draws.points, draws.epsilon
         N = self._columns.shape[1]
         cells = cells.unsqueeze(1)
         stride = N / (self.K * cells)
@@ -233,3 +249,40 @@ class PosteriorMeanBatches(Batches):
         away = away / (alpha**2 * self._variance + sigma**2)
         spread: Tensor = (away + batch.correction).square().sum(1).mean()
         return spread
+
+
+class ConditionalBatches(Batches):
+    """Batches in some of whose rows the network is shown a random part of the features without noise.
+
+    A share c of the rows is chosen. In such a row each unit of features is given with a probability that is uniform on
+    (0, 1) and the same for the row, so that every number of given units occurs. The target is then the plain one: a
+    posterior mean over a reference set knows nothing about the given features.
+
+    Args:
+        batches: the batches without given features.
+        units: for each feature the number of its unit, (d,); see `data.FeatureLayout`.
+        share: c.
+
+    """
+
+    def __init__(self, batches: Batches, units: Sequence[int], *, share: float) -> None:
+        super().__init__(batches.schedule, stratified=batches.stratified)
+        self.batches, self.share, self.number = batches, share, max(units) + 1
+        self.units = torch.tensor(units)
+
+    def draw(self, n: int, draws: torch.Generator) -> Draws:
+        """Draw a batch, and the numbers that decide which features are given; see `Batches.draw`."""
+        drawn = self.batches.draw(n, draws)
+        shape = (n, 2 + self.number)
+        return drawn._replace(shown=torch.rand(shape, generator=draws, device=drawn.epsilon.device))
+
+    def make(self, draws: Draws) -> Batch:
+        """Make the batch, and decide which features are given; see `Batches.make`."""
+        batch = self.batches.make(draws)
+        chosen, probability = draws.shown[:, :1] < self.share, draws.shown[:, 1:2]
+        units = chosen & (draws.shown[:, 2:] < probability)
+        given = units.index_select(1, self.units.to(units.device))
+        correction = batch.correction
+        if correction is not None:
+            correction = torch.where(units.any(1, keepdim=True), 0.0, correction)
+        return batch._replace(given=given, correction=correction)

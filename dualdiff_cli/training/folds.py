@@ -13,7 +13,7 @@ The training ends when no band has improved at `patience` checkpoints in a row, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .. import seeding
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
+from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.denoisers import Denoiser, NetworkDenoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
@@ -38,17 +39,19 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
+SPREAD = 0.1
+"""The standard deviation of that noise, as a share of the distance of the values."""
 JUDGED = 1_500
 """The number of noisy rows on which a fold is judged at each noise level."""
 
 
-def build_stacked(config: DiffusionConfig, width: int) -> StackedDenoiser:
+def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
     """Make the denoiser that the finished training of folds has, with tensors that are still to be loaded."""
     c = config.folds
     schedule = build_schedule(config.schedule)
     network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
     network.reset(seeding.torch_stream(config.seed, "weights"))
-    learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
+    learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
     return StackedDenoiser(learnt, None, torch.ones(c.levels))
 
 
@@ -58,6 +61,7 @@ class FoldTrainer:
     Args:
         config: of the run.
         points: the training rows as features, (N, width), float32 on the CPU.
+        layout: of the features; None for continuous features, each a unit of its own.
         execution: how the arithmetic is carried out.
 
     Attributes:
@@ -66,9 +70,17 @@ class FoldTrainer:
 
     """
 
-    def __init__(self, config: DiffusionConfig, points: Tensor, *, execution: Execution = PLAIN) -> None:
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        points: Tensor,
+        *,
+        layout: FeatureLayout | None = None,
+        execution: Execution = PLAIN,
+    ) -> None:
         self.settings, self.config, self.points, self.execution = config, config.training, points, execution
         self.step, self._since = 0, 0
+        self.layout = layout or FeatureLayout.plain(points.shape[1])
         self.history: list[dict[str, Any]] = []
         c, seed = config.folds, config.seed
         schedule = build_schedule(config.schedule)
@@ -82,7 +94,8 @@ class FoldTrainer:
         order = seeding.stream(seed, "folds").permutation(len(points))
         unseen = [np.sort(part) for part in np.array_split(order, c.number)]
         self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
-        self._batches = [build_batches(rows, schedule, config.objective, seed=seed) for rows in self._seen]
+        units = self.layout.units
+        self._batches = [build_batches(rows, schedule, config.objective, seed=seed, units=units) for rows in self._seen]
         self._exam = _Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
@@ -95,7 +108,8 @@ class FoldTrainer:
     def _denoiser_of(self, network: FoldedMLP) -> NetworkDenoiser:
         """Make the denoiser that asks each fold about rows of its own."""
         schedule = build_schedule(self.settings.schedule)
-        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=self.settings.objective.prediction)
+        prediction, discrete = self.settings.objective.prediction, self.layout.discrete
+        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=prediction, discrete=discrete)
         if self.settings.objective.bounded:
             denoiser.limit(self.points)
         return denoiser
@@ -130,7 +144,9 @@ class FoldTrainer:
         x, epsilon, t = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "epsilon", "t"))
         corrections = [batch.correction for batch in batches if batch.correction is not None]
         correction = torch.cat(corrections) if corrections else None
-        output, target, weight = self.denoiser.regression(x, epsilon, t, correction=correction)
+        shown = [batch.given for batch in batches if batch.given is not None]
+        given = torch.cat(shown) if shown else None
+        output, target, weight = self.denoiser.regression(x, epsilon, t, correction=correction, given=given)
         # The folds share no weights: each gets the gradient of its own mean.
         loss = folds * (weight * (output - target).square()).mean()
         gradients = torch.autograd.grad(loss, list(self._network.parameters()))
@@ -165,7 +181,7 @@ class FoldTrainer:
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
         c, seed = self.settings.folds, self.settings.seed
-        stacked = build_stacked(self.settings, self.points.shape[1])
+        stacked = build_stacked(self.settings, self.layout.width, self.layout.discrete)
         per_band = [self._averages.unpack(kept) for kept in self._kept]
         merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
         stacked.learnt.network.load_state_dict(merged)
@@ -177,8 +193,9 @@ class FoldTrainer:
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
         self._averages.vector.copy_(now)
-        closed = [_mixture(rows, schedule, seed) for rows in self._seen] if c.mixture else []
-        whole = _mixture(self.points, schedule, seed, most=None if c.mixture else 1)
+        spread = [self._spread(rows) for rows in self._seen]
+        closed = [_mixture(rows, schedule, seed) for rows in spread] if c.mixture else []
+        whole = _mixture(self._spread(self.points), schedule, seed, most=None if c.mixture else 1)
         answers = exam.answers_of(closed) if closed else net
         weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
         stacked.closed, stacked.gate_weights = whole, weights.double()
@@ -193,6 +210,15 @@ class FoldTrainer:
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
+
+    def _spread(self, rows: Tensor) -> Tensor:
+        """Add noise to the features with few values, on which the likelihood of a Gaussian has no bound."""
+        rows = rows.clone()
+        for span in self.layout.discrete:
+            part = rows[:, span.start : span.start + span.width]
+            noise = seeding.torch_stream(self.settings.seed, f"spread of feature {span.start}")
+            part += SPREAD * span.scale * torch.randn(part.shape, generator=noise)
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""

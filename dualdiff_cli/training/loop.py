@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, ema_decay
 from ..config.sections import ObjectiveConfig, TrainingConfig
 from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.schedules import Schedule
-from .batches import Batches, Draws, PlainBatches, PosteriorMeanBatches
+from .batches import Batches, ConditionalBatches, Draws, PlainBatches, PosteriorMeanBatches
 from .loss import batch_loss
 
 __all__ = ["Progress", "Record", "Trainer", "build_batches"]
@@ -59,7 +59,13 @@ class Progress:
 
 
 def build_batches(
-    points: Tensor, schedule: Schedule, objective: ObjectiveConfig, *, seed: int, noise: Tensor | None = None
+    points: Tensor,
+    schedule: Schedule,
+    objective: ObjectiveConfig,
+    *,
+    seed: int,
+    noise: Tensor | None = None,
+    units: Sequence[int] = (),
 ) -> Batches:
     """Make the source of batches that an objective asks for.
 
@@ -69,14 +75,22 @@ def build_batches(
         objective: decides the targets, and how points and noise are paired.
         seed: see `PosteriorMeanBatches`.
         noise: the noise that belongs to each point, (N, d); None draws the noise.
+        units: for each feature the number of its unit, (d,); none where every feature is a unit of its own.
 
     """
+    batches: Batches
     if objective.references:
-        return PosteriorMeanBatches(
+        batches = PosteriorMeanBatches(
             points, schedule, references=objective.references, stratified=objective.stratified, seed=seed
         )
-    coupled = objective.coupling == "optimal-transport"
-    return PlainBatches(points, schedule, stratified=objective.stratified, optimal_transport=coupled, noise=noise)
+    else:
+        coupled = objective.coupling == "optimal-transport"
+        batches = PlainBatches(
+            points, schedule, stratified=objective.stratified, optimal_transport=coupled, noise=noise
+        )
+    if not objective.conditional:
+        return batches
+    return ConditionalBatches(batches, units or range(points.shape[1]), share=objective.conditional)
 
 
 class Trainer:
@@ -89,6 +103,7 @@ class Trainer:
         config: the settings of the optimiser.
         seed: the seed of all random numbers of the training.
         noise: the noise that belongs to each point, (N, d); None draws new noise for every batch.
+        units: see `build_batches`.
         execution: how the arithmetic is carried out; the caller sets the number of threads.
 
     Attributes:
@@ -106,6 +121,7 @@ class Trainer:
         config: TrainingConfig,
         seed: int,
         noise: Tensor | None = None,
+        units: Sequence[int] = (),
         execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
@@ -114,7 +130,7 @@ class Trainer:
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.step = 0
         self._generator = seeding.torch_stream(seed, "batches", points.device)
-        self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise)
+        self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise, units=units)
         self._execution = execution
         self._loss = _Loss(denoiser, objective, self._batches, bfloat16=execution.precision == "bfloat16")
         self._weights, self._averages = (

@@ -82,6 +82,7 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         snr_cap=snr_cap,
         likelihood=objective.weighting == "likelihood",
         stratified=objective.stratified,
+        given=batch.given,
     )
     losses = (weight * (output - target).square()).mean(1)
     loss = losses.mean()

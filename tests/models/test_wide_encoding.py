@@ -44,6 +44,7 @@ class GradeColumn(ColumnEncoding):
     """A grade g ∈ {1, 2, 3}: three features, of which the g-th is 1 and the others are 0; the largest is the grade."""
 
     kind: Literal["grade"] = "grade"
+
     @property
     def width(self) -> int:
         return 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import ColumnEncoding
+from .base import ColumnEncoding, DiscreteSpan, FeatureLayout
 from .table import TableEncoding
 
-__all__ = ["ColumnEncoding", "TableEncoding"]
+__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "TableEncoding"]

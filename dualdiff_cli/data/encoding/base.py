@@ -25,7 +25,7 @@ from ...config.registry import COLUMN_KINDS
 from ...errors import InputError
 from ..densities.families import FloatArray
 
-__all__ = ["ColumnEncoding", "DiscreteSpan", "fit_column", "namespace", "read_column"]
+__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "fit_column", "namespace", "read_column"]
 
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
@@ -52,6 +52,31 @@ class DiscreteSpan:
     def moved(self, start: int) -> DiscreteSpan:
         """Give the same span for features that begin so many places later."""
         return DiscreteSpan(self.start + start, self.width, self.shift, self.scale)
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """What training and denoisers have to know about the features of a table.
+
+    Attributes:
+        units: for each feature the number of its unit, ascending; the features of a unit are given together, or hidden
+            together.
+        discrete: the features that take few values.
+
+    """
+
+    units: tuple[int, ...]
+    discrete: tuple[DiscreteSpan, ...] = ()
+
+    @classmethod
+    def plain(cls, width: int) -> FeatureLayout:
+        """Give the layout of so many continuous features, each a unit of its own."""
+        return cls(tuple(range(width)))
+
+    @property
+    def width(self) -> int:
+        """How many features there are."""
+        return len(self.units)
 
 
 class ColumnEncoding(BaseModel, ABC):
@@ -131,6 +156,11 @@ class ColumnEncoding(BaseModel, ABC):
     def discrete(self) -> tuple[DiscreteSpan, ...]:
         """The features that take few values, counted from the column's first feature."""
         return ()
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """For each feature the number of its unit within the column; see `FeatureLayout`."""
+        return (0,) * self.width
 
     @property
     def resolution(self) -> float:

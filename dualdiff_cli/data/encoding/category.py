@@ -5,8 +5,9 @@ feature. The features of a column have the total variance one, as the one featur
 with the mean under the posterior probabilities of the values, for which the network gives the logits (score
 interpolation: Dieleman et al. 2022, "Continuous diffusion for categorical data", section 3).
 
-More than `MOST_ONE_HOT` values would need as many features. Such a category gives each value a number, the most frequent
-value first, and learns the binary digits of that number, one feature each (Chen, Zhang & Hinton 2023, "Analog bits").
+More than `MOST_ONE_HOT` values would need as many features. Such a category gives each value a number, the most
+frequent value first, and learns the binary digits of that number, one feature each (Chen, Zhang & Hinton 2023, "Analog
+bits: generating discrete data using diffusion models with self-conditioning").
 """
 
 from __future__ import annotations
@@ -100,9 +101,9 @@ class CategoryColumn(ColumnEncoding):
 
     def _digits(self, place: Any) -> FloatArray:
         """Give the places (n,) as zeros and ones (n, width): one-hot, or the binary digits."""
-        if self._is_one_hot:
-            return np.eye(self.width)[place]
-        return ((place[:, None] >> np.arange(self.width)) & 1).astype(np.float64)
+        digits = (place[:, None] >> np.arange(self.width)) & 1
+        chosen = place[:, None] == np.arange(self.width)
+        return np.asarray(chosen if self._is_one_hot else digits, dtype=np.float64)
 
     def values(self, features: Any) -> Any:
         """Find the place of the most probable value in the list of values."""

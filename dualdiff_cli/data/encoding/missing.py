@@ -99,6 +99,12 @@ class MissingColumn(ColumnEncoding):
         )
 
     @property
+    def units(self) -> tuple[int, ...]:
+        """The flag is a unit of its own, so that a cell can be asked to be present without saying what it holds."""
+        inner = self.inner.units
+        return (*inner, max(inner, default=-1) + 1)
+
+    @property
     def resolution(self) -> float:
         """The resolution of the observed values."""
         return self.inner.resolution

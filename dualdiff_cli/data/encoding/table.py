@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
 from ...errors import InputError
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, fit_column, read_column
+from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
 
 __all__ = ["TableEncoding"]
 
@@ -52,9 +52,7 @@ class TableEncoding(BaseModel):
                 learn.
 
         """
-        encoding = cls(
-            columns=tuple(fit_column(x, standardise=standardise, kind=kinds.get(x.name)) for x in rows)
-        )
+        encoding = cls(columns=tuple(fit_column(x, standardise=standardise, kind=kinds.get(x.name)) for x in rows))
         if not encoding.width:
             raise InputError(
                 "Every column has the same value in all rows, so there is nothing to learn.",
@@ -78,10 +76,15 @@ class TableEncoding(BaseModel):
         return [slice(*ends) for ends in pairwise(accumulate((c.width for c in self.columns), initial=0))]
 
     @property
-    def discrete(self) -> tuple[DiscreteSpan, ...]:
-        """The features that take few values, counted from the first feature of the table."""
-        by_column = zip(self.columns, self.spans, strict=True)
-        return tuple(part.moved(span.start) for column, span in by_column for part in column.discrete)
+    def layout(self) -> FeatureLayout:
+        """Which features are given together, and which take few values."""
+        units: list[int] = []
+        discrete: list[DiscreteSpan] = []
+        for column, span in zip(self.columns, self.spans, strict=True):
+            first = units[-1] + 1 if units else 0
+            units += [first + unit for unit in column.units]
+            discrete += [part.moved(span.start) for part in column.discrete]
+        return FeatureLayout(tuple(units), tuple(discrete))
 
     def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
         """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""

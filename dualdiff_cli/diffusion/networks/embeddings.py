@@ -81,9 +81,9 @@ class MultiscaleEmbedding(nn.Module):
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Map x (n, d) and s (n or 1, 1) to (n, width)."""
+        """Map x (n, d) and s, (n or 1, 1) or, for a share of noise of each coordinate, (n, d), to (n, width)."""
         angles = x.unsqueeze(-1) * self.frequencies
-        seen = torch.exp(-0.5 * (self.frequencies * s) ** 2).unsqueeze(1)
+        seen = torch.exp(-0.5 * (self.frequencies * s.unsqueeze(-1)) ** 2)
         return _join([(angles.sin() * seen).flatten(1), (angles.cos() * seen).flatten(1), x], dim=1)
 
 

@@ -66,7 +66,8 @@ class Network(nn.Module, ABC):
 
         Args:
             x: noisy points, (n, d).
-            t, s: times and shares of noise, (n,) or (1,).
+            t: times, (n,) or (1,).
+            s: shares of noise, (n,) or (1,), or one of each coordinate, (n, d).
             stratified: whether t has one time in each of n equal slices of the time axis, in increasing order.
 
         Returns:
@@ -81,7 +82,7 @@ class Network(nn.Module, ABC):
                 part.reset(generator)
 
     def _embed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return self.point(x, s.unsqueeze(-1)), self.time(t)
+        return self.point(x, s if s.dim() == 2 else s.unsqueeze(-1)), self.time(t)
 
     def _trunk(self, *, groups: int, width: int) -> Trunk:
         c = self._config
