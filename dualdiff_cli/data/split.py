@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from .. import seeding
 from ..errors import InputError, did_you_mean
 from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
-from .reading import READABLE, read_table
+from .reading import READABLE, Missing, read_table
 
 __all__ = ["JSON", "Data", "check_source", "draw", "load_data"]
 
@@ -38,6 +38,7 @@ class Data:
         density: what the rows were drawn from; None for a file.
         provenance: how to get the same rows again.
         held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
+        notes: sentences for the user about what of a file was left out, renamed or recognised.
 
     """
 
@@ -47,6 +48,7 @@ class Data:
     density: Density | None
     provenance: dict[str, JSON]
     held_out_rows: npt.NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_data(
@@ -56,7 +58,7 @@ def load_data(
     n_train: int = 100_000,
     n_held_out: int = 100_000,
     columns: Sequence[str] | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Missing = "error",
     held_out_fraction: float = 0.1,
 ) -> Data:
     """Draw from a density or split a file; a density's name wins over a file of that name.
@@ -120,9 +122,7 @@ def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) ->
     )
 
 
-def _split(
-    path: Path, *, seed: int, columns: Sequence[str] | None, missing: Literal["error", "drop"], fraction: float
-) -> Data:
+def _split(path: Path, *, seed: int, columns: Sequence[str] | None, missing: Missing, fraction: float) -> Data:
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
     table = read_table(path, columns=columns, missing=missing)
@@ -149,4 +149,5 @@ def _split(
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
+        notes=table.notes,
     )

@@ -171,14 +171,14 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
 
 def _halves(path: Path, columns: list[str]) -> Data:
     """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = read_table(path, columns=columns).rows
+    rows = read_table(path, columns=columns, missing="error").rows
     order = seeding.stream(0, "halves").permutation(rows.height)
     half = rows.height // 2
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
 def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    return read_table(path, columns=columns, constant="keep").rows
+    return read_table(path, columns=columns, missing="error").rows
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
