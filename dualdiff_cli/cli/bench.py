@@ -12,7 +12,7 @@ import typer
 
 from ..bench.tables import bench_tables, benchmark_comparison_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, at_least, handled
 
 __all__ = ["bench_app"]
 
@@ -52,7 +52,7 @@ def bench(
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", min=1, help="Number of points that the sampling task draws.", metavar="N")
+        int, typer.Option("-n", parser=at_least(1), help="Number of points that the sampling task draws.", metavar="N")
     ] = 10_000,
     repeats: Annotated[int, typer.Option(min=2, help="Number of timed blocks in each row.", metavar="N")] = 5,
     seconds: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from ..present.comparison import models_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, at_least, handled
 from .signals import stop_on_signals
 
 __all__ = ["compare"]
@@ -27,12 +27,12 @@ def compare(
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", "--n", min=100, help="Number of rows that each model draws.", metavar="N")
+        int, typer.Option("-n", "--n", parser=at_least(100), help="Number of rows that each model draws.", metavar="N")
     ] = 10_000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps of the diffusion models.", metavar="N")
+        int | None, typer.Option(parser=at_least(1), help="Optimiser steps of the diffusion models.", metavar="N")
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -72,5 +72,6 @@ def compare(
             path=run_dir,
             should_stop=should_stop,
             announce=announce,
+            on_note=console.note,
         )
     console.result(record, lambda: [models_table(record)])

@@ -21,6 +21,7 @@ from .options import (
     SamplerOption,
     SampleStepsOption,
     SeedOption,
+    at_least,
     handled,
     source,
 )
@@ -39,7 +40,7 @@ def evaluate(
         typer.Option(help="File of true rows to score against, instead of the run's held-out rows.", metavar="FILE"),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", "--n", min=100, help="Number of rows that the model draws.", metavar="N")
+        int, typer.Option("-n", "--n", parser=at_least(100), help="Number of rows that the model draws.", metavar="N")
     ] = 10_000,
     exported: FromOption = None,
     sampler: SamplerOption = None,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
@@ -31,10 +33,39 @@ __all__ = [
     "SampleStepsOption",
     "SamplerOption",
     "SeedOption",
+    "at_least",
     "handled",
     "names",
     "source",
 ]
+
+_COUNT = re.compile(
+    r"(?P<digits>\d+(_\d+)*|\d{1,3}(,\d{3})+)(?P<rest>(\.\d+)?(e\+?\d{1,2})?)(?P<unit>[km]?)", re.IGNORECASE
+)
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
+_LARGEST_COUNT = 2**63 - 1
+
+
+def at_least(least: int) -> Callable[[str | int], int]:
+    """Make the parser of an option that takes a number of rows, points or steps.
+
+    Beside plain digits it takes 100k, 2M, 1e5, 1_000 and 1,000. Another text, a number that is not whole or a number
+    below ``least`` raises `typer.BadParameter`.
+    """
+
+    def parse(text: str | int) -> int:
+        found = _COUNT.fullmatch(str(text).strip())
+        digits = "nan" if found is None else found["digits"].replace("_", "").replace(",", "") + found["rest"]
+        number = Decimal(digits) * _UNITS[found["unit"].lower() if found else ""]
+        if number.is_nan() or number != number.to_integral_value():
+            raise typer.BadParameter(f"{text!r} is not a whole number. Write, for example, 5000, 100k, 1e5 or 2M.")
+        if not least <= number <= _LARGEST_COUNT:
+            problem = f"{text!r} is less than {least}" if number < least else f"{text!r} is too large"
+            raise typer.BadParameter(f"{problem}. Give a number from {least} to 2^63 - 1.")
+        return int(number)
+
+    return parse
+
 
 DeviceOption = Annotated[
     str,
@@ -61,7 +92,7 @@ SampleStepsOption = Annotated[
     int | None,
     typer.Option(
         "--sample-steps",
-        min=1,
+        parser=at_least(1),
         help="Number of steps of the sampler; default: as in the run's configuration.",
         metavar="N",
     ),

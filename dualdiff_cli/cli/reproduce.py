@@ -11,7 +11,7 @@ import typer
 
 from ..present.tables import Table, facts_table
 from ..present.terminal import Bar, Console
-from .options import DebugOption, JsonOption, QuietOption, handled
+from .options import DebugOption, JsonOption, QuietOption, at_least, handled
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def reproduce(
         typer.Option(help="Library that spreads the runs over processes; ray needs the extra `ray`."),
     ] = "joblib",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of training steps; default: the recipe's.", metavar="N")
+        int | None,
+        typer.Option(parser=at_least(1), help="Number of training steps; default: the recipe's.", metavar="N"),
     ] = None,
     dataset: Annotated[
         list[str] | None,

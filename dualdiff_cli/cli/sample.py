@@ -20,6 +20,7 @@ from .options import (
     SamplerOption,
     SampleStepsOption,
     SeedOption,
+    at_least,
     handled,
     source,
 )
@@ -30,14 +31,16 @@ __all__ = ["sample"]
 @handled
 def sample(
     run: RunArgument = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of rows to draw.", metavar="N")] = 10_000,
+    n: Annotated[
+        int, typer.Option("-n", "--n", parser=at_least(1), help="Number of rows to draw.", metavar="N")
+    ] = 10_000,
     output: Annotated[
         str | None,
         typer.Option(
             "-o",
             "--output",
-            help="File for the rows, .csv, .tsv, .parquet, .ndjson or .npy, or - for CSV on standard output; "
-            "default: a CSV file in the run's folder samples/.",
+            help="File for the rows, .csv, .tsv, .csv.gz, .parquet, .ndjson, .npy or .xlsx, or - for CSV on standard "
+            "output; default: a CSV file in the run's folder samples/.",
             metavar="FILE",
         ),
     ] = None,

@@ -13,7 +13,7 @@ from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RE
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled, names
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, at_least, handled, names
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def train(
             metavar="N",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Number of optimiser steps.", metavar="N")] = None,
+    steps: Annotated[
+        int | None, typer.Option(parser=at_least(1), help="Number of optimiser steps.", metavar="N")
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of the data, the initial weights and the training.", metavar="N"),
@@ -181,7 +183,7 @@ def _shown(console: Console) -> Iterator[Callbacks]:
         def on_progress(progress: Progress) -> None:
             bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
-        yield Callbacks(on_start=on_start, on_progress=on_progress, should_stop=should_stop)
+        yield Callbacks(on_note=console.note, on_start=on_start, on_progress=on_progress, should_stop=should_stop)
 
 
 def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:

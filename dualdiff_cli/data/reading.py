@@ -1,29 +1,36 @@
-"""Tables, read from files and checked before anything is fitted to them.
+"""Tables, read from files of any known format and checked before anything is fitted to them.
 
-A table has n rows and d numeric columns. What a model cannot be fitted to (text, missing values, infinity, a constant)
-is refused with the name of the column and the number of rows that are concerned.
+What no model can be fitted to (lists, infinity, whole numbers of more than 64 bits) is refused with the name of the
+column. What is read in another way than a user may expect, or left out, is said in a note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError, did_you_mean
-from .densities.families import column_names
+from .cells import UnusableColumn, tidy
+from .formats import READABLE, read_raw
+from .names import readable_names
+from .raw import RawTable
 
-__all__ = ["MIN_ROWS", "READABLE", "SourceTable", "read_table"]
+__all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "read_table"]
 
 MIN_ROWS = 20
 """Fewer rows cannot be split into a part to learn from and a part to score against."""
-_NULLS = ["", "NA", "N/A", "null", "NULL", "None"]
-"""What a CSV file writes where a number is missing; NaN is read as a number."""
+
+Missing: TypeAlias = Literal["keep", "drop", "error"]
+"""What is done about missing cells: they stay, their rows are left out, or the file is refused."""
+
+_INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
+"""How other programs name the column in which they write the numbers of the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,136 +38,100 @@ class SourceTable:
     """The rows of a file.
 
     Attributes:
-        rows: n rows; whole numbers and Booleans are Int64, all other numbers Float64 and finite.
+        rows: n rows. The columns are Int64, UInt64 where a value needs it, Float64 (finite), Boolean, String, Date, or
+            Datetime in microseconds without a time zone; a missing cell is null. A column without any value is String.
         numbers: (n,) the number of each row in the file, from 0; the header is not counted.
-        rows_in_file: how many rows the file has, with those that were dropped.
+        rows_in_file: how many rows the file has, with those that were left out.
+        notes: complete sentences for the user: what was left out, renamed, or recognised.
 
     """
 
     rows: pl.DataFrame
     numbers: npt.NDArray[np.int64]
     rows_in_file: int
+    notes: tuple[str, ...] = ()
 
 
 def read_table(
     path: str | Path,
     *,
     columns: Sequence[str] | None = None,
-    missing: Literal["error", "drop"] = "error",
-    constant: Literal["error", "keep"] = "error",
+    missing: Missing = "keep",
+    min_rows: int = MIN_ROWS,
 ) -> SourceTable:
-    """Read the numeric columns of a .csv, .tsv, .parquet, .ndjson, .jsonl or .npy file.
+    """Read a file of one of the formats in `READABLE`.
+
+    The separator, the encoding, the decimal comma and the header of a text file are recognised. Numbers, ISO dates and
+    times, and true and false in columns of texts become values of these types. A file without names of columns has
+    the columns x, y or x1 … xd.
 
     Args:
-        path: the file; an .npy file holds an (n,) or (n, d) array, whose columns are named x, y or x1 … xd.
+        path: the file; an .npy file holds an (n,) or (n, d) array.
         columns: which columns, in which order; all of them by default.
-        missing: "drop" leaves out the rows with a missing value (null or NaN).
-        constant: "keep" lets a column have one value throughout, as rows that are only scored may.
+        missing: what is done about missing cells (null, NaN, or a text such as NA).
+        min_rows: how many rows there have to be.
 
     Raises:
-        InputError: the file does not exist, cannot be read, is empty or has fewer than `MIN_ROWS` rows, or a column is
-            unknown, not numeric, constant, or has missing or infinite values.
+        InputError: the file does not exist, cannot be read, is empty or has fewer than ``min_rows`` rows, a column is
+            unknown or of a type that no value of the table can have, or a cell is infinite or, if asked for, missing.
 
     """
     path = Path(path)
-    frame = _as_numbers(path, _choose(path, _read(path), columns))
-    floats = {series.name: series.cast(pl.Float64) for series in frame}
-    infinite = {name: int(series.is_infinite().sum()) for name, series in floats.items()}
-    _refuse(path, _tally(infinite, frame.height, "infinite value"), "Remove those rows or replace the values.")
-    gaps = {name: series.is_null() | series.is_nan().fill_null(True) for name, series in floats.items()}
+    frame, raw_notes, decimal_comma = _named(path, read_raw(path), columns)
+    filled = _filled(frame)
+    frame, notes = _converted(path, frame, decimal_comma=decimal_comma)
+    notes = [*raw_notes, *notes]
+    if not filled.all():
+        notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
+    gaps = {column.name: int(column.filter(filled).null_count()) for column in frame}
     if missing == "error":
         _refuse(
             path,
-            _tally({name: int(gap.sum()) for name, gap in gaps.items()}, frame.height, "missing value"),
-            "Leave those rows out with --missing drop, or choose other columns with --columns a,b.",
+            {
+                name: f"has {_count(k, 'missing value')} in {_count(frame.height, 'row')}"
+                for name, k in gaps.items()
+                if k
+            },
+            "Fill these cells or remove their rows; `train --missing drop` leaves these rows out.",
         )
-    complete = ~pl.DataFrame(gaps).select(pl.any_horizontal(pl.all())).to_series()
-    rows = frame.filter(complete)
-    if rows.height < MIN_ROWS:
-        kept = f", {rows.height:,} of them complete" if rows.height < frame.height else ""
+    kept = filled
+    if missing == "drop":
+        void = {name: "has no value in any row" for name, k in gaps.items() if k == filled.sum()}
+        _refuse(path, void, f"Choose others with {_option([name for name in frame.columns if name not in void])}.")
+        kept = filled & ~frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
+        left_out = int(filled.sum()) - int(kept.sum())
+        if left_out:
+            notes.append(_left_out(left_out, frame.height, "has a missing value", "have a missing value"))
+    rows = frame.filter(kept)
+    if rows.height < min_rows:
+        complete = f", {rows.height:,} of them {'complete' if missing == 'drop' else 'not empty'}"
         raise InputError(
-            f"{path} has {_count(frame.height, 'row')}{kept}.",
-            f"At least {MIN_ROWS} are needed, some to learn from and some to score against.",
+            f"{path} has {_count(frame.height, 'row')}{complete if rows.height < frame.height else ''}.",
+            f"At least {_count(min_rows, 'row')} are needed.",
         )
-    if constant == "error":
-        _refuse_constant(path, rows)
-    return SourceTable(rows, np.flatnonzero(complete.to_numpy()), frame.height)
+    return SourceTable(rows, np.flatnonzero(kept.to_numpy()), frame.height, tuple(notes))
 
 
-def _refuse_constant(path: Path, rows: pl.DataFrame) -> None:
-    same = {
-        column.name: f"has the same value {column[0]:g} in all {rows.height:,} rows"
-        for column in rows
-        if column.n_unique() == 1
-    }
-    varied = [name for name in rows.columns if name not in same]
-    _refuse(path, same, f"Choose others with {_option(varied)}.")
+def _named(path: Path, raw: RawTable, columns: Sequence[str] | None) -> tuple[pl.DataFrame, list[str], bool]:
+    """Name the columns and select those that were asked for; a column that numbers the rows only if it was."""
+    header = raw.frame.columns if raw.header is None else raw.header
+    names, renamed = readable_names(header)
+    frame, notes = raw.frame, [*raw.notes]
+    frame.columns = names
+    indexed = frame.width > 1 and header[0].strip() in _INDEX_NAMES and _numbers_rows(frame.to_series(0))
+    if indexed and names[0] not in (columns or ()):
+        renamed = [note for note in renamed if not note.startswith("Column 1 ")]
+        notes.append(f"The first column of {path} only numbers the rows and is left out.")
+        frame = frame.drop(names[0])
+    notes += renamed[:5] + ([f"{len(renamed) - 5:,} more columns are renamed."] if len(renamed) > 5 else [])
+    return _choose(path, frame, columns), notes, raw.decimal_comma
 
 
-def _tally(counts: Mapping[str, int], rows: int, noun: str) -> dict[str, str]:
-    """Say for each column whose count is not zero how many such values the column has."""
-    return {name: f"has {_count(k, noun)} in {_count(rows, 'row')}" for name, k in counts.items() if k}
-
-
-def _read(path: Path) -> pl.DataFrame:
-    """Read the whole file as it is, with at least one row and one column."""
-    reader = _READERS.get(path.suffix.lower())
-    if not path.exists():
-        raise InputError(f"There is no file {path}.", "Check the path.")
-    if reader is None or path.is_dir():
-        raise InputError(f"{path} is not a kind of file that can be read.", f"Give one of {', '.join(READABLE)}.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty.", "Give a file with a header and rows of numbers.")
-    try:
-        frame = reader(path)
-    except pl.exceptions.NoDataError:
-        frame = pl.DataFrame()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"{path} cannot be read: {reason}.", f"Check that the file is a valid {path.suffix} file."
-        ) from error
-    if frame.height == 0 or frame.width == 0:
-        raise InputError(f"{path} has no rows.", "Give a file with a header and rows of numbers.")
-    return frame
-
-
-def _read_delimited(separator: str) -> Callable[[Path], pl.DataFrame]:
-    def read(path: Path) -> pl.DataFrame:
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, null_values=_NULLS)
-        names = [name.strip() for name in frame.columns]
-        if all(_is_number(name.split("_duplicated_")[0]) for name in names):
-            raise InputError(f"The first line of {path} holds numbers only.", "Put a line of column names above it.")
-        if any("\N{REPLACEMENT CHARACTER}" in name for name in names):  # polars reads what is no UTF-8 as this
-            raise InputError(f"The column names of {path} are not UTF-8.", "Save the file in that encoding.")
-        return frame.rename(dict(zip(frame.columns, names, strict=True)))
-
-    return read
-
-
-def _read_npy(path: Path) -> pl.DataFrame:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:  # NumPy's own message suggests to load the file unsafely
-        raise InputError(f"{path} is not an .npy file of numbers.", "Write one with numpy.save.") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
-        raise InputError(f"{path} does not hold real numbers in one or two axes.", "Save an array (n,) or (n, d).")
-    array = array.reshape(len(array), -1) if array.size else np.empty((0, 1))
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)
-    return pl.DataFrame({name: array[:, i] for i, name in enumerate(column_names(array.shape[1]))})
-
-
-_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": _read_delimited(","),
-    ".tsv": _read_delimited("\t"),
-    ".parquet": lambda path: pl.read_parquet(path),
-    ".ndjson": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".npy": _read_npy,
-}
-READABLE = tuple(_READERS)
-"""The suffixes of files that can be read."""
+def _numbers_rows(column: pl.Series) -> bool:
+    """Say whether the values are whole numbers that are all different."""
+    if column.dtype == pl.String:
+        column = column.cast(pl.Int64, strict=False)
+    return column.dtype.is_integer() and column.null_count() == 0 and column.n_unique() == len(column)
 
 
 def _choose(path: Path, frame: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
@@ -176,43 +147,29 @@ def _choose(path: Path, frame: pl.DataFrame, columns: Sequence[str] | None) -> p
     return frame.select(columns)
 
 
-def _as_numbers(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
-    """Convert whole numbers and Booleans to Int64 and all other numbers to Float64; null stands for a missing value."""
-    numbers: list[pl.Series] = []
+def _filled(frame: pl.DataFrame) -> pl.Series:
+    """Say for each row whether it has any value, (n,); a row of a table with one column always counts."""
+    if frame.width == 1:
+        return pl.repeat(True, frame.height, eager=True)
+    return ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+
+
+def _converted(path: Path, frame: pl.DataFrame, *, decimal_comma: bool) -> tuple[pl.DataFrame, list[str]]:
+    """Give the columns the types of `SourceTable`, and notes on columns that changed more than their type."""
+    values: list[pl.Series] = []
+    notes: list[str] = []
     complaints: dict[str, str] = {}
     for column in frame:
-        series, texts = _parse(column) if column.dtype == pl.String else (column, 0)
-        if texts:
-            complaints[column.name] = f"is text in {_count(texts, 'row')}"
-        elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
-            whole = series.dtype.is_integer() or series.dtype == pl.Boolean
-            number = series.cast(pl.Int64 if whole else pl.Float64, strict=False)
-            if number.null_count() > series.null_count():
-                complaints[column.name] = "has whole numbers beyond 64 bits"
-            else:
-                numbers.append(number)
+        try:
+            found = tidy(column, decimal_comma=decimal_comma)
+        except UnusableColumn as error:
+            complaints[column.name] = str(error)
         else:
-            complaints[column.name] = f"is of type {series.dtype}, not a number"
-    _refuse(path, complaints, f"Choose numeric columns with {_option([series.name for series in numbers])}.")
-    return pl.DataFrame(numbers)
-
-
-def _parse(column: pl.Series) -> tuple[pl.Series, int]:
-    """Read the numbers that a text column may hold; also give how many of its values are no number."""
-    text = column.str.strip_chars()
-    text = text.set(text.is_in(_NULLS), None)
-    numbers = text.cast(pl.Int64, strict=False)
-    if numbers.null_count() > text.null_count():
-        numbers = text.cast(pl.Float64, strict=False)
-    return numbers, numbers.null_count() - text.null_count()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+            values.append(found.values)
+            notes += [found.note] if found.note else []
+    usable = _option([column.name for column in values])
+    _refuse(path, complaints, f"Remove or replace these values, or choose other columns with {usable}.")
+    return pl.DataFrame(values), notes
 
 
 def _refuse(path: Path, complaints: Mapping[str, str], remedy: str) -> None:
@@ -220,6 +177,11 @@ def _refuse(path: Path, complaints: Mapping[str, str], remedy: str) -> None:
     if complaints:
         problems = [f"column '{name}' {complaint}" for name, complaint in complaints.items()]
         raise InputError(f"In {path} {_some(problems)}.", remedy)
+
+
+def _left_out(rows: int, of: int, verb: str, verbs: str) -> str:
+    """Say how many rows are left out, and why."""
+    return f"{rows:,} of {of:,} rows {verb if rows == 1 else verbs} and {'is' if rows == 1 else 'are'} left out."
 
 
 def _some(items: Sequence[str], limit: int = 3) -> str:

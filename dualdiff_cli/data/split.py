@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from .. import seeding
 from ..errors import InputError, did_you_mean
 from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
-from .reading import READABLE, SourceTable, read_table
+from .reading import READABLE, Missing, SourceTable, read_table
 
 __all__ = ["IDENTIFIER", "JSON", "Data", "check_source", "draw", "is_identifier", "load_data"]
 
@@ -46,7 +46,7 @@ class Data:
         provenance: how to get the same rows again.
         held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
         kinds: the kinds of columns that were asked for, by the name of the column.
-        notes: sentences that the user should read.
+        notes: sentences for the user about what of a file was left out, renamed or recognised.
 
     """
 
@@ -67,7 +67,7 @@ def load_data(
     n_train: int = 100_000,
     n_held_out: int = 100_000,
     columns: Sequence[str] | None = None,
-    missing: Literal["keep", "drop", "error"] = "keep",
+    missing: Missing = "keep",
     kinds: Mapping[str, str] = MappingProxyType({}),
     held_out_fraction: float = 0.1,
 ) -> Data:
@@ -169,7 +169,7 @@ def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str
         },
         held_out_rows=table.numbers[held_out],
         kinds={name: kind for name, kind in kinds.items() if kind != IDENTIFIER},
-        notes=tuple(f"The column '{key}' identifies the rows and is left out." for key in keys),
+        notes=(*table.notes, *(f"The column '{key}' identifies the rows and is left out." for key in keys)),
     )
 
 

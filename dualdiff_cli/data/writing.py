@@ -1,22 +1,34 @@
-"""Rows, written to files chunk after chunk in memory that does not grow with the number of chunks."""
+"""Rows, written to files chunk after chunk in memory that does not grow with the number of chunks.
+
+A missing cell is empty, null, or in an .npy file NaN. Texts are written as they are, also those that a spreadsheet
+would take for a formula.
+"""
 
 from __future__ import annotations
 
+import gzip
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError
 from ..store.atomic import replaced
+from .formats import suffix_of
 
 __all__ = ["WRITABLE", "write_chunks"]
 
 Chunks = Iterator[pl.DataFrame]
+
+_MOMENT = "%Y-%m-%dT%H:%M:%S%.f"
+"""ISO 8601, with fractions of a second only where there are any."""
+_XLSX_ROWS = 2**20
+"""The number of rows of an Excel sheet, with the header."""
 
 
 def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int) -> None:
@@ -25,20 +37,21 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int)
     The file appears under its name when it is complete, and not at all when a chunk raises.
 
     Args:
-        path: a .csv, .tsv, .parquet, .ndjson, .jsonl or .npy file, or "-" for CSV on standard output. An .npy file
-            holds one (rows, columns) array, of integers if every column holds integers.
+        path: a file with a suffix in `WRITABLE`, or "-" for CSV on standard output. An .npy file holds one
+            (rows, columns) array: of truth values or of integers if every column holds such, otherwise of floats.
         chunks: at least one, all with the same columns; they are drawn in the caller's thread as they are written.
         rows: how many rows the chunks have together.
 
     Raises:
-        InputError: the suffix is none of these, or the file cannot be written.
+        InputError: the suffix is none of these, the format has no place for the type of a column, for a missing
+            cell or for so many rows, or the file cannot be written.
 
     """
     if str(path) == "-":
         _to_lines(iter(chunks), sys.stdout.buffer, _csv)
         return
     path = Path(path)
-    writer = _WRITERS.get(path.suffix.lower())
+    writer = _WRITERS.get(suffix_of(path))
     if writer is None:
         raise InputError(f"'{path}' is not a kind of file that can be written.", f"Name one of {', '.join(WRITABLE)}.")
     try:
@@ -48,19 +61,21 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int)
         raise InputError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
 
 
-def _csv(frame: pl.DataFrame, header: bool) -> str:
-    return frame.write_csv(include_header=header)
+def _delimited(separator: str) -> Callable[[pl.DataFrame, bool], str]:
+    def text(frame: pl.DataFrame, header: bool) -> str:
+        return frame.write_csv(include_header=header, separator=separator, datetime_format=_MOMENT)
 
-
-def _tsv(frame: pl.DataFrame, header: bool) -> str:
-    return frame.write_csv(include_header=header, separator="\t")
+    return text
 
 
 def _ndjson(frame: pl.DataFrame, header: bool) -> str:
     return frame.write_ndjson()
 
 
-def _to_lines(chunks: Chunks, file: BinaryIO, text: Callable[[pl.DataFrame, bool], str]) -> None:
+_csv, _tsv = _delimited(","), _delimited("\t")
+
+
+def _to_lines(chunks: Chunks, file: BinaryIO | gzip.GzipFile, text: Callable[[pl.DataFrame, bool], str]) -> None:
     for i, frame in enumerate(chunks):
         file.write(text(frame, i == 0).encode())
 
@@ -69,6 +84,15 @@ def _lines(text: Callable[[pl.DataFrame, bool], str]) -> Callable[[Chunks, Path,
     def write(chunks: Chunks, path: Path, rows: int) -> None:
         with path.open("wb") as file:
             _to_lines(chunks, file, text)
+
+    return write
+
+
+def _compressed(text: Callable[[pl.DataFrame, bool], str]) -> Callable[[Chunks, Path, int], None]:
+    def write(chunks: Chunks, path: Path, rows: int) -> None:
+        # Without a name and a time in the file, equal rows give equal bytes.
+        with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            _to_lines(chunks, packed, text)
 
     return write
 
@@ -85,22 +109,103 @@ def _parquet(chunks: Chunks, path: Path, rows: int) -> None:
 
 def _npy(chunks: Chunks, path: Path, rows: int) -> None:
     first = next(chunks)
-    values = first.to_numpy()
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=(rows, first.width))
+    dtype = _common_dtype(path, first)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows, first.width))
     done = 0
     for frame in chain([first], chunks):
-        array[done : done + frame.height] = frame.to_numpy()
+        gaps = [column.name for column in frame if column.null_count()]
+        if gaps and dtype.kind != "f":
+            raise InputError(
+                f"The column '{gaps[0]}' has missing cells, for which an .npy file of whole numbers has no place.",
+                "Name a .csv or a .parquet file.",
+            )
+        for i, column in enumerate(frame):
+            array[done : done + frame.height, i] = column.to_numpy()
         done += frame.height
     array.flush()
+
+
+def _common_dtype(path: Path, frame: pl.DataFrame) -> np.dtype[Any]:
+    """Choose one type for all columns.
+
+    Raises:
+        InputError: a column holds neither numbers nor truth values.
+
+    """
+    others = [column.name for column in frame if not (column.dtype.is_numeric() or column.dtype == pl.Boolean)]
+    if others:
+        raise InputError(
+            f"The column '{others[0]}' is of type {frame[others[0]].dtype}, and an .npy file holds numbers only.",
+            "Name a .csv or a .parquet file.",
+        )
+    types: list[npt.DTypeLike] = [
+        np.bool_ if column.dtype == pl.Boolean else column[:0].to_numpy().dtype for column in frame
+    ]
+    return np.result_type(*types)
+
+
+def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
+    """Write one sheet, row after row."""
+    try:
+        import xlsxwriter
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "The package that writes Excel files is not installed.",
+            'Install it with: pip install "dualdiff-cli[excel]"',
+        ) from error
+    if rows >= _XLSX_ROWS:
+        raise InputError(
+            f"An Excel sheet has no place for {rows:,} rows and a header.", "Name a .csv or a .parquet file."
+        )
+    settings = {
+        "constant_memory": True,
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
+        "strings_to_numbers": False,
+    }
+    with xlsxwriter.Workbook(path, settings) as book:
+        sheet = book.add_worksheet()
+        formats = {
+            pl.Date: book.add_format({"num_format": "yyyy-mm-dd"}),
+            pl.Datetime: book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss.000"}),
+        }
+        done = 0
+        for frame in chunks:
+            _refuse_long_integers(frame)
+            if done == 0:
+                sheet.write_row(0, 0, frame.columns)
+            styles = [formats.get(dtype.base_type()) for dtype in frame.dtypes]
+            for i, row in enumerate(frame.iter_rows(), done + 1):
+                _write_cells(sheet, i, row, styles)
+            done += frame.height
+
+
+def _write_cells(sheet: Any, number: int, row: Sequence[Any], styles: Sequence[Any]) -> None:
+    for i, (value, style) in enumerate(zip(row, styles, strict=True)):
+        if value is not None:
+            sheet.write(number, i, value, style)
+
+
+def _refuse_long_integers(frame: pl.DataFrame) -> None:
+    """Refuse what an Excel file, whose numbers are doubles, would change."""
+    for column in frame:
+        if column.dtype.is_integer() and (column.cast(pl.Float64).abs() >= 2**53).any():
+            raise InputError(
+                f"The column '{column.name}' has whole numbers beyond 2^53, which an Excel file does not hold exactly.",
+                "Name a .csv or a .parquet file.",
+            )
 
 
 _WRITERS: dict[str, Callable[[Chunks, Path, int], None]] = {
     ".csv": _lines(_csv),
     ".tsv": _lines(_tsv),
+    ".csv.gz": _compressed(_csv),
+    ".tsv.gz": _compressed(_tsv),
     ".parquet": _parquet,
     ".ndjson": _lines(_ndjson),
     ".jsonl": _lines(_ndjson),
     ".npy": _npy,
+    ".xlsx": _xlsx,
 }
 WRITABLE = tuple(_WRITERS)
 """The suffixes of files that can be written."""

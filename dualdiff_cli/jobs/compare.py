@@ -61,6 +61,7 @@ def compare(
     path: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     announce: Announce = lambda what: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Train several models on the same rows and score rows of each against the same held-out rows.
 
@@ -75,6 +76,7 @@ def compare(
             neither.
         should_stop: asked between two steps, and between two models.
         announce: told what is being computed.
+        on_note: told each sentence about the data that the user should know.
 
     Returns:
         The record of the ``compare`` command's contract. A model that cannot be trained, drawn from or scored has the
@@ -93,6 +95,8 @@ def compare(
     place = str(choose_device(device))
     shared = next(iter(_configure(dataset, names, seed, settings).values()))
     data, seed = load_run_data(shared), shared.seed
+    for note in data.notes:
+        on_note(note)
     configs = _configure(dataset, names, seed, settings, rows=data.train.height)
     request = {"data": data.provenance, "n": n, "seed": seed, "settings": list(settings)}
     with _folder(path, request) as folder:

@@ -178,7 +178,7 @@ def _halves(path: Path, columns: list[str]) -> Data:
 
 
 def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    return read_table(path, columns=columns, constant="keep").rows
+    return read_table(path, columns=columns).rows
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:

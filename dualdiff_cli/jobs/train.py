@@ -51,7 +51,10 @@ def train(
     """
     place = choose_device(device)
     asked = config.config() if isinstance(config, Request) else config
-    data = load_run_data(asked) if data is None else data
+    if data is None:
+        data = load_run_data(asked)
+        for note in data.notes:
+            callbacks.on_note(note)
     config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.density is None:  # so that the file is found again from wherever the run is used
         config = config.model_copy(update={"dataset": str(Path(config.dataset).resolve())})

@@ -28,6 +28,7 @@ class Callbacks:
     """How a training reports, and how it is asked to stop.
 
     Attributes:
+        on_note: told each sentence about the data that the user should know, before anything is computed.
         on_start: told the run, the number of optimiser steps (0 for a model without them), and in one sentence how the
             training is carried out, before the first step.
         on_progress: told where training stands.
@@ -35,6 +36,7 @@ class Callbacks:
 
     """
 
+    on_note: Callable[[str], None] = lambda note: None
     on_start: Callable[[Run, int, str], None] = lambda run, steps, how: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False

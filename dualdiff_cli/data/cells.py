@@ -1,0 +1,236 @@
+"""Columns as files hold them, converted to the few types that the project works with.
+
+These types are Int64, UInt64 (only where a value needs it), Float64 (finite), Boolean, String, Date, and Datetime in
+microseconds without a time zone. A missing cell is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import polars as pl
+
+__all__ = ["MISSING_MARKS", "Column", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
+
+MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""The texts that stand for a missing cell."""
+
+_WHOLE = r"^[+-]?[0-9]+$"
+_LEADING_ZERO = r"^[+-]?0[0-9]"
+_THOUSANDS_COMMA = r"^[+-]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?$"
+_THOUSANDS_POINT = r"^[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
+_DECIMAL_COMMA = r"^[+-]?(?:[0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
+_DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
+_TIME = r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+_MICROSECOND = pl.Datetime("us")
+_MOSTLY = 0.9
+"""If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
+
+
+class Column(NamedTuple):
+    """A converted column, and a sentence about the conversion where the user should know of it."""
+
+    values: pl.Series
+    note: str = ""
+
+
+class UnusableColumn(Exception):  # noqa: N818 - its text is half a sentence that follows the column's name
+    """A column has a type or values that no supported type can hold."""
+
+
+def tidy(column: pl.Series, *, decimal_comma: bool = False) -> Column:
+    """Convert a column of any type.
+
+    Args:
+        column: n values; numbers, dates and truth values in a column of texts are recognised if all values are such.
+        decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
+
+    Raises:
+        UnusableColumn: the type holds no single values, a whole number needs more than 64 bits, or a value is infinite.
+
+    """
+    base = column.dtype.base_type()
+    if base == pl.String:
+        return parse_text(column, decimal_comma=decimal_comma)
+    if base not in _CONVERSIONS:
+        raise UnusableColumn(f"is of type {column.dtype}")
+    return _CONVERSIONS[base](column)
+
+
+def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> Column:
+    """Recognise what a column of texts holds; see `tidy`."""
+    text = _without_marks(column)
+    bare = text.drop_nulls().str.strip_chars()
+    if bare.is_empty():
+        return Column(text)
+    whole = bool(bare.str.contains(_WHOLE).all())
+    if whole and bare.str.contains(_LEADING_ZERO).any():
+        return Column(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+    for parse in (_whole_numbers if whole else _decimal_numbers, _truth_values, _moments):
+        found = parse(text.str.strip_chars(), decimal_comma)
+        if found is not None:
+            return found
+    numbers = bare.cast(pl.Float64, strict=False)
+    others = bare.filter(numbers.is_null())
+    if len(others) <= (1 - _MOSTLY) * len(bare):
+        are = "is no number" if len(others) == 1 else "are no numbers"
+        example = str(others[0])[:40]
+        return Column(
+            text,
+            f"Column '{column.name}' is read as text, because {len(others):,} of its {len(bare):,} values {are}, "
+            f"such as '{example}'.",
+        )
+    return Column(text)
+
+
+def has_decimal_commas(column: pl.Series) -> bool:
+    """Say whether all values of a column of texts are numbers, and some can only have a decimal comma."""
+    if not column.str.contains(",", literal=True).any():
+        return False
+    bare = _without_marks(column).drop_nulls().str.strip_chars()
+    return bool(bare.str.contains(_DECIMAL_COMMA).all()) and not bool(bare.str.contains(_THOUSANDS_COMMA).all())
+
+
+def _without_marks(column: pl.Series) -> pl.Series:
+    return column.set(column.str.strip_chars().is_in(list(MISSING_MARKS)), None)
+
+
+def _complete(values: pl.Series, text: pl.Series) -> bool:
+    """Say whether every text became a value."""
+    return values.null_count() == text.null_count()
+
+
+def _whole_numbers(text: pl.Series, decimal_comma: bool) -> Column | None:
+    for dtype in (pl.Int64, pl.UInt64):
+        numbers = text.cast(dtype, strict=False)
+        if _complete(numbers, text):
+            return Column(numbers)
+    raise UnusableColumn("has whole numbers that need more than 64 bits")
+
+
+def _decimal_numbers(text: pl.Series, decimal_comma: bool) -> Column | None:
+    """Parse numbers with a decimal point, with a decimal comma, or with commas or points between thousands."""
+    numbers = text.cast(pl.Float64, strict=False)
+    point_groups = decimal_comma and bool(text.str.contains(_THOUSANDS_POINT).all())
+    if _complete(numbers, text) and not point_groups:
+        return Column(_finite(numbers))
+    for form in (_DECIMAL_COMMA, _THOUSANDS_COMMA) if decimal_comma else (_THOUSANDS_COMMA, _DECIMAL_COMMA):
+        if text.str.contains(form).all():
+            return _without_commas(text, decimal_comma=form == _DECIMAL_COMMA)
+    return None
+
+
+def _without_commas(text: pl.Series, *, decimal_comma: bool) -> Column | None:
+    """Parse numbers with a decimal comma, or with commas between thousands."""
+    plain = text.str.replace_all("." if decimal_comma else ",", "", literal=True)
+    plain = plain.str.replace(",", ".", literal=True)
+    note = "" if decimal_comma else f"The numbers of column '{text.name}' have commas between thousands."
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = plain.cast(dtype, strict=False)
+        if _complete(numbers, text):
+            return Column(numbers if dtype == pl.Int64 else _finite(numbers), note)
+    return None
+
+
+def _truth_values(text: pl.Series, decimal_comma: bool) -> Column | None:
+    lower = text.str.to_lowercase()
+    return Column(lower == "true") if lower.drop_nulls().is_in(["true", "false"]).all() else None
+
+
+def _moments(text: pl.Series, decimal_comma: bool) -> Column | None:
+    """Parse ISO dates, or ISO dates with a time of day; what has an offset is converted to UTC."""
+    if not text.str.contains(_DATE + _TIME).all():
+        return None
+    parts = {
+        name: text.str.extract(_DATE + _TIME, i) for i, name in enumerate(("day", "h", "min", "s", "f", "zone"), 1)
+    }
+    days = parts["day"].str.to_date("%Y-%m-%d", strict=False)
+    if not _complete(days, text):
+        return None
+    if parts["h"].null_count() == len(text):
+        return Column(days)
+    hours, minutes, seconds = (parts[name].cast(pl.Int64).fill_null(0) for name in ("h", "min", "s"))
+    if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any():
+        return None
+    fraction = parts["f"].str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
+    offset = _offset_minutes(parts["zone"])
+    whole_minutes = (days.cast(pl.Int64) * 24 + hours) * 60 + minutes - offset
+    moments = ((whole_minutes * 60 + seconds) * 1_000_000 + fraction).cast(_MICROSECOND)
+    zones = parts["zone"].drop_nulls()
+    note = "" if zones.is_in(["Z"]).all() else f"The times of column '{text.name}' have an offset and are read as UTC."
+    return Column(moments.alias(text.name), note)
+
+
+def _offset_minutes(zone: pl.Series) -> pl.Series:
+    """Give the minutes by which a local time is ahead of UTC."""
+    digits = zone.str.replace(":", "", literal=True)
+    hours, minutes = (digits.str.slice(i, 2).cast(pl.Int64, strict=False).fill_null(0) for i in (1, 3))
+    sign = 1 - 2 * zone.str.starts_with("-").fill_null(False).cast(pl.Int64)
+    return sign * (hours * 60 + minutes)
+
+
+def _finite(numbers: pl.Series) -> pl.Series:
+    infinite = int(numbers.is_infinite().sum())
+    if infinite:
+        raise UnusableColumn(f"has {infinite:,} infinite value{'' if infinite == 1 else 's'}")
+    return numbers.fill_nan(None)
+
+
+def _from_float(column: pl.Series) -> Column:
+    return Column(_finite(column.cast(pl.Float64)))
+
+
+def _from_integer(column: pl.Series) -> Column:
+    for dtype in (pl.Int64, pl.UInt64):
+        numbers = column.cast(dtype, strict=False)
+        if _complete(numbers, column):
+            return Column(numbers)
+    raise UnusableColumn("has whole numbers that need more than 64 bits")
+
+
+def _from_decimal(column: pl.Series) -> Column:
+    dtype = column.dtype
+    if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
+        return parse_text(column.cast(pl.String))
+    return _from_float(column)
+
+
+def _from_category(column: pl.Series) -> Column:
+    return Column(_without_marks(column.cast(pl.String)))
+
+
+def _from_datetime(column: pl.Series) -> Column:
+    dtype, note = column.dtype, ""
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if dtype.time_zone != "UTC":
+            note = f"The times of column '{column.name}' are in the zone {dtype.time_zone} and are read as UTC."
+    return Column(column.cast(_MICROSECOND), note)
+
+
+def _from_duration(column: pl.Series) -> Column:
+    microseconds = column.cast(pl.Duration("us")).cast(pl.Int64)
+    return Column(microseconds / 1e6, f"Column '{column.name}' holds durations, which are read as numbers of seconds.")
+
+
+def _from_time(column: pl.Series) -> Column:
+    seconds = column.cast(pl.Int64) / 1e9
+    return Column(seconds, f"Column '{column.name}' holds times of day, which are read as seconds after midnight.")
+
+
+_INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Int128, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+_CONVERSIONS: Mapping[type[pl.DataType], Callable[[pl.Series], Column]] = {
+    **dict.fromkeys(_INTEGERS, _from_integer),
+    pl.Float32: _from_float,
+    pl.Float64: _from_float,
+    pl.Decimal: _from_decimal,
+    pl.Boolean: Column,
+    pl.Categorical: _from_category,
+    pl.Enum: _from_category,
+    pl.Date: Column,
+    pl.Datetime: _from_datetime,
+    pl.Duration: _from_duration,
+    pl.Time: _from_time,
+    pl.Null: lambda column: Column(column.cast(pl.String)),
+}

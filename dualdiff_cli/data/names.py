@@ -1,0 +1,35 @@
+"""Names of the columns of a file: none empty, none twice, none too long to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["MAX_NAME_LENGTH", "readable_names"]
+
+MAX_NAME_LENGTH = 100
+"""In characters."""
+
+
+def readable_names(header: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Make names that are unique, not empty and of bounded length.
+
+    Returns:
+        the names, and a sentence for each name that differs from the file's by more than blanks.
+
+    """
+    trimmed = [" ".join(name.split()) for name in header]
+    taken = set(trimmed)
+    names: list[str] = []
+    notes: list[str] = []
+    for i, name in enumerate(trimmed):
+        wanted = name or f"column_{i}"
+        if len(wanted) > MAX_NAME_LENGTH:
+            wanted = wanted[: MAX_NAME_LENGTH - 1] + "…"
+        new = wanted
+        if new in names or (new != name and new in taken):
+            new = next(n for k in range(2, len(trimmed) + 3) if (n := f"{wanted}_{k}") not in taken | set(names))
+        names.append(new)
+        if new != name:
+            why = "has no name" if not name else "repeats a name" if name in names[:-1] else "has a very long name"
+            notes.append(f"Column {i + 1} {why} and is called '{new}'.")
+    return names, notes
