@@ -52,7 +52,13 @@ RECIPES: dict[str, Layer] = {
     "few-rows": {
         "data": {"standardise": "always"},
         "schedule": {"name": "log-snr-uniform", "sigma_min": 0.005, "sigma_max": 8.0},
-        "objective": {"prediction": "velocity", "stratified": True, "references": 1024, "bounded": True},
+        "objective": {
+            "prediction": "velocity",
+            "stratified": True,
+            "references": 1024,
+            "bounded": True,
+            "conditional": 0.25,
+        },
         "model": {
             "width": 128,
             "activation": "silu",

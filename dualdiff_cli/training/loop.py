@@ -36,6 +36,8 @@ from .loss import batch_loss
 
 __all__ = ["Progress", "Record", "Trainer", "build_batches"]
 
+MOST_FEATURES_FOR_REFERENCES = 12
+"""The largest number of features with which posterior means over a reference set are worth their time."""
 
 Treatment = tuple[float, float | None]
 """The weight decay, and the norm for gradient clipping; None does not clip."""
@@ -69,6 +71,9 @@ def build_batches(
 ) -> Batches:
     """Make the source of batches that an objective asks for.
 
+    With more than `MOST_FEATURES_FOR_REFERENCES` features the target is the plain one, whatever the objective says:
+    other training points than x are then hardly ever near x_t, and looking for them takes most of the time.
+
     Args:
         points: clean training points, (N, d).
         schedule: gives the times.
@@ -79,7 +84,7 @@ def build_batches(
 
     """
     batches: Batches
-    if objective.references:
+    if objective.references and points.shape[1] <= MOST_FEATURES_FOR_REFERENCES:
         batches = PosteriorMeanBatches(
             points, schedule, references=objective.references, stratified=objective.stratified, seed=seed
         )
