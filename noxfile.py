@@ -35,6 +35,16 @@ def group(name: str) -> list[str]:
     return nox.project.dependency_groups(PROJECT, name)
 
 
+def _find_browser(session: nox.Session) -> None:
+    """See that there are a Chromium, which is installed if possible, and npm."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            session.error("Install a Chromium (Debian: apt-get install chromium) and try again.")
+        session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", external=True)
+    if not shutil.which("npm"):
+        session.error("Install Node.js with npm (Debian: apt-get install npm) and try again.")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff's rules and formatting."""
@@ -84,12 +94,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def web(session: nox.Session) -> None:
     """The example page in a headless Chromium: `nox -s web -- RUN` for a run of your own, a short one if left out."""
-    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        if not shutil.which("apt-get") or os.geteuid() != 0:
-            session.error("Install a Chromium (Debian: apt-get install chromium) and try again.")
-        session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", external=True)
-    if not shutil.which("npm"):
-        session.error("Install Node.js with npm (Debian: apt-get install npm) and try again.")
+    _find_browser(session)
     session.install(*PINNED, ".")
     page = Path(session.create_tmp(), "web")
     shutil.rmtree(page, ignore_errors=True)
@@ -128,3 +133,19 @@ def build(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", "dist/*")
     session.install(*PINNED, *(str(wheel) for wheel in Path("dist").glob("*.whl")))
     session.run("dualdiff", "--version")
+
+
+@nox.session(default=False)
+def looks(session: nox.Session) -> None:
+    """Pages in a headless Chromium, light and dark, wide and phone; the pictures are kept in `looks/`."""
+    _find_browser(session)
+    session.install(*PINNED, ".")
+    scripts = Path(session.create_tmp(), "looks")
+    shutil.rmtree(scripts, ignore_errors=True)
+    shutil.copytree("tests/looks", scripts, ignore=shutil.ignore_patterns("node_modules"))
+    run, kept = scripts / "run", Path("looks").resolve()
+    session.run("dualdiff", "train", "--dataset", "moons", "--steps", "300", "--run-dir", str(run))
+    session.run("dualdiff", "report", str(run))
+    with session.chdir(scripts):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+        session.run("node", "report.mjs", str(run / "report.html"), str(kept), external=True)

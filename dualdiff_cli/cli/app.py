@@ -17,6 +17,7 @@ from .evaluate import evaluate
 from .export import export
 from .info import info
 from .plot import plot
+from .report import report
 from .reproduce import reproduce
 from .sample import sample
 from .train import train
@@ -47,6 +48,6 @@ def _main(
     del version
 
 
-for command in (train, sample, evaluate, compare, export, plot, reproduce, info, datasets):
+for command in (train, sample, evaluate, compare, report, export, plot, reproduce, info, datasets):
     app.command()(command)
 app.add_typer(bench_app, name="bench")

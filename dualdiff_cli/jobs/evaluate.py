@@ -184,6 +184,7 @@ def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFra
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
     return {
         "run": None if subject.run is None else str(subject.run),
+        "model_sha256": None if subject.run is None else subject.run.model_sha256,
         "dataset": subject.name,
         "model": None,
         "recipe": None,

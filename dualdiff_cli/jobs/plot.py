@@ -7,21 +7,30 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import seeding
 from ..compute.device import choose_device
 from ..data import Data, FloatArray
-from ..models import TrainableModel, load_model
+from ..models import Model, TrainableModel, load_model
 from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
 from ..present.figures.losses import loss_curve
-from ..present.figures.points import data_beside_samples
+from ..present.figures.points import rows_beside_samples
 from ..present.figures.style import save
 from ..store.run import Run
 from .inputs import data_of_run
 
-__all__ = ["PICTURED", "draw_pictures", "gate_weights", "plot"]
+__all__ = [
+    "PICTURED",
+    "draw_pictures",
+    "features_of",
+    "gate_weights",
+    "picture_of_experts",
+    "picture_of_losses",
+    "plot",
+]
 
 PICTURED = 4096
 """The number of rows in a picture of samples."""
@@ -54,25 +63,44 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.Dat
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
     held_out = data.held_out[: generated.height].select(generated.columns)
     pictures = {
-        "samples": data_beside_samples(
-            held_out.to_numpy(), generated.to_numpy(), columns=generated.columns, title=title
-        )
+        "samples": rows_beside_samples(held_out, generated, title=title),
+        "loss": picture_of_losses(run, title=title),
     }
+    if isinstance(model, DiffusionModel) and model.config.model.experts > 1 and model.config.model.gate_on == "point":
+        weights = gate_weights(model, generated)
+        pictures["gate-scatter"] = gate_scatter(features_of(model, generated), weights, columns=_feature_names(model))
+        pictures["gate-histogram"] = gate_histogram(weights)
+    pictures["gate-profile"] = picture_of_experts(model, data, title=title, seed=seed)
+    return [
+        str(path)
+        for name, figure in pictures.items()
+        if figure is not None
+        for path in save(figure, run.output_path("figures", name))
+    ]
+
+
+def picture_of_losses(run: Run, *, title: str) -> Figure | None:
+    """Draw the logged losses of a run and, where the run has them, those on unseen rows; None where none was logged."""
     metrics = run.load_metrics()
-    if metrics:
-        pictures["loss"] = loss_curve(
-            np.array([record["step"] for record in metrics]),
-            np.array([record["loss"] for record in metrics]),
-            title=title,
-        )
-    if isinstance(model, DiffusionModel) and (model.config.model.experts > 1 or model.config.folds.number):
-        if model.config.model.experts > 1 and model.config.model.gate_on == "point":
-            weights = gate_weights(model, generated)
-            pictures["gate-scatter"] = gate_scatter(generated.to_numpy(), weights, columns=generated.columns)
-            pictures["gate-histogram"] = gate_histogram(weights)
-        profile = _mean_gate_weights(model, data.held_out[:PROFILE_ROWS], seed=seed)
-        pictures["gate-profile"] = gate_profile(*profile, title=title)
-    return [str(path) for name, figure in pictures.items() for path in save(figure, run.output_path("figures", name))]
+    if not metrics:
+        return None
+    steps, losses = ([record[key] for record in metrics] for key in ("step", "loss"))
+    return loss_curve(steps, losses, held_out=_losses_on_unseen_rows(run), title=title)
+
+
+def _losses_on_unseen_rows(run: Run) -> list[tuple[int, float]]:
+    """Give the checkpoints of a training in folds, and the loss on unseen rows after each, averaged over the levels."""
+    state = run.load_state()
+    history = [] if state is None else state["trainer"].get("history", [])
+    return [(record["step"], float(np.mean(record["held_out"]))) for record in history]
+
+
+def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -> Figure | None:
+    """Draw how the experts of a diffusion model share the noise levels; None for a model without experts."""
+    if not isinstance(model, DiffusionModel) or not (model.config.model.experts > 1 or model.config.folds.number):
+        return None
+    noise, weights, losses = _over_levels(model, data.held_out[:PROFILE_ROWS], seed=seed)
+    return gate_profile(noise, weights, losses=losses, title=title)
 
 
 def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
@@ -83,15 +111,38 @@ def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
     return weights
 
 
+def features_of(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
+    """Give the rows as a diffusion model sees them, (n, width); in the columns' own units where that is possible."""
+    features = model.encoding.encode(rows, None)
+    if not model.encoding.is_affine:
+        return features
+    shift, scale = model.encoding.affine
+    return features * scale + shift
+
+
+def _feature_names(model: DiffusionModel) -> list[str]:
+    """Give each feature the name of its column, with a number where a column has several features."""
+    return [
+        column.name if column.width == 1 else f"{column.name} ({k})"
+        for column in model.encoding.columns
+        for k in range(1, column.width + 1)
+    ]
+
+
 def _features(model: DiffusionModel, rows: pl.DataFrame) -> Tensor:
     return torch.from_numpy(model.encoding.encode(rows, seeding.stream(0, "dequantise"))).to(model.device)
 
 
-def _mean_gate_weights(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Give noise levels σ/α over the time axis, (T,), and at each the mean weights over noisy rows, (T, experts).
+def _over_levels(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Look at the experts over the time axis, on noisy rows.
 
     All levels noise the rows with the same ε, so that the levels differ in nothing else. A level with α = 0 is
-    infinite and left out.
+    infinite and left out. The loss is the mean squared error of the velocity, (α² + σ²)/σ²·E(x̂ − x)², whatever the
+    network predicts.
+
+    Returns:
+        The noise levels σ/α, (T,), the mean weights at each, (T, experts), and the loss at each, (T,).
+
     """
     schedule = model.denoiser.schedule
     entries = int(schedule.t_max - schedule.t_min) + 1
@@ -101,10 +152,13 @@ def _mean_gate_weights(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) 
     # The noise is drawn on the CPU, so that the picture is the same on every device.
     stream = seeding.torch_stream(seed, "gate profile")
     epsilon = torch.randn(x.shape, generator=stream, dtype=x.dtype).to(model.device)
-    noise, weights = [], []
+    noise, weights, losses = [], [], []
     with torch.no_grad():
         for t, a, s in zip(times, alpha, sigma, strict=True):
             if a > 0:
+                x_t = a * x + s * epsilon
                 noise.append(float(s / a))
-                weights.append(model.denoiser.gate(a * x + s * epsilon, t).double().mean(0).cpu().numpy())
-    return np.array(noise), np.array(weights)
+                weights.append(model.denoiser.gate(x_t, t).double().mean(0).cpu().numpy())
+                error = (model.denoiser(x_t, t) - x).square().mean()
+                losses.append(float((a**2 + s**2) / s**2 * error))
+    return np.array(noise), np.array(weights), np.array(losses)

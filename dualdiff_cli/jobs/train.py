@@ -94,7 +94,7 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
     model.save(run)
     generated = model.sample(PICTURED, seed=0)
     draw_pictures(run, model, data, generated)
-    return {
+    record = {
         "run": str(run),
         "dataset": config.dataset,
         "model": config.model.name,
@@ -105,6 +105,8 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
         "memorisation": _memorisation(data, generated, seed=config.seed),
         "device": device,
     }
+    run.save_training(record)
+    return record
 
 
 def _memorisation(data: Data, generated: pl.DataFrame, *, seed: int) -> dict[str, Any]:

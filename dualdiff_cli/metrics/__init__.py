@@ -10,6 +10,7 @@ from .registry import METRICS, Metric
 from .report import STANDARDISED, score_samples
 from .score import Interval, Points, Reference, Score
 from .transport import sliced_wasserstein, wasserstein2
+from .verdict import Verdict, overall_verdict, verdict
 
 __all__ = [
     "METRICS",
@@ -19,11 +20,14 @@ __all__ = [
     "Points",
     "Reference",
     "Score",
+    "Verdict",
     "classifier_scores",
     "closeness_scores",
     "kl_divergence",
     "mode_scores",
+    "overall_verdict",
     "score_samples",
     "sliced_wasserstein",
+    "verdict",
     "wasserstein2",
 ]

@@ -9,6 +9,7 @@
     pairs.safetensors    for a reflow, the points that it trains on and the noise of each
     state.pt             what training resumes from
     metrics.jsonl        one object a logged step
+    training.json        what `train` answered when the training had finished
     evaluation.json      the last scores
     samples/ figures/ exports/
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
-from .atomic import replaced, write_json, write_text
+from .atomic import read_json, replaced, write_json, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +130,15 @@ class Run:
         """Note the machine that trains; a resumed run notes the last one."""
         write_json(self.path / "environment.json", environment)
 
+    def load_environment(self) -> dict[str, Any] | None:
+        """Give the machine that trained the run; None where training was stopped before that was noted.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
+        return _read_json(self.path / "environment.json", "Remove it, or start a new run.")
+
     # The rows
 
     def save_data(self, provenance: Mapping[str, Any], held_out_rows: npt.NDArray[np.int64] | None) -> None:
@@ -188,6 +198,12 @@ class Run:
         if hashlib.sha256(weights).hexdigest() != description.get("sha256"):
             raise InputError(f"The model {path} is not the one that model.json describes.", "Train the run again.")
         return tensors, description
+
+    @property
+    def model_sha256(self) -> str | None:
+        """The checksum of the finished model, which tells whether scores are of this model; None without a model."""
+        checksum = (read_json(self.path / "model.json") or {}).get("sha256")
+        return checksum if isinstance(checksum, str) and self.is_trained else None
 
     # What training resumes from
 
@@ -267,6 +283,30 @@ class Run:
         """Drop what was logged after the step that training resumes from."""
         kept = [record for record in self.load_metrics() if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+    def save_training(self, record: Mapping[str, Any]) -> None:
+        """Keep what `train` answers when the training has finished."""
+        write_json(self.path / "training.json", record)
+
+    def load_training(self) -> dict[str, Any] | None:
+        """Give what `train` answered; None where the training has not finished.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
+        return _read_json(self.path / "training.json", "Remove it.")
+
+    def load_evaluation(self) -> dict[str, Any] | None:
+        """Give the last scores of the run's own samples; None where there are none, or where another model got them.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
+        record = _read_json(self.path / "evaluation.json", "Remove it, and score the run again.")
+        is_own = record is not None and record.get("model_sha256") == self.model_sha256
+        return record if is_own else None
 
     def save_evaluation(self, record: Mapping[str, Any]) -> None:
         """Keep the last scores of the run's own samples."""

@@ -35,20 +35,22 @@ def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(
 ) -> None:
     drawn = []
 
-    def keep(noise: np.ndarray, weights: np.ndarray, *, title: str) -> Figure:
-        drawn.append((noise, weights))
-        return gate_profile(noise, weights, title=title)
+    def keep(noise: np.ndarray, weights: np.ndarray, *, losses: np.ndarray, title: str) -> Figure:
+        drawn.append((noise, weights, losses))
+        return gate_profile(noise, weights, losses=losses, title=title)
 
     monkeypatch.setattr("dualdiff_cli.jobs.plot.gate_profile", keep)
     straight = ("schedule.name=straight-line", "model.gate_on=time")
     record = train(short(recipe="precise", settings=straight), path=tmp_path / "run", device="cpu")
     assert pictures(record) == {"samples.png", "loss.png", "gate-profile.png"}
-    ((noise, weights),) = drawn
+    ((noise, weights, losses),) = drawn
     t = np.linspace(1, 1e-3, 64)[1:]  # at t = 1 there is no signal left
     np.testing.assert_allclose(noise, t / (1 - t))
     model = DiffusionModel.load(run_of(record), device=torch.device("cpu"))
     anywhere = model.denoiser.gate(torch.zeros(len(t), 2, dtype=torch.float64), torch.from_numpy(t))
     np.testing.assert_allclose(weights, anywhere, atol=1e-5)
+    assert losses.shape == noise.shape
+    assert np.isfinite(losses).all()
 
 
 def test_pictures_are_drawn_again_where_they_were(of_people: dict[str, Any], tmp_path: Path) -> None:

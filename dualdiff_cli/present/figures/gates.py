@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba_array
 from matplotlib.figure import Figure
@@ -138,16 +139,20 @@ def gate_histogram(weights: npt.ArrayLike) -> Figure:
 
 
 @styled
-def gate_profile(noise: npt.ArrayLike, weights: npt.ArrayLike, *, title: str) -> Figure:
-    """Draw the mean weights of the experts over the noise level, stacked because they sum to one.
+def gate_profile(
+    noise: npt.ArrayLike, weights: npt.ArrayLike, *, losses: npt.ArrayLike | None = None, title: str
+) -> Figure:
+    """Draw how the experts share the noise levels, and above it the loss at each level.
 
-    Expert 1 lies at the bottom, so that its weight can be read off the axis. Only the seven experts with the largest
-    mean weights have a band of their own; all others share one band on top.
+    The mean weights are stacked because they sum to one. Expert 1 lies at the bottom, so that its weight can be read
+    off the axis. Only the seven experts with the largest mean weights have a band of their own; all others share one
+    band on top. Where each level has one expert, the legend says which levels each expert has.
 
     Args:
         noise: shape (T,), the levels σ/α, positive, in any order; the axis is logarithmic.
         weights: shape (T, E), E ≥ 2, rows sum to 1: at each level the mean over points; rows that are not finite are
             left out.
+        losses: shape (T,), the loss on unseen rows at each level; None draws the weights alone.
         title: the line over the figure.
 
     Raises:
@@ -158,27 +163,51 @@ def gate_profile(noise: npt.ArrayLike, weights: npt.ArrayLike, *, title: str) ->
     if noise.shape != weights.shape[:1] or not np.all((noise > 0) & np.isfinite(noise)):
         raise ValueError(f"noise {noise.shape} must be one positive level for each row of the weights {weights.shape}")
     finite = np.isfinite(weights).all(axis=1)
-    noise, weights = noise[finite], weights[finite]
-    if len(np.unique(noise)) < 2:
+    if len(np.unique(noise[finite])) < 2:
         raise InputError("There are no finite gate weights at two noise levels.", "Give weights at more levels.")
-    order = np.argsort(noise)
+    order = np.flatnonzero(finite)[np.argsort(noise[finite])]
     noise, weights = noise[order], weights[order]
-    leading = _leading(weights)
-    bands, colours = [weights[:, expert] for expert in leading], list(EXPERTS[: len(leading)])
-    labels = [f"expert {expert + 1}" for expert in leading]
-    if others := weights.shape[1] - len(leading):
-        bands.append(weights.sum(axis=1) - np.sum(bands, axis=0))
-        colours.append(OTHERS)
-        labels.append(f"{others} others")
+    bands, colours, labels = _bands(noise, weights)
 
-    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(5.6, 3.0 if losses is None else 3.8), layout="constrained")
+    rows = figure.subplots(1 if losses is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+    axes = rows[-1]
     areas = axes.stackplot(noise, bands, colors=colours, labels=labels, alpha=0.7, edgecolor="white", lw=1)
     axes.set(xscale="log", xlim=(noise[0], noise[-1]), ylim=(0, 1), xlabel="noise level σ/α", ylabel="mean weight")
     tick_decades(axes.xaxis, np.log10(noise[-1] / noise[0]))
     axes.legend(handles=areas[::-1], loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.0, handleheight=1.0)
+    if losses is not None:
+        _losses_over_levels(rows[0], noise, np.asarray(losses, np.float64)[order], weights)
     figure.suptitle(title, x=0.01, ha="left", parse_math=False)
     return figure
+
+
+def _bands(noise: Array, weights: Array) -> tuple[list[Array], list[str], list[str]]:
+    """Give the weights (T,), the colour and the label of every band, from the bottom up."""
+    leading = _leading(weights)
+    alone = bool(np.all(weights.max(axis=1) > 1 - 1e-6))
+    bands, colours, labels = [weights[:, expert] for expert in leading], list(EXPERTS[: len(leading)]), []
+    for expert in leading:
+        own = noise[weights[:, expert] > 0.5]
+        levels = f" · {own[0]:.2g} to {own[-1]:.2g}" if alone and len(own) else ""
+        labels.append(f"expert {expert + 1}{levels}")
+    if others := weights.shape[1] - len(leading):
+        bands.append(weights.sum(axis=1) - np.sum(bands, axis=0))
+        colours.append(OTHERS)
+        labels.append(f"{others} others")
+    return bands, colours, labels
+
+
+def _losses_over_levels(axes: Axes, noise: Array, losses: Array, weights: Array) -> None:
+    """Draw the loss at each level, in the colour of the expert that has the largest weight there."""
+    leading = _leading(weights)
+    heaviest = weights.argmax(axis=1)
+    axes.plot(noise, losses, color=OTHERS, lw=1.0)
+    for expert, colour in zip(leading, EXPERTS, strict=False):
+        own = heaviest == expert
+        axes.plot(noise[own], losses[own], "o", color=colour, ms=3, mew=0)
+    axes.set(ylabel="loss on unseen rows", ylim=(0, None))
+    axes.grid(axis="y")
 
 
 def _leading(weights: Array) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -9,13 +11,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...errors import InputError
 from .panels import MAX_POINTS, Array, legend_above, state_in_corner, tick_decades
-from .style import SAMPLES, styled
+from .style import HELD_OUT, SAMPLES, styled
 
 __all__ = ["loss_curve", "running_mean"]
 
 
 @styled
-def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Figure:
+def loss_curve(
+    steps: npt.ArrayLike, losses: npt.ArrayLike, *, held_out: Sequence[tuple[int, float]] = (), title: str
+) -> Figure:
     """Draw the logged losses as a faint line, and their centred running mean over a twentieth of them as a strong one.
 
     The loss axis is logarithmic if all values are positive and the running mean varies by more than a factor of 3.
@@ -23,6 +27,8 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
     Args:
         steps: shape (n,), the training steps at which a loss was logged, in increasing order.
         losses: shape (n,); values that are not finite are left out, and the corner says how many there are.
+        held_out: steps, and the loss of the averaged weights on unseen rows after each; empty where none is known. It
+            has a panel of its own, because the recipes take a part of the variance out of the training loss.
         title: the line over the figure.
 
     Raises:
@@ -37,8 +43,9 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
         raise InputError("There is no finite loss to draw.", "Train for at least one logged step.")
     x, y = steps[finite], losses[finite]
     mean = running_mean(y, max(1, len(y) // 20))
-    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(4.8, 4.2 if held_out else 3.0), layout="constrained")
+    panels = figure.subplots(2 if held_out else 1, 1, sharex=True, squeeze=False)[:, 0]
+    axes = panels[0]
     marker = "o" if len(y) == 1 else ""
     axes.plot(x, y, color=SAMPLES, alpha=0.3, lw=0.6, rasterized=len(y) > MAX_POINTS, label="logged")
     axes.plot(x, mean, color=SAMPLES, lw=1.5, marker=marker, rasterized=len(y) > MAX_POINTS, label="running mean")
@@ -49,8 +56,14 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.margins(x=0.01)
     axes.grid(axis="y")
-    axes.set(xlabel="training step", ylabel="loss")
+    axes.set_ylabel("training loss")
+    panels[-1].set_xlabel("training step")
     legend_above(axes, axes.get_lines())
+    if held_out:
+        at, unseen = np.asarray(held_out, np.float64).T
+        panels[1].plot(at, unseen, color=HELD_OUT, lw=1.2, marker="o", ms=3, mew=0)
+        panels[1].set_ylabel("loss on unseen rows")
+        panels[1].grid(axis="y")
     if missing := len(losses) - len(y):
         state_in_corner(axes, f"{missing:,} not finite")
     figure.suptitle(title, x=0.01, ha="left", parse_math=False)

@@ -105,8 +105,15 @@ def dot_handle(colour: str, label: str) -> Line2D:
 
 
 def legend_above(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """Put the legend above the axes, with two entries in a row."""
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)
+    """Put the legend above the axes, with at most three entries in a row."""
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=min(len(handles), 3),
+        borderaxespad=0.2,
+        handlelength=1.4,
+    )
 
 
 def state_outside(axes: Axes, points: Array, view: Array) -> None:

@@ -1,7 +1,8 @@
 """The picture of data beside samples.
 
 Both sets of points are drawn within the same limits and in equal number (see `panels`). A histogram is normalised by
-all points, also by those outside the limits.
+all points, also by those outside the limits. Columns of any type can be drawn (see `scales`); where a column has few
+values, the dots are spread a little so that they do not hide each other.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from ...errors import InputError
+from ...seeding import stream
+from .marginals import histogram_edges
 from .panels import (
     MAX_POINTS,
     Array,
@@ -31,13 +34,42 @@ from .panels import (
     percent,
     state_outside,
     subset,
-    view_of,
 )
+from .scales import ColumnScale, scale_of, scale_of_numbers
 from .style import DATA, INK, SAMPLES, styled
 
-__all__ = ["data_beside_samples"]
+__all__ = ["MAX_COLUMNS", "data_beside_samples", "rows_beside_samples"]
 
 MAX_COLUMNS = 6  # in a pair plot; with more, the panels are too small to read
+FEW_VALUES = 12
+"""Up to this range, the dots of whole numbers are spread."""
+SPREAD = 0.25
+"""Dots are moved by at most this part of the distance of two categories or whole numbers."""
+
+
+def rows_beside_samples(real: pl.DataFrame, generated: pl.DataFrame, *, title: str) -> Figure | None:
+    """Draw true rows and generated rows of a table; see `data_beside_samples`.
+
+    Columns whose type has no place on an axis are left out. Rows with a missing cell in a drawn column are left out,
+    too, and the title says so.
+
+    Args:
+        real, generated: with the same columns.
+        title: the line over the figure.
+
+    Returns:
+        The figure; None where no column can be drawn, or no row without missing cells is left on one side.
+
+    """
+    scales = [scale for name in real.columns if (scale := scale_of(real[name])) is not None]
+    shown = [scale.name for scale in scales[:MAX_COLUMNS]]
+    whole = [rows.drop_nulls(shown) for rows in (real, generated)]
+    if not shown or not all(rows.height for rows in whole):
+        return None
+    if any(rows.height < before.height for rows, before in zip(whole, (real, generated), strict=True)):
+        title = f"{title} · rows with missing cells are left out"
+    placed = [np.column_stack([scale.place(rows[scale.name]) for scale in scales[:MAX_COLUMNS]]) for rows in whole]
+    return _beside(*placed, scales=scales, title=title)
 
 
 @styled
@@ -65,41 +97,61 @@ def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, column
         )
     if len(columns) != d:
         raise ValueError(f"{len(columns)} column names for {d} columns")
-    k = min(d, MAX_COLUMNS)
-    real, generated = real[:, :k], generated[:, :k]
-    view = view_of(real)
-    if d == 1:
+    scales = [scale_of_numbers(name, values) for name, values in zip(columns, real.T, strict=True)]
+    return _beside(real[:, :MAX_COLUMNS], generated[:, :MAX_COLUMNS], scales=scales, title=title)
+
+
+@styled
+def _beside(real: Array, generated: Array, *, scales: Sequence[ColumnScale], title: str) -> Figure:
+    """Draw places on the axes, (n, k) and (m, k), of the first k ≤ 6 columns of all scales."""
+    k = real.shape[1]
+    view = np.stack([scale.limits(places) for scale, places in zip(scales, real.T, strict=False)])
+    if k == 1:
         figure = Figure(figsize=(4.8, 3.0), layout="constrained")
         axes = figure.subplots()
-        _densities(axes, real[:, 0], generated[:, 0], view[0])
+        _densities(axes, real[:, 0], generated[:, 0], view[0], scales[0])
         axes.set_ylabel("density")
-        name_axes(axes, x=columns[0])
+        name_axes(axes, x=scales[0].name)
         legend_above(axes, _key(real, generated, view))
-    elif d == 2:
-        figure = _two_panels(real, generated, view, columns)
+    elif k == 2:
+        figure = _two_panels(real, generated, view, scales)
     else:
-        figure = _pairs(real, generated, view, columns)
+        figure = _pairs(real, generated, view, scales)
     figure.suptitle(title, x=0.01, ha="left", parse_math=False)
     return figure
 
 
-def _two_panels(real: Array, generated: Array, view: Array, columns: Sequence[str]) -> Figure:
+def _spread(places: Array, scales: Sequence[ColumnScale], view: Array) -> Array:
+    """Move the dots (n, k) of columns with few values apart, at random and the same in every call."""
+    moved = places.copy()
+    for column, (scale, limits) in enumerate(zip(scales, view, strict=False)):
+        few = scale.kind == "whole" and not scale.log and np.ptp(limits) <= FEW_VALUES + 1
+        if scale.kind == "category" or few:
+            moved[:, column] += stream(0, "spread of dots").uniform(-SPREAD, SPREAD, len(places))
+    return moved
+
+
+def _two_panels(real: Array, generated: Array, view: Array, scales: Sequence[ColumnScale]) -> Figure:
     width, height, aspect = panel_size(view, side=3.2)
+    if any(scale.log or scale.kind in ("category", "date") for scale in scales):
+        width, height, aspect = 3.2, 2.6, "auto"
     figure = Figure(figsize=(2 * width + 0.8, height + 0.95), layout="compressed")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     count = min(len(real), len(generated), MAX_POINTS)
     for axes, points, name, colour in zip(panels, (real, generated), ("data", "samples"), (INK, SAMPLES), strict=True):
         drawn = points[subset(len(points), count)]
-        draw_dots(axes, drawn[in_view(drawn, view)], colour)
-        axes.set(xlim=view[0], ylim=view[1], aspect=aspect)
+        draw_dots(axes, _spread(drawn[in_view(drawn, view)], scales, view), colour)
+        scales[0].dress(axes, "x", view[0])
+        scales[1].dress(axes, "y", view[1])
+        axes.set_aspect(aspect)
         axes.set_title(counted(name, len(points), count))
-        name_axes(axes, x=columns[0])
+        name_axes(axes, x=scales[0].name)
         state_outside(axes, points, view)
-    name_axes(panels[0], y=columns[1])
+    name_axes(panels[0], y=scales[1].name)
     return figure
 
 
-def _pairs(real: Array, generated: Array, view: Array, columns: Sequence[str]) -> Figure:
+def _pairs(real: Array, generated: Array, view: Array, scales: Sequence[ColumnScale]) -> Figure:
     k = len(view)
     side = max(1.15, 4.8 / k)
     figure = Figure(figsize=(side * k + 0.7, side * k + 0.7), layout="constrained")
@@ -115,50 +167,39 @@ def _pairs(real: Array, generated: Array, view: Array, columns: Sequence[str]) -
             if column > row:
                 axes.set_axis_off()
             elif column == row:
-                _densities(axes, real[:, row], generated[:, row], view[row])
+                _densities(axes, real[:, row], generated[:, row], view[row], scales[row])
                 axes.set_yticks([])
                 axes.spines["left"].set_visible(False)
             else:
                 pair = [column, row]
                 seen = in_view(both[:, pair], view[pair])
-                draw_dots(axes, both[seen][:, pair], colours[seen])
-                axes.set(xlim=view[column], ylim=view[row])
-                axes.yaxis.set_major_locator(MaxNLocator(3))
-                axes.tick_params(labelleft=column == 0)
-            axes.xaxis.set_major_locator(MaxNLocator(3))
-        name_axes(grid[k - 1, row], x=columns[row])
+                of_pair = [scales[column], scales[row]]
+                draw_dots(axes, _spread(both[seen][:, pair], of_pair, view[pair]), colours[seen])
+                scales[column].dress(axes, "x", view[column])
+                scales[row].dress(axes, "y", view[row])
+                axes.tick_params(labelleft=column == 0, labelbottom=row == k - 1)
+            if scales[column].kind == "category":
+                axes.tick_params(axis="x", rotation=45)
+        name_axes(grid[k - 1, row], x=scales[row].name)
         if row:
-            name_axes(grid[row, 0], y=columns[row])
+            name_axes(grid[row, 0], y=scales[row].name)
     figure.align_labels()
     legend = grid[0, 1].legend(handles=_key(real, generated, view), loc="upper left", borderaxespad=0)
     legend.set_in_layout(False)
-    if len(columns) > k:
-        legend.set_title(f"first {k} of {len(columns)} columns")
+    if len(scales) > k:
+        legend.set_title(f"first {k} of {len(scales)} columns")
         legend.set_alignment("left")
     return figure
 
 
-def _densities(axes: Axes, real: Array, generated: Array, limits: Array) -> None:
-    edges = _edges(real, limits)
-    width = edges[1] - edges[0]
-    data, samples = (np.histogram(values, edges)[0] / (len(values) * width) for values in (real, generated))
+def _densities(axes: Axes, real: Array, generated: Array, limits: Array, scale: ColumnScale) -> None:
+    edges = histogram_edges(real[np.isfinite(real)], limits, scale)
+    widths = np.diff(np.log10(edges)) if scale.log else np.diff(edges)
+    data, samples = (np.histogram(values, edges)[0] / (len(values) * widths) for values in (real, generated))
     axes.stairs(data, edges, fill=True, color=DATA, alpha=0.45)
     axes.stairs(samples, edges, color=SAMPLES, lw=1.1)
-    axes.set(xlim=limits, ylim=(0, 1.08 * max(data.max(), samples.max()) or 1.0))
-
-
-def _edges(real: Array, limits: Array) -> Array:
-    """Return the edges of equal bins over the limits.
-
-    If the data are whole numbers, every bin covers equally many of them; else the histogram would look like a comb.
-    """
-    low, high = limits
-    bins = int(np.clip(2 * len(real) ** (1 / 3), 8, 60))  # Rice rule
-    finite = real[np.isfinite(real)]
-    if np.array_equal(finite, np.round(finite)):
-        step = np.ceil((high - low) / 60)
-        return np.asarray(np.arange(np.floor(low) - 0.5, high + step, step))
-    return np.linspace(low, high, bins + 1)
+    axes.set_ylim(0, 1.08 * max(data.max(), samples.max()) or 1.0)
+    scale.dress(axes, "x", limits)
 
 
 def _key(real: Array, generated: Array, view: Array) -> list[Line2D]:

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from ...errors import InputError
 from ...store.atomic import replaced
 
-__all__ = ["DATA", "EXPERTS", "INK", "SAMPLES", "save", "styled"]
+__all__ = ["DATA", "EXPERTS", "HELD_OUT", "INK", "SAMPLES", "save", "styled"]
 
 INK = "#333333"
-DATA, SAMPLES = "#8c8c8c", "#0072b2"
+DATA, SAMPLES, HELD_OUT = "#8c8c8c", "#0072b2", "#d55e00"
 # Okabe & Ito (2008), "Color Universal Design": distinguishable with any of the common colour vision deficiencies.
 EXPERTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")
 

@@ -1,0 +1,59 @@
+"""``dualdiff report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..present.tables import facts_table
+from ..present.terminal import Console
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
+
+__all__ = ["report"]
+
+
+@handled
+def report(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Directory of a run, or a JSON file that `dualdiff compare --json` wrote; default: the newest run "
+            "under runs/.",
+            metavar="[RUN|FILE.json]",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The HTML file; default: report.html in the run.", metavar="FILE.html"),
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write one HTML page that says what a run has learnt and how good it is; it needs no network and no other file.
+
+    A run whose model has not been scored yet is scored first, as `dualdiff evaluate` does.
+    """
+    from ..jobs.report import report as job
+    from ..store.run import Run
+
+    console = Console(as_json=as_json, quiet=quiet)
+    with console.activity() as announce:
+        record = job(
+            source if source is not None else Run.open(None), output=output, seed=seed, device=device, announce=announce
+        )
+    if record["scored_now"]:
+        console.note(
+            f"The model had no scores yet, so it was scored first; they are in {record['run']}/evaluation.json."
+        )
+    shown = {
+        "report": record["output"],
+        "bytes": record["bytes"],
+        "verdict": f"{record['verdict']}: {record['sentence']}",
+    }
+    console.result(record, lambda: [facts_table(shown)])

@@ -1,0 +1,133 @@
+"""Is a score good? The rules by which a score is judged against its floor, in one place.
+
+A score is judged by its *excess*, which is how much worse the score is than its floor:
+
+    excess = value − floor,    for a score of which less is better, and floor − value for one of which more is better.
+
+The interval of the excess is the 95 % interval of the score, widened by two standard deviations of the floor. With the
+two thresholds of the score's unit, `tiny` and `large`,
+
+    unknown   the score has no value, no floor, or no thresholds; or the excess is large, but its interval contains 0,
+              so that the rows are too few to tell
+    good      the excess is tiny or negative, or the interval of the excess contains 0
+    bad       the whole interval of the excess lies above `large`
+    not yet   everything else
+
+A classifier that guesses is right half of the time, so the floor of its scores counts as at least one half.
+Distances in data units have no scale of their own, so their thresholds are multiples of the floor. The verdict of a
+model is the worst verdict among its scores that can be judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["RELATIVE", "THRESHOLDS", "Verdict", "VerdictLevel", "overall_verdict", "verdict"]
+
+VerdictLevel = Literal["good", "not yet", "bad", "unknown"]
+
+THRESHOLDS: Mapping[str, tuple[float, float]] = {
+    "bits": (0.02, 0.25),
+    "standard deviations": (0.02, 0.2),
+    "accuracy": (0.01, 0.1),
+    "AUC": (0.01, 0.1),
+    "fraction": (0.01, 0.1),
+}
+"""For each unit the excess up to which a score is good, and the excess beyond which a score is bad."""
+RELATIVE: Mapping[str, tuple[float, float]] = {"data units": (0.25, 2.0)}
+"""The same as multiples of the floor."""
+MORE_IS_BETTER = frozenset({"mode_coverage"})
+"""The scores of which more is better; of all others less is better."""
+COUNTED_FLOORS = frozenset({"copies"})
+"""The scores whose floor is a share of the held-out rows, and therefore has the spread of a binomial share."""
+ORDER: tuple[VerdictLevel, ...] = ("unknown", "good", "not yet", "bad")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of a score or of a model.
+
+    Attributes:
+        level: "good", "not yet", "bad" or "unknown".
+        sentence: why.
+
+    """
+
+    level: VerdictLevel
+    sentence: str
+
+
+def verdict(name: str, score: Mapping[str, Any]) -> Verdict:
+    """Judge one score by the rules of this module.
+
+    Args:
+        name: of the score, such as "kl_real_generated".
+        score: what `Score.to_dict` gives: value, unit, ci95, floor and floor_spread.
+
+    """
+    value, floor = score["value"], score["floor"]
+    if value is None:
+        return Verdict("unknown", "The rows do not determine this score.")
+    if floor is None:
+        return Verdict("unknown", "This score has no floor to compare with.")
+    if score["unit"] in ("accuracy", "AUC"):
+        floor = max(floor, 0.5)
+    thresholds = _thresholds(score["unit"], floor)
+    if thresholds is None:
+        return Verdict("unknown", "This score has no threshold.")
+    tiny, large = thresholds
+    sign = -1.0 if name in MORE_IS_BETTER else 1.0
+    excess, half = sign * (value - floor), _half_width(name, score)
+    if excess <= tiny:
+        return Verdict(
+            "good", "The score is at its floor." if excess >= -tiny else "The score is better than its floor."
+        )
+    if excess - half <= 0:
+        if excess > large:
+            return Verdict("unknown", "The interval is too wide to tell the score from its floor: score more rows.")
+        return Verdict("good", "The score cannot be told from its floor.")
+    if excess - half > large:
+        return Verdict("bad", "The score is far from its floor.")
+    return Verdict("not yet", "The score has not reached its floor.")
+
+
+def overall_verdict(scores: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """Judge a model by all of its scores, each as `verdict` does, in one sentence.
+
+    Args:
+        scores: the "metrics" of an evaluation's record.
+
+    """
+    judged = {name: verdict(name, score).level for name, score in scores.items()}
+    known = [name for name, level in judged.items() if level != "unknown"]
+    if not known:
+        return Verdict("unknown", "No score can be judged, because none has both a value and a floor.")
+    level = max((judged[name] for name in known), key=ORDER.index)
+    if level == "good":
+        return Verdict(level, f"All {len(known)} scores that can be judged are at their floors.")
+    worst = [name for name in known if judged[name] == level]
+    reached = sum(judged[name] == "good" for name in known)
+    what = "far from" if level == "bad" else "not yet at"
+    verb, floors = ("is", "its floor") if len(worst) == 1 else ("are", "their floors")
+    where = f"{', '.join(worst)} {verb} {what} {floors}"
+    return Verdict(level, f"{reached} of {len(known)} scores are at their floors; {where}.")
+
+
+def _thresholds(unit: str, floor: float) -> tuple[float, float] | None:
+    if unit in RELATIVE:
+        tiny, large = RELATIVE[unit]
+        return tiny * abs(floor), large * abs(floor)
+    return THRESHOLDS.get(unit)
+
+
+def _half_width(name: str, score: Mapping[str, Any]) -> float:
+    """Give half the width of the interval of the excess, from the interval of the value and the spread of the floor."""
+    ends = score["ci95"]
+    own = 0.0 if ends is None or None in ends else (ends[1] - ends[0]) / 2
+    spread = score.get("floor_spread") or 0.0
+    if name in COUNTED_FLOORS and score.get("n_real"):
+        spread = math.sqrt(score["floor"] * (1 - score["floor"]) / score["n_real"])
+    return math.hypot(own, 2 * spread)

@@ -1,0 +1,85 @@
+"""The scores of a report: each with its verdict in words, its numbers, and where it lies in a small picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...metrics import verdict
+from ..meanings import Meaning, meaning_of
+from ..tables import Bounded, Column, Estimate
+
+__all__ = ["MARKS", "ScoreCard", "score_cards", "score_text"]
+
+MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
+"""The sign of each verdict, so that nobody depends on its colour."""
+DIGITS = Column("", ".3g")
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """What is shown of one score.
+
+    Attributes:
+        name: of the score.
+        meaning: its words.
+        level, mark, why: the verdict, its sign, and its sentence.
+        value, floor, unit: as texts.
+        notes: sentences that a reader of the value should know.
+        places: where floor, value, and the ends of the interval lie, in per cent of the width of the picture; None
+            where the score has no value or no floor.
+
+    """
+
+    name: str
+    meaning: Meaning
+    level: str
+    mark: str
+    why: str
+    value: str
+    floor: str
+    unit: str
+    notes: tuple[str, ...]
+    places: Mapping[str, float] | None
+
+
+def score_cards(scores: Mapping[str, Mapping[str, Any]]) -> list[ScoreCard]:
+    """Lay out the "metrics" of an evaluation's record."""
+    return [_card(name, score) for name, score in scores.items()]
+
+
+def _card(name: str, score: Mapping[str, Any]) -> ScoreCard:
+    judged = verdict(name, score)
+    floor = score["floor"]
+    return ScoreCard(
+        name=name,
+        meaning=meaning_of(name),
+        level=judged.level,
+        mark=MARKS[judged.level],
+        why=judged.sentence,
+        value=score_text(score),
+        floor=DIGITS.text(None if floor is None else Estimate(floor, score.get("floor_spread"))),
+        unit=score["unit"],
+        notes=tuple(score.get("notes", ())),
+        places=_places(score),
+    )
+
+
+def score_text(score: Mapping[str, Any]) -> str:
+    """Write a value with its interval."""
+    value, ends = score["value"], score["ci95"]
+    if value is None or ends is None or None in ends:
+        return DIGITS.text(value)
+    return DIGITS.text(Bounded(value, *ends))
+
+
+def _places(score: Mapping[str, Any]) -> dict[str, float] | None:
+    value, floor = score["value"], score["floor"]
+    if value is None or floor is None:
+        return None
+    ends = score["ci95"] if score["ci95"] is not None and None not in score["ci95"] else (value, value)
+    least, most = min(*ends, floor, value), max(*ends, floor, value)
+    span = most - least or 1.0
+    named = {"floor": floor, "value": value, "low": ends[0], "high": ends[1]}
+    return {key: 6 + 88 * (number - least) / span for key, number in named.items()}

@@ -1,0 +1,75 @@
+"""The rules by which a score is judged against its floor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dualdiff_cli.metrics import METRICS, overall_verdict, verdict
+from dualdiff_cli.metrics.verdict import RELATIVE, THRESHOLDS
+from dualdiff_cli.present.meanings import MEANINGS, meaning_of
+
+
+def score(value: float | None, ci95: Any = None, floor: float | None = 0.0, **more: Any) -> dict[str, Any]:
+    return {"value": value, "ci95": ci95, "floor": floor, "floor_spread": None, "unit": "bits", **more}
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        (score(0.015), "good"),
+        (score(-0.5), "good"),
+        (score(0.1, [-0.01, 0.21]), "good"),
+        (score(0.1, [0.05, 0.15]), "not yet"),
+        (score(0.1, [0.05, 0.15], floor_spread=0.06), "good"),
+        (score(0.4, [0.1, 0.7]), "not yet"),
+        (score(0.4, [0.3, 0.5]), "bad"),
+        (score(0.4), "bad"),
+        (score(0.4, [-0.1, 0.9]), "unknown"),
+        (score(None), "unknown"),
+        (score(0.1, floor=None), "unknown"),
+        (score(0.1, unit="mean squared error of the velocity"), "unknown"),
+    ],
+)
+def test_a_score_is_judged_by_its_excess_and_the_interval_of_the_excess(given: dict[str, Any], level: str) -> None:
+    assert verdict("kl_real_generated", given).level == level
+
+
+def test_more_modes_are_better_and_fewer_are_worse() -> None:
+    assert verdict("mode_coverage", score(0.5, [0.5, 0.5], 1.0, unit="fraction")).level == "bad"
+    assert verdict("off_mode_share", score(0.5, [0.4, 0.6], 1.0, unit="fraction")).level == "good"
+
+
+def test_the_floor_of_copies_is_itself_a_share_of_few_rows() -> None:
+    few, many = (score(0.14, [0.13, 0.15], 0.11, unit="fraction", n_real=n) for n in (200, 100_000))
+    assert (verdict("copies", few).level, verdict("copies", many).level) == ("good", "not yet")
+
+
+def test_a_classifier_that_guesses_is_good_news_however_low_its_floor_is() -> None:
+    for name, unit in (("classifier_auc", "AUC"), ("classifier_two_sample", "accuracy")):
+        assert verdict(name, score(0.505, [0.495, 0.515], 0.45, unit=unit)).level == "good"
+        assert verdict(name, score(0.56, [0.55, 0.57], 0.45, unit=unit)).level == "not yet"
+
+
+def test_distances_in_data_units_are_judged_in_multiples_of_their_floor() -> None:
+    for unit in (1.0, 1000.0):
+        levels = [
+            verdict("wasserstein2", score(k * unit, [k * unit] * 2, unit, unit="data units")).level for k in (1.2, 2, 4)
+        ]
+        assert levels == ["good", "not yet", "bad"]
+
+
+def test_a_model_is_as_good_as_its_worst_score_and_the_sentence_names_it() -> None:
+    good, far = score(0.0, [-0.1, 0.1]), score(1.0, [0.9, 1.1])
+    assert overall_verdict({"a": good, "b": good}).level == "good"
+    judged = overall_verdict({"a": good, "b": far, "c": score(0.1, [0.05, 0.15]), "d": score(None)})
+    assert (judged.level, "b" in judged.sentence, "1 of 3" in judged.sentence) == ("bad", True, True)
+    assert overall_verdict({"d": score(None)}).level == "unknown"
+
+
+def test_every_metric_has_words_and_every_unit_of_a_metric_has_thresholds() -> None:
+    assert set(METRICS) <= set(MEANINGS)
+    assert {"bits", "standard deviations", "accuracy", "AUC", "fraction"} == set(THRESHOLDS)
+    assert set(RELATIVE) == {"data units"}
+    assert meaning_of("some_new_score").title == "some new score"
