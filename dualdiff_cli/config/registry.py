@@ -114,6 +114,7 @@ COLUMN_KINDS = Registry(
     "kind of column",
     {
         "integer": "data.encoding.integer:IntegerColumn",
+        "skewed": "data.encoding.skewed:SkewedColumn",
         "number": "data.encoding.number:NumberColumn",
     },
 )

@@ -11,6 +11,7 @@ the type of the column.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ..densities.families import FloatArray
 
-__all__ = ["ColumnEncoding"]
+__all__ = ["KINDS_IN_OWN_UNITS", "ColumnEncoding"]
+
+KINDS_IN_OWN_UNITS = ("integer", "number")
+"""The kinds whose features can keep the unit of their column."""
 
 
 class ColumnEncoding(BaseModel, ABC):
@@ -84,8 +88,12 @@ class ColumnEncoding(BaseModel, ABC):
 
     @property
     def affine(self) -> tuple[float, float] | None:
-        """(shift, scale), where the column has one feature and value = shift + scale·feature; otherwise None.
-
-        Only such a column has a density in its own unit that follows from the density of its feature.
-        """
+        """(shift, scale), where the column has one feature and value = shift + scale·feature; otherwise None."""
         return None
+
+    def log_slope(self, features: FloatArray) -> FloatArray | None:
+        """Give log |d value / d feature| at n rows of features (n, 1), (n,); None where there is no such slope.
+
+        Only a column with a slope has a density in its own unit: log p(value) = log p(feature) − log slope, in nats.
+        """
+        return None if self.affine is None else np.full(len(features), math.log(self.affine[1]))
