@@ -1,23 +1,27 @@
 """Models of few rows, scored against fresh truth: how much each misses the distribution, and whether it copies.
 
     python benchmarks/few_rows.py --rows 300 1000 --columns 2 5 --truth mixture sheet --seeds 1
-    python benchmarks/few_rows.py --show          # the table of what is there
+    python benchmarks/few_rows.py --model dual-expert dual-expert+folds.bands=1 --truth sheet     # an ablation
+    python benchmarks/few_rows.py --show                                           # the table of what is there
 
-Each cell is one truth, number of rows, number of columns, model and seed. A cell that is finished is not run again. The
-excess is the sum of both divergences between fresh true rows and generated rows, in whitened units and in bits, less
-the same sum for fresh true rows in place of the generated ones.
+Each cell is one truth, number of rows, number of columns, model and seed. A cell that is finished is not run again, and
+the cheap cells come first. The excess is the sum of both divergences between fresh true rows and generated rows, in
+whitened units and in bits, less the same sum for other fresh true rows in place of the generated ones. Of a real table,
+half of the rows is learnt, a quarter stands for the fresh true rows, and the last quarter gives the floor.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import importlib
 import json
+import math
 import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,6 +30,8 @@ from scipy.stats import norm, t
 from dualdiff_cli import resolve, seeding, train
 from dualdiff_cli.compute.device import choose_device
 from dualdiff_cli.compute.machine import describe_machine
+from dualdiff_cli.config.registry import PEERS
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import score_samples
 from dualdiff_cli.models import load_model
 from dualdiff_cli.present.tables import Column, Table
@@ -33,8 +39,8 @@ from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.run import Run
 
 Rows = np.ndarray
-N = 10_000
-"""The number of generated rows, and of fresh true rows."""
+N = 5_000
+"""The number of generated rows, and of fresh true rows, of a truth that can be drawn from."""
 SCORES = ("kl_real_generated", "kl_generated_real", "classifier_auc", "memorisation", "copies")
 
 
@@ -64,90 +70,170 @@ def copula(d: int, n: int, rng: np.random.Generator) -> Rows:
     return np.sinh(norm.ppf(np.clip(uniform, 1e-9, 1 - 1e-9)))
 
 
+def modes(d: int, n: int, rng: np.random.Generator) -> Rows:
+    """Draw from ten narrow modes whose weights go from 1 % to 30 %."""
+    weights = np.array([30, 20, 15, 10, 8, 6, 5, 3, 2, 1]) / 100
+    centres = 4 * seeding.stream(d, "the modes").standard_normal((10, d))
+    return centres[rng.choice(10, n, p=weights)] + 0.3 * rng.standard_normal((n, d))
+
+
+def cube(d: int, n: int, rng: np.random.Generator) -> Rows:
+    """Draw from the edges of a cube with a little noise: one coordinate is free, all others are 0 or 1."""
+    corners = rng.integers(0, 2, (n, d)).astype(float)
+    corners[np.arange(n), rng.integers(0, d, n)] = rng.uniform(0, 1, n)
+    return corners + 0.02 * rng.standard_normal((n, d))
+
+
 TRUTHS: dict[str, Callable[[int, int, np.random.Generator], Rows]] = {
     "mixture": mixture,
     "sheet": sheet,
     "copula": copula,
+    "modes": modes,
+    "cube": cube,
 }
+TABLES = {"breast-cancer": "load_breast_cancer", "diabetes": "load_diabetes", "wine": "load_wine"}
+"""Real tables, and the functions of scikit-learn that load them."""
 
 
-def measure(truth: str, rows: int, columns: int, model: str, seed: int, settings: list[str]) -> dict[str, Any]:
-    """Train one model in a folder of its own and score it against fresh truth."""
+class Cell(NamedTuple):
+    """One truth, number of rows, number of columns, model and seed."""
 
-    def draw(n: int, role: str) -> Rows:
-        return TRUTHS[truth](columns, n, seeding.stream(seed, role))
+    truth: str
+    rows: int
+    columns: int
+    model: str
+    seed: int
 
-    learnt, fresh = draw(rows, "rows"), [draw(N, f"fresh {k}") for k in range(4)]
-    name, _, recipe = model.partition(":")
+    def draw(self) -> tuple[Rows, Rows, list[Rows]]:
+        """Give the rows to learn, fresh true rows, and other fresh true rows for the floor."""
+        if self.truth in TABLES:
+            whole = _load(self.truth)
+            order = seeding.stream(self.seed, "parts").permutation(len(whole))
+            quarter = (len(whole) - self.rows) // 2
+            learnt, real, perfect = np.split(whole[order], [self.rows, self.rows + quarter])
+            return learnt, real, [perfect[:quarter]]
+        parts = {"rows": self.rows, **dict.fromkeys((f"fresh {k}" for k in range(4)), N)}
+        draw = TRUTHS[self.truth]
+        learnt, real, *perfect = (draw(self.columns, n, seeding.stream(self.seed, role)) for role, n in parts.items())
+        return learnt, real, perfect
+
+
+def _load(name: str) -> Rows:
+    rows: Rows = getattr(importlib.import_module("sklearn.datasets"), TABLES[name])(return_X_y=True)[0]
+    return rows
+
+
+def generate(cell: Cell, learnt: Rows, n: int) -> tuple[Rows, dict[str, Any]]:
+    """Fit the cell's model in a folder of its own and draw n rows; give them with facts about the fit."""
+    frame = pl.DataFrame(learnt, schema=[f"x{i + 1}" for i in range(cell.columns)])
+    named, *settings = cell.model.split("+")
+    name, _, recipe = named.partition(":")
+    if name in PEERS:
+        started = time.monotonic()
+        peer = PEERS[name].fit(frame, seed=cell.seed)
+        seconds = time.monotonic() - started
+        return peer.sample(n, seed=cell.seed).to_numpy(), {"train_seconds": seconds}
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder, "rows.parquet")
-        pl.DataFrame(learnt, schema=[f"x{i + 1}" for i in range(columns)]).write_parquet(table)
-        options = {"seed": seed, "data": {"held_out_fraction": max(0.1, 20 / rows)}}
-        if recipe in ("", "few-rows") and name == "dual-expert":
-            recipe = "few-rows"
-        config = resolve(dataset=str(table), model=name, recipe=recipe or None, options=options, settings=settings)
+        frame.write_parquet(Path(folder, "rows.parquet"))
+        options = {"seed": cell.seed, "data": {"held_out_fraction": max(0.1, 20 / cell.rows)}}
+        recipe = recipe or ("few-rows" if name == "dual-expert" else "")
+        dataset = str(Path(folder, "rows.parquet"))
+        config = resolve(dataset=dataset, model=name, recipe=recipe or None, options=options, settings=settings)
         record = train(config, path=Path(folder, "run"), device="cpu")
-        generated = load_model(Run.open(record["run"]), device=choose_device("cpu")).sample(N, seed=seed).to_numpy()
-    whitening = np.linalg.inv(np.linalg.cholesky(np.cov(fresh[0].T).reshape(columns, columns))).T
-    real, *perfect = (x @ whitening for x in fresh)
+        model = load_model(Run.open(record["run"]), device=choose_device("cpu"))
+        facts = {key: record.get(key) for key in ("train_seconds", "steps", "components", "expert_usage")}
+        return model.sample(n, seed=cell.seed).to_numpy(), facts
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Train the model of a cell and score it against fresh truth."""
+    learnt, real, perfect = cell.draw()
+    generated, facts = generate(cell, learnt, len(real))
+    spread = np.cov(np.concatenate([real, *perfect]).T).reshape(cell.columns, cell.columns)
+    whitening = np.linalg.inv(np.linalg.cholesky(spread)).T
     scores = score_samples(
-        real=real, generated=generated @ whitening, perfect=perfect, training=learnt @ whitening, only=SCORES, seed=seed
+        real=real @ whitening,
+        generated=generated @ whitening,
+        perfect=[rows @ whitening for rows in perfect],
+        training=learnt @ whitening,
+        only=SCORES,
+        seed=cell.seed,
     )
     values = {name: score.to_dict() for name, score in scores.items()}
-    divergences = [values[name] for name in SCORES[:2]]
-    return {
-        "excess": sum(s["value"] - s["floor"] for s in divergences) if all(s["value"] for s in divergences) else None,
-        "scores": values,
-        "train_seconds": record["train_seconds"],
-        "facts": {key: record.get(key) for key in ("steps", "components", "expert_usage", "bandwidth")},
-    }
+    return {"scores": values, "excess": _excess([values[name] for name in SCORES[:2]]), **facts}
+
+
+def _excess(divergences: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Add the divergences less their floors, with the half-width of a 95 % interval; None where one is not known."""
+    if any(score[key] is None for score in divergences for key in ("value", "floor", "ci95")):
+        return None
+    halves = [(score["ci95"][1] - score["ci95"][0]) / 2 for score in divergences]
+    floors = [1.96 * (score["floor_spread"] or 0.0) for score in divergences]
+    return {"value": sum(s["value"] - s["floor"] for s in divergences), "half": math.hypot(*halves, *floors)}
 
 
 def table(results: list[dict[str, Any]]) -> Table:
-    """Lay out the cells, averaged over seeds."""
-    heads = ("truth", "rows × columns", "model", "seeds", "excess", "AUC", "memorisation", "copies, %", "train, s")
+    """Lay out the cells, averaged over seeds; the least excess of each truth is marked."""
+    heads = ("truth", "rows × columns", "model", "seeds", "excess, bits", "± 95 %", "AUC", "nearer", "copies, %", "s")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for r in results:
-        groups.setdefault((r["truth"], f"{r['rows']} × {r['columns']}", r["model"]), []).append(r["result"])
+    for r in sorted(results, key=lambda r: (r["truth"], r["rows"], r["columns"])):
+        groups.setdefault((r["truth"], f"{r['rows']} × {r['columns']}", r["model"]), []).append(r)
 
-    def mean(values: list[float | None]) -> float | None:
+    def mean(values: Iterable[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
 
     body = []
     for key, cells in groups.items():
-        auc, nearer, copies = (mean([c["scores"][name]["value"] for c in cells]) for name in SCORES[2:])
-        floor = mean([c["scores"]["copies"]["floor"] for c in cells])
+        auc, nearer, copies = (mean(c["scores"][name]["value"] for c in cells) for name in SCORES[2:])
+        floor = mean(c["scores"]["copies"]["floor"] for c in cells)
         over = None if copies is None or floor is None else 100 * (copies - floor)
-        seconds = mean([c["train_seconds"] for c in cells])
-        body.append((*key, len(cells), mean([c["excess"] for c in cells]), auc, nearer, over, seconds))
+        known = [c["excess"] for c in cells if c["excess"] is not None]
+        half = math.hypot(*(e["half"] for e in known)) / len(known) if known else None
+        excess = mean(e["value"] for e in known)
+        body.append((*key, len(cells), excess, half, auc, nearer, over, mean(c["train_seconds"] for c in cells)))
     return Table("Few rows, against fresh truth", tuple(Column(head, ".3g") for head in heads), tuple(body))
+
+
+def cells(args: argparse.Namespace) -> list[Cell]:
+    """Give the cells that are asked for, the cheap ones first."""
+    sizes = [(t, n, d) for t in args.truth if t in TRUTHS for n in args.rows for d in args.columns]
+    for name in args.truth:
+        if name in TABLES:
+            whole = _load(name)
+            sizes.append((name, len(whole) // 2, whole.shape[1]))
+    asked = [Cell(*size, model, seed) for size in sizes for model in args.model for seed in range(args.seeds)]
+    return sorted(asked, key=lambda cell: (cell.seed, cell.rows * cell.columns))
 
 
 def main() -> None:
     """Run the cells that are not there yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", nargs="+", choices=TRUTHS, default=list(TRUTHS))
+    everything = [*TRUTHS, *TABLES]
+    parser.add_argument("--truth", nargs="+", choices=everything, default=everything)
     parser.add_argument("--rows", nargs="+", type=int, default=[300, 1000, 5000])
     parser.add_argument("--columns", nargs="+", type=int, default=[2, 5, 10])
-    models = ["dual-expert", "dual-expert:precise", "mixture", "kernel-density", "spline-flow"]
-    parser.add_argument("--model", nargs="+", default=models, help="a model, or model:recipe")
+    models = ["mixture", "kernel-density", "dual-expert", "spline-flow", *PEERS]
+    parser.add_argument("--model", nargs="+", default=models, help="a model or peer, model:recipe, or model+key=value")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the diffusion models")
     parser.add_argument("--output", type=Path, default=Path("few-rows.json"))
     parser.add_argument("--show", action="store_true", help="print the table of what is there, and run nothing")
     args = parser.parse_args()
     kept = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {"results": []}
-    done = {tuple(r[key] for key in ("truth", "rows", "columns", "model", "seed")) for r in kept["results"]}
-    for cell in itertools.product(args.truth, args.rows, args.columns, args.model, range(args.seeds)):
-        if args.show or cell in done:
+    done = {tuple(result[key] for key in Cell._fields) for result in kept["results"]}
+    for cell in [] if args.show else cells(args):
+        if cell in done:
             continue
-        settings = args.set if cell[3].startswith("dual-expert") else []
-        labels = dict(zip(("truth", "rows", "columns", "model", "seed"), cell, strict=True))
-        kept["results"].append({**labels, "settings": settings, "result": measure(*cell, settings)})
+        try:
+            result = measure(cell)
+        except (InputError, ImportError) as error:  # a package is not installed, or not whole
+            print(*cell, str(error), flush=True)
+            continue
+        kept["results"].append({**cell._asdict(), **result})
         write_json(args.output, {**kept, "machine": describe_machine()})
-        print(*cell, f"excess {kept['results'][-1]['result']['excess']}", flush=True)
-    print(table(kept["results"]).to_markdown())
+        print(*cell, f"excess {result['excess']}", flush=True)
+    chosen = [r for r in kept["results"] if r["truth"] in args.truth]
+    print(table(chosen).to_markdown())
 
 
 if __name__ == "__main__":

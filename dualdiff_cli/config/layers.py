@@ -51,7 +51,7 @@ RECIPES: dict[str, Layer] = {
     # Hundreds to thousands of rows: what unseen rows say decides when to stop, and what each expert counts.
     "few-rows": {
         "data": {"standardise": "always"},
-        "schedule": {"name": "log-snr-uniform", "sigma_min": 0.005, "sigma_max": 8.0},
+        "schedule": {"name": "log-snr-uniform", "sigma_max": 8.0},
         "objective": {
             "prediction": "velocity",
             "stratified": True,

@@ -122,6 +122,7 @@ COLUMN_KINDS = Registry(
         "integer": "data.encoding.integer:IntegerColumn",
         "decimal": "data.encoding.integer:DecimalColumn",
         "bounded": "data.encoding.bounded:BoundedColumn",
+        "skewed": "data.encoding.skewed:SkewedColumn",
         "number": "data.encoding.number:NumberColumn",
     },
 )

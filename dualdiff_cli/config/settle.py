@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from .peaks import find_peaks
 from .schema import DiffusionConfig
 from .sections import LARGEST_SIGMA_MIN, SettledConfig
 
@@ -14,6 +15,11 @@ __all__ = ["settle"]
 
 NEIGHBOUR_QUERIES = 20_000
 """The largest number of rows whose neighbours are looked for; more would not change a median."""
+LARGEST_OF_FOLDS = 0.005
+"""The largest σ_min of a training in folds, whose rows lie too far apart to say how fine the distribution is."""
+SMALLEST_SIGMA_MIN = 1e-4
+OF_PEAK = 0.25
+"""The largest σ_min beside a narrow peak, in units of its half-width: noise of this size hardly widens the peak."""
 DEFAULT_FREQUENCY = 100.0
 """The finest frequency, in radians per feature unit, under a schedule that has no σ_min of its own."""
 
@@ -21,10 +27,12 @@ DEFAULT_FREQUENCY = 100.0
 def settle(config: DiffusionConfig, features: npt.NDArray[np.float64]) -> DiffusionConfig:
     """Fill in what the configuration leaves to the data, so that nothing of a run is left open.
 
-    The least noise level σ_min is the median distance of a training row to its fifth-nearest neighbour, within
-    [10⁻⁴, 0.02]: below that distance there is nothing between the rows to learn, and a larger σ_min would blur what
-    there is. The finest frequency of the multiscale embedding is 1/σ_min. What is filled in is noted in
-    ``config.settled``: if a configuration with such a note is used for another run, the data of that run decide anew.
+    The least noise level σ_min is the median distance of a training row to its fifth-nearest neighbour, at most 0.02:
+    below that distance there is nothing between the rows to learn, and a larger σ_min would blur what there is. In a
+    training in folds it is 0.005. In both cases it is less where a feature has a narrow peak (`find_peaks`) that the
+    noise would blur, but not less than 10⁻⁴. The finest frequency of the multiscale embedding is 1/σ_min. What is
+    filled in is noted in ``config.settled``: if a configuration with such a note is used for another run, the data of
+    that run decide anew.
 
     Args:
         config: what was asked for.
@@ -38,7 +46,10 @@ def settle(config: DiffusionConfig, features: npt.NDArray[np.float64]) -> Diffus
         model = model.model_copy(update={"finest_frequency": None})
     open_sigma_min, open_frequency = schedule.sigma_min is None, model.finest_frequency is None
     if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform", "learned"):
-        sigma_min = float(np.clip(_neighbour_distance(features), 1e-4, LARGEST_SIGMA_MIN))
+        largest = LARGEST_OF_FOLDS if config.folds.number else min(_neighbour_distance(features), LARGEST_SIGMA_MIN)
+        sigma_min = max(
+            min([largest, *(OF_PEAK * peak.half_width for peak in find_peaks(features))]), SMALLEST_SIGMA_MIN
+        )
         schedule = schedule.model_copy(update={"sigma_min": sigma_min})
     if model.embedding == "multiscale" and model.finest_frequency is None:
         finest = 1 / schedule.sigma_min if schedule.sigma_min is not None else DEFAULT_FREQUENCY

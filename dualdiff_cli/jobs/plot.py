@@ -114,7 +114,7 @@ def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
 def features_of(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:
     """Give the rows as a diffusion model sees them, (n, width); in the columns' own units where that is possible."""
     features = model.encoding.encode(rows, None)
-    if not model.encoding.is_affine:
+    if any(column.affine is None for column in model.encoding.columns):
         return features
     shift, scale = model.encoding.affine
     return features * scale + shift

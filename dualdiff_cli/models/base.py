@@ -193,9 +193,9 @@ class TrainableModel(Model):
 
     def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
         """Give the log of the density in the columns' own units; see `Model.log_density`."""
-        volume = self.encoding.log_volume  # refuses columns that have no density in their own unit
         z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        return self.log_density_of_features(z) - volume
+        slope = self.encoding.log_slope(z)  # refuses columns that have no density in their own unit
+        return self.log_density_of_features(z) - slope
 
     def held_out_bits(self, data: Data) -> dict[str, Any]:
         """Give the negative log-density of held-out rows, for the record of `fit`.
@@ -204,7 +204,7 @@ class TrainableModel(Model):
         the features.
         """
         rows, seed = data.held_out, self.config.seed
-        if self.encoding.is_affine:
+        if self.encoding.has_density:
             bits = -float(self.log_density(rows, seed=seed).mean()) / math.log(2)
             return {"held_out_loss": bits, "held_out_loss_unit": "bits a row"}
         z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))

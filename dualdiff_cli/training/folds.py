@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .loop import Progress, Record, build_batches
 from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture as Fitted
 
 __all__ = ["FoldTrainer", "build_stacked"]
 
@@ -193,9 +196,15 @@ class FoldTrainer:
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
         self._averages.vector.copy_(now)
-        spread = [self._spread(rows) for rows in self._seen]
-        closed = [_mixture(rows, schedule, seed) for rows in spread] if c.mixture else []
-        whole = _mixture(self._spread(self.points), schedule, seed, most=None if c.mixture else 1)
+        fitted = _fit(self._spread(self.points), seed, sizes=COMPONENT_NUMBERS if c.mixture else (1,))
+        whole, same = (
+            _denoiser_of(fitted, schedule),
+            {"sizes": (fitted.n_components,), "forms": (fitted.covariance_type,)},
+        )
+        # A fold's criterion could choose another size by chance, and its mixture would say little of the whole one.
+        closed = (
+            [_denoiser_of(_fit(self._spread(rows), seed, **same), schedule) for rows in self._seen] if c.mixture else []
+        )
         answers = exam.answers_of(closed) if closed else net
         weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
         stacked.closed, stacked.gate_weights = whole, weights.double()
@@ -305,10 +314,12 @@ class _Exam:
         return errors.reshape(len(errors), self.folds, -1).mean(-1)
 
 
-def _mixture(rows: Tensor, schedule: Schedule, seed: int, *, most: int | None = None) -> FullMixtureDenoiser:
-    """Fit a mixture of at most so many Gaussians to rows (n, width), and give its denoiser."""
-    sizes = COMPONENT_NUMBERS if most is None else (most,)
-    fitted = fit_mixture(rows.double().numpy(), sizes=sizes, seed=seed)
+def _fit(rows: Tensor, seed: int, **search: Any) -> Fitted:
+    """Fit a mixture to rows (n, width); see `fit_mixture`."""
+    return fit_mixture(rows.double().numpy(), seed=seed, **search)
+
+
+def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:
     arrays = (fitted.weights_, fitted.means_, full_covariances(fitted))
     weights, means, covariances = (torch.from_numpy(np.array(array)) for array in arrays)
     return FullMixtureDenoiser(weights, means, covariances, schedule)

@@ -48,7 +48,7 @@ def fifth_neighbours(features: Features) -> Features:
 def test_the_least_noise_is_the_median_distance_to_the_fifth_nearest_row(schedule: str) -> None:
     # in three clusters, within the limits but far from the median distance of uniformly spread points
     rng = seeding.stream(0, "test")
-    features = rng.integers(3, size=(600, 1)) + rng.normal(size=(600, 2)) * 0.03
+    features = rng.integers(3, size=(1200, 1)) + rng.normal(size=(1200, 2)) * 0.04
     expected = np.median(fifth_neighbours(features))
     result = settle(ask(f"schedule.name={schedule}"), features)
     assert 1e-3 < expected < 0.02
@@ -128,3 +128,18 @@ def test_what_was_asked_for_is_kept_with_another_data_set(tmp_path: Path) -> Non
     assert moved.schedule.sigma_min == 0.01
     edited = settle(resolve_diffusion(dataset="moons", file=file, settings=["model.finest_frequency=3.0"]), moons)
     assert edited.model.finest_frequency == 3.0
+
+
+@pytest.mark.parametrize("recipe", ["precise", "few-rows"])
+def test_a_narrow_peak_of_one_feature_lowers_the_least_noise(recipe: str) -> None:
+    rng = seeding.stream(0, "test")
+    features = rng.normal(size=(3000, 3))
+    sizes = [] if recipe == "precise" else ["folds.number=4"]
+    plain = settle(ask(*sizes, recipe=recipe), features).schedule.sigma_min
+    features[:100, 1] = 0.7 + 0.002 * rng.normal(size=100)
+    peaked = settle(ask(*sizes, recipe=recipe), features).schedule.sigma_min
+    assert plain == (0.005 if recipe == "few-rows" else 0.02)
+    assert peaked is not None
+    assert 0.0003 < peaked < 0.0012
+    features[:, 1] *= 1e-6  # however narrow
+    assert settle(ask(*sizes, recipe=recipe), features).schedule.sigma_min == 1e-4

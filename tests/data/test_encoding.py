@@ -153,12 +153,12 @@ def test_the_resolution_is_the_distance_of_neighbouring_values_as_features() -> 
     assert_allclose(ENCODING.resolution[4], high - low)
 
 
-def test_the_affine_map_is_the_one_that_decodes_and_its_volume_that_of_a_unit_cube() -> None:
+def test_the_affine_map_is_the_one_that_decodes_and_its_slope_the_volume_of_a_unit_cube() -> None:
     encoding = TableEncoding.fit(NUMBERS)
     shift, scale = encoding.affine
     z = encoding.encode(NUMBERS, None)
     assert_allclose(shift + scale * z, NUMBERS.to_numpy(), rtol=1e-12)
-    assert_allclose(encoding.log_volume, np.log(np.linalg.det(np.diag(NUMBERS.to_numpy().std(axis=0)))))
+    assert_allclose(encoding.log_slope(z), np.log(np.linalg.det(np.diag(NUMBERS.to_numpy().std(axis=0)))))
 
 
 def test_the_encoding_of_a_seeded_table_is_the_same_every_time() -> None:

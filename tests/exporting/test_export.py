@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from people import write_people
 from tiny import XY, finished, narrow, tiny
 from torch import Tensor
 
+from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError, ToleranceError
@@ -202,3 +204,16 @@ def test_the_comparison_reaches_the_edge_of_the_noise(
     everything = torch.cat([noise.flatten() for noise, _ in seen])
     assert (everything.min(), everything.max()) == (-6, 6)
     assert max(float(step_noise.abs().max()) for _, step_noise in seen) == 6
+
+
+def test_a_file_decodes_translated_columns_as_the_run_does(tmp_path: Path) -> None:
+    rng = seeding.stream(0, "skewed")
+    rows = pl.DataFrame({"price": np.exp(rng.normal(size=400)), "change": rng.standard_t(2, 400)})
+    rows.write_csv(tmp_path / "prices.csv")
+    config = tiny("precise", dataset=str(tmp_path / "prices.csv"), model="baseline")
+    train(config, path=tmp_path / "run", device="cpu")
+    record = export(tmp_path / "run", device="cpu")
+    own, file = _model(tmp_path / "run"), ExportedModel.open(record["output"], device="cpu")
+    assert [column.kind for column in file.encoding.columns] == ["skewed", "skewed"]
+    assert record["max_abs_error"] <= record["tolerance"]
+    np.testing.assert_allclose(file.sample(50, seed=1), own.sample(50, seed=1), rtol=1e-3, atol=1e-3)

@@ -214,7 +214,7 @@ def test_what_the_data_decide_does_not_depend_on_the_unit_of_a_column(tmp_path: 
 def test_a_density_keeps_its_unit_unless_the_recipe_says_otherwise(standardise: str) -> None:
     config = resolve_diffusion(dataset="circle", recipe="paper", settings=[f"data.standardise={standardise}"])
     plan = DiffusionModel.plan(config, load_data("circle", seed=0, n_train=500, n_held_out=20), device=CPU)
-    assert (plan.encoding.log_volume == 0) == (standardise == "files")
+    assert (plan.encoding.log_slope(plan.features[:1])[0] == 0) == (standardise == "files")
 
 
 @pytest.mark.parametrize(

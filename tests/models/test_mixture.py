@@ -143,3 +143,16 @@ def test_a_fit_depends_on_its_seed_alone() -> None:
     z = truth(400, "training")
     first, again = (fit_mixture(z, sizes=(3,), forms=("diag",), seed=1) for _ in range(2))
     assert np.array_equal(first.means_, again.means_)
+
+
+def test_a_narrow_peak_across_all_clusters_gets_a_gaussian_of_its_own() -> None:
+    rng = seeding.stream(0, "peak")
+    z = np.column_stack([rng.uniform(-1.7, 1.7, 4000), rng.normal(size=4000)])
+    z[:140, 0] = 0.5 + 0.003 * rng.normal(size=140)
+    fitted = fit_mixture(z, seed=0)
+    widths = np.sqrt(fitting.full_covariances(fitted)[:, 0, 0])
+    narrow = int(widths.argmin())
+    assert widths[narrow] == pytest.approx(0.003, rel=0.4)
+    assert fitted.means_[narrow, 0] == pytest.approx(0.5, abs=0.002)
+    assert fitted.weights_[narrow] == pytest.approx(0.035, abs=0.01)
+    assert fitted.weights_.sum() == pytest.approx(1)

@@ -12,6 +12,7 @@ the type of the column.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,15 @@ from ...config.registry import COLUMN_KINDS
 from ...errors import InputError
 from ..densities.families import FloatArray
 
-__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "fit_column", "namespace", "read_column"]
+__all__ = [
+    "KINDS_IN_OWN_UNITS",
+    "ColumnEncoding",
+    "DiscreteSpan",
+    "FeatureLayout",
+    "fit_column",
+    "namespace",
+    "read_column",
+]
 
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
@@ -169,11 +178,15 @@ class ColumnEncoding(BaseModel, ABC):
 
     @property
     def affine(self) -> tuple[float, float] | None:
-        """(shift, scale), where the column has one feature and value = shift + scale·feature; otherwise None.
-
-        Only such a column has a density in its own unit that follows from the density of its feature.
-        """
+        """(shift, scale), where the column has one feature and value = shift + scale·feature; otherwise None."""
         return None
+
+    def log_slope(self, features: FloatArray) -> FloatArray | None:
+        """Give log |d value / d feature| at n rows of features (n, 1), (n,); None where there is no such slope.
+
+        Only a column with a slope has a density in its own unit: log p(value) = log p(feature) − log slope, in nats.
+        """
+        return None if self.affine is None else np.full(len(features), math.log(self.affine[1]))
 
     @property
     def summary(self) -> str:

@@ -82,6 +82,10 @@ class BoundedColumn(ColumnEncoding):
         """That of the inner encoding: the density inside the bounds without what is reflected, a lower bound."""
         return self.inner.affine
 
+    def log_slope(self, features: FloatArray) -> FloatArray | None:
+        """Give the slope of the inner encoding: what is reflected is missing from the density inside the bounds."""
+        return self.inner.log_slope(features)
+
     @property
     def summary(self) -> str:
         """Say what the bounds are."""

@@ -102,6 +102,10 @@ class IntegerColumn(ColumnEncoding):
         """That of the dequantised numbers."""
         return self.inner.affine if not self.origin else None
 
+    def log_slope(self, features: FloatArray) -> FloatArray | None:
+        """Give the slope of the dequantised numbers; see `ColumnEncoding.log_slope`."""
+        return self.inner.log_slope(features) if not self.origin else None
+
     @property
     def summary(self) -> str:
         """Say how the dequantised numbers are learnt."""
@@ -170,6 +174,10 @@ class DecimalColumn(ColumnEncoding):
     def affine(self) -> tuple[float, float] | None:
         """That of the dequantised numbers."""
         return self.inner.affine
+
+    def log_slope(self, features: FloatArray) -> FloatArray | None:
+        """Give the slope of the dequantised numbers; see `ColumnEncoding.log_slope`."""
+        return self.inner.log_slope(features)
 
     @property
     def summary(self) -> str:

@@ -105,29 +105,44 @@ class TableEncoding(BaseModel):
         return np.concatenate([np.full(column.width, column.resolution) for column in self.columns])
 
     @property
-    def is_affine(self) -> bool:
-        """Whether every column has one feature, which is its value in another unit; see `affine`."""
-        return all(column.affine is not None for column in self.columns)
-
-    @property
     def affine(self) -> tuple[FloatArray, FloatArray]:
         """(shift, scale), each (columns,): value = shift + scale·feature.
 
         Raises:
-            InputError: a column is encoded in another way, so that a density of features says nothing of its values.
+            InputError: a column is encoded in another way.
 
         """
         maps = [column.affine for column in self.columns]
         for column, found in zip(self.columns, maps, strict=True):
             if found is None:
                 raise InputError(
-                    f"The column '{column.name}' of kind {column.kind} has no density in its own unit.",
-                    "Leave out what needs the likelihood.",
+                    f"The column '{column.name}' of kind {column.kind} is not encoded by a shift and a scale.",
+                    "Leave out what needs the density's exact denoiser.",
                 )
         shift, scale = np.array(maps, dtype=np.float64).T
         return shift, scale
 
     @property
-    def log_volume(self) -> float:
-        """Log of the volume in the columns' units of a unit cube of features: log p(x) = log p(z) − this, in nats."""
-        return float(np.log(self.affine[1]).sum())
+    def has_density(self) -> bool:
+        """Whether every column has a density in its own unit; see `log_slope`."""
+        return all(column.log_slope(np.zeros((1, column.width))) is not None for column in self.columns)
+
+    def log_slope(self, features: FloatArray) -> FloatArray:
+        """Give the log of the volume, in the columns' units, of a unit cube of features at n rows (n, width), (n,).
+
+        log p(row) = log p(features) − this, in nats.
+
+        Raises:
+            InputError: a column has no density in its own unit.
+
+        """
+        total = np.zeros(len(features))
+        for column, span in zip(self.columns, self.spans, strict=True):
+            slope = column.log_slope(features[:, span])
+            if slope is None:
+                raise InputError(
+                    f"The column '{column.name}' of kind {column.kind} has no density in its own unit.",
+                    "Leave out what needs the likelihood.",
+                )
+            total += slope
+        return total
