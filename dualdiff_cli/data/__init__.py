@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .densities.catalogue import DENSITIES, describe, get_density
 from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
-from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, TableEncoding
+from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, Given, TableEncoding, given_cells
 from .reading import READABLE, SourceTable, read_table
 from .split import Data, check_source, draw, load_data
 from .writing import WRITABLE, write_chunks
@@ -22,6 +22,7 @@ __all__ = [
     "FeatureLayout",
     "FloatArray",
     "GaussianMixture",
+    "Given",
     "Modes",
     "NoisyCurves",
     "SourceTable",
@@ -30,6 +31,7 @@ __all__ = [
     "describe",
     "draw",
     "get_density",
+    "given_cells",
     "load_data",
     "read_table",
     "write_chunks",

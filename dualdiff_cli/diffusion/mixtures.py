@@ -14,6 +14,9 @@ from .schedules import Schedule
 
 __all__ = ["FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser"]
 
+LEAST_VARIANCE = 1e-6
+"""Added to the variances of given features, so that they can be inverted."""
+
 
 class MixtureDenoiser(Denoiser):
     """The exact posterior mean for x ~ Σ_k w_k N(μ_k, diag s_k²).
@@ -73,8 +76,8 @@ class FullMixtureDenoiser(Denoiser):
         D = Σ_k r_k [ μ_k + V_k (α e_k / v_k · y_k) ].
 
     Args:
-        weights: w, (k,), with the sum one.
-        means: μ, (k, d).
+        weights: w, (k,), with the sum one, or (n, k) for a mixture of its own for each of n points.
+        means: μ, (k, d) or (n, k, d).
         covariances: Σ, (k, d, d).
         schedule: gives α_t and σ_t.
 
@@ -105,3 +108,26 @@ class FullMixtureDenoiser(Denoiser):
         posterior = self.means + torch.bmm(shrunk, self.axes.mT).transpose(0, 1)
         mean: Tensor = (responsibility * posterior).sum(1)
         return mean.to(x_t.dtype)
+
+    def conditioned(self, values: Tensor, given: Tensor) -> FullMixtureDenoiser:
+        """Condition every Gaussian on the given features; see `Denoiser.conditioned`.
+
+        With G the given and F the other features, component k of the conditional distribution has
+
+            μ_F + Σ_FG Σ_GG⁻¹ (x_G − μ_G),    Σ_FF − Σ_FG Σ_GG⁻¹ Σ_GF,    w_k ∝ w_k N(x_G; μ_G, Σ_GG).
+        """
+        covariances = self.axes @ torch.diag_embed(self.eigenvalues) @ self.axes.mT
+        G, F = given.nonzero().flatten(), (~given).nonzero().flatten()
+        ridge = LEAST_VARIANCE * torch.eye(len(G), dtype=torch.float64, device=covariances.device)
+        factor = torch.linalg.cholesky(covariances[:, G][:, :, G] + ridge)
+        across = covariances[:, F][:, :, G]
+        regression = torch.cholesky_solve(across.mT, factor).mT
+        away = values.double()[:, None, G] - self.means[:, G]
+        scaled = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
+        log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_weights = self.log_weights - 0.5 * scaled.square().sum(-1) - log_volume
+        means = values.double()[:, None].repeat(1, len(self.means), 1)
+        means[:, :, F] = self.means[:, F] + (regression @ away.unsqueeze(-1)).squeeze(-1)
+        conditional = torch.zeros_like(covariances)
+        conditional[:, F[:, None], F] = covariances[:, F][:, :, F] - regression @ across.mT
+        return FullMixtureDenoiser(torch.softmax(log_weights, -1), means, conditional, self.schedule)

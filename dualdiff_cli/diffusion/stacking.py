@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .denoisers import LearntDenoiser, NetworkDenoiser, Regression
+from .denoisers import Denoiser, LearntDenoiser, NetworkDenoiser, Regression
 from .mixtures import FullMixtureDenoiser
 
 __all__ = ["StackedDenoiser", "stacking_weights"]
@@ -67,9 +67,17 @@ class StackedDenoiser(LearntDenoiser):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
         assert self.closed is not None
-        w = self._weight(t).reshape(-1, 1).to(x_t.dtype)
-        stacked: Tensor = w * self.learnt(x_t, t) + (1 - w) * self.closed(x_t, t)
+        return self._stacked(self.learnt(x_t, t), self.closed(x_t, t), t)
+
+    def _stacked(self, learnt: Tensor, closed: Tensor, t: Tensor) -> Tensor:
+        """Weigh the answers of both experts, (n, d)."""
+        w = self._weight(t).reshape(-1, 1).to(learnt.dtype)
+        stacked: Tensor = w * learnt + (1 - w) * closed
         return stacked
+
+    def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
+        """Weigh both experts' conditional answers as their plain answers; see `Denoiser.conditioned`."""
+        return _ConditionedStack(self, values, given)
 
     def regression(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Regression:
         """Set up the regression of the learnt expert with the answers of both; see `NetworkDenoiser.regression`."""
@@ -116,3 +124,17 @@ class StackedDenoiser(LearntDenoiser):
         above = (below + 1).clamp(max=levels - 1)
         low, high = self.gate_weights.index_select(0, below), self.gate_weights.index_select(0, above)
         return torch.lerp(low, high, place - below).reshape(t.shape)
+
+
+class _ConditionedStack(Denoiser):
+    """A `StackedDenoiser` of which some features are given."""
+
+    def __init__(self, stack: StackedDenoiser, values: Tensor, given: Tensor) -> None:
+        super().__init__()
+        assert stack.closed is not None
+        self.schedule, self._combine = stack.schedule, stack._stacked
+        self.learnt, self.closed = stack.learnt.conditioned(values, given), stack.closed.conditioned(values, given)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`."""
+        return self._combine(self.learnt(x_t, t), self.closed(x_t, t), t)

@@ -50,6 +50,8 @@ class DrawingOptions:
         sampler, steps: the sampler and its number of steps; None takes the model's own.
         precision: of the network's matrix products; ``auto`` takes bfloat16 where that is clearly faster.
         compile: whether the denoiser is compiled; ``auto`` compiles it where there are enough rows to repay it.
+        given: cells that every row is to have, by the name of the column.
+        guidance: how strongly the rows follow the given cells; 1 draws from the conditional distribution.
 
     """
 
@@ -57,6 +59,8 @@ class DrawingOptions:
     steps: int | None = None
     precision: AnyPrecision = "float32"
     compile: Switch = "auto"
+    given: Mapping[str, Any] = field(default_factory=dict)
+    guidance: float = 1.0
 
     def refuse(self, model: str, *, sampler: bool = True) -> None:
         """Refuse the options that a model does not have.
@@ -74,6 +78,8 @@ class DrawingOptions:
             "--sample-steps": sampler and self.steps is not None,
             "--precision": self.precision != "float32",
             "--compile": self.compile != "auto",
+            "--given": bool(self.given),
+            "--guidance": self.guidance != 1,
         }
         for option, is_given in given.items():
             if is_given:

@@ -18,7 +18,7 @@ from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Swit
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig, RunConfig
 from ..config.settle import settle
-from ..data import Data, FloatArray, TableEncoding
+from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
 from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
@@ -30,6 +30,7 @@ from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
+from .conditioning import conditioned_on
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -81,7 +82,9 @@ class DiffusionModel(TrainableModel):
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows; see `Model.draw`."""
         sampling = with_sampling(self.config.sampling, sampler=options.sampler, steps=options.steps)
-        execution = self.choose_execution(n, sampling.steps, compile=options.compile, precision=options.precision)
+        given = given_cells(self.encoding, options.given) if options.given else None
+        compile = options.compile if given is None else "off"
+        execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
         execution.apply()
         facts = {
             "sampler": sampling.sampler,
@@ -89,8 +92,11 @@ class DiffusionModel(TrainableModel):
             "precision": execution.precision,
             "compiled": execution.compiled,
         }
-        chunks = self.carried_out(execution).walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
-        return Drawing(chunks, facts)
+        model = self.carried_out(execution)
+        if given is not None:
+            model = replace(model, prepared=conditioned_on(self, given, guidance=options.guidance))
+        chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
+        return Drawing(chunks if given is None else map(given.put, chunks), facts)
 
     def carried_out(self, execution: Execution) -> Self:
         """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""

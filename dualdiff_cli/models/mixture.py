@@ -14,7 +14,14 @@ from ..config.schema import MixtureConfig, RunConfig
 from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
 from ..store.run import Run
-from ..training.mixture import COMPONENT_NUMBERS, COVARIANCE_FORMS, MOST_MIXTURE_ROWS, fit_mixture, full_covariances
+from ..training.mixture import (
+    COMPONENT_NUMBERS,
+    COVARIANCE_FORMS,
+    MOST_MIXTURE_ROWS,
+    fit_mixture,
+    full_covariances,
+    spread,
+)
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
 
@@ -61,7 +68,8 @@ class Mixture(TrainableModel):
         c = config.model
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
-        model = cls(config, plan.encoding, fit_mixture(plan.features, sizes=sizes, forms=forms, seed=config.seed))
+        features = spread(plan.features, plan.encoding.layout.discrete, seed=config.seed)
+        model = cls(config, plan.encoding, fit_mixture(features, sizes=sizes, forms=forms, seed=config.seed))
         return model, {
             "steps": None,
             "parameters": int(model.fitted._n_parameters()),

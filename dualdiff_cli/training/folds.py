@@ -31,7 +31,7 @@ from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .loop import Progress, Record, build_batches
-from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances
+from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances, spread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
@@ -42,8 +42,6 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
-SPREAD = 0.1
-"""The standard deviation of that noise, as a share of the distance of the values."""
 JUDGED = 1_500
 """The number of noisy rows on which a fold is judged at each noise level."""
 
@@ -196,15 +194,12 @@ class FoldTrainer:
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
         self._averages.vector.copy_(now)
-        fitted = _fit(self._spread(self.points), seed, sizes=COMPONENT_NUMBERS if c.mixture else (1,))
-        whole, same = (
-            _denoiser_of(fitted, schedule),
-            {"sizes": (fitted.n_components,), "forms": (fitted.covariance_type,)},
-        )
+        fitted = _fit(self.points, self.layout, seed, sizes=COMPONENT_NUMBERS if c.mixture else (1,))
+        whole = _denoiser_of(fitted, schedule)
+        same: dict[str, Any] = {"sizes": (fitted.n_components,), "forms": (fitted.covariance_type,)}
         # A fold's criterion could choose another size by chance, and its mixture would say little of the whole one.
-        closed = (
-            [_denoiser_of(_fit(self._spread(rows), seed, **same), schedule) for rows in self._seen] if c.mixture else []
-        )
+        judged = self._seen if c.mixture else []
+        closed = [_denoiser_of(_fit(rows, self.layout, seed, **same), schedule) for rows in judged]
         answers = exam.answers_of(closed) if closed else net
         weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
         stacked.closed, stacked.gate_weights = whole, weights.double()
@@ -219,15 +214,6 @@ class FoldTrainer:
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
-
-    def _spread(self, rows: Tensor) -> Tensor:
-        """Add noise to the features with few values, on which the likelihood of a Gaussian has no bound."""
-        rows = rows.clone()
-        for span in self.layout.discrete:
-            part = rows[:, span.start : span.start + span.width]
-            noise = seeding.torch_stream(self.settings.seed, f"spread of feature {span.start}")
-            part += SPREAD * span.scale * torch.randn(part.shape, generator=noise)
-        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""
@@ -314,9 +300,9 @@ class _Exam:
         return errors.reshape(len(errors), self.folds, -1).mean(-1)
 
 
-def _fit(rows: Tensor, seed: int, **search: Any) -> Fitted:
+def _fit(rows: Tensor, layout: FeatureLayout, seed: int, **search: Any) -> Fitted:
     """Fit a mixture to rows (n, width); see `fit_mixture`."""
-    return fit_mixture(rows.double().numpy(), seed=seed, **search)
+    return fit_mixture(spread(rows.double().numpy(), layout.discrete, seed=seed), seed=seed, **search)
 
 
 def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:

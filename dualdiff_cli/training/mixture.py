@@ -7,19 +7,19 @@ The Bayesian information criterion of a model with p parameters and likelihood L
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import seeding
 from ..config.peaks import find_peaks
-from ..data import FloatArray
+from ..data import DiscreteSpan, FloatArray
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
 
-__all__ = ["COMPONENT_NUMBERS", "COVARIANCE_FORMS", "MOST_MIXTURE_ROWS", "fit_mixture", "full_covariances"]
+__all__ = ["COMPONENT_NUMBERS", "COVARIANCE_FORMS", "MOST_MIXTURE_ROWS", "fit_mixture", "full_covariances", "spread"]
 
 COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
 """The numbers of Gaussians that are tried."""
@@ -31,8 +31,27 @@ MOST_MIXTURE_ROWS = 20_000
 """A mixture is fitted to at most so many rows; more would hardly change it."""
 REGULARISATION = 1e-6
 """Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
+SPREAD = 0.1
+"""The standard deviation of the noise on features with few values, as a share of the distance of the values."""
 PATIENCE = 2
 """The search ends after so many larger sizes that are no better."""
+
+
+def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
+    """Add noise to the features with few values, on which the likelihood of a Gaussian has no bound.
+
+    Args:
+        z: features, (n, width).
+        discrete: the features with few values.
+        seed: of the noise.
+
+    """
+    z = z.copy()
+    for span in discrete:
+        part = z[:, span.start : span.start + span.width]
+        noise = seeding.stream(seed, f"spread of feature {span.start}").standard_normal(part.shape)
+        part += SPREAD * span.scale * noise
+    return z
 
 
 def fit_mixture(

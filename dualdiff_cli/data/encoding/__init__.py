@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout
+from .given import Given, given_cells
 from .table import TableEncoding
 
-__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "TableEncoding"]
+__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "Given", "TableEncoding", "given_cells"]

@@ -172,6 +172,11 @@ class ColumnEncoding(BaseModel, ABC):
         return (0,) * self.width
 
     @property
+    def present_feature(self) -> tuple[int, float] | None:
+        """(place, value) of the feature that says that a cell is there; None for a column without gaps."""
+        return None
+
+    @property
     def resolution(self) -> float:
         """The distance of neighbouring values of the column, in feature units; 0 where values are continuous."""
         return 0.0

@@ -14,6 +14,7 @@ from pydantic import SerializeAsAny, field_validator
 
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
+from .skewed import SkewedColumn
 
 __all__ = ["BoundedColumn", "reflect"]
 
@@ -50,8 +51,13 @@ class BoundedColumn(ColumnEncoding):
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
-        """Say whether the values of a column end abruptly, or are never negative."""
-        return column.dtype.is_numeric() and not column.null_count() and _bounds(column) != (None, None)
+        """Say whether the values of a column end abruptly, or are never negative.
+
+        Positive numbers that are learnt in logarithms need no bound.
+        """
+        if not column.dtype.is_numeric() or column.null_count() or _bounds(column) == (None, None):
+            return False
+        return not (float(column.min()) > 0 and SkewedColumn.suits(column))  # type: ignore[arg-type]
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:

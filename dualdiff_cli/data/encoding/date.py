@@ -59,7 +59,7 @@ class DateColumn(ColumnEncoding):
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
         """Say whether the column holds dates, or dates with times."""
-        return column.dtype.is_temporal() and not column.null_count()
+        return isinstance(column.dtype, pl.Date | pl.Datetime) and not column.null_count()
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:

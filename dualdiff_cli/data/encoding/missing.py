@@ -105,6 +105,11 @@ class MissingColumn(ColumnEncoding):
         return (*inner, max(inner, default=-1) + 1)
 
     @property
+    def present_feature(self) -> tuple[int, float]:
+        """The last feature, and its value for a cell that is there."""
+        return self.inner.width, self._shift + binary_scale(self.present)
+
+    @property
     def resolution(self) -> float:
         """The resolution of the observed values."""
         return self.inner.resolution

@@ -1,0 +1,91 @@
+"""Cells that are given: the values that a condition names, as features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ...errors import InputError, did_you_mean
+from ..densities.families import FloatArray
+from .table import TableEncoding
+
+__all__ = ["Given", "given_cells"]
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Cells that every row is to have.
+
+    Attributes:
+        cells: the values, one row with the given columns only, in the columns' own types.
+        values: the features of the row, (width,); zero where they are not given.
+        given: which features are given, (width,) bool.
+
+    """
+
+    cells: pl.DataFrame
+    values: FloatArray
+    given: np.ndarray
+
+    def put(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Write the given cells into n rows, exactly as they were given."""
+        exact = [self.cells[name].new_from_index(0, rows.height) for name in self.cells.columns]
+        return rows.with_columns(exact)
+
+
+def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
+    """Read given cells.
+
+    Args:
+        encoding: of the columns.
+        cells: for some columns a value, or its text.
+
+    Raises:
+        InputError: there is no such column, or the column cannot have the value.
+
+    """
+    types = encoding.decode(np.zeros((1, encoding.width))).schema
+    values, given, typed = np.zeros(encoding.width), np.zeros(encoding.width, dtype=bool), []
+    for name, value in cells.items():
+        if name not in types:
+            raise InputError(
+                f"The model has no column '{name}'.", f"{did_you_mean(name, types)}It has {', '.join(types)}."
+            )
+        place = encoding.names.index(name)
+        column, span = encoding.columns[place], encoding.spans[place]
+        cell = _typed(name, value, types[name])
+        features = column.encode(cell, None)
+        back = column.series(column.values(features))
+        if not _equal(cell, back):
+            raise InputError(
+                f"The column '{name}' cannot be {value}: it is learnt as {column.summary}.",
+                "Give a value that the column can have.",
+            )
+        values[span], given[span] = features[0], True
+        typed.append(cell)
+    return Given(pl.DataFrame(typed), values, given)
+
+
+def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
+    """Give a value, or its text, the type of its column."""
+    try:
+        if isinstance(value, str) and dtype == pl.Boolean:
+            return pl.Series(name, [{"true": True, "false": False}[value.strip().lower()]])
+        if isinstance(value, str) and dtype.is_temporal():
+            return pl.Series(name, [value.strip()]).str.to_datetime(time_unit="us").cast(dtype)
+        return pl.Series(name, [value]).cast(dtype)
+    except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"'{value}' is no value of the column '{name}', whose type is {dtype}.", "Give a value of this type."
+        ) from error
+
+
+def _equal(cell: pl.Series, back: pl.Series) -> bool:
+    """Say whether a value came back from its features; numbers may differ by rounding."""
+    if cell.dtype.is_float():
+        return bool(np.isclose(cell.to_numpy(), back.to_numpy(), rtol=1e-6)[0])
+    return cell.equals(back)
