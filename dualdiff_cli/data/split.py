@@ -96,7 +96,8 @@ def load_data(
         return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
     check_source(source)
     table = read_table(Path(source), columns=columns, missing=missing)
-    return _split(Path(source), table, seed=seed, kinds=kinds, fraction=held_out_fraction)
+    asked = dict.fromkeys(columns or (), "") | dict(kinds)
+    return _split(Path(source), table, seed=seed, kinds=asked, fraction=held_out_fraction)
 
 
 def check_source(source: str) -> None:
@@ -135,6 +136,7 @@ def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) ->
 
 
 def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str], fraction: float) -> Data:
+    """Split the rows of a file; ``kinds`` names the columns that were asked for, and their kinds, which may be ""."""
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
     if unknown := [name for name in kinds if name not in table.rows.columns]:
@@ -160,7 +162,7 @@ def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str
             "path": str(path),
             "sha256": sha256,
             "columns": [*rows.columns],
-            "identifiers": [*keys],
+            **({"identifiers": [*keys]} if keys else {}),
             "rows": table.rows_in_file,
             "dropped_rows": table.rows_in_file - n,
             "train_rows": n - m,
@@ -168,7 +170,7 @@ def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
-        kinds={name: kind for name, kind in kinds.items() if kind != IDENTIFIER},
+        kinds={name: kind for name, kind in kinds.items() if kind not in ("", IDENTIFIER)},
         notes=(*table.notes, *(f"The column '{key}' identifies the rows and is left out." for key in keys)),
     )
 

@@ -120,7 +120,7 @@ def test_a_source_that_is_nothing_gets_the_close_names_or_all_that_is_accepted()
 
 
 def test_options_for_files_are_refused_for_a_density() -> None:
-    with pytest.raises(InputError, match="--columns and --missing are for files, but 'circle' is a density"):
+    with pytest.raises(InputError, match="--columns, --missing and --schema are for files, but 'circle' is a density"):
         load_data("circle", seed=0, columns=["x"])
-    with pytest.raises(InputError, match="--columns and --missing are for files"):
+    with pytest.raises(InputError, match="--columns, --missing and --schema are for files"):
         load_data("circle", seed=0, missing="drop")
