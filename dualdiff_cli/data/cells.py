@@ -88,12 +88,19 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     return TidyColumn(text)
 
 
-def has_decimal_commas(column: pl.Series) -> bool:
-    """Say whether all values of a column of texts are numbers, and some can only have a decimal comma."""
+def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool:
+    """Say whether all values of a column of texts are numbers, and some have a decimal comma.
+
+    Args:
+        column: n texts.
+        or_thousands: whether numbers such as 1,234 count, whose comma may also stand between thousands.
+
+    """
     if not column.str.contains(",", literal=True).any():
         return False
     bare = _without_marks(column).drop_nulls().str.strip_chars()
-    return bool(bare.str.contains(_DECIMAL_COMMA).all()) and not bool(bare.str.contains(_THOUSANDS_COMMA).all())
+    thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
+    return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
 
 
 def _without_marks(column: pl.Series) -> pl.Series:
@@ -146,14 +153,13 @@ def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     """Parse ISO dates, or ISO dates with a time of day; what has an offset is converted to UTC."""
     if not text.str.contains(_DATE + _TIME).all():
         return None
-    parts = {
-        name: text.str.extract(_DATE + _TIME, i) for i, name in enumerate(("day", "h", "min", "s", "f", "zone"), 1)
-    }
-    days = parts["day"].str.to_date("%Y-%m-%d", strict=False)
+    days = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     if not _complete(days, text):
         return None
-    if parts["h"].null_count() == len(text):
+    if (text.str.len_bytes() == 10).all():
         return TidyColumn(days)
+    parts = text.str.extract_groups(_DATE + _TIME).struct.unnest()
+    parts.columns = ["day", "h", "min", "s", "f", "zone"]
     hours, minutes, seconds = (parts[name].cast(pl.Int64).fill_null(0) for name in ("h", "min", "s"))
     if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any():
         return None

@@ -163,6 +163,39 @@ def test_a_separator_at_the_end_of_every_line_makes_no_column(tmp_path: Path) ->
         assert read(tmp_path, header + "\n" + "\n".join(f"{k},{x}," for k, x, _ in ROWS)).rows.columns == ["k", "x"]
 
 
+def test_a_last_column_without_a_name_keeps_its_place(tmp_path: Path) -> None:
+    table = read(tmp_path, "k,x,\n" + "\n".join(f"{k},{x},{x / 2}" for k, x, _ in ROWS))
+    assert table.rows.columns == ["k", "x", "column_2"]
+    said(table, "'column_2'")
+
+
+@pytest.mark.parametrize(
+    ("rows", "values"),
+    [
+        (["1,234;1,500", "2,345;1,250"], [(1.234, 1.5), (2.345, 1.25)]),
+        (["1,234;1.5", "2,345;1.25"], [(1234, 1.5), (2345, 1.25)]),
+        (["1.234;5", "2.345;6"], [(1.234, 5), (2.345, 6)]),
+        (["1.234;1,5", "2.345;6"], [(1234, 1.5), (2345, 6)]),
+    ],
+)
+def test_beside_semicolons_the_whole_file_decides_what_commas_and_points_mean(
+    tmp_path: Path, rows: list[str], values: list[tuple[float, float]]
+) -> None:
+    assert read(tmp_path, "a;b\n" + "\n".join(rows * 10)).rows.head(2).rows() == values
+
+
+def test_blanks_divide_numbers_and_quoted_texts_but_not_the_words_of_a_text(tmp_path: Path) -> None:
+    quoted = read(tmp_path, '"town"  "n"\n' + '"New York"  1\n"Rome" 2\n' * 15, name="t.txt")
+    assert quoted.rows.head(2).rows() == [("New York", 1), ("Rome", 2)]
+    assert read(tmp_path, "full name\n" + "Ada Lovelace\nAlan Turing\n" * 15).rows.columns == ["full name"]
+
+
+def test_a_commented_header_wins_over_a_first_line_that_has_a_number(tmp_path: Path) -> None:
+    table = read(tmp_path, "#id,name\n" + "\n".join(f"{k},name{k}" for k, _, _ in ROWS))
+    assert table.rows.columns == ["id", "name"]
+    assert table.rows.height == 30
+
+
 def test_names_become_unique_and_readable(tmp_path: Path) -> None:
     long = "y" * 300
     header = ["a", " a", "", "b  b ", "a_2", "名前", long, long]
