@@ -167,9 +167,13 @@ def test_a_refused_column_is_named_with_the_columns_that_are_left(tmp_path: Path
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".ndjson"])
-def test_nineteen_digits_stay_exact_in_every_format(tmp_path: Path, suffix: str) -> None:
+def test_nineteen_digits_stay_exact_or_are_refused_by_an_old_polars(tmp_path: Path, suffix: str) -> None:
     ids = [9_100_000_000_000_000_000 + k for k in range(30)] + [2**64 - 1]
     frame = pl.DataFrame({"id": pl.Series(ids, dtype=pl.UInt64), "x": [0.5] * 31})
     path = tmp_path / f"t{suffix}"
     {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".ndjson": frame.write_ndjson}[suffix](path)
-    assert read_table(path).rows["id"].to_list() == ids
+    if suffix == ".ndjson" and tuple(map(int, pl.__version__.split(".")[:2])) < (1, 38):
+        with pytest.raises(InputError, match="cannot parse '18446744073709551615'"):
+            read_table(path)
+    else:
+        assert read_table(path).rows["id"].to_list() == ids

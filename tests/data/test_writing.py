@@ -37,6 +37,7 @@ MIXED = pl.DataFrame(
     schema_overrides={"moment": pl.Datetime("us")},
 )
 """Every type of column that a table can have."""
+POLARS = tuple(map(int, pl.__version__.split(".")[:2]))
 FORMATS_OF_ALL_TYPES = [suffix for suffix in WRITABLE if suffix not in (".npy", ".xlsx")]
 
 
@@ -47,7 +48,8 @@ def chunks(size: int = 20, frame: pl.DataFrame = FRAME) -> Iterator[pl.DataFrame
 @pytest.mark.parametrize("suffix", FORMATS_OF_ALL_TYPES)
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"t{suffix}"
-    for frame in (FRAME, MIXED):
+    refused = suffix in (".ndjson", ".jsonl") and POLARS < (1, 38)  # an old polars refuses them
+    for frame in (FRAME, MIXED.drop("big") if refused else MIXED):
         write_chunks(path, chunks(frame=frame), rows=ROWS)
         table = read_table(path)
         assert table.rows.schema == frame.schema
