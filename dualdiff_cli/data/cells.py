@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-__all__ = ["MISSING_MARKS", "Column", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
+__all__ = ["MISSING_MARKS", "TidyColumn", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
 
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
@@ -28,7 +28,7 @@ _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
 
 
-class Column(NamedTuple):
+class TidyColumn(NamedTuple):
     """A converted column, and a sentence about the conversion where the user should know of it."""
 
     values: pl.Series
@@ -39,7 +39,7 @@ class UnusableColumn(Exception):  # noqa: N818 - its text is half a sentence tha
     """A column has a type or values that no supported type can hold."""
 
 
-def tidy(column: pl.Series, *, decimal_comma: bool = False) -> Column:
+def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     """Convert a column of any type.
 
     Args:
@@ -53,20 +53,24 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> Column:
     base = column.dtype.base_type()
     if base == pl.String:
         return parse_text(column, decimal_comma=decimal_comma)
+    if base.is_integer():
+        return _from_integer(column)
+    if base.is_float():
+        return _from_float(column)
     if base not in _CONVERSIONS:
         raise UnusableColumn(f"is of type {column.dtype}")
     return _CONVERSIONS[base](column)
 
 
-def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> Column:
+def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     """Recognise what a column of texts holds; see `tidy`."""
     text = _without_marks(column)
     bare = text.drop_nulls().str.strip_chars()
     if bare.is_empty():
-        return Column(text)
+        return TidyColumn(text)
     whole = bool(bare.str.contains(_WHOLE).all())
     if whole and bare.str.contains(_LEADING_ZERO).any():
-        return Column(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+        return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
     for parse in (_whole_numbers if whole else _decimal_numbers, _truth_values, _moments):
         found = parse(text.str.strip_chars(), decimal_comma)
         if found is not None:
@@ -76,20 +80,27 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> Column:
     if len(others) <= (1 - _MOSTLY) * len(bare):
         are = "is no number" if len(others) == 1 else "are no numbers"
         example = str(others[0])[:40]
-        return Column(
+        return TidyColumn(
             text,
             f"Column '{column.name}' is read as text, because {len(others):,} of its {len(bare):,} values {are}, "
             f"such as '{example}'.",
         )
-    return Column(text)
+    return TidyColumn(text)
 
 
-def has_decimal_commas(column: pl.Series) -> bool:
-    """Say whether all values of a column of texts are numbers, and some can only have a decimal comma."""
+def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool:
+    """Say whether all values of a column of texts are numbers, and some have a decimal comma.
+
+    Args:
+        column: n texts.
+        or_thousands: whether numbers such as 1,234 count, whose comma may also stand between thousands.
+
+    """
     if not column.str.contains(",", literal=True).any():
         return False
     bare = _without_marks(column).drop_nulls().str.strip_chars()
-    return bool(bare.str.contains(_DECIMAL_COMMA).all()) and not bool(bare.str.contains(_THOUSANDS_COMMA).all())
+    thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
+    return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
 
 
 def _without_marks(column: pl.Series) -> pl.Series:
@@ -101,27 +112,27 @@ def _complete(values: pl.Series, text: pl.Series) -> bool:
     return values.null_count() == text.null_count()
 
 
-def _whole_numbers(text: pl.Series, decimal_comma: bool) -> Column | None:
+def _whole_numbers(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     for dtype in (pl.Int64, pl.UInt64):
         numbers = text.cast(dtype, strict=False)
         if _complete(numbers, text):
-            return Column(numbers)
+            return TidyColumn(numbers)
     raise UnusableColumn("has whole numbers that need more than 64 bits")
 
 
-def _decimal_numbers(text: pl.Series, decimal_comma: bool) -> Column | None:
+def _decimal_numbers(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     """Parse numbers with a decimal point, with a decimal comma, or with commas or points between thousands."""
     numbers = text.cast(pl.Float64, strict=False)
     point_groups = decimal_comma and bool(text.str.contains(_THOUSANDS_POINT).all())
     if _complete(numbers, text) and not point_groups:
-        return Column(_finite(numbers))
+        return TidyColumn(_finite(numbers))
     for form in (_DECIMAL_COMMA, _THOUSANDS_COMMA) if decimal_comma else (_THOUSANDS_COMMA, _DECIMAL_COMMA):
         if text.str.contains(form).all():
             return _without_commas(text, decimal_comma=form == _DECIMAL_COMMA)
     return None
 
 
-def _without_commas(text: pl.Series, *, decimal_comma: bool) -> Column | None:
+def _without_commas(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
     """Parse numbers with a decimal comma, or with commas between thousands."""
     plain = text.str.replace_all("." if decimal_comma else ",", "", literal=True)
     plain = plain.str.replace(",", ".", literal=True)
@@ -129,27 +140,26 @@ def _without_commas(text: pl.Series, *, decimal_comma: bool) -> Column | None:
     for dtype in (pl.Int64, pl.Float64):
         numbers = plain.cast(dtype, strict=False)
         if _complete(numbers, text):
-            return Column(numbers if dtype == pl.Int64 else _finite(numbers), note)
+            return TidyColumn(numbers if dtype == pl.Int64 else _finite(numbers), note)
     return None
 
 
-def _truth_values(text: pl.Series, decimal_comma: bool) -> Column | None:
+def _truth_values(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     lower = text.str.to_lowercase()
-    return Column(lower == "true") if lower.drop_nulls().is_in(["true", "false"]).all() else None
+    return TidyColumn(lower == "true") if lower.drop_nulls().is_in(["true", "false"]).all() else None
 
 
-def _moments(text: pl.Series, decimal_comma: bool) -> Column | None:
+def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     """Parse ISO dates, or ISO dates with a time of day; what has an offset is converted to UTC."""
     if not text.str.contains(_DATE + _TIME).all():
         return None
-    parts = {
-        name: text.str.extract(_DATE + _TIME, i) for i, name in enumerate(("day", "h", "min", "s", "f", "zone"), 1)
-    }
-    days = parts["day"].str.to_date("%Y-%m-%d", strict=False)
+    days = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     if not _complete(days, text):
         return None
-    if parts["h"].null_count() == len(text):
-        return Column(days)
+    if (text.str.len_bytes() == 10).all():
+        return TidyColumn(days)
+    parts = text.str.extract_groups(_DATE + _TIME).struct.unnest()
+    parts.columns = ["day", "h", "min", "s", "f", "zone"]
     hours, minutes, seconds = (parts[name].cast(pl.Int64).fill_null(0) for name in ("h", "min", "s"))
     if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any():
         return None
@@ -159,7 +169,7 @@ def _moments(text: pl.Series, decimal_comma: bool) -> Column | None:
     moments = ((whole_minutes * 60 + seconds) * 1_000_000 + fraction).cast(_MICROSECOND)
     zones = parts["zone"].drop_nulls()
     note = "" if zones.is_in(["Z"]).all() else f"The times of column '{text.name}' have an offset and are read as UTC."
-    return Column(moments.alias(text.name), note)
+    return TidyColumn(moments.alias(text.name), note)
 
 
 def _offset_minutes(zone: pl.Series) -> pl.Series:
@@ -177,60 +187,57 @@ def _finite(numbers: pl.Series) -> pl.Series:
     return numbers.fill_nan(None)
 
 
-def _from_float(column: pl.Series) -> Column:
-    return Column(_finite(column.cast(pl.Float64)))
+def _from_float(column: pl.Series) -> TidyColumn:
+    return TidyColumn(_finite(column.cast(pl.Float64)))
 
 
-def _from_integer(column: pl.Series) -> Column:
+def _from_integer(column: pl.Series) -> TidyColumn:
     for dtype in (pl.Int64, pl.UInt64):
         numbers = column.cast(dtype, strict=False)
         if _complete(numbers, column):
-            return Column(numbers)
+            return TidyColumn(numbers)
     raise UnusableColumn("has whole numbers that need more than 64 bits")
 
 
-def _from_decimal(column: pl.Series) -> Column:
+def _from_decimal(column: pl.Series) -> TidyColumn:
     dtype = column.dtype
     if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
         return parse_text(column.cast(pl.String))
     return _from_float(column)
 
 
-def _from_category(column: pl.Series) -> Column:
-    return Column(_without_marks(column.cast(pl.String)))
+def _from_category(column: pl.Series) -> TidyColumn:
+    return TidyColumn(_without_marks(column.cast(pl.String)))
 
 
-def _from_datetime(column: pl.Series) -> Column:
+def _from_datetime(column: pl.Series) -> TidyColumn:
     dtype, note = column.dtype, ""
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype.time_zone != "UTC":
             note = f"The times of column '{column.name}' are in the zone {dtype.time_zone} and are read as UTC."
-    return Column(column.cast(_MICROSECOND), note)
+    return TidyColumn(column.cast(_MICROSECOND), note)
 
 
-def _from_duration(column: pl.Series) -> Column:
+def _from_duration(column: pl.Series) -> TidyColumn:
     microseconds = column.cast(pl.Duration("us")).cast(pl.Int64)
-    return Column(microseconds / 1e6, f"Column '{column.name}' holds durations, which are read as numbers of seconds.")
+    note = f"Column '{column.name}' holds durations, which are read as numbers of seconds."
+    return TidyColumn(microseconds / 1e6, note)
 
 
-def _from_time(column: pl.Series) -> Column:
+def _from_time(column: pl.Series) -> TidyColumn:
     seconds = column.cast(pl.Int64) / 1e9
-    return Column(seconds, f"Column '{column.name}' holds times of day, which are read as seconds after midnight.")
+    return TidyColumn(seconds, f"Column '{column.name}' holds times of day, which are read as seconds after midnight.")
 
 
-_INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Int128, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
-_CONVERSIONS: Mapping[type[pl.DataType], Callable[[pl.Series], Column]] = {
-    **dict.fromkeys(_INTEGERS, _from_integer),
-    pl.Float32: _from_float,
-    pl.Float64: _from_float,
+_CONVERSIONS: Mapping[type[pl.DataType], Callable[[pl.Series], TidyColumn]] = {
     pl.Decimal: _from_decimal,
-    pl.Boolean: Column,
+    pl.Boolean: TidyColumn,
     pl.Categorical: _from_category,
     pl.Enum: _from_category,
-    pl.Date: Column,
+    pl.Date: TidyColumn,
     pl.Datetime: _from_datetime,
     pl.Duration: _from_duration,
     pl.Time: _from_time,
-    pl.Null: lambda column: Column(column.cast(pl.String)),
+    pl.Null: lambda column: TidyColumn(column.cast(pl.String)),
 }

@@ -41,11 +41,13 @@ class _Shape(NamedTuple):
     Attributes:
         separator: one character.
         fields: the number of fields of a row of values.
+        names: the number of fields of the first line, which may lack the name of a first column of row names.
 
     """
 
     separator: str
     fields: int
+    names: int
 
 
 def read_delimited(path: Path) -> RawTable:
@@ -60,17 +62,26 @@ def read_delimited(path: Path) -> RawTable:
     if not data.strip():
         return RawTable(pl.DataFrame(), ())
     shape = _shape_of(_sample(data))
-    if shape.separator == " ":
+    if shape.separator == " " and b'"' not in data:
         data = b"\n".join(b" ".join(line.split()) for line in data.split(b"\n"))
     if shape.separator != _usual_separator(path) and shape.fields > 1:
         notes.append(f"The fields of {path} are separated by {_SEPARATORS[shape.separator]}.")
     frame = _cells(path, data, shape)
     header, frame, note = _take_header(path, frame, comment, shape)
     notes += [note] if note else []
-    commas = any(has_decimal_commas(column) for column in frame)
+    commas = _has_decimal_commas(frame, shape)
     if commas:
         notes.append(f"The numbers of {path} have a decimal comma.")
-    return RawTable(frame, tuple(notes), header=header, decimal_comma=commas or shape.separator == ";")
+    return RawTable(frame, tuple(notes), header=header, decimal_comma=commas)
+
+
+def _has_decimal_commas(frame: pl.DataFrame, shape: _Shape) -> bool:
+    """See whether commas are decimal in any column; between semicolons 1,234 is 1.234 where no number has a point."""
+    if any(has_decimal_commas(column) for column in frame):
+        return True
+    if shape.separator != ";" or not any(has_decimal_commas(column, or_thousands=True) for column in frame):
+        return False
+    return not any(column.str.contains(r"^[+-]?[0-9]*\.[0-9]+$").any() for column in frame)
 
 
 def _bytes(path: Path) -> bytes:
@@ -139,7 +150,7 @@ def _sample(data: bytes) -> list[str]:
 
 def _fields(lines: list[str], separator: str) -> list[list[str]]:
     """Divide lines into fields; line feeds inside quotes join lines."""
-    if separator == " ":
+    if separator == " " and not any('"' in line for line in lines):
         return [line.split() for line in lines]
     try:
         return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True))
@@ -160,22 +171,25 @@ def _shape_of(lines: list[str]) -> _Shape:
         first = len(rows[0])
         # The header may lack the name of a first column of row names, or rows may end with a separator.
         fits = first == fields or first == fields - 1 >= 2
+        if separator == " " and not any(map(_is_value, rows[-1])):  # the words of a text
+            fits = False
         if fields >= 2 and fits and share >= _CONSISTENT and share > best_share:
-            best, best_share = _Shape(separator, fields), share
+            best, best_share = _Shape(separator, fields, first), share
     if best is not None:
         return best
     text = "".join(lines)
     unused = next((separator for separator in "\t;|" if separator not in text), "\x1f")
     divided = [separator for separator in "\t;|," if lines and separator in lines[0]]
     if divided:  # a table whose lines are uneven: reading it names the line
-        return _Shape(divided[0], len(_fields(lines[:1], divided[0])[0]))
-    return _Shape(unused, 1)
+        fields = len(_fields(lines[:1], divided[0])[0])
+        return _Shape(divided[0], fields, fields)
+    return _Shape(unused, 1, 1)
 
 
 def _cells(path: Path, data: bytes, shape: _Shape) -> pl.DataFrame:
     """Divide the text into cells without blanks around them; empty cells are null."""
     schema = {f"column {i}": pl.String() for i in range(shape.fields)}
-    unusual = shape.separator != " " and f'{shape.separator} "'.encode() in data
+    unusual = (b'"' if shape.separator == " " else f'{shape.separator} "'.encode()) in data
     try:
         if unusual:
             raise pl.exceptions.ComputeError("blanks before quotes")
@@ -211,15 +225,14 @@ def _take_header(path: Path, frame: pl.DataFrame, comment: str, shape: _Shape) -
     first, body = [cell or "" for cell in frame.row(0)], frame[1:]
     if body.height and first[-1] == "" and body.width > 1:
         if body[:, -1].null_count() == body.height:  # every line ends with a separator
-            first, body = first[:-1], body[:, :-1]
-            frame = frame[:, :-1]
-        elif "" not in first[:-1]:  # the header lacks a name for the first column
+            first, body, frame = first[:-1], body[:, :-1], frame[:, :-1]
+        elif shape.names < shape.fields:  # the header lacks a name for the first column
             first = ["", *first[:-1]]
+    commented = _fields([comment], shape.separator)[0] if comment else []
+    if len(commented) == len(first) and any(map(_is_value, first)) and not any(map(_is_value, commented)):
+        return commented, frame, ""
     if _is_header(first, body):
         return first, body, ""
-    commented = _fields([comment], shape.separator)[0] if comment else []
-    if len(commented) == len(first) and not any(map(_is_value, commented)):
-        return commented, frame, ""
     names = list(column_names(len(first)))
     listed = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
     return names, frame, f"The first line of {path} holds values, so the columns are called {listed}."

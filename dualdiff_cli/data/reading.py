@@ -6,6 +6,7 @@ column. What is read in another way than a user may expect, or left out, is said
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,8 @@ def _some(items: Sequence[str], limit: int = 3) -> str:
 
 def _option(names: Sequence[str]) -> str:
     """Spell the option that chooses these columns, or an example where there are none or too many to type."""
-    return f"--columns {','.join(names) if 0 < len(names) <= 8 else 'a,b'}"
+    typed = 0 < len(names) <= 8 and not any("," in name for name in names)
+    return f"--columns {shlex.quote(','.join(names)) if typed else 'a,b'}"
 
 
 def _count(n: int, noun: str) -> str:

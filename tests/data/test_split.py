@@ -115,7 +115,7 @@ def test_a_source_that_is_nothing_gets_the_close_names_or_all_that_is_accepted()
         InputError, match=r"'cirle' is neither a density nor a file that exists\. Did you mean 'circle'\?"
     ):
         load_data("cirle", seed=0)
-    with pytest.raises(InputError, match=r"\.jsonl, \.npy file, or one of circle, dino, line"):
+    with pytest.raises(InputError, match=r"\.npy, \.xlsx file, or one of circle, dino, line"):
         load_data("data/none.csv", seed=0)
 
 

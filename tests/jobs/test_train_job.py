@@ -84,10 +84,10 @@ def test_callbacks_hear_the_start_and_every_logged_step() -> None:
 
 
 def test_what_is_wrong_with_a_request_is_found_before_a_directory_is_made(tmp_path: Path) -> None:
-    Path("bad.csv").write_text("a,b\n" + "1,x\n" * 30, encoding="utf-8")
+    Path("bad.csv").write_text("a,b\n" + "1,inf\n" * 30, encoding="utf-8")
     for config, path, complaint in (
-        (short("bad.csv"), None, "bad.csv column 'b' is text"),
-        (short("bad.csv"), Path("mine"), "bad.csv column 'b' is text"),
+        (short("bad.csv"), None, "bad.csv column 'b' has 30 infinite values"),
+        (short("bad.csv"), Path("mine"), "bad.csv column 'b' has 30 infinite values"),
         (short("nowhere.csv"), None, "'nowhere.csv' is neither a density nor a file"),
         (short(settings=("sampling.steps=9",)), None, "9 steps were asked of a schedule with 8 times"),
     ):

@@ -1,0 +1,179 @@
+"""The type of a column: what texts hold, and what the types of other programs become."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualdiff_cli.data import read_table
+from dualdiff_cli.data.cells import MISSING_MARKS, UnusableColumn, has_decimal_commas, tidy
+from dualdiff_cli.errors import InputError
+
+MOMENT = pl.Datetime("us")
+
+
+def column(values: list[Any], dtype: Any = None) -> pl.Series:
+    return pl.Series("c", values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "dtype"),
+    [
+        (["1", "-2", " 3 "], [1, -2, 3], pl.Int64),
+        (["1", "2.5", "1e3", ".5"], [1, 2.5, 1000, 0.5], pl.Float64),
+        (["9223372036854775807", "1"], [2**63 - 1, 1], pl.Int64),
+        (["18446744073709551615", "1"], [2**64 - 1, 1], pl.UInt64),
+        (["9007199254740993", None], [2**53 + 1, None], pl.Int64),
+        (["True", "false", "TRUE"], [True, False, True], pl.Boolean),
+        (["2024-02-29", "0999-01-01"], [date(2024, 2, 29), date(999, 1, 1)], pl.Date),
+        (["2024-02-30", "2024-01-01"], ["2024-02-30", "2024-01-01"], pl.String),
+        (["2024-02-28 23:59", "2024-01-01"], [datetime(2024, 2, 28, 23, 59), datetime(2024, 1, 1)], MOMENT),
+        (["2024-01-01T01:02:03.25Z"], [datetime(2024, 1, 1, 1, 2, 3, 250_000)], MOMENT),
+        (["1969-12-31T23:00:00-02:30"], [datetime(1970, 1, 1, 1, 30)], MOMENT),
+        (["2024-01-01 24:00"], ["2024-01-01 24:00"], pl.String),
+        (["yes", "no"], ["yes", "no"], pl.String),
+        (["=1+1", "-x", "@a"], ["=1+1", "-x", "@a"], pl.String),
+        (["00123", "01234"], ["00123", "01234"], pl.String),
+        (["0", "10", "-5"], [0, 10, -5], pl.Int64),
+        (["1,234", "1,234,567.5", "7"], [1234, 1234567.5, 7], pl.Float64),
+        (["1,25", "2"], [1.25, 2], pl.Float64),
+        ([None, None], [None, None], pl.String),
+    ],
+)
+def test_what_a_column_of_texts_holds_is_recognised(texts: list[str | None], values: list[Any], dtype: Any) -> None:
+    found = tidy(column(texts, pl.String)).values
+    assert found.dtype == dtype
+    assert found.to_list() == values
+
+
+@pytest.mark.parametrize(("texts", "comma", "points"), [(["1,500", "2,750"], [1.5, 2.75], [1500, 2750])])
+def test_commas_before_three_digits_mean_what_the_rest_of_the_file_says(
+    texts: list[str], comma: list[float], points: list[int]
+) -> None:
+    assert tidy(column(texts), decimal_comma=True).values.to_list() == comma
+    found = tidy(column(texts))
+    assert found.values.to_list() == points
+    assert "thousands" in found.note
+
+
+def test_points_between_thousands_are_read_where_the_file_has_decimal_commas() -> None:
+    assert tidy(column(["1.234", "5"]), decimal_comma=True).values.to_list() == [1234, 5]
+    assert tidy(column(["1.234.567,5", "5,25"]), decimal_comma=True).values.to_list() == [1234567.5, 5.25]
+    assert tidy(column(["1.234", "5"])).values.to_list() == [1.234, 5]
+
+
+@pytest.mark.parametrize(
+    ("texts", "answer"),
+    [(["1,5", "2"], True), (["1,500"], False), (["0,500"], True), (["a,5"], False), (["1.5"], False)],
+)
+def test_a_decimal_comma_is_told_from_a_comma_between_thousands(texts: list[str], answer: bool) -> None:
+    assert has_decimal_commas(column(texts)) is answer
+
+
+@pytest.mark.parametrize("mark", MISSING_MARKS)
+def test_every_mark_of_a_missing_cell_is_null_in_every_kind_of_column(mark: str) -> None:
+    for values in (["1", "2"], ["1.5", "2"], ["true", "false"], ["2024-01-01"], ["a", "b"]):
+        found = tidy(column([*values, f" {mark}"])).values
+        assert found.dtype == tidy(column(values)).values.dtype
+        assert [value is None for value in found] == [False] * len(values) + [True]
+
+
+def test_rare_texts_among_numbers_are_shown() -> None:
+    note = tidy(column([*map(str, range(50)), "?"])).note
+    assert "1 of its 51 values" in note
+    assert "'?'" in note
+    assert tidy(column(["1", "2", "?"])).note == ""
+
+
+@pytest.mark.parametrize(
+    ("series", "values", "dtype"),
+    [
+        (column([1, None], pl.Int8), [1, None], pl.Int64),
+        (column([1, 2**32 - 1], pl.UInt32), [1, 2**32 - 1], pl.Int64),
+        (column([1, 2**63], pl.UInt64), [1, 2**63], pl.UInt64),
+        (column([1, 2**62], pl.UInt64), [1, 2**62], pl.Int64),
+        (column([1, 2**62], pl.Int128), [1, 2**62], pl.Int64),
+        (column([0.5, float("nan"), None], pl.Float32), [0.5, None, None], pl.Float64),
+        (column([Decimal("1.25"), None]), [1.25, None], pl.Float64),
+        (column([Decimal(2**53 + 1)], pl.Decimal(38, 0)), [2**53 + 1], pl.Int64),
+        (column([True, None]), [True, None], pl.Boolean),
+        (column(["a", None], pl.Categorical), ["a", None], pl.String),
+        (column(["b", "NA"], pl.Enum(["b", "NA"])), ["b", None], pl.String),
+        (column([date(2024, 1, 1), None]), [date(2024, 1, 1), None], pl.Date),
+        (column([datetime(2024, 1, 1, 5)], pl.Datetime("ms")), [datetime(2024, 1, 1, 5)], MOMENT),
+        (column([datetime(2024, 1, 1, 5)], pl.Datetime("ns")), [datetime(2024, 1, 1, 5)], MOMENT),
+        (column([None, None], pl.Null), [None, None], pl.String),
+    ],
+)
+def test_the_types_of_other_programs_become_ours(series: pl.Series, values: list[Any], dtype: Any) -> None:
+    found = tidy(series)
+    assert found.values.dtype == dtype
+    assert found.values.to_list() == values
+    assert found.note == ""
+
+
+@pytest.mark.parametrize(
+    ("series", "values", "word"),
+    [
+        (column([timedelta(seconds=1.5), None]), [1.5, None], "seconds"),
+        (column([time(1, 0, 30), None]), [3630.0, None], "midnight"),
+        (
+            column([datetime(2024, 7, 1, 12)]).dt.replace_time_zone("Europe/Berlin"),
+            [datetime(2024, 7, 1, 10)],
+            "Europe/Berlin",
+        ),
+        (column(["2024-07-01T12:00+02:00"]), [datetime(2024, 7, 1, 10)], "UTC"),
+    ],
+)
+def test_a_conversion_that_changes_the_meaning_is_said(series: pl.Series, values: list[Any], word: str) -> None:
+    found = tidy(series)
+    assert found.values.to_list() == values
+    assert "'c'" in found.note
+    assert word in found.note
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        (column([[1, 2]]), "of type List"),
+        (column([{"a": 1}]), "of type Struct"),
+        (column([b"x"]), "of type Binary"),
+        (column([1, 2**64], pl.Int128), "64 bits"),
+        (column([Decimal(2**64)], pl.Decimal(38, 0)), "64 bits"),
+        (column(["1", "18446744073709551616"]), "64 bits"),
+        (column(["-1", "18446744073709551615"]), "64 bits"),
+        (column([1.0, float("inf")]), "1 infinite value"),
+        (column(["1", "-inf", "1e999"]), "2 infinite values"),
+    ],
+)
+def test_what_no_supported_type_holds_is_refused(series: pl.Series, words: str) -> None:
+    with pytest.raises(UnusableColumn, match=words):
+        tidy(series)
+
+
+def test_a_refused_column_is_named_with_the_columns_that_are_left(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": np.arange(30), "tags": [["x"]] * 30, "b": np.arange(30) / 7})
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="column 'tags' is of type List") as caught:
+        read_table(tmp_path / "t.parquet")
+    assert "--columns a,b." in caught.value.remedy
+    assert read_table(tmp_path / "t.parquet", columns=["b", "a"]).rows.equals(frame.select("b", "a"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".ndjson"])
+def test_nineteen_digits_stay_exact_or_are_refused_by_an_old_polars(tmp_path: Path, suffix: str) -> None:
+    ids = [9_100_000_000_000_000_000 + k for k in range(30)] + [2**64 - 1]
+    frame = pl.DataFrame({"id": pl.Series(ids, dtype=pl.UInt64), "x": [0.5] * 31})
+    path = tmp_path / f"t{suffix}"
+    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".ndjson": frame.write_ndjson}[suffix](path)
+    if suffix == ".ndjson" and tuple(map(int, pl.__version__.split(".")[:2])) < (1, 38):
+        with pytest.raises(InputError, match="cannot parse '18446744073709551615'"):
+            read_table(path)
+    else:
+        assert read_table(path).rows["id"].to_list() == ids
