@@ -11,10 +11,12 @@ import typer
 
 from .. import __version__
 from .bench import bench_app
+from .columns import columns
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
 from .export import export
+from .impute import impute
 from .info import info
 from .plot import plot
 from .report import report
@@ -48,6 +50,6 @@ def _main(
     del version
 
 
-for command in (train, sample, evaluate, compare, report, export, plot, reproduce, info, datasets):
+for command in (train, sample, impute, evaluate, compare, report, export, plot, reproduce, info, datasets, columns):
     app.command()(command)
 app.add_typer(bench_app, name="bench")

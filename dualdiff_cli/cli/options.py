@@ -36,6 +36,7 @@ __all__ = [
     "at_least",
     "handled",
     "names",
+    "pair",
     "source",
 ]
 
@@ -179,3 +180,18 @@ def _fail(console: Console, error: DualdiffError, *, debug: bool) -> None:
 def names(text: str | None) -> tuple[str, ...] | None:
     """Split names at commas: ``a, b`` becomes ("a", "b"). None stays None, and an empty text becomes None."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Take COLUMN=VALUE apart.
+
+    Raises:
+        InputError: there is no equals sign, or nothing before it.
+
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(
+            f"{option} {text} is not of the form COLUMN=VALUE.", f"Write, for example, {option} detector=B."
+        )
+    return name.strip(), value

@@ -22,6 +22,7 @@ from .options import (
     SeedOption,
     at_least,
     handled,
+    pair,
     source,
 )
 
@@ -54,6 +55,29 @@ def sample(
         Literal["auto", "on", "off"],
         typer.Option("--compile", help="Whether torch compiles the denoiser; auto compiles it for many rows."),
     ] = "auto",
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--given",
+            help="A cell that every row is to have, such as --given detector=B; may be given several times.",
+            metavar="COLUMN=VALUE",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="A condition that every row meets, as in SQL after WHERE: \"energy > 5 AND detector IN ('A', 'B')\".",
+            metavar="SQL",
+        ),
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            help="How strongly rows follow the given cells; 1 draws from the conditional distribution, and more "
+            "exaggerates what is typical of it.",
+            metavar="W",
+        ),
+    ] = 1.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -69,7 +93,8 @@ def sample(
     from ..models import DrawingOptions
 
     console = Console(as_json=as_json, quiet=quiet or output == "-")
-    options = DrawingOptions(sampler=sampler, steps=sample_steps, precision=precision, compile=compile_)
+    cells = dict(pair(text, "--given") for text in given or ())
+    options = DrawingOptions(sampler, sample_steps, precision, compile_, given=cells, guidance=guidance)
     with console.progress("sampling", unit="rows") as bar:
         bar.start(n)
         record = job(
@@ -78,6 +103,7 @@ def sample(
             output=output,
             seed=seed,
             options=options,
+            where=where,
             device=device,
             on_progress=bar.report,
         )

@@ -83,8 +83,16 @@ def train(
     missing: Annotated[
         str | None,
         typer.Option(
-            help="What to do if rows of the file lack a value: error refuses the file, drop leaves these rows out.",
+            help="What to do if rows of the file lack a value: keep learns where the gaps are, drop leaves these rows "
+            "out, error refuses the file; default: keep.",
             metavar="WHAT",
+        ),
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with the kinds of columns; `dualdiff columns FILE -o SCHEMA.toml` writes one to edit.",
+            metavar="FILE.toml",
         ),
     ] = None,
     run_dir: Annotated[
@@ -133,6 +141,7 @@ def train(
             ("seed",): seed,
             ("data", "columns"): names(columns),
             ("data", "missing"): missing,
+            ("data", "kinds"): None if schema is None else _read_schema(schema),
         }
     )
     if resume and any((dataset, model, recipe, experts, config, reflow, setting, run_dir, options)):
@@ -184,6 +193,12 @@ def _shown(console: Console) -> Iterator[Callbacks]:
             bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
         yield Callbacks(on_note=console.note, on_start=on_start, on_progress=on_progress, should_stop=should_stop)
+
+
+def _read_schema(path: Path) -> dict[str, str]:
+    from ..data.schema_file import read_schema
+
+    return read_schema(path)
 
 
 def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from .. import seeding
 from ..compute.device import choose_device, peak_memory_bytes
 from ..data import write_chunks
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
+from .selecting import Selection, equalities
 
 __all__ = ["sample"]
 
@@ -24,6 +27,7 @@ def sample(
     output: str | Path | None = None,
     seed: int = 0,
     options: DrawingOptions = DrawingOptions(),
+    where: str | None = None,
     device: str = "auto",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
@@ -35,7 +39,9 @@ def sample(
         output: a file whose suffix says the format, or ``-`` for CSV on standard output. None names a file in the
             run's folder, or for a model without a run in the working directory.
         seed: the rows depend on the seed and on nothing else of the request.
-        options: how the rows are drawn, where the model leaves a choice.
+        options: how the rows are drawn, where the model leaves a choice, and the cells that are given.
+        where: a condition that every row meets, as SQL takes it after WHERE. Columns that the condition sets equal to a
+            value are given, where the model takes given cells; for the rest rows are drawn until enough meet it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         on_progress: told how many rows have been written.
 
@@ -51,11 +57,22 @@ def sample(
         source = Run.open(source)
     model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
     started = time.perf_counter()
+    selection = None if where is None else Selection(where)
+    if where is not None and model.takes_given:
+        options = replace(options, given={**equalities(where), **options.given})
     drawing = model.draw(n, seed=seed, options=options)
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
     target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
-    write_chunks(target, _reported(drawing.chunks, on_progress), rows=n)
+    chunks = drawing.chunks
+    if selection is not None:
+
+        def attempt(rows: int, k: int) -> Iterator[pl.DataFrame]:
+            own = seed if k == 0 else seeding.integer(seed, f"attempt {k} at the condition")
+            return model.draw(rows, seed=own, options=options).chunks
+
+        chunks = selection.rows(attempt, n)
+    write_chunks(target, _reported(chunks, on_progress), rows=n)
     return {
         "run": str(source) if isinstance(source, Run) else None,
         "n": n,
@@ -64,6 +81,7 @@ def sample(
         "sample_steps": None,
         "network_evaluations": None,
         **drawing.facts,
+        **_conditions(options, selection),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -77,3 +95,12 @@ def _reported(chunks: Iterator[pl.DataFrame], on_progress: Callable[[int], None]
         yield chunk
         done += chunk.height
         on_progress(done)
+
+
+def _conditions(options: DrawingOptions, selection: Selection | None) -> dict[str, Any]:
+    """Say which cells were given, and how many of the drawn rows met the condition."""
+    facts: dict[str, Any] = {"given": dict(options.given)} if options.given else {}
+    if selection is not None:
+        rate = selection.accepted / max(selection.candidates, 1)
+        facts |= {"where": selection.predicate, "candidates": selection.candidates, "acceptance_rate": rate}
+    return facts

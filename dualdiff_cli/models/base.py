@@ -112,6 +112,11 @@ class Model(ABC):
     config: RunConfig
     encoding: TableEncoding
 
+    @property
+    def takes_given(self) -> bool:
+        """Whether rows can be drawn around given cells, and gaps be filled."""
+        return False
+
     @abstractmethod
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows in memory that does not grow with n; a row depends on the seed and on its number alone.
@@ -124,6 +129,17 @@ class Model(ABC):
     def sample(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> pl.DataFrame:
         """Draw n rows as one frame; see `draw`."""
         return pl.concat(self.draw(n, seed=seed, options=options).chunks)
+
+    def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+        """Draw the missing cells of rows given the other cells of the row; see `conditioning.fill_gaps`.
+
+        Raises:
+            InputError: the model cannot do so.
+
+        """
+        raise InputError(
+            f"The model {self.config.model.name} cannot fill gaps.", "Train a diffusion model, such as dual-expert."
+        )
 
     def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
         """Give the log of the density at n rows, in nats and in the columns' own units, (n,).

@@ -107,7 +107,7 @@ def _features(model: DiffusionModel, rows: pl.DataFrame, missing: list[str]) -> 
 
 
 def _conditioned(model: DiffusionModel, values: Tensor, given: Tensor) -> Denoiser:
-    if not model.config.objective.conditional:
+    if not model.takes_given:
         raise InputError(
             "This model has not learnt to draw some columns when others are given.",
             "Train it with --set objective.conditional=0.25, or use --where, which selects among drawn rows.",

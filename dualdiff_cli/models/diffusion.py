@@ -30,7 +30,7 @@ from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
-from .conditioning import conditioned_on
+from .conditioning import conditioned_on, fill_gaps
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -97,6 +97,15 @@ class DiffusionModel(TrainableModel):
             model = replace(model, prepared=conditioned_on(self, given, guidance=options.guidance))
         chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
         return Drawing(chunks if given is None else map(given.put, chunks), facts)
+
+    @property
+    def takes_given(self) -> bool:
+        """Whether the training showed the network given cells."""
+        return self.config.objective.conditional > 0
+
+    def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+        """Draw the missing cells of rows; see `Model.fill`."""
+        return fill_gaps(self, rows, seed=seed)
 
     def carried_out(self, execution: Execution) -> Self:
         """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""

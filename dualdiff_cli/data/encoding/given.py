@@ -48,7 +48,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
         InputError: there is no such column, or the column cannot have the value.
 
     """
-    types = encoding.decode(np.zeros((1, encoding.width))).schema
+    types = encoding.types
     values, given, typed = np.zeros(encoding.width), np.zeros(encoding.width, dtype=bool), []
     for name, value in cells.items():
         if name not in types:

@@ -66,6 +66,11 @@ class TableEncoding(BaseModel):
         return [column.name for column in self.columns]
 
     @property
+    def types(self) -> dict[str, pl.DataType]:
+        """The types of the columns, by name."""
+        return dict(self.decode(np.zeros((1, self.width))).schema)
+
+    @property
     def width(self) -> int:
         """How many features a row has; a network's inputs and outputs."""
         return sum(column.width for column in self.columns)

@@ -1,0 +1,43 @@
+"""``dualdiff columns``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..present.tables import Column, Table
+from ..present.terminal import Console
+from .options import DebugOption, JsonOption, QuietOption, handled
+
+__all__ = ["columns"]
+
+
+@handled
+def columns(
+    file: Annotated[Path, typer.Argument(help="The file whose columns are looked at.", metavar="FILE")],
+    schema: Annotated[
+        Path | None, typer.Option(help="TOML file with the kinds of some columns.", metavar="FILE.toml")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="TOML file that gets the kinds, for editing.", metavar="FILE.toml"),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say how each column of a file would be learnt; nothing is trained.
+
+    The kinds that are written with --output can be edited and handed to `dualdiff train --schema`.
+    """
+    from ..jobs.columns import columns as job
+
+    console = Console(as_json=as_json, quiet=quiet)
+    record = job(file, schema=schema, output=output)
+    for note in record["notes"]:
+        console.note(note)
+    heads = (Column("column"), Column("kind"), Column("learnt as"), Column("missing", ","), Column("distinct", ","))
+    body = tuple((c["name"], c["kind"], c["learnt_as"], c["missing"], c["distinct"]) for c in record["columns"])
+    console.result(record, lambda: [Table(f"{file}: {record['rows']:,} rows", heads, body)])

@@ -1,0 +1,49 @@
+"""``dualdiff impute``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..present.tables import facts_table
+from ..present.terminal import Console
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, at_least, handled, source
+
+__all__ = ["impute"]
+
+
+@handled
+def impute(
+    names: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The run, which may be left out, and the table whose gaps are filled.", metavar="[RUN] TABLE"
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file with the filled table.", metavar="FILE")],
+    draws: Annotated[
+        int,
+        typer.Option(parser=at_least(1), help="How many times the gaps are filled, independently.", metavar="K"),
+    ] = 1,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fill the gaps of a table with draws from their distribution given the other cells of the row.
+
+    No other cell changes. With --draws K the output has the table K times, and a column that counts the draws: what
+    differs between the draws is what the model does not know.
+    """
+    from ..jobs.impute import impute as job
+
+    *run, table = names
+    if len(run) > 1:
+        raise typer.BadParameter("Give a run and a table, or a table only.")
+    console = Console(as_json=as_json, quiet=quiet)
+    model = source(run[0] if run else None, None, device=device)
+    record = job(model, table, output=output, draws=draws, seed=seed, device=device)
+    console.result(record, lambda: [facts_table(record)])

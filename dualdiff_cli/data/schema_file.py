@@ -1,0 +1,53 @@
+"""Schema files: TOML that says of which kind the columns of a table are.
+
+    [columns]
+    detector = "category"
+    angle = "angle"
+    id = "identifier"
+
+Columns that the file does not name are of the kind that the data suggest.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..config.registry import COLUMN_KINDS
+from ..errors import InputError, unknown_name
+from .split import IDENTIFIER
+
+__all__ = ["read_schema", "write_schema"]
+
+
+def read_schema(path: str | Path) -> dict[str, str]:
+    """Read the kinds of columns from a TOML file.
+
+    Raises:
+        InputError: the file cannot be read, is no schema, or names a kind that there is not.
+
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a schema: {error}.", "Write one with `dualdiff columns`."
+        ) from error
+    columns = content.get("columns")
+    if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
+        raise InputError(
+            f"{path} has no table [columns] of names and kinds.", "Write a schema with `dualdiff columns` and edit it."
+        )
+    kinds = (*COLUMN_KINDS, IDENTIFIER)
+    for kind in columns.values():
+        if kind not in kinds:
+            raise unknown_name("kind of column", kind, kinds)
+    return columns
+
+
+def write_schema(kinds: Mapping[str, str]) -> str:
+    """Give the text of a schema file."""
+    lines = [f"{json.dumps(name, ensure_ascii=False)} = {json.dumps(kind)}" for name, kind in kinds.items()]
+    return "\n".join(["[columns]", *lines, ""])

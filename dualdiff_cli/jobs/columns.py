@@ -1,0 +1,60 @@
+"""Say how the columns of a file would be learnt, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..data import TableEncoding, read_table
+from ..data.schema_file import read_schema, write_schema
+from ..data.split import IDENTIFIER, is_identifier
+from ..store.atomic import replaced
+
+__all__ = ["columns"]
+
+
+def columns(path: str | Path, *, schema: str | Path | None = None, output: str | Path | None = None) -> dict[str, Any]:
+    """Find the kind of each column of a file.
+
+    Args:
+        path: the file.
+        schema: a schema file with the kinds of some columns.
+        output: where a schema file with the kinds that were found is written; None writes none.
+
+    Returns:
+        {"file", "rows", "columns": [{"name", "kind", "learnt_as", "missing", "distinct", "features"}], "notes",
+        "output"}.
+
+    Raises:
+        InputError: the file or the schema is refused, or the output cannot be written.
+
+    """
+    table = read_table(path)
+    asked = {} if schema is None else read_schema(schema)
+    rows = table.rows
+    keys = [x.name for x in rows if asked.get(x.name, IDENTIFIER if is_identifier(x) else "") == IDENTIFIER]
+    learnt = rows.drop(keys)
+    kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
+    encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
+    by_name = {encoding.name: encoding for encoding in encodings}
+    found: list[dict[str, Any]] = [
+        {
+            "name": column.name,
+            "kind": by_name[column.name].kind if column.name in by_name else IDENTIFIER,
+            "learnt_as": by_name[column.name].summary if column.name in by_name else "left out",
+            "missing": column.null_count(),
+            "distinct": column.drop_nulls().n_unique(),
+            "features": by_name[column.name].width if column.name in by_name else 0,
+        }
+        for column in rows
+    ]
+    if output is not None:
+        with replaced(Path(output)) as temporary:
+            temporary.write_text(write_schema({c["name"]: c["kind"] for c in found}), encoding="utf-8")
+    return {
+        "file": str(path),
+        "rows": rows.height,
+        "columns": found,
+        "notes": list(table.notes),
+        "output": None if output is None else str(output),
+    }

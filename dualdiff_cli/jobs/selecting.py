@@ -1,0 +1,108 @@
+"""Rows that meet a condition: drawn, tested, and kept if they pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import polars as pl
+
+from ..errors import InputError
+
+__all__ = ["Selection", "equalities"]
+
+MOST_CANDIDATES = 200
+"""The number of rows that are drawn at most for each row that is wanted."""
+LEAST_CANDIDATES = 100_000
+"""The number of rows that are drawn, however few are wanted, before the condition is given up."""
+MARGIN = 1.2
+"""How many times as many rows are drawn as the acceptance rate so far suggests."""
+
+_EQUALITY = re.compile(
+    r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
+)
+
+
+class Selection:
+    """The rows of a model that a predicate of SQL accepts.
+
+    Args:
+        predicate: what polars' SQL takes after WHERE.
+
+    Attributes:
+        candidates: how many rows have been drawn.
+        accepted: how many of them met the predicate.
+
+    Raises:
+        InputError: the predicate cannot be parsed.
+
+    """
+
+    def __init__(self, predicate: str) -> None:
+        self.predicate, self.candidates, self.accepted = predicate, 0, 0
+        try:
+            self._meets = pl.sql_expr(predicate)
+        except pl.exceptions.PolarsError as error:
+            raise self._refused(error) from error
+
+    def rows(self, draw: Callable[[int, int], Iterator[pl.DataFrame]], n: int) -> Iterator[pl.DataFrame]:
+        """Draw until n rows have been accepted.
+
+        Args:
+            draw: draws a number of rows; the second argument is the number of the attempt, and other attempts are
+                independent.
+            n: the number of rows that are wanted.
+
+        Raises:
+            InputError: the predicate names something that is no column, or next to no row meets it.
+
+        """
+        wanted, attempt = n, 0
+        while wanted:
+            rate = max(self.accepted, 1) / max(self.candidates, 1)
+            ask = min(max(int(MARGIN * wanted / rate), 1_000), LEAST_CANDIDATES)
+            for frame in draw(ask, attempt):
+                try:
+                    kept = frame.filter(self._meets)
+                except pl.exceptions.PolarsError as error:
+                    raise self._refused(error) from error
+                self.candidates += frame.height
+                self.accepted += kept.height
+                if kept.height and wanted:
+                    yield kept.head(wanted)
+                    wanted -= min(kept.height, wanted)
+                if not wanted:
+                    return
+            attempt += 1
+            if self.candidates >= max(LEAST_CANDIDATES, MOST_CANDIDATES * n):
+                raise InputError(
+                    f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and "
+                    f"{n:,} are wanted.",
+                    "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
+                )
+
+    def _refused(self, error: BaseException) -> InputError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        return InputError(
+            f"The condition {self.predicate} cannot be used: {reason}.",
+            "Write what SQL takes after WHERE, such as \"energy > 5 AND detector IN ('A', 'B')\".",
+        )
+
+
+def equalities(predicate: str) -> dict[str, Any]:
+    """Find the columns that a predicate sets equal to a value, which can be given instead of selected.
+
+    Only a predicate whose parts are joined by AND is taken apart; OR, NOT, BETWEEN and parentheses leave it whole.
+    """
+    outside_of_text = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"", "", predicate)
+    if re.search(r"\b(or|not|between)\b|[()]", outside_of_text, re.IGNORECASE):
+        return {}
+    found: dict[str, Any] = {}
+    for part in re.split(r"\band\b(?=(?:[^']*'[^']*')*[^']*$)", predicate, flags=re.IGNORECASE):
+        match = _EQUALITY.fullmatch(part)
+        if match:
+            text = match["text"]
+            value = match["number"] if text is None else text.replace("''", "'")
+            found[match["quoted"] or match["plain"]] = value
+    return found
