@@ -53,7 +53,7 @@ def impute(
     if isinstance(source, str | Path):
         source = Run.open(source)
     model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
-    rows = table if isinstance(table, pl.DataFrame) else read_table(table).rows
+    rows = table if isinstance(table, pl.DataFrame) else read_table(table, min_rows=1).rows
     known = [name for name in model.encoding.names if name in rows.columns]
     if not known:
         raise InputError(
