@@ -10,7 +10,7 @@ import polars as pl
 
 from .. import seeding
 from ..data import Data, FloatArray, TableEncoding, draw
-from ..metrics import Score, score_samples
+from ..metrics import ColumnPart, Score, score_samples
 
 __all__ = ["REAL", "Announce", "Truth"]
 
@@ -88,6 +88,18 @@ class Truth:
             only=metrics,
             unit=self.unit,
             resolution=self.encoding.resolution.tolist(),
+            parts=None if density else _parts(self.encoding),
             seed=self._seed,
             progress=announce,
         )
+
+
+def _parts(encoding: TableEncoding) -> list[ColumnPart]:
+    """Say which features of a table belong together: those of a discrete span, and every other feature by itself."""
+    parts = []
+    for column, span in zip(encoding.columns, encoding.spans, strict=True):
+        discrete = [part.moved(span.start) for part in column.discrete]
+        taken = {place for part in discrete for place in range(part.start, part.start + part.width)}
+        parts += [ColumnPart(column.name, k, 1, False) for k in range(span.start, span.stop) if k not in taken]
+        parts += [ColumnPart(column.name, part.start, part.width, True) for part in discrete]
+    return parts

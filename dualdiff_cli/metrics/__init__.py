@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .classifier import classifier_scores
 from .closeness import closeness_scores
+from .columns import ColumnPart, column_distances
 from .divergence import kl_divergence
+from .manifold import manifold_scores
 from .modes import mode_scores
 from .registry import METRICS, Metric
 from .report import STANDARDISED, score_samples
@@ -15,6 +17,7 @@ from .verdict import Verdict, overall_verdict, verdict
 __all__ = [
     "METRICS",
     "STANDARDISED",
+    "ColumnPart",
     "Interval",
     "Metric",
     "Points",
@@ -23,7 +26,9 @@ __all__ = [
     "Verdict",
     "classifier_scores",
     "closeness_scores",
+    "column_distances",
     "kl_divergence",
+    "manifold_scores",
     "mode_scores",
     "overall_verdict",
     "score_samples",

@@ -206,6 +206,11 @@ def _divergence(
     sizes the error cancels: for two samples from one Gaussian in 80 columns the mean estimate is −5.3 bits from 400 and
     2,000 points, and 0.1 ± 0.1 bits from 400 and 400.
     """
+    if any(part.discrete for part in reference.parts or ()):
+        note = "A table with categories, gaps or point masses has no density, so this divergence is not computed."
+        return Score(
+            value=math.nan, unit="bits", ci95=None, n_real=len(truth), n_generated=len(generated), notes=(note,)
+        )
     rows = {"true": truth, "generated": generated}
     d = generated.shape[1]
     if d > MANY_COLUMNS:

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from .classifier import classifier_tests
 from .closeness import closeness_to_training
+from .columns import association, distances_of_columns
 from .divergence import kl_generated_real, kl_published, kl_real_generated
+from .manifold import shares_of_manifolds
 from .modes import scores_of_modes
 from .score import Points, Reference, Score
 from .transport import exact_transport, sliced_transport
@@ -48,6 +50,9 @@ METRICS: Mapping[str, Metric] = {
         Metric(sliced_transport, ("sliced_wasserstein",)),
         Metric(exact_transport, ("wasserstein2",)),
         Metric(classifier_tests, ("classifier_two_sample", "classifier_auc")),
+        Metric(distances_of_columns, ("column_distance", "worst_column"), needs="parts"),
+        Metric(association, ("association",), needs="parts"),
+        Metric(shares_of_manifolds, ("precision", "recall", "density", "coverage"), needs="parts"),
         Metric(closeness_to_training, ("memorisation", "copies"), needs="training"),
         Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), needs="modes"),
     )

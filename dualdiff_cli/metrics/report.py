@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import unknown_name
+from .columns import ColumnPart
 from .registry import METRICS
 from .score import Points, Reference, Score, as_points, check_pair, column_scale, median_rows
 
@@ -41,6 +42,7 @@ def score_samples(
     only: Collection[str] | None = None,
     unit: str = "data units",
     resolution: Sequence[float] | None = None,
+    parts: Sequence[ColumnPart] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Score]:
@@ -68,6 +70,8 @@ def score_samples(
             divergences spread each value evenly over its resolution, because distances between repeated values are
             zero; all other scores take the values as they are. None where the points are real numbers or have been
             spread already.
+        parts: which features belong to which column, for the scores of tables; None where the points are no table. A
+            divergence is not computed if a column has features with few values.
         seed: seed of everything random here.
         progress: called with the names of the scores that are computed next.
 
@@ -100,6 +104,7 @@ def score_samples(
         published_real=None if published_real is None else moved(published_real, "training") / scale,
         modes=None if modes is None else _moved_modes(modes, origin, scale),
         resolution=None if resolution is None else np.asarray(resolution, dtype=np.float64) / scale,
+        parts=parts,
         unit=unit,
         seed=seed,
     )

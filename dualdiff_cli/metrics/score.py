@@ -25,6 +25,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..data import Modes
+    from .columns import ColumnPart
 
 __all__ = [
     "Interval",
@@ -104,6 +105,7 @@ class Reference:
         published_real: the training points for the divergence as the paper defines it; None where it is not wanted.
         modes: centres, radii and weights of the modes; None where the distribution has no known modes.
         resolution: for each column the distance of neighbouring values, 0 for a column of real numbers, (d,).
+        parts: which features belong to which column of a table; None where the points are no table.
         unit: the unit of the columns and therefore of the transport distances.
         seed: seed of everything random in the metrics.
 
@@ -114,6 +116,7 @@ class Reference:
     published_real: Points | None = None
     modes: Modes | None = None
     resolution: Points | None = None
+    parts: Sequence[ColumnPart] | None = None
     unit: str = "data units"
     seed: int = 0
 

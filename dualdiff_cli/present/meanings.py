@@ -80,6 +80,42 @@ MEANINGS: Mapping[str, Meaning] = {
         "nearest. Unseen real rows meet this rule by chance, too, and the floor is their share.",
         "Among whole numbers, equal rows are no sign of copying.",
     ),
+    "column_distance": Meaning(
+        "Distance of the columns",
+        "The mean over all columns of the Kolmogorov-Smirnov distance of the numbers, or of the total variation of the "
+        "values where there are few; 0 is equal and 1 is disjoint.",
+        "The score looks at one column at a time and says nothing about how columns belong together.",
+    ),
+    "worst_column": Meaning(
+        "Distance of the worst column",
+        "The distance of the column that is reproduced worst; the note names the column.",
+        "Among many columns one has a large distance by chance; the floor has this chance, too.",
+    ),
+    "association": Meaning(
+        "Difference of the associations",
+        "The mean absolute difference of the rank correlations of all pairs of features of different columns.",
+        "A rank correlation sees relations that rise or fall throughout, and misses others.",
+    ),
+    "precision": Meaning(
+        "Precision",
+        "The share of samples that lie inside the balls which reach from each real row to its fifth-nearest neighbour.",
+        "Copies of real rows have a perfect precision, and outliers among the real rows have large balls.",
+    ),
+    "recall": Meaning(
+        "Recall",
+        "The share of real rows that lie inside the balls which reach from each sample to its fifth-nearest neighbour.",
+        "Samples that are spread too widely have large balls and a high recall.",
+    ),
+    "density": Meaning(
+        "Density",
+        "The mean number of balls of real rows that a sample lies in, divided by five; perfect samples get about 1.",
+        "More than 1 means that the samples crowd where the real rows are dense.",
+    ),
+    "coverage": Meaning(
+        "Coverage",
+        "The share of real rows whose ball holds at least one sample; perfect samples get about 0.97.",
+        "The score depends on the number of samples, so compare with the floor.",
+    ),
     "mode_coverage": Meaning(
         "Modes that are found",
         "The share of the modes of the density that hold at least a fifth of the samples that they should hold.",
