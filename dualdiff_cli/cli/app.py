@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .animate import animate
 from .bench import bench_app
 from .columns import columns
 from .compare import compare
@@ -51,6 +52,6 @@ def _main(
     del version
 
 
-for command in (train, sample, impute, evaluate, compare, report, explore, export, plot, reproduce, info, datasets, columns):
+for command in (train, sample, impute, evaluate, compare, report, explore, animate, export, plot, reproduce, info, datasets, columns):
     app.command()(command)
 app.add_typer(bench_app, name="bench")
