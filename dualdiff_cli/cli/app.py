@@ -52,6 +52,21 @@ def _main(
     del version
 
 
-for command in (train, sample, impute, evaluate, compare, report, explore, animate, export, plot, reproduce, info, datasets, columns):
+for command in (
+    train,
+    sample,
+    impute,
+    evaluate,
+    compare,
+    report,
+    explore,
+    animate,
+    export,
+    plot,
+    reproduce,
+    info,
+    datasets,
+    columns,
+):
     app.command()(command)
 app.add_typer(bench_app, name="bench")

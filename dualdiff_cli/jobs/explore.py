@@ -104,13 +104,10 @@ def explore(
 def _data(shown: Shown, processes: Sequence[Process]) -> dict[str, Any]:
     """Give everything that the page shows, as plain values."""
     limit = _limit(processes)
-    shift, scale = shown.encoding.affine if shown.encoding.is_affine else (np.zeros(2), np.ones(2))
     noise = processes[0].noise
     return {
         "title": shown.title,
-        "columns": shown.encoding.names if shown.encoding.is_affine else ["feature 1", "feature 2"],
-        "shift": shift.tolist(),
-        "scale": scale.tolist(),
+        "columns": shown.columns,
         "limit": limit,
         "frames": len(noise),
         "points": processes[-1].states.shape[1],
@@ -171,8 +168,8 @@ def _density(shown: Shown, limit: float) -> dict[str, Any] | None:
     """Give the log-density of the clean points as shares of the shown range; None where neither has one."""
     cells = DENSITY_CELLS if shown.density is not None else MODEL_CELLS
     places = _square(limit, cells)
-    if shown.density is not None and shown.encoding.is_affine:
-        shift, scale = shown.encoding.affine
+    if shown.density is not None and shown.affine is not None:
+        shift, scale = shown.affine
         values, of = shown.density.log_prob(places * scale + shift), "the density"
     elif shown.model is not None:
         values, of = shown.model.log_density_of_features(places), "the model"
@@ -195,7 +192,7 @@ def _experts(shown: Shown) -> dict[str, Any] | None:
 def _modes(shown: Shown) -> dict[str, Any] | None:
     """Give the centres of a density's modes as features, and their true shares; None where there are none or many."""
     modes = None if shown.density is None else shown.density.modes
-    if modes is None or len(modes.weights) > MOST_MODES or not shown.encoding.is_affine:
+    if modes is None or len(modes.weights) > MOST_MODES or shown.affine is None:
         return None
-    shift, scale = shown.encoding.affine
+    shift, scale = shown.affine
     return {"centres": ((modes.centres - shift) / scale).tolist(), "shares": modes.weights.tolist()}

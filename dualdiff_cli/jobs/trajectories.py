@@ -21,7 +21,7 @@ from ..compute.device import choose_device
 from ..config.recipes import resolve_diffusion
 from ..config.registry import SAMPLERS
 from ..config.schema import DiffusionConfig
-from ..data import Density, FloatArray, TableEncoding, draw, get_density
+from ..data import Density, FloatArray, draw, get_density
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.exact import exact_denoiser
 from ..diffusion.samplers import Level, Sampler, build_sampler, draw_noise
@@ -57,9 +57,12 @@ class Shown:
         title: what it is called.
         run: where the model is; None for a density.
         denoiser: of two features.
-        encoding: between the two columns and the features.
+        columns: the names of the two axes: the columns, or "feature 1" and "feature 2".
+        affine: (shift, scale), each (2,): value of a column = shift + scale·feature; None where a column is encoded in
+            another way.
         config: the noise schedule and the spacing of the levels.
         rows: true rows.
+        points: the same rows as features, (n, 2).
         density: what the rows were drawn from; None for a file.
         model: the run's; None for a density.
 
@@ -68,16 +71,13 @@ class Shown:
     title: str
     run: Run | None
     denoiser: Denoiser
-    encoding: TableEncoding
+    columns: list[str]
+    affine: tuple[FloatArray, FloatArray] | None
     config: DiffusionConfig
     rows: pl.DataFrame
+    points: FloatArray
     density: Density | None
     model: DiffusionModel | None
-
-    @property
-    def points(self) -> FloatArray:
-        """The true rows as features, (n, 2)."""
-        return self.encoding.encode(self.rows, None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,20 @@ def shown_model(source: Run | str | Path | None, dataset: str | None, *, n: int,
         )
     data = data_of_run(run)
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
-    return Shown(title, run, model.denoiser, model.encoding, model.config, data.held_out[:n], data.density, model)
+    rows, encoding = data.held_out[:n], model.encoding
+    is_affine = len(encoding.columns) == 2 and all(column.affine is not None for column in encoding.columns)
+    return Shown(
+        title=title,
+        run=run,
+        denoiser=model.denoiser,
+        columns=encoding.names if is_affine else ["feature 1", "feature 2"],
+        affine=encoding.affine if is_affine else None,
+        config=model.config,
+        rows=rows,
+        points=encoding.encode(rows, None),
+        density=data.density,
+        model=model,
+    )
 
 
 def _of_density(density: Density, n: int) -> Shown:
@@ -141,12 +154,20 @@ def _of_density(density: Density, n: int) -> Shown:
     lies symmetrically about it. So that the start is right for all other samplers, the schedule ends in more noise.
     """
     config = resolve_diffusion(dataset=density.name, recipe="precise", settings=EXACT)
-    drawn = draw(density, SCALED_ON, seed=0, role="units")
-    encoding = TableEncoding.fit(pl.concat([drawn, drawn.select(-pl.all())]), standardise=True)
-    shift, scale = encoding.affine
-    denoiser = exact_denoiser(density, build_schedule(config.schedule), shift=shift, scale=scale)
+    scale = np.sqrt(np.mean(draw(density, SCALED_ON, seed=0, role="units").to_numpy() ** 2, axis=0))
     rows = draw(density, n, seed=0, role="shown")
-    return Shown(f"{density.name} · exact denoiser", None, denoiser, encoding, config, rows, density, None)
+    return Shown(
+        title=f"{density.name} · exact denoiser",
+        run=None,
+        denoiser=exact_denoiser(density, build_schedule(config.schedule), scale=scale),
+        columns=list(density.columns),
+        affine=(np.zeros(2), scale),
+        config=config,
+        rows=rows,
+        points=rows.to_numpy() / scale,
+        density=density,
+        model=None,
+    )
 
 
 class _SmallNoise(Langevin):

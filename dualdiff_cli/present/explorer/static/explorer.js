@@ -87,6 +87,7 @@ function redress() {
 }
 
 document.title = find("title").textContent = DUALDIFF.title;
+find("axes").textContent = `Across: ${DUALDIFF.columns[0]}; up: ${DUALDIFF.columns[1]}.`;
 for (const panel of panels) find("panels").append(panel.element);
 find("time").max = last;
 find("density-choice").hidden = !DUALDIFF.density;
