@@ -101,7 +101,10 @@ def test_what_cannot_be_shown_is_refused(
     with pytest.raises(InputError, match="no sampler 'dimm'"):
         reverse_process(two_modes, "dimm", n=10, frames=5, seed=0)
     table = tmp_path / "three.csv"
-    table.write_text("a,b,c\n" + "".join(f"{0.37 * (k * 37 % 61):.2f},{0.1 * (k * 11 % 59):.1f},{k % 7}.25\n" for k in range(60)), encoding="utf-8")
+    table.write_text(
+        "a,b,c\n" + "".join(f"{0.37 * (k * 37 % 61):.2f},{0.1 * (k * 11 % 59):.1f},{k % 7}.25\n" for k in range(60)),
+        encoding="utf-8",
+    )
     record = train(short(str(table), model="baseline"), path=tmp_path / "three", device="cpu")
     with pytest.raises(InputError, match="3 features") as refusal:
         shown_model(record["run"], None, n=10)
