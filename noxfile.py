@@ -146,6 +146,10 @@ def looks(session: nox.Session) -> None:
     run, kept = scripts / "run", Path("looks").resolve()
     session.run("dualdiff", "train", "--dataset", "moons", "--steps", "300", "--run-dir", str(run))
     session.run("dualdiff", "report", str(run))
+    session.run("dualdiff", "explore", str(run), "-o", str(scripts / "of-run"))
+    session.run("dualdiff", "explore", "--dataset", "two-modes", "-o", str(scripts / "two-modes"))
     with session.chdir(scripts):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
         session.run("node", "report.mjs", str(run / "report.html"), str(kept), external=True)
+        for page in ("of-run", "two-modes"):
+            session.run("node", "explorer.mjs", page, str(kept / f"explorer-{page}"), external=True)

@@ -27,6 +27,7 @@ from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.samplers import build_sampler, generate
 from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.metrics import kl_divergence
+from dualdiff_cli.present.figures.panels import name_axes
 from dualdiff_cli.present.figures.style import DATA, INK, SAMPLES, save, styled
 from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.seeding import stream
@@ -91,7 +92,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 @styled
 def picture(noised: dict[str, np.ndarray]) -> Figure:
     """Draw for each data set a histogram of its widest column, noised to the last step, and the density of N(0, 1)."""
-    figure = Figure(figsize=(7.2, 2.0), layout="constrained")
+    figure = Figure(figsize=(7.2, 2.2), layout="constrained")
     panels = figure.subplots(1, len(noised), sharey=True, squeeze=False)[0]
     axis = np.linspace(-5, 5, 201)
     for axes, (name, points) in zip(panels, noised.items(), strict=True):
@@ -100,8 +101,9 @@ def picture(noised: dict[str, np.ndarray]) -> Figure:
         start = np.exp(-(axis**2) / 2) / np.sqrt(2 * np.pi)
         axes.plot(axis, start, color=SAMPLES, lw=1.4, label="where sampling starts")
         axes.set_title(name)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
+        axes.set_yticks([0, 0.1, 0.2, 0.3, 0.4])
+        name_axes(axes, x=f"widest column, {'xy'[points.std(axis=0).argmax()]}")
+    name_axes(panels[0], y="density")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.suptitle("The paper's schedule at t = T", x=0.01, ha="left", color=INK)

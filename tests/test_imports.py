@@ -42,7 +42,9 @@ def config_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "export", "bench", "reproduce", "plot"])
+@pytest.mark.parametrize(
+    "command", ["train", "sample", "evaluate", "export", "bench", "reproduce", "plot", "report", "explore", "animate"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     assert loaded(command, "--help") == set()
 

@@ -11,7 +11,19 @@ from test_layering import FILES, files_with, parse
 
 # One name, one thing
 
-COMMANDS = {"bench", "compare", "evaluate", "export", "plot", "report", "reproduce", "sample", "train"}
+COMMANDS = {
+    "animate",
+    "bench",
+    "compare",
+    "evaluate",
+    "explore",
+    "export",
+    "plot",
+    "report",
+    "reproduce",
+    "sample",
+    "train",
+}
 """A command is called like the job that it calls; no other two things share a name."""
 
 

@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .animate import animate
 from .bench import bench_app
 from .columns import columns
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
+from .explore import explore
 from .export import export
 from .impute import impute
 from .info import info
@@ -50,6 +52,21 @@ def _main(
     del version
 
 
-for command in (train, sample, impute, evaluate, compare, report, export, plot, reproduce, info, datasets, columns):
+for command in (
+    train,
+    sample,
+    impute,
+    evaluate,
+    compare,
+    report,
+    explore,
+    animate,
+    export,
+    plot,
+    reproduce,
+    info,
+    datasets,
+    columns,
+):
     app.command()(command)
 app.add_typer(bench_app, name="bench")

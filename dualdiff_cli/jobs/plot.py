@@ -25,6 +25,7 @@ from .inputs import data_of_run
 __all__ = [
     "PICTURED",
     "draw_pictures",
+    "experts_over_levels",
     "features_of",
     "gate_weights",
     "picture_of_experts",
@@ -97,9 +98,10 @@ def _losses_on_unseen_rows(run: Run) -> list[tuple[int, float]]:
 
 def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -> Figure | None:
     """Draw how the experts of a diffusion model share the noise levels; None for a model without experts."""
-    if not isinstance(model, DiffusionModel) or not (model.config.model.experts > 1 or model.config.folds.number):
+    found = experts_over_levels(model, data.held_out, seed=seed)
+    if found is None:
         return None
-    noise, weights, losses = _over_levels(model, data.held_out[:PROFILE_ROWS], seed=seed)
+    noise, weights, losses = found
     return gate_profile(noise, weights, losses=losses, title=title)
 
 
@@ -133,22 +135,27 @@ def _features(model: DiffusionModel, rows: pl.DataFrame) -> Tensor:
     return torch.from_numpy(model.encoding.encode(rows, seeding.stream(0, "dequantise"))).to(model.device)
 
 
-def _over_levels(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Look at the experts over the time axis, on noisy rows.
+def experts_over_levels(
+    model: Model, rows: pl.DataFrame, *, seed: int
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Look at the experts of a diffusion model over the time axis, on noisy rows.
 
     All levels noise the rows with the same ε, so that the levels differ in nothing else. A level with α = 0 is
     infinite and left out. The loss is the mean squared error of the velocity, (α² + σ²)/σ²·E(x̂ − x)², whatever the
     network predicts.
 
     Returns:
-        The noise levels σ/α, (T,), the mean weights at each, (T, experts), and the loss at each, (T,).
+        The noise levels σ/α, (T,), the mean weights at each, (T, experts), and the loss at each, (T,); None for a model
+        without experts.
 
     """
+    if not isinstance(model, DiffusionModel) or not (model.config.model.experts > 1 or model.config.folds.number):
+        return None
     schedule = model.denoiser.schedule
     entries = int(schedule.t_max - schedule.t_min) + 1
     times = schedule.times(min(PROFILE_TIMES, entries) if schedule.discrete else PROFILE_TIMES)
     alpha, sigma = schedule(times)
-    x = _features(model, rows)
+    x = _features(model, rows[:PROFILE_ROWS])
     # The noise is drawn on the CPU, so that the picture is the same on every device.
     stream = seeding.torch_stream(seed, "gate profile")
     epsilon = torch.randn(x.shape, generator=stream, dtype=x.dtype).to(model.device)

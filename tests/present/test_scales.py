@@ -7,7 +7,7 @@ from datetime import date, datetime
 import numpy as np
 import polars as pl
 import pytest
-from pictures import densities
+from pictures import densities, drawn
 
 from dualdiff_cli.present.figures.correlations import correlation_map, rank_correlations
 from dualdiff_cli.present.figures.marginals import marginal
@@ -93,6 +93,16 @@ def test_a_table_of_all_types_is_drawn_beside_its_samples_and_says_what_it_leave
     assert "missing" in figure.get_suptitle()
     assert sum(axes.axison for axes in figure.axes) == 21
     assert rows_beside_samples(mixed(9, 0)[["note"]].clear(), mixed(9, 0)[["note"]], title="") is None
+
+
+def test_dots_of_two_columns_with_few_values_are_spread_over_squares() -> None:
+    rows = pl.DataFrame({"a": [True, False] * 400, "b": ["u", "v", "v", "u"] * 200})
+    figure = rows_beside_samples(rows, rows, title="t")
+    assert figure is not None
+    dots = drawn(figure.axes[0])
+    near = dots - dots.round()
+    assert 0.1 < np.abs(near).max() <= 0.25
+    assert abs(np.corrcoef(near.T)[0, 1]) < 0.2
 
 
 def test_rank_correlations_see_order_alone_and_skip_missing_cells() -> None:

@@ -1,4 +1,6 @@
-"""The named densities: the paper's four (circle, dino, line, moons) and three more shapes that are usual in the field.
+"""The named densities: the paper's four, three more shapes that are usual in the field, and one for teaching.
+
+The paper's four are circle, dino, line and moons. Plain Langevin dynamics fail on two-modes, which is for teaching.
 
 To add a density, write a function that makes it and add one line to `DENSITIES` at the end of this file.
 
@@ -151,6 +153,17 @@ def _eight_gaussians() -> Density:
     )
 
 
+def _two_modes() -> Density:
+    return GaussianMixture(
+        np.array([0.8, 0.2]),
+        np.array([[-1.5, -1.0], [1.5, 1.0]]),
+        np.full((2, 2), 0.3),
+        name="two-modes",
+        description="two round Gaussians far apart with 80 % and 20 % of the points, for teaching: plain Langevin "
+        "dynamics gets the shares wrong",
+    )
+
+
 def _checkerboard() -> Density:
     side = np.array([-3.0, -1.0, 1.0, 3.0])
     return Boxes(
@@ -191,6 +204,7 @@ DENSITIES: Mapping[str, Density] = MappingProxyType(
             _line(),
             _moons(),
             _eight_gaussians(),
+            _two_modes(),
             _checkerboard(),
             _two_spirals(),
         )

@@ -12,6 +12,7 @@ and of λ = log(α/σ), half the log signal-to-noise ratio, which is the natural
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -127,16 +128,39 @@ class Sampler(ABC):
             InputError: the schedule is a table with fewer entries than steps.
 
         """
+        samples = noise
+        for _, x in self.states(denoiser, noise, step_noise):
+            samples = x
+        return samples
+
+    @torch.no_grad()
+    def states(
+        self, denoiser: Denoiser, noise: Tensor, step_noise: Tensor | None = None
+    ) -> Iterator[tuple[Level, Tensor]]:
+        """Give the samples on their way, at every level from the start to the clean end.
+
+        Args:
+            denoiser, noise, step_noise: see `__call__`.
+
+        Yields:
+            N + 1 pairs of a level and x at this level, (n, d), float64.
+
+        Raises:
+            InputError: see `__call__`.
+
+        """
         x = denoiser.schedule.prior_std * noise.double()
         history: History = []
         k = self.draws_per_step
         nothing = x.new_zeros(k, *x.shape)
-        for i, (now, after) in enumerate(pairwise(self.levels(denoiser.schedule))):
+        levels = self.levels(denoiser.schedule)
+        yield levels[0], x
+        for i, (now, after) in enumerate(pairwise(levels)):
             z = nothing
             if step_noise is not None and after.t is not None:
                 z = step_noise[i * k : (i + 1) * k].double()
             x = self.step(denoiser, x, now, after, z, history)
-        return x
+            yield after, x
 
 
 def ask(denoiser: Denoiser, x: Tensor, level: Level) -> Tensor:

@@ -67,7 +67,7 @@ def rows_beside_samples(real: pl.DataFrame, generated: pl.DataFrame, *, title: s
     if not shown or not all(rows.height for rows in whole):
         return None
     if any(rows.height < before.height for rows, before in zip(whole, (real, generated), strict=True)):
-        title = f"{title} · rows with missing cells are left out"
+        title = " · ".join(filter(None, [title, "rows with missing cells are left out"]))
     placed = [np.column_stack([scale.place(rows[scale.name]) for scale in scales[:MAX_COLUMNS]]) for rows in whole]
     return _beside(*placed, scales=scales, title=title)
 
@@ -123,11 +123,11 @@ def _beside(real: Array, generated: Array, *, scales: Sequence[ColumnScale], tit
 
 def _spread(places: Array, scales: Sequence[ColumnScale], view: Array) -> Array:
     """Move the dots (n, k) of columns with few values apart, at random and the same in every call."""
-    moved = places.copy()
+    moved, rng = places.copy(), stream(0, "spread of dots")
     for column, (scale, limits) in enumerate(zip(scales, view, strict=False)):
         few = scale.kind == "whole" and not scale.log and np.ptp(limits) <= FEW_VALUES + 1
         if scale.kind == "category" or few:
-            moved[:, column] += stream(0, "spread of dots").uniform(-SPREAD, SPREAD, len(places))
+            moved[:, column] += rng.uniform(-SPREAD, SPREAD, len(places))
     return moved
 
 

@@ -24,7 +24,7 @@ MOST_CATEGORIES = 10
 MICROSECONDS_A_DAY = 86_400e6
 FEW = 60
 """Up to this range the axis of whole numbers begins and ends between two of them, so that no bar is cut in half."""
-LEAST_SKEWNESS = 2.0
+LEAST_SKEWNESS = 1.5
 """The skewness of positive values from which a logarithmic axis is tried."""
 
 

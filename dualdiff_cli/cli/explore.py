@@ -1,0 +1,68 @@
+"""``dualdiff explore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..present.tables import facts_table
+from ..present.terminal import Console
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+
+__all__ = ["explore"]
+
+
+@handled
+def explore(
+    run: RunArgument = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.", metavar="NAME"
+        ),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the page; its index.html opens without a server.", metavar="DIR"
+        ),
+    ] = Path("explorer"),
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A sampler to show, one option each; default: ancestral, ddim, heun, dpmpp-2m-sde and langevin.",
+            metavar="NAME",
+        ),
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, max=2000, help="Number of points to follow.", metavar="N")] = 2000,
+    frames: Annotated[int, typer.Option(min=2, max=200, help="States of each point that are kept.", metavar="N")] = 40,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a page on which the diffusion of a model of two columns can be played with.
+
+    The page has a time slider, several samplers side by side from the same noise, the field of E[x | x_t], the
+    log-density, and the weights of the experts. It needs no server and no network. With --dataset it shows the exact
+    denoiser of a density, which needs no training.
+    """
+    from ..jobs.explore import explore as job
+
+    console = Console(as_json=as_json, quiet=quiet)
+    with console.activity() as announce:
+        record = job(
+            run,
+            dataset=dataset,
+            output=output,
+            samplers=sampler,
+            points=points,
+            frames=frames,
+            seed=seed,
+            device=device,
+            announce=announce,
+        )
+    console.result(record, lambda: [facts_table({key: value for key, value in record.items() if value is not None})])
