@@ -61,6 +61,7 @@ def evaluate(
     *,
     samples: str | Path | None = None,
     against: str | Path | None = None,
+    data: Data | None = None,
     n: int = GENERATED,
     options: DrawingOptions = DrawingOptions(),
     exact: bool = False,
@@ -78,6 +79,7 @@ def evaluate(
         samples: a file of generated rows to score in place of fresh ones.
         against: a file of true rows to score against in place of the held-out ones; columns of the file that the
             generated rows do not have are left out.
+        data: training and held-out rows of the source, where the caller has them; None reads or draws them.
         n: the number of rows to generate.
         options: how the rows are drawn, where the model leaves a choice.
         exact: whether to score the model's likelihood, too; see `diagnose.exact_scores`.
@@ -97,6 +99,15 @@ def evaluate(
             denoiser.
         DeviceError: the device is not there.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture", settings=small)
+        >>> run = dualdiff.train(config)["run"]
+        >>> record = dualdiff.evaluate(run, n=500, metrics=["sliced_wasserstein"])
+        >>> record["metrics"]["sliced_wasserstein"]["unit"]
+        'data units'
+
     """
     if isinstance(source, str | Path):
         source = Run.open(source)
@@ -104,7 +115,7 @@ def evaluate(
     if source is None:
         generated, subject = _two_files(samples, against)
     else:
-        subject = _subject(source, device)
+        subject = _subject(source, device, data)
     data, model = subject.data, subject.model
     asked, diagnosed = None, None
     if exact or diagnosis:
@@ -144,16 +155,16 @@ def evaluate(
     return record
 
 
-def _subject(source: Run | ExportedModel, device: str) -> _Subject:
-    """Load a model and the rows that it was trained for."""
+def _subject(source: Run | ExportedModel, device: str, data: Data | None) -> _Subject:
+    """Load a model and, unless the caller has them, the rows that it was trained for."""
     if isinstance(source, Run):
         config = source.config
         labels = {"model": config.model.name, "recipe": config.recipe}
         model = load_model(source, device=choose_device(device))
-        return _Subject(data_of_run(source), config.dataset, model, source, labels)
+        return _Subject(data or data_of_run(source), config.dataset, model, source, labels)
     config = source.config
     labels = {"model": config.model.name, "recipe": config.recipe}
-    return _Subject(data_of_file(source), config.dataset, source, None, labels)
+    return _Subject(data or data_of_file(source), config.dataset, source, None, labels)
 
 
 def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[pl.DataFrame, _Subject]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..config.recipes import with_sampling
+from ..config.registry import known_name
 from ..config.sections import SamplingConfig
 from ..data import DENSITIES
 from ..diffusion.samplers import build_sampler
@@ -23,7 +24,7 @@ from ..models.diffusion import DiffusionModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
 
-__all__ = ["WHATS", "export"]
+__all__ = ["WHATS", "export", "format_of"]
 
 WHATS = ("sampler", "denoiser")
 
@@ -31,7 +32,7 @@ WHATS = ("sampler", "denoiser")
 def export(
     run: Run | str | Path,
     *,
-    format: str = "onnx",
+    format: str | None = None,
     what: str = "sampler",
     output: str | Path | None = None,
     precision: str = "float32",
@@ -45,7 +46,7 @@ def export(
 
     Args:
         run: a finished run, or its directory.
-        format: ``onnx``, ``torchscript`` or ``pt2``.
+        format: ``onnx``, ``torchscript`` or ``pt2``; None takes it from the suffix of ``output``; see `format_of`.
         what: ``sampler``, from noise to data units, or ``denoiser``, one evaluation in standard units.
         output: the file; None names one in the run's folder.
         precision: of the matrix products.
@@ -62,12 +63,18 @@ def export(
         DeviceError: the device is not there.
         ToleranceError: the file does not do what the run does; it is not left behind.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["training.steps=20", "model.width=8", "data.points=500"]
+        >>> config = dualdiff.resolve(dataset="line", model="baseline", recipe="paper", settings=small)
+        >>> run = dualdiff.train(config, device="cpu")["run"]
+        >>> record = dualdiff.export(run, output="line.onnx", sampler="ddim", sample_steps=4)
+        >>> record["inputs"], record["outputs"]
+        (['noise'], ['samples', 'features'])
+
     """
-    for kind, name, known in (
-        ("format", format, FORMATS),
-        ("export", what, WHATS),
-        ("precision", precision, PRECISIONS),
-    ):
+    format = format_of(output, format)
+    for kind, name, known in (("export", what, WHATS), ("precision", precision, PRECISIONS)):
         if name not in known:
             raise unknown_name(kind, name, known)
     exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
@@ -141,6 +148,28 @@ def export(
         "inputs": list(module.input_names),
         "outputs": list(module.output_names),
     }
+
+
+def format_of(output: str | Path | None, asked: str | None) -> str:
+    """Give the format of a file: the one that was asked for, or the one that the suffix of the file says.
+
+    Raises:
+        InputError: there is no such format, or the suffix says another or none.
+
+    """
+    if asked is not None:
+        asked = known_name("format", asked, FORMATS)
+    suffix = "" if output is None else Path(output).suffix.lower()
+    said = next((name for name, own in FORMATS.items() if own == suffix), None)
+    if asked is not None and said not in (None, asked):
+        raise InputError(
+            f"The suffix of {output} is that of the format {said}, and {asked} was asked for.",
+            f"Name the file *{FORMATS[asked]}, or leave --format out.",
+        )
+    if asked is None and output is not None and said is None:
+        suffixes = ", ".join(f"{own} for {name}" for name, own in FORMATS.items())
+        raise InputError(f"The suffix of {output} says no format.", f"Use one of these, or add --format: {suffixes}.")
+    return asked or said or "onnx"
 
 
 def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
