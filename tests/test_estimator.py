@@ -138,11 +138,20 @@ def test_whole_numbers_stay_whole() -> None:
 
 
 def test_pandas_is_not_needed_for_rows_of_others() -> None:
-    code = (
-        "import sys; sys.modules['pandas'] = None; import numpy as np; from dualdiff_cli import DualDiff; "
-        "rows = np.random.default_rng(0).normal(size=(60, 1)); "
-        "print(DualDiff(model='kernel-density').fit(rows).sample(2).shape)"
-    )
+    code = """
+import sys
+import numpy as np
+
+class WithoutPandas:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "pandas":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, WithoutPandas())
+from dualdiff_cli import DualDiff
+rows = np.random.default_rng(0).normal(size=(60, 1))
+print(DualDiff(model="kernel-density").fit(rows).sample(2).shape)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(2, 1)\n"
 
