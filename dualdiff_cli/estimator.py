@@ -306,7 +306,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Give rows of any type as a frame with the model's columns."""
         names = list(self.feature_names_in_)
         frame = CONTAINERS[container_of(X)].take(X, names)
-        return check_table(frame, name=ROWS_IN_MEMORY, columns=names, constant="keep", least=1).rows
+        return check_table(frame, name=ROWS_IN_MEMORY, columns=names, constant="keep", min_rows=1).rows
 
     # Files
 
