@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .bench import bench_app
+from .bench import bench, bench_app
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
 from .export import export
 from .info import info
+from .options import add_command
 from .plot import plot
 from .report import report
 from .reproduce import reproduce
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -49,5 +51,5 @@ def _main(
 
 
 for command in (train, sample, evaluate, compare, report, export, plot, reproduce, info, datasets):
-    app.command()(command)
-app.add_typer(bench_app, name="bench")
+    add_command(app, command)
+app.add_typer(bench_app, name="bench", epilog=getattr(bench, "epilog", None))

@@ -9,9 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..config.layers import RECIPES
+from ..config.registry import known_name
 from ..present.tables import Table, facts_table
 from ..present.terminal import Bar, Console
-from .options import DebugOption, JsonOption, QuietOption, at_least, handled
+from .completion import complete_datasets, complete_recipes, complete_tables
+from .options import (
+    DATA,
+    FILES,
+    MACHINE,
+    MODEL,
+    TRAINING,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    at_least,
+    examples,
+    handled,
+)
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -24,31 +39,69 @@ SHARE_FOR_ESTIMATE = 0.01
 
 
 @handled
+@examples(
+    "dualdiff reproduce table1 --seeds 3",
+    "dualdiff reproduce all --seeds 5 --jobs 2 --output reproduction",
+)
 def reproduce(
     what: Annotated[
-        str, typer.Argument(help="table1, table2, figures (from the runs of both tables), or all.", metavar="WHAT")
+        str,
+        typer.Argument(
+            help="table1, table2, figures (from the runs of both tables), or all.",
+            metavar="WHAT",
+            autocompletion=complete_tables,
+        ),
     ],
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of runs for every row, each with a seed of its own.", metavar="N")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of runs for every row, each with a seed of its own.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
     ] = 5,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of processes, with one thread each; default: one for each core.", metavar="N"),
+        typer.Option(
+            min=1,
+            help="Number of processes, with one thread each; default: one for each core.",
+            metavar="N",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe by which every run is trained and sampled.", metavar="NAME")
+        str,
+        typer.Option(
+            help=f"Recipe by which every run is trained and sampled: {', '.join(RECIPES)}.",
+            metavar="NAME",
+            autocompletion=complete_recipes,
+            rich_help_panel=MODEL,
+        ),
     ] = "paper",
     engine: Annotated[
         Literal["joblib", "ray"],
-        typer.Option(help="Library that spreads the runs over processes; ray needs the extra `ray`."),
+        typer.Option(
+            help="Library that spreads the runs over processes; ray needs the extra `ray`.", rich_help_panel=MACHINE
+        ),
     ] = "joblib",
     steps: Annotated[
         int | None,
-        typer.Option(parser=at_least(1), help="Number of training steps; default: the recipe's.", metavar="N"),
+        typer.Option(
+            parser=at_least(1),
+            help="Number of training steps; default: the recipe's.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Data set in place of the table's own; may be given several times.", metavar="NAME|FILE"),
+        typer.Option(
+            help="Data set in place of the table's own; may be given several times.",
+            metavar="NAME|FILE",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -56,10 +109,12 @@ def reproduce(
             "--set",
             help="Change a value of the recipe, as for `train`; may be given several times.",
             metavar="KEY=VALUE",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="Folder for the tables, the figures and the runs.", metavar="DIR")
+        Path,
+        typer.Option(help="Folder for the tables, the figures and the runs.", metavar="DIR", rich_help_panel=FILES),
     ] = Path("reproduction"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,9 +129,9 @@ def reproduce(
 
     console = Console(as_json=as_json, quiet=quiet)
     request = ReproduceRequest(
-        what,
+        what.lower(),
         seeds=seeds,
-        recipe=recipe,
+        recipe=known_name("recipe", recipe, RECIPES),
         steps=steps,
         datasets=tuple(dataset or ()),
         settings=tuple(setting or ()),

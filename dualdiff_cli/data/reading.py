@@ -123,7 +123,9 @@ def check_table(
     kept = filled
     if missing == "drop":
         void = {column: "has no value in any row" for column, k in gaps.items() if k == filled.sum()}
-        _refuse(name, void, f"Choose others with {_option([column for column in frame.columns if column not in void])}.")
+        _refuse(
+            name, void, f"Choose others with {_option([column for column in frame.columns if column not in void])}."
+        )
         kept = filled & ~frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
         left_out = int(filled.sum()) - int(kept.sum())
         if left_out:

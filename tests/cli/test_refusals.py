@@ -46,7 +46,8 @@ PEOPLE = ("--dataset", "people.csv")
         (("--resume", "--steps", "9"), "--resume", "new run"),
         (("--resume",), "runs/", "Train"),
         (("--resume", "runs/nowhere"), "runs/nowhere", "`train`"),
-        (("runs/nowhere",), "runs/nowhere", "--resume"),
+        (("runs/nowhere",), "runs/nowhere", ".csv"),
+        (("moons", *MOONS), "--dataset moons", "one data set"),
     ],
 )
 def test_a_request_to_train_that_cannot_be_met_is_refused_and_leaves_nothing(
