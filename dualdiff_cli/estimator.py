@@ -144,7 +144,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
                     bar.start(steps)
 
             def on_progress(progress: Progress) -> None:
-                bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")
+                bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
             callbacks = Callbacks(on_start=on_start, on_progress=on_progress)
             record = train(request, path=directory, device=self.device, callbacks=callbacks, data=data)
@@ -306,7 +306,10 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Give rows of any type as a frame with the model's columns."""
         names = list(self.feature_names_in_)
         frame = CONTAINERS[container_of(X)].take(X, names)
-        return check_table(frame, name=ROWS_IN_MEMORY, columns=names, constant="keep", min_rows=1).rows
+        try:
+            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, constant="keep", min_rows=1).rows
+        except InputError as error:
+            raise error.without_options("Mend the rows: every column needs a number in every row.") from error
 
     # Files
 
@@ -416,7 +419,11 @@ def _split(X: Any, container: str, request: Request) -> Data:
     """Split rows that are in no file."""
     config = request.config()
     frame = CONTAINERS[container].take(X, None)
-    table = check_table(frame, name=ROWS_IN_MEMORY, columns=config.data.columns, missing=config.data.missing)
+    try:
+        table = check_table(frame, name=ROWS_IN_MEMORY, columns=config.data.columns, missing=config.data.missing)
+    except InputError as error:
+        remedy = 'Mend the rows, or set "data.columns" or "data.missing" in the settings of the DualDiff.'
+        raise error.without_options(remedy) from error
     return split_table(
         table,
         name=ROWS_IN_MEMORY,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..present.tables import facts_table
+from ..present.exported import export_table
 from ..present.terminal import Console
 from .options import (
     FILES,
@@ -104,13 +104,4 @@ def export(
         )
     if opset is not None and record["opset"] != opset:
         console.warn(f"The file uses opset {record['opset']}, although opset {opset} was asked for.")
-    console.result(record, lambda: [facts_table(_facts(record))])
-
-
-def _facts(record: dict[str, object]) -> dict[str, object]:
-    """Give the facts of the record, with each divergence and its floor in one line."""
-    facts = dict(record)
-    for name, value in record.items():
-        if isinstance(value, dict):
-            facts[name] = f"{value['value']:.3g} {value['unit']} (floor, from the run's own rows: {value['floor']:.3g})"
-    return facts
+    console.result(record, lambda: [export_table(record)])

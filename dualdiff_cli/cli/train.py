@@ -11,8 +11,8 @@ import typer
 
 from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..errors import InputError
-from ..present.tables import facts_table
 from ..present.terminal import Console
+from ..present.training import training_table
 from .completion import complete_datasets, complete_models, complete_recipes, complete_runs
 from .options import (
     DATA,
@@ -216,9 +216,10 @@ def train(
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
-    with _shown(console) as callbacks:
-        if resume:
-            record = jobs.resume(Run.open(what), device=device, callbacks=callbacks)
+    opened = Run.open(what) if resume else None
+    with _shown(console, opened) as callbacks:
+        if opened is not None:
+            record = jobs.resume(opened, device=device, callbacks=callbacks)
         else:
             asked = Request(
                 dataset=what if dataset is None else dataset,
@@ -231,24 +232,35 @@ def train(
                 settings=setting,
             )
             record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
-    console.result(record, lambda: [facts_table(record)])
+    console.result(record, lambda: [training_table(record)])
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[Callbacks]:
-    """Show the progress of a training, and let Ctrl-C and termination signals stop it, while the block runs."""
+def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
+    """Show the progress of a training, and let Ctrl-C and termination signals stop it, while the block runs.
+
+    Args:
+        console: where the progress is shown.
+        resumed: the run that goes on; None for a new run.
+
+    """
     from ..jobs.train import Callbacks
 
     with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
 
         def on_start(run: Run, steps: int, how: str) -> None:
-            console.note(f"Training into {run}")
+            if resumed is None:
+                console.note(f"Training into {run}")
+            elif resumed.is_trained:
+                console.note(f"The run {run} is trained already: its scores and pictures are made again.")
+            else:
+                console.note(f"Going on with the training of {run}")
             console.note(how)
             if steps:
                 bar.start(steps)
 
         def on_progress(progress: Progress) -> None:
-            bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")
+            bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
         yield Callbacks(on_note=console.note, on_start=on_start, on_progress=on_progress, should_stop=should_stop)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["GENERATED", "evaluate"]
 
 GENERATED = 10_000
 """The number of rows that a model is asked for, as in the paper."""
+MOSTLY = 0.5
+"""A warning is given if the share of copies in a file exceeds the floor by more than this."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ def evaluate(
     truth = Truth(data, real, generated.height, seed=seed)
     # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
     scores = truth.score(generated, memorisation=source is not None, metrics=metrics, announce=announce)
+    if samples is not None:
+        _warn_of_copies(scores, samples)
     if samples is None and subject.run is not None:
         announce("losses")
         scores |= subject.losses(seed)
@@ -174,6 +179,8 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
         InputError: one of the files is not named, or a file is refused.
 
     """
+    if samples is not None and against is not None and Path(samples).resolve() == Path(against).resolve():
+        warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = _read_rows(samples)
@@ -182,14 +189,34 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
 
 def _halves(path: Path, columns: list[str]) -> Data:
     """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = read_table(path, columns=columns).rows
+    rows = _read_rows(path, columns)
     order = seeding.stream(0, "halves").permutation(rows.height)
     half = rows.height // 2
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
 def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    return read_table(path, columns=columns).rows
+    """Read rows that are only scored.
+
+    Raises:
+        InputError: the file is refused; the remedy names no option, because `evaluate` has none for files.
+
+    """
+    try:
+        return read_table(path, columns=columns).rows
+    except InputError as error:
+        raise error.without_options("Mend these values, or leave the column out of the file.") from error
+
+
+def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
+    """Warn where most rows of a file are rows that the model was trained on: the other scores then say little."""
+    copies = scores.get("copies")
+    if copies is not None and copies.value - (copies.floor or 0.0) > MOSTLY:
+        warnings.warn(
+            f"{copies.value:.0%} of the rows of {samples} repeat rows that the model was trained on, or nearly so; of "
+            f"rows that it has not seen {copies.floor or 0.0:.0%} do. The other scores are those of copies.",
+            stacklevel=3,
+        )
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:

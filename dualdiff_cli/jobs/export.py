@@ -104,6 +104,7 @@ def export(
 
     evaluations = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
     metadata = _describe(run, model, sampling) | evaluations
+    metadata["description"] = _description(model, what, sampling)
     metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
     path = Path(output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +146,7 @@ def export(
         **measured,
         "opset": artifact.opset,
         "provider": exported.provider,
+        "features": model.encoding.width,
         "inputs": list(module.input_names),
         "outputs": list(module.output_names),
     }
@@ -175,6 +177,16 @@ def format_of(output: str | Path | None, asked: str | None) -> str:
 def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
     stem = f"{what}-{sampling.sampler}-{sampling.steps}" if what == "sampler" else what
     return stem if precision == "float32" else f"{stem}-{precision}"
+
+
+def _description(model: DiffusionModel, what: str, sampling: SamplingConfig) -> str:
+    """Say in a sentence what a file computes, for programs that show files of any origin."""
+    config, columns = model.config, ", ".join(model.encoding.names)
+    learnt = f"the model {config.model.name}, trained on {Path(config.dataset).name} by the recipe {config.recipe}"
+    if what == "denoiser":
+        return f"Estimates the clean features behind noisy ones at a time of the schedule; {learnt}."
+    how = f"by the sampler {sampling.sampler} in {sampling.steps} steps"
+    return f"Turns standard normal noise into rows with the columns {columns}, {how}; {learnt}."
 
 
 def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict[str, Any]:
