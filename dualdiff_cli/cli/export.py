@@ -55,7 +55,7 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="File to write, .onnx, .pt or .pt2; default: in the run's folder exports/.",
+            help="File to write, .onnx, .pt2, .ts or .pt; default: in the run's folder exports/.",
             metavar="FILE",
             rich_help_panel=FILES,
         ),

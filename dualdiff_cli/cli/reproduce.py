@@ -11,8 +11,9 @@ import typer
 
 from ..config.layers import RECIPES
 from ..config.registry import known_name
+from ..present.progress import Bar, duration
 from ..present.tables import Table, facts_table
-from ..present.terminal import Bar, Console
+from ..present.terminal import Console
 from .completion import complete_datasets, complete_recipes, complete_tables
 from .options import (
     DATA,
@@ -140,7 +141,7 @@ def reproduce(
         output=output,
     )
     with (
-        console.progress("reproducing", unit="steps") as bar,
+        console.progress("reproducing", unit="steps", estimated=False) as bar,
         stop_on_signals(console, after="the current step of every run") as should_stop,
     ):
         record = job(
@@ -158,10 +159,10 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
     """Show the progress of the grid in a bar; and as notes the number of runs, each finished run and the time left."""
     first: GridProgress | None = None
     running: tuple[float, int] | None = None  # the time and the number of steps when the first steps had been made
-    told, estimated = 0, False
+    told, estimated, estimated_whole = 0, False, False
 
     def on_progress(now: GridProgress) -> None:
-        nonlocal first, running, told, estimated
+        nonlocal first, running, told, estimated, estimated_whole
         if first is None:
             first, told = now, now.done
             to_go = _count(now.steps - now.steps_done, "training step")
@@ -169,17 +170,27 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
             bar.start(now.steps)
         failed = f", {now.failed} failed" if now.failed else ""
         done = f"{now.done} of {_count(now.runs, 'run')} done{failed}"
-        bar.report(now.steps_done, done)
+        left = f", about {duration(now.seconds_left)} left" if now.seconds_left else ""
+        bar.report(now.steps_done, done + left)
         if now.done > told:
             told = now.done
             console.note(f"{done}.")
         if running is None and now.steps_done > first.steps_done:
             running = time.monotonic(), now.steps_done
         taken = now.steps_done - running[1] if running else 0
+        if now.seconds_left and not estimated_whole:
+            estimated = estimated_whole = True
+            console.note(
+                f"About {duration(now.seconds_left)} to go with sampling and scoring, estimated from "
+                f"{_count(now.done, 'finished run')}."
+            )
         if running and not estimated and taken > SHARE_FOR_ESTIMATE * now.steps:
             estimated = True
-            minutes = max((time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken / 60, 1)
-            console.note(f"About {_count(round(minutes), 'minute')} of training to go, estimated from {taken:,} steps.")
+            seconds = (time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken
+            console.note(
+                f"About {duration(seconds)} of training to go, estimated from {taken:,} steps. Sampling and scoring "
+                "come on top; the first finished run will tell how long they take."
+            )
 
     return on_progress
 

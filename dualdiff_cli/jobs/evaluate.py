@@ -179,12 +179,13 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
         InputError: one of the files is not named, or a file is refused.
 
     """
-    if samples is not None and against is not None and Path(samples).resolve() == Path(against).resolve():
-        warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = _read_rows(samples)
-    return generated, _Subject(_halves(Path(against), generated.columns), str(against))
+    real = _halves(Path(against), generated.columns)
+    if Path(samples).resolve() == Path(against).resolve():
+        warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
+    return generated, _Subject(real, str(against))
 
 
 def _halves(path: Path, columns: list[str]) -> Data:
@@ -213,8 +214,8 @@ def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
     copies = scores.get("copies")
     if copies is not None and copies.value - (copies.floor or 0.0) > MOSTLY:
         warnings.warn(
-            f"{copies.value:.0%} of the rows of {samples} repeat rows that the model was trained on, or nearly so; of "
-            f"rows that it has not seen {copies.floor or 0.0:.0%} do. The other scores are those of copies.",
+            f"{100 * copies.value:.0f} % of the rows of {samples} repeat rows that the model was trained on, or nearly "
+            f"so; of rows that it has not seen {100 * (copies.floor or 0.0):.0f} % do. The other scores are of copies.",
             stacklevel=3,
         )
 

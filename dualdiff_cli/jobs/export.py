@@ -162,15 +162,16 @@ def format_of(output: str | Path | None, asked: str | None) -> str:
     if asked is not None:
         asked = known_name("format", asked, FORMATS)
     suffix = "" if output is None else Path(output).suffix.lower()
-    said = next((name for name, own in FORMATS.items() if own == suffix), None)
+    suffixes = {own: name for name, own in FORMATS.items()} | {".pt": "torchscript"}  # torch's own habit
+    said = suffixes.get(suffix)
     if asked is not None and said not in (None, asked):
         raise InputError(
             f"The suffix of {output} is that of the format {said}, and {asked} was asked for.",
             f"Name the file *{FORMATS[asked]}, or leave --format out.",
         )
     if asked is None and output is not None and said is None:
-        suffixes = ", ".join(f"{own} for {name}" for name, own in FORMATS.items())
-        raise InputError(f"The suffix of {output} says no format.", f"Use one of these, or add --format: {suffixes}.")
+        known = ", ".join(f"{own} for {name}" for own, name in suffixes.items())
+        raise InputError(f"The suffix of {output} says no format.", f"Use one of these, or add --format: {known}.")
     return asked or said or "onnx"
 
 
