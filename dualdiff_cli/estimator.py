@@ -307,9 +307,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         names = list(self.feature_names_in_)
         frame = CONTAINERS[container_of(X)].take(X, names)
         try:
-            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, constant="keep", min_rows=1).rows
+            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, min_rows=1).rows
         except InputError as error:
-            raise error.without_options("Mend the rows: every column needs a number in every row.") from error
+            raise error.without_options("Mend these values.") from error
 
     # Files
 
@@ -429,5 +429,6 @@ def _split(X: Any, container: str, request: Request) -> Data:
         name=ROWS_IN_MEMORY,
         origin={"source": IN_MEMORY, "container": container},
         seed=config.seed,
+        kinds=config.data.kinds,
         fraction=config.data.held_out_fraction,
     )

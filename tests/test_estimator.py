@@ -162,7 +162,7 @@ print(DualDiff(model="kernel-density").fit(rows).sample(2).shape)
         (np.array([["a"], ["b"]]), "<U1"),
         (np.zeros((30, 2, 2)), r"\(30, 2, 2\)"),
         ([[1.0], [1.0, 2.0]], "no array"),
-        (np.full((30, 1), np.nan), "missing"),
+        (np.full((30, 1), np.inf), "infinite"),
         (ROWS[:5], "5 rows"),
     ],
 )
