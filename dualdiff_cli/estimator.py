@@ -429,6 +429,6 @@ def _split(X: Any, container: str, request: Request) -> Data:
         name=ROWS_IN_MEMORY,
         origin={"source": IN_MEMORY, "container": container},
         seed=config.seed,
-        kinds=config.data.kinds,
+        kinds=dict.fromkeys(config.data.columns or (), "") | dict(config.data.kinds),
         fraction=config.data.held_out_fraction,
     )
