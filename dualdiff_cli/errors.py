@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 __all__ = [
     "DeviceError",
@@ -34,6 +35,10 @@ class DualdiffError(Exception):
         super().__init__(f"{problem} {remedy}")
         self.problem = problem
         self.remedy = remedy
+
+    def without_options(self, remedy: str) -> Self:
+        """Give the error with another remedy if its own names an option, for a caller that has no such option."""
+        return type(self)(self.problem, remedy) if "--" in self.remedy else self
 
 
 class InputError(DualdiffError):

@@ -20,6 +20,7 @@ ROOT = Path(dualdiff_cli.__file__).parent
 ORDER = [
     "__main__",
     "cli",
+    "estimator",
     "bench",
     "paper",
     "jobs",

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from .animate import animate
-from .bench import bench_app
+from .bench import bench, bench_app
 from .columns import columns
 from .compare import compare
 from .datasets import datasets
@@ -20,6 +20,7 @@ from .explore import explore
 from .export import export
 from .impute import impute
 from .info import info
+from .options import add_command
 from .plot import plot
 from .report import report
 from .reproduce import reproduce
@@ -34,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -68,5 +70,5 @@ for command in (
     datasets,
     columns,
 ):
-    app.command()(command)
-app.add_typer(bench_app, name="bench")
+    add_command(app, command)
+app.add_typer(bench_app, name="bench", epilog=getattr(bench, "epilog", None))

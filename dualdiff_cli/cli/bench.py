@@ -11,16 +11,38 @@ from typing import Annotated
 import typer
 
 from ..bench.tables import bench_tables, benchmark_comparison_table
+from ..config.layers import MODELS, RECIPES
+from ..config.registry import MODEL_KINDS
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, at_least, handled
+from .completion import complete_datasets, complete_models, complete_recipes
+from .options import (
+    DATA,
+    FILES,
+    MACHINE,
+    MODEL,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    add_command,
+    at_least,
+    examples,
+    handled,
+)
 
 __all__ = ["bench_app"]
 
+TIMED = "What is timed"
 bench_app = typer.Typer(invoke_without_command=True)
 
 
 @bench_app.callback()
 @handled
+@examples(
+    "dualdiff bench --dataset moons --task train --output before.json",
+    "dualdiff bench show before.json",
+    "dualdiff bench compare before.json after.json",
+)
 def bench(
     context: typer.Context,
     device: DeviceOption = "auto",
@@ -29,19 +51,37 @@ def bench(
         typer.Option(
             help="Data set, by name or as a file; may be given several times; default: the paper's four.",
             metavar="NAME|FILE",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Model; may be given several times; default: baseline and dual-expert.", metavar="NAME"),
+        typer.Option(
+            help="Diffusion model, such as "
+            f"{', '.join(name for name in MODELS if name not in MODEL_KINDS)}; may be given several times; default: "
+            "baseline and dual-expert.",
+            metavar="NAME",
+            autocompletion=complete_models,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="Recipe of all backends but `published`, which always follows the paper.", metavar="NAME"),
+        typer.Option(
+            help=f"Recipe of all backends but `published`, which always follows the paper: {', '.join(RECIPES)}.",
+            metavar="NAME",
+            autocompletion=complete_recipes,
+            rich_help_panel=MODEL,
+        ),
     ] = "paper",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="train, sample or latency; may be given several times; default: all three.", metavar="NAME"),
+        typer.Option(
+            help="train, sample or latency; may be given several times; default: all three.",
+            metavar="NAME",
+            rich_help_panel=TIMED,
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -49,18 +89,29 @@ def bench(
             help="published, eager, compiled, cuda-graph, torchscript, pt2, onnx-cpu, onnx-cuda or "
             "onnx-cuda-unbound; may be given several times; default: all that the device can run.",
             metavar="NAME",
+            rich_help_panel=TIMED,
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", parser=at_least(1), help="Number of points that the sampling task draws.", metavar="N")
+        int,
+        typer.Option(
+            "-n",
+            parser=at_least(1),
+            help="Number of points that the sampling task draws.",
+            metavar="N",
+            rich_help_panel=TIMED,
+        ),
     ] = 10_000,
-    repeats: Annotated[int, typer.Option(min=2, help="Number of timed blocks in each row.", metavar="N")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=2, help="Number of timed blocks in each row.", metavar="N", rich_help_panel=TIMED)
+    ] = 5,
     seconds: Annotated[
         float,
         typer.Option(
             min=0.0,
             help="Seconds that a block should take; a block of the smallest possible size may take longer.",
             metavar="S",
+            rich_help_panel=TIMED,
         ),
     ] = 0.5,
     threads: Annotated[
@@ -69,17 +120,27 @@ def bench(
             min=1,
             help="CPU threads of torch and ONNX Runtime; default: the number that `train` takes.",
             metavar="N",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a value of the configuration; may be given several times.", metavar="KEY=VALUE"
+            "--set",
+            help="Change a value of the configuration; may be given several times.",
+            metavar="KEY=VALUE",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File for the record, with all raw times.", metavar="FILE.json"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File for the record, with all raw times.",
+            metavar="FILE.json",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -121,8 +182,8 @@ def bench(
     console.result(record, lambda: bench_tables(record))
 
 
-@bench_app.command()
 @handled
+@examples("dualdiff bench show before.json")
 def show(
     record: Annotated[
         Path,
@@ -139,8 +200,8 @@ def show(
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
 
 
-@bench_app.command("compare")
 @handled
+@examples("dualdiff bench compare before.json after.json")
 def compare_two(
     before: Annotated[
         Path, typer.Argument(help="Record that `dualdiff bench --output` wrote.", metavar="A.json", show_default=False)
@@ -155,6 +216,10 @@ def compare_two(
 
     record = compare_benchmarks(before, after)
     Console(as_json=as_json, quiet=quiet).result(record, lambda: [benchmark_comparison_table(record)])
+
+
+add_command(bench_app, show)
+add_command(bench_app, compare_two, name="compare")
 
 
 @contextmanager

@@ -7,32 +7,74 @@ from typing import Annotated
 
 import typer
 
+from ..config.layers import DEFAULT_MODEL, MODELS
+from ..config.registry import MODEL_KINDS, PEERS
 from ..present.comparison import models_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, at_least, handled
+from .completion import complete_datasets, complete_models_and_peers
+from .options import (
+    DATA,
+    DRAWING,
+    FILES,
+    MODEL,
+    TRAINING,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    at_least,
+    examples,
+    handled,
+)
 from .signals import stop_on_signals
 
 __all__ = ["compare"]
 
 
 @handled
+@examples(
+    "dualdiff compare --dataset people.csv",
+    "dualdiff compare --dataset moons --model dual-expert --model mixture",
+)
 def compare(
-    dataset: Annotated[str, typer.Option(help="A name or a file; see `dualdiff datasets`.", metavar="NAME|FILE")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="A name or a file; see `dualdiff datasets`.",
+            metavar="NAME|FILE",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
+    ],
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="A model to compare, one option each; default: the default diffusion model, kernel-density, mixture, "
-            "spline-flow, and the peers vine-copula, forest and arf.",
+            help=f"A model to compare, one option each: {', '.join([*MODELS, *PEERS])}; default: {DEFAULT_MODEL}, "
+            f"{', '.join(name for name in MODEL_KINDS if name != 'diffusion')}, and the peers {', '.join(PEERS)}.",
             metavar="NAME",
+            autocompletion=complete_models_and_peers,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", "--n", parser=at_least(100), help="Number of rows that each model draws.", metavar="N")
+        int,
+        typer.Option(
+            "-n",
+            "--n",
+            parser=at_least(100),
+            help="Number of rows that each model draws.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 10_000,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     steps: Annotated[
-        int | None, typer.Option(parser=at_least(1), help="Optimiser steps of the diffusion models.", metavar="N")
+        int | None,
+        typer.Option(
+            parser=at_least(1), help="Optimiser steps of the diffusion models.", metavar="N", rich_help_panel=TRAINING
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -40,6 +82,7 @@ def compare(
             "--set",
             help="A value of the configuration, for all models that have this setting, e.g. data.points=1000.",
             metavar="KEY=VALUE",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     run_dir: Annotated[
@@ -47,6 +90,7 @@ def compare(
         typer.Option(
             help="Folder that keeps the runs and the scores; the same command goes on there. Default: nothing is kept.",
             metavar="DIR",
+            rich_help_panel=FILES,
         ),
     ] = None,
     as_json: JsonOption = False,

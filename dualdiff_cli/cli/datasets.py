@@ -6,12 +6,13 @@ import math
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, JsonOption, QuietOption, handled
+from .options import DebugOption, JsonOption, QuietOption, examples, handled
 
 __all__ = ["datasets"]
 
 
 @handled
+@examples("dualdiff datasets")
 def datasets(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
     """List what --dataset takes: the named densities, and the kinds of files."""
     from ..data import DENSITIES, READABLE

@@ -11,6 +11,9 @@ from ..errors import InputError
 from ..present.evaluation import evaluation_tables
 from ..present.terminal import Console
 from .options import (
+    DRAWING,
+    FILES,
+    SCORES,
     DebugOption,
     DeviceOption,
     FromOption,
@@ -22,6 +25,7 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     at_least,
+    examples,
     handled,
     source,
 )
@@ -30,23 +34,50 @@ __all__ = ["evaluate"]
 
 
 @handled
+@examples(
+    "dualdiff evaluate",
+    "dualdiff evaluate runs/moons-dual-expert-1 --exact",
+    "dualdiff evaluate --samples generated.csv --against real.csv",
+)
 def evaluate(
     run: RunArgument = None,
     samples: Annotated[
-        Path | None, typer.Option(help="File of rows to score, instead of rows that the model draws.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="File of rows to score, instead of rows that the model draws.",
+            metavar="FILE",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="File of true rows to score against, instead of the run's held-out rows.", metavar="FILE"),
+        typer.Option(
+            help="File of true rows to score against, instead of the run's held-out rows.",
+            metavar="FILE",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", "--n", parser=at_least(100), help="Number of rows that the model draws.", metavar="N")
+        int,
+        typer.Option(
+            "-n",
+            "--n",
+            parser=at_least(100),
+            help="Number of rows that the model draws.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 10_000,
     exported: FromOption = None,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Also score the log-density that the model gives the held-out rows.")
+        bool,
+        typer.Option(
+            "--exact",
+            help="Also score the log-density that the model gives the held-out rows.",
+            rich_help_panel=SCORES,
+        ),
     ] = False,
     diagnose: Annotated[
         bool,
@@ -54,6 +85,7 @@ def evaluate(
             "--diagnose",
             help="Also split the divergences into the parts of the estimator, of the schedule with the sampler, and of "
             "the network; needs a diffusion model of a named density.",
+            rich_help_panel=SCORES,
         ),
     ] = False,
     seed: SeedOption = 0,

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ..present.tables import facts_table
+from ..present.exported import export_table
 from ..present.terminal import Console
 from .options import (
+    FILES,
+    MACHINE,
     DebugOption,
     DeviceOption,
     JsonOption,
@@ -17,6 +19,7 @@ from .options import (
     RunArgument,
     SamplerOption,
     SampleStepsOption,
+    examples,
     handled,
 )
 
@@ -24,30 +27,52 @@ __all__ = ["export"]
 
 
 @handled
+@examples(
+    "dualdiff export -o model.onnx",
+    "dualdiff export -o model.pt2 --sampler dpmpp-2m --sample-steps 20",
+)
 def export(
     run: RunArgument = None,
     format: Annotated[
-        str, typer.Option(help="Format of the file: onnx, torchscript or pt2.", metavar="FORMAT")
-    ] = "onnx",
+        str | None,
+        typer.Option(
+            help="Format of the file: onnx, torchscript or pt2; default: what the suffix of --output says, and "
+            "otherwise onnx.",
+            metavar="FORMAT",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     what: Annotated[
         str,
         typer.Option(
             help="What the file computes: sampler turns noise into rows, denoiser evaluates the network once.",
             metavar="WHAT",
+            rich_help_panel=FILES,
         ),
     ] = "sampler",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File to write; default: in the run's folder exports/.", metavar="FILE"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write, .onnx, .pt2, .ts or .pt; default: in the run's folder exports/.",
+            metavar="FILE",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="Precision of the network's matmuls: float32, float16 or bfloat16.", metavar="NAME"),
+        typer.Option(
+            help="Precision of the network's matmuls: float32, float16 or bfloat16.",
+            metavar="NAME",
+            rich_help_panel=MACHINE,
+        ),
     ] = "float32",
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     opset: Annotated[
-        int | None, typer.Option(help="Version of the ONNX operators; default: torch chooses.", metavar="N")
+        int | None,
+        typer.Option(help="Version of the ONNX operators; default: torch chooses.", metavar="N", rich_help_panel=FILES),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -79,13 +104,4 @@ def export(
         )
     if opset is not None and record["opset"] != opset:
         console.warn(f"The file uses opset {record['opset']}, although opset {opset} was asked for.")
-    console.result(record, lambda: [facts_table(_facts(record))])
-
-
-def _facts(record: dict[str, object]) -> dict[str, object]:
-    """Give the facts of the record, with each divergence and its floor in one line."""
-    facts = dict(record)
-    for name, value in record.items():
-        if isinstance(value, dict):
-            facts[name] = f"{value['value']:.3g} {value['unit']} (floor, from the run's own rows: {value['floor']:.3g})"
-    return facts
+    console.result(record, lambda: [export_table(record)])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, JsonOption, QuietOption, handled
+from .options import DebugOption, JsonOption, QuietOption, examples, handled
 
 __all__ = ["info"]
 
 
 @handled
+@examples("dualdiff info", "dualdiff info --json")
 def info(as_json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
     """Show the versions, the devices and the execution providers, and which of them a command would use and why."""
     from .. import __version__

@@ -11,18 +11,28 @@ import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
 
 import typer
 
+from ..config.registry import SAMPLERS
 from ..errors import DualdiffError, InputError, Interrupted
 from ..present.terminal import Console
+from .completion import complete_runs, complete_samplers
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
     from ..store.run import Run
 
 __all__ = [
+    "DATA",
+    "DRAWING",
+    "FILES",
+    "MACHINE",
+    "MODEL",
+    "OUTPUT",
+    "SCORES",
+    "TRAINING",
     "DebugOption",
     "DeviceOption",
     "FromOption",
@@ -33,7 +43,9 @@ __all__ = [
     "SampleStepsOption",
     "SamplerOption",
     "SeedOption",
+    "add_command",
     "at_least",
+    "examples",
     "handled",
     "names",
     "pair",
@@ -68,26 +80,52 @@ def at_least(least: int) -> Callable[[str | int], int]:
     return parse
 
 
+# The groups in which help shows the options of a command.
+DATA, MODEL, TRAINING = "Data", "Model", "Training"
+DRAWING, SCORES = "Drawing rows", "Scores"
+FILES, MACHINE, OUTPUT = "Runs and files", "Machine", "What is printed"
+
 DeviceOption = Annotated[
     str,
     typer.Option(
         "--device",
         help="Device to compute on: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
         metavar="DEVICE",
+        rich_help_panel=MACHINE,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, no warnings and no tables.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback if the command fails.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, and nothing else.", rich_help_panel=OUTPUT),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Show no progress, no warnings and no tables.", rich_help_panel=OUTPUT),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback if the command fails.", rich_help_panel=OUTPUT)
+]
 SeedOption = Annotated[
     int,
     typer.Option(
-        "--seed", min=0, max=2**63 - 1, help="Seed of all random numbers that the command draws.", metavar="N"
+        "--seed",
+        min=0,
+        max=2**63 - 1,
+        help="Seed of all random numbers that the command draws.",
+        metavar="N",
+        rich_help_panel=DRAWING,
     ),
 ]
 SamplerOption = Annotated[
     str | None,
-    typer.Option("--sampler", help="Sampler; default: the one that the run was configured with.", metavar="NAME"),
+    typer.Option(
+        "--sampler",
+        help=f"Sampler: {', '.join(SAMPLERS)}; default: the one that the run was configured with. "
+        "Other names of the field, such as ddpm and ode, are understood.",
+        metavar="NAME",
+        autocompletion=complete_samplers,
+        rich_help_panel=DRAWING,
+    ),
 ]
 SampleStepsOption = Annotated[
     int | None,
@@ -96,24 +134,53 @@ SampleStepsOption = Annotated[
         parser=at_least(1),
         help="Number of steps of the sampler; default: as in the run's configuration.",
         metavar="N",
+        rich_help_panel=DRAWING,
     ),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(
         "--precision",
-        help="Precision of the network's matmuls; auto takes bfloat16 where a trial shows that it is clearly faster.",
+        help="Precision of the network's matmuls; auto takes bfloat16 where the processor is fast at it.",
+        rich_help_panel=MACHINE,
     ),
 ]
 FromOption = Annotated[
     Path | None,
-    typer.Option("--from", help="Use a file that `dualdiff export` wrote, in place of a run.", metavar="FILE"),
+    typer.Option(
+        "--from",
+        help="Use a file that `dualdiff export` wrote, in place of a run.",
+        metavar="FILE",
+        rich_help_panel=FILES,
+    ),
 ]
 RunArgument = Annotated[
-    Path | None, typer.Argument(help="Directory of a run; default: the newest run under runs/.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="Directory of a run; default: the newest run under runs/.",
+        show_default=False,
+        autocompletion=complete_runs,
+    ),
 ]
 
 P = ParamSpec("P")
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def examples(*lines: str) -> Callable[[Command], Command]:
+    """Let the help of a command end with examples of its use.
+
+    Args:
+        lines: commands as a user types them, each with or without a comment behind ``#``.
+
+    """
+
+    def add(command: Command) -> Command:
+        # A paragraph of its own keeps each example on a line of its own.
+        command.epilog = "\n\n".join(["Examples:", *lines])  # type: ignore[attr-defined]
+        return command
+
+    return add
 
 
 def source(run: Path | None, exported: Path | None, *, device: str) -> Run | ExportedModel:
@@ -132,6 +199,11 @@ def source(run: Path | None, exported: Path | None, *, device: str) -> Run | Exp
     from ..exporting.runtime import ExportedModel
 
     return ExportedModel.open(exported, device=device)
+
+
+def add_command(app: typer.Typer, command: Callable[..., None], *, name: str | None = None) -> None:
+    """Add a command to an application, under its own name if no other is given, with its `examples`."""
+    app.command(name, epilog=getattr(command, "epilog", None))(command)
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, examples, handled
 
 __all__ = ["plot"]
 
 
 @handled
+@examples("dualdiff plot", "dualdiff plot runs/moons-dual-expert-1 --seed 1")
 def plot(
     run: RunArgument = None,
     seed: SeedOption = 0,

@@ -9,25 +9,43 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
+from .completion import complete_runs
+from .options import (
+    FILES,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    examples,
+    handled,
+)
 
 __all__ = ["report"]
 
 
 @handled
+@examples("dualdiff report", "dualdiff report runs/moons-dual-expert-1 -o moons.html")
 def report(
     source: Annotated[
         Path | None,
         typer.Argument(
             help="Directory of a run, or a JSON file that `dualdiff compare --json` wrote; default: the newest run "
             "under runs/.",
-            metavar="[RUN|FILE.json]",
+            metavar="RUN|FILE.json",
             show_default=False,
+            autocompletion=complete_runs,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The HTML file; default: report.html in the run.", metavar="FILE.html"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The HTML file; default: report.html in the run.",
+            metavar="FILE.html",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

@@ -9,9 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..config.layers import RECIPES
+from ..config.registry import known_name
+from ..present.progress import Bar, duration
 from ..present.tables import Table, facts_table
-from ..present.terminal import Bar, Console
-from .options import DebugOption, JsonOption, QuietOption, at_least, handled
+from ..present.terminal import Console
+from .completion import complete_datasets, complete_recipes, complete_tables
+from .options import (
+    DATA,
+    FILES,
+    MACHINE,
+    MODEL,
+    TRAINING,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    at_least,
+    examples,
+    handled,
+)
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -24,31 +40,69 @@ SHARE_FOR_ESTIMATE = 0.01
 
 
 @handled
+@examples(
+    "dualdiff reproduce table1 --seeds 3",
+    "dualdiff reproduce all --seeds 5 --jobs 2 --output reproduction",
+)
 def reproduce(
     what: Annotated[
-        str, typer.Argument(help="table1, table2, figures (from the runs of both tables), or all.", metavar="WHAT")
+        str,
+        typer.Argument(
+            help="table1, table2, figures (from the runs of both tables), or all.",
+            metavar="WHAT",
+            autocompletion=complete_tables,
+        ),
     ],
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of runs for every row, each with a seed of its own.", metavar="N")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of runs for every row, each with a seed of its own.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
     ] = 5,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of processes, with one thread each; default: one for each core.", metavar="N"),
+        typer.Option(
+            min=1,
+            help="Number of processes, with one thread each; default: one for each core.",
+            metavar="N",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe by which every run is trained and sampled.", metavar="NAME")
+        str,
+        typer.Option(
+            help=f"Recipe by which every run is trained and sampled: {', '.join(RECIPES)}.",
+            metavar="NAME",
+            autocompletion=complete_recipes,
+            rich_help_panel=MODEL,
+        ),
     ] = "paper",
     engine: Annotated[
         Literal["joblib", "ray"],
-        typer.Option(help="Library that spreads the runs over processes; ray needs the extra `ray`."),
+        typer.Option(
+            help="Library that spreads the runs over processes; ray needs the extra `ray`.", rich_help_panel=MACHINE
+        ),
     ] = "joblib",
     steps: Annotated[
         int | None,
-        typer.Option(parser=at_least(1), help="Number of training steps; default: the recipe's.", metavar="N"),
+        typer.Option(
+            parser=at_least(1),
+            help="Number of training steps; default: the recipe's.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Data set in place of the table's own; may be given several times.", metavar="NAME|FILE"),
+        typer.Option(
+            help="Data set in place of the table's own; may be given several times.",
+            metavar="NAME|FILE",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -56,10 +110,12 @@ def reproduce(
             "--set",
             help="Change a value of the recipe, as for `train`; may be given several times.",
             metavar="KEY=VALUE",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="Folder for the tables, the figures and the runs.", metavar="DIR")
+        Path,
+        typer.Option(help="Folder for the tables, the figures and the runs.", metavar="DIR", rich_help_panel=FILES),
     ] = Path("reproduction"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,9 +130,9 @@ def reproduce(
 
     console = Console(as_json=as_json, quiet=quiet)
     request = ReproduceRequest(
-        what,
+        what.lower(),
         seeds=seeds,
-        recipe=recipe,
+        recipe=known_name("recipe", recipe, RECIPES),
         steps=steps,
         datasets=tuple(dataset or ()),
         settings=tuple(setting or ()),
@@ -85,7 +141,7 @@ def reproduce(
         output=output,
     )
     with (
-        console.progress("reproducing", unit="steps") as bar,
+        console.progress("reproducing", unit="steps", estimated=False) as bar,
         stop_on_signals(console, after="the current step of every run") as should_stop,
     ):
         record = job(
@@ -103,10 +159,10 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
     """Show the progress of the grid in a bar; and as notes the number of runs, each finished run and the time left."""
     first: GridProgress | None = None
     running: tuple[float, int] | None = None  # the time and the number of steps when the first steps had been made
-    told, estimated = 0, False
+    told, estimated, estimated_whole = 0, False, False
 
     def on_progress(now: GridProgress) -> None:
-        nonlocal first, running, told, estimated
+        nonlocal first, running, told, estimated, estimated_whole
         if first is None:
             first, told = now, now.done
             to_go = _count(now.steps - now.steps_done, "training step")
@@ -114,17 +170,27 @@ def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:
             bar.start(now.steps)
         failed = f", {now.failed} failed" if now.failed else ""
         done = f"{now.done} of {_count(now.runs, 'run')} done{failed}"
-        bar.report(now.steps_done, done)
+        left = f", about {duration(now.seconds_left)} left" if now.seconds_left else ""
+        bar.report(now.steps_done, done + left)
         if now.done > told:
             told = now.done
             console.note(f"{done}.")
         if running is None and now.steps_done > first.steps_done:
             running = time.monotonic(), now.steps_done
         taken = now.steps_done - running[1] if running else 0
+        if now.seconds_left and not estimated_whole:
+            estimated = estimated_whole = True
+            console.note(
+                f"About {duration(now.seconds_left)} to go with sampling and scoring, estimated from "
+                f"{_count(now.done, 'finished run')}."
+            )
         if running and not estimated and taken > SHARE_FOR_ESTIMATE * now.steps:
             estimated = True
-            minutes = max((time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken / 60, 1)
-            console.note(f"About {_count(round(minutes), 'minute')} of training to go, estimated from {taken:,} steps.")
+            seconds = (time.monotonic() - running[0]) * (now.steps - now.steps_done) / taken
+            console.note(
+                f"About {duration(seconds)} of training to go, estimated from {taken:,} steps. Sampling and scoring "
+                "come on top; the first finished run will tell how long they take."
+            )
 
     return on_progress
 

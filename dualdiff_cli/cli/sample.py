@@ -10,6 +10,9 @@ from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
 from .options import (
+    DRAWING,
+    FILES,
+    MACHINE,
     DebugOption,
     DeviceOption,
     FromOption,
@@ -21,6 +24,7 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     at_least,
+    examples,
     handled,
     pair,
     source,
@@ -30,10 +34,18 @@ __all__ = ["sample"]
 
 
 @handled
+@examples(
+    "dualdiff sample -n 1000 -o rows.parquet",
+    "dualdiff sample runs/moons-dual-expert-1 --sampler ddim -n 1000",
+    "dualdiff sample --from model.onnx -n 1000 -o -",
+)
 def sample(
     run: RunArgument = None,
     n: Annotated[
-        int, typer.Option("-n", "--n", parser=at_least(1), help="Number of rows to draw.", metavar="N")
+        int,
+        typer.Option(
+            "-n", "--n", parser=at_least(1), help="Number of rows to draw.", metavar="N", rich_help_panel=DRAWING
+        ),
     ] = 10_000,
     output: Annotated[
         str | None,
@@ -43,6 +55,7 @@ def sample(
             help="File for the rows, .csv, .tsv, .csv.gz, .parquet, .ndjson, .npy or .xlsx, or - for CSV on standard "
             "output; default: a CSV file in the run's folder samples/.",
             metavar="FILE",
+            rich_help_panel=FILES,
         ),
     ] = None,
     exported: FromOption = None,
@@ -53,7 +66,11 @@ def sample(
     precision: PrecisionOption = "float32",
     compile_: Annotated[
         Literal["auto", "on", "off"],
-        typer.Option("--compile", help="Whether torch compiles the denoiser; auto compiles it for many rows."),
+        typer.Option(
+            "--compile",
+            help="Whether torch compiles the denoiser; auto compiles it for many rows.",
+            rich_help_panel=MACHINE,
+        ),
     ] = "auto",
     given: Annotated[
         list[str] | None,

@@ -11,9 +11,24 @@ import typer
 
 from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..errors import InputError
-from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, at_least, handled, names
+from ..present.training import training_table
+from .completion import complete_datasets, complete_models, complete_recipes, complete_runs
+from .options import (
+    DATA,
+    FILES,
+    MACHINE,
+    MODEL,
+    TRAINING,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    at_least,
+    examples,
+    handled,
+    names,
+)
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -25,18 +40,40 @@ __all__ = ["train"]
 
 
 @handled
+@examples(
+    "dualdiff train moons",
+    "dualdiff train people.csv --columns age,income --steps 5000",
+    "dualdiff train moons --model baseline --set training.batch=512",
+    "dualdiff train --resume",
+)
 def train(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="Directory of the run that --resume finishes; default: the newest run under runs/."),
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="Data set, by name or as a file; with --resume the directory of a run, by default the newest one "
+            "under runs/.",
+            metavar="NAME|FILE",
+            show_default=False,
+            autocompletion=lambda incomplete: complete_datasets(incomplete) + complete_runs(incomplete),
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Data set, by name or as a file; `dualdiff datasets` lists both.", metavar="NAME|FILE"),
+        typer.Option(
+            help="The same data set as an option; `dualdiff datasets` lists names and kinds of files.",
+            metavar="NAME|FILE",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help=f"Model: {', '.join(MODELS)}; default: {DEFAULT_MODEL}.", metavar="NAME"),
+        typer.Option(
+            help=f"Model: {', '.join(MODELS)}; default: {DEFAULT_MODEL}.",
+            metavar="NAME",
+            autocompletion=complete_models,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -44,6 +81,8 @@ def train(
             help=f"How a diffusion model is trained and sampled: {', '.join(RECIPES)}; default: {FEW_ROWS_RECIPE} for "
             f"fewer than {FEW_ROWS:,} rows, and otherwise {DEFAULT_RECIPE}.",
             metavar="NAME",
+            autocompletion=complete_recipes,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     experts: Annotated[
@@ -52,14 +91,21 @@ def train(
             min=1,
             help="Number of experts; for baseline-matched, the number whose parameter count it matches.",
             metavar="N",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(parser=at_least(1), help="Number of optimiser steps.", metavar="N")
+        int | None,
+        typer.Option(parser=at_least(1), help="Number of optimiser steps.", metavar="N", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed of the data, the initial weights and the training.", metavar="N"),
+        typer.Option(
+            min=0,
+            help="Seed of the data, the initial weights and the training.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     compile_: Annotated[
@@ -68,17 +114,21 @@ def train(
             "--compile",
             help="Whether torch compiles the training step: auto, on or off; auto compiles it for long trainings.",
             metavar="WHEN",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Precision of the network's matmuls: auto, float32 or bfloat16; auto takes bfloat16 if it is faster.",
+            help="Precision of the network's matmuls: auto, float32 or bfloat16; auto takes bfloat16 where the "
+            "processor is fast at it.",
             metavar="NAME",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Columns of the file to learn; default: all columns.", metavar="A,B,…")
+        str | None,
+        typer.Option(help="Columns of the file to learn; default: all columns.", metavar="A,B,…", rich_help_panel=DATA),
     ] = None,
     missing: Annotated[
         str | None,
@@ -86,6 +136,7 @@ def train(
             help="What to do if rows of the file lack a value: keep learns where the gaps are, drop leaves these rows "
             "out, error refuses the file; default: keep.",
             metavar="WHAT",
+            rich_help_panel=DATA,
         ),
     ] = None,
     schema: Annotated[
@@ -97,10 +148,19 @@ def train(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Directory of the new run; default: runs/<dataset>-<model>-<k>.", metavar="DIR"),
+        typer.Option(
+            help="Directory of the new run; default: runs/<dataset>-<model>-<k>.",
+            metavar="DIR",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Finish a run that was stopped, instead of starting a new one.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Finish a run that was stopped, instead of starting a new one.",
+            rich_help_panel=FILES,
+        ),
     ] = False,
     reflow: Annotated[
         Path | None,
@@ -108,12 +168,16 @@ def train(
             help="Finished run whose noise and samples the new run learns to connect by straight lines, "
             "so that the new run needs few sampling steps.",
             metavar="RUN",
+            autocompletion=complete_runs,
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file with values of the configuration, such as a run's config.toml.", metavar="FILE.toml"
+            help="TOML file with values of the configuration, such as a run's config.toml.",
+            metavar="FILE.toml",
+            rich_help_panel=FILES,
         ),
     ] = None,
     setting: Annotated[
@@ -122,6 +186,7 @@ def train(
             "--set",
             help="Change a value of the configuration, e.g. training.batch=512; may be given several times.",
             metavar="KEY=VALUE",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -144,26 +209,29 @@ def train(
             ("data", "kinds"): None if schema is None else _read_schema(schema),
         }
     )
+    if what is not None and dataset is not None:
+        raise InputError(
+            f"{what} and --dataset {dataset} are both given.", "Name one data set, or add --resume to finish a run."
+        )
     if resume and any((dataset, model, recipe, experts, config, reflow, setting, run_dir, options)):
         raise InputError(
             "--resume takes the configuration from the run itself.", "Leave the other options out, or start a new run."
         )
-    if run is not None and not resume:
-        raise InputError(
-            f"The command names the run {run} but not what to do with it.", "Add --resume to finish the run."
-        )
+    if what is not None and not resume and Path(what, "config.toml").is_file():
+        raise InputError(f"{what} is a run and not a data set.", "Add --resume to finish the run.")
 
     from ..config.recipes import Request
     from ..jobs import train as jobs
     from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
-    with _shown(console) as callbacks:
-        if resume:
-            record = jobs.resume(Run.open(run), device=device, callbacks=callbacks)
+    opened = Run.open(what) if resume else None
+    with _shown(console, opened) as callbacks:
+        if opened is not None:
+            record = jobs.resume(opened, device=device, callbacks=callbacks)
         else:
             asked = Request(
-                dataset=dataset,
+                dataset=what if dataset is None else dataset,
                 model=model,
                 recipe=recipe,
                 file=config,
@@ -173,24 +241,35 @@ def train(
                 settings=setting,
             )
             record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
-    console.result(record, lambda: [facts_table(record)])
+    console.result(record, lambda: [training_table(record)])
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[Callbacks]:
-    """Show the progress of a training, and let Ctrl-C and termination signals stop it, while the block runs."""
+def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
+    """Show the progress of a training, and let Ctrl-C and termination signals stop it, while the block runs.
+
+    Args:
+        console: where the progress is shown.
+        resumed: the run that goes on; None for a new run.
+
+    """
     from ..jobs.train import Callbacks
 
     with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
 
         def on_start(run: Run, steps: int, how: str) -> None:
-            console.note(f"Training into {run}")
+            if resumed is None:
+                console.note(f"Training into {run}")
+            elif resumed.is_trained:
+                console.note(f"The run {run} is trained already: its scores and pictures are made again.")
+            else:
+                console.note(f"Going on with the training of {run}")
             console.note(how)
             if steps:
                 bar.start(steps)
 
         def on_progress(progress: Progress) -> None:
-            bar.report(progress.step, f"loss {progress.records[-1].loss:.4f}" if progress.records else "")
+            bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
         yield Callbacks(on_note=console.note, on_start=on_start, on_progress=on_progress, should_stop=should_stop)
 

@@ -7,7 +7,7 @@ the command's own options, and ``--set key=value``.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .layers import (
     REFLOW,
     Layer,
 )
+from .registry import known_name
 from .schema import CONFIGS, DiffusionConfig, RunConfig, parse_config
 from .sections import SamplingConfig
 
@@ -50,9 +51,9 @@ def resolve(
     dataset: str | None = None,
     model: str | None = None,
     recipe: str | None = None,
-    file: Path | None = None,
+    file: str | Path | None = None,
     experts: int | None = None,
-    teacher: Path | None = None,
+    teacher: str | Path | None = None,
     options: Layer | None = None,
     settings: Sequence[str] | None = None,
     rows: int | None = None,
@@ -61,7 +62,7 @@ def resolve(
 
     Args:
         dataset, model, recipe: names; None leaves the choice to the file, and then to the defaults.
-        file: a TOML file with any part of a configuration.
+        file: the path of a TOML file with any part of a configuration.
         teacher: the run to reflow, from which the data set, its seed and settings, and the finest frequency are taken.
         experts: the number of experts; for ``baseline-matched``, the number whose parameter count it matches.
         options: the values of the command's own options, nested like the configuration.
@@ -72,17 +73,21 @@ def resolve(
     Raises:
         InputError: a name is unknown or differs from the file's, a file cannot be read, or a value is not allowed.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> config = dualdiff.resolve(dataset="moons", recipe="precise", settings=["sampling.sampler=ddpm"])
+        >>> config.model.name, config.sampling.sampler
+        ('dual-expert', 'ancestral')
+
     """
-    from_file = _read_toml(file) if file else {}
+    from_file = _read_toml(Path(file)) if file else {}
     named = {"dataset": dataset, "recipe": recipe, "model": {"name": model} if model else None}
     named = {key: value for key, value in named.items() if value is not None}
     stated = _merge(from_file, named, options or {}, *(_parse_setting(setting) for setting in settings or ()))
     section = stated.get("model", {})
     if not isinstance(section, Mapping):
         raise InputError(f"The setting model = {section!r} is not allowed.", "A model's name goes into model.name.")
-    model = str(section.get("name", DEFAULT_MODEL))
-    if model not in MODELS:
-        raise unknown_name("model", model, MODELS)
+    model = known_name("model", str(section.get("name", DEFAULT_MODEL)), MODELS)
     if section.get("kind", _kind_of(model)) != _kind_of(model):
         raise InputError(
             f"The model {model!r} is of the kind {_kind_of(model)!r}, and model.kind says {section['kind']!r}.",
@@ -101,7 +106,7 @@ def resolve(
         )
     defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
-        defaults = _merge(defaults, REFLOW, _of_teacher(teacher, dataset=stated.get("dataset")))
+        defaults = _merge(defaults, REFLOW, _of_teacher(Path(teacher), dataset=stated.get("dataset")))
     layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
@@ -181,9 +186,7 @@ def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
                 f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
             )
         return PLAIN_RECIPE, PLAIN_LAYER
-    recipe = str(asked or DEFAULT_RECIPE)
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
+    recipe = known_name("recipe", str(asked or DEFAULT_RECIPE), RECIPES)
     return recipe, RECIPES[recipe]
 
 
@@ -256,8 +259,9 @@ def _check_names(from_file: Layer, *, recipe: str, model: str) -> None:
     """Refuse the name of another recipe or model than the file's: the file may hold all values of its own."""
     section = from_file.get("model", {})
     named = section.get("name") if isinstance(section, Mapping) else None
-    for kind, there, asked in (("recipe", from_file.get("recipe"), recipe), ("model", named, model)):
-        if there is not None and there != asked:
+    choices = (("recipe", from_file.get("recipe"), recipe, [*RECIPES, PLAIN_RECIPE]), ("model", named, model, MODELS))
+    for kind, there, asked, known in choices:
+        if there is not None and known_name(kind, str(there), known) != asked:
             part = "its [model] section" if kind == "model" else "what it took from that recipe"
             raise InputError(
                 f"The configuration file is of the {kind} {there!r}, and {asked!r} was asked for.",
@@ -288,7 +292,29 @@ def _explain(error: ValidationError) -> InputError:
         section: Any = whole or SamplingConfig
         for part in place[:-1]:
             section = section.model_fields[part].annotation
-        return unknown_name("setting", place[-1], section.model_fields)
+        return _unknown_setting(key, whole, section)
+    if first["type"] == "value_error" and isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+        return cause
     value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
     refused = f"The setting {key}{value} is not allowed." if key else "These settings do not go together."
     return InputError(refused, f"{first['msg'].removeprefix('Value error, ')}.")
+
+
+def _unknown_setting(key: str, config: Any, section: Any) -> InputError:
+    """Say that there is no such setting, and where in the configuration settings with the same last part are."""
+    last = key.rsplit(".", 1)[-1]
+    places = [] if config is None else _places_of_settings(config)
+    same = [place for place in places if place.rsplit(".", 1)[-1] == last.lower()]
+    if same:
+        return InputError(f"There is no setting {key!r}.", f"Did you mean {' or '.join(same)}?")
+    return unknown_name("setting", last, section.model_fields)
+
+
+def _places_of_settings(section: Any, prefix: str = "") -> Iterator[str]:
+    """Give the dotted names of all settings of a configuration's class."""
+    for name, field in section.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        if inner:
+            yield from _places_of_settings(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

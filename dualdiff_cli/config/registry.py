@@ -6,15 +6,83 @@ and check them; the module behind a name is imported when the name is looked up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from ..errors import unknown_name
 
-__all__ = ["COLUMN_KINDS", "MODEL_KINDS", "PEERS", "SAMPLERS", "SCHEDULES", "Registry"]
+__all__ = ["ALIASES", "COLUMN_KINDS", "MODEL_KINDS", "PEERS", "SAMPLERS", "SCHEDULES", "Registry", "known_name"]
 
 PACKAGE = __name__.split(".")[0]
+
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "sampler": {
+        "ddpm": "ancestral",
+        "ode": "adaptive",
+        "probability-flow": "adaptive",
+        "rk45": "adaptive",
+        "dopri5": "adaptive",
+        "edm": "heun",
+        "edm-stochastic": "heun-stochastic",
+        "dpm-solver": "dpm-solver-2",
+        "dpm-2": "dpm-solver-2",
+        "dpm-solver++": "dpmpp-2m",
+        "dpm++-2m": "dpmpp-2m",
+        "dpm++-2m-sde": "dpmpp-2m-sde",
+        "dpm++-3m": "dpmpp-3m",
+        "pc": "predictor-corrector",
+        "ald": "annealed-langevin",
+        "ula": "langevin",
+    },
+    "schedule": {
+        "linear": "linear-beta",
+        "ddpm": "linear-beta",
+        "vp": "linear-beta-continuous",
+        "vp-sde": "linear-beta-continuous",
+        "improved-ddpm": "cosine",
+        "ve": "variance-exploding",
+        "ve-sde": "variance-exploding",
+        "edm": "variance-exploding",
+        "flow-matching": "straight-line",
+        "rectified-flow": "straight-line",
+        "vdm": "learned",
+    },
+    "model": {
+        "dualdiff": "dual-expert",
+        "dual": "dual-expert",
+        "kde": "kernel-density",
+        "gmm": "mixture",
+        "gaussian-mixture": "mixture",
+        "nsf": "spline-flow",
+        "neural-spline-flow": "spline-flow",
+        "vine": "vine-copula",
+        "forest-diffusion": "forest",
+        "forest-flow": "forest",
+        "adversarial-random-forest": "arf",
+    },
+}
+"""Other names that the field uses, for each kind of name; a configuration keeps the name on the right."""
+
+
+def known_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Give the name of the project for what a user has written: case, ``_`` and blanks do not matter, aliases count.
+
+    Args:
+        kind: what the name is of, such as "sampler"; aliases are looked up in `ALIASES` by this word.
+        name: what the user has written.
+        known: the names of the project.
+
+    Raises:
+        InputError: there is no such name; the message lists those that there are.
+
+    """
+    known = list(known)
+    written = "-".join(name.lower().replace("_", " ").split())
+    found = name if name in known else ALIASES.get(kind, {}).get(written, written)
+    if found not in known:
+        raise unknown_name(kind, name, known)
+    return found
 
 
 class Registry(Mapping[str, Any]):
@@ -44,15 +112,13 @@ class Registry(Mapping[str, Any]):
         return name in self._places  # Mapping's own would import the class
 
     def check(self, name: str) -> str:
-        """Give the name back.
+        """Give the name under which a class is registered for what a user has written; see `known_name`.
 
         Raises:
             InputError: there is no such name; the message lists those that there are.
 
         """
-        if name not in self._places:
-            raise unknown_name(self.kind, name, self._places)
-        return name
+        return known_name(self.kind, name, self._places)
 
 
 SAMPLERS = Registry(

@@ -91,7 +91,17 @@ class SplineFlowSettings(Section):
 
 
 class RunConfig(Section):
-    """Everything that shapes a run, resolved; a kind of model adds sections of its own."""
+    """Everything that shapes a run, resolved; a kind of model adds sections of its own.
+
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture")
+        >>> isinstance(config, dualdiff.RunConfig)
+        True
+        >>> print(config.to_toml().splitlines()[0])
+        dataset = "moons"
+
+    """
 
     dataset: str
     recipe: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .densities.catalogue import DENSITIES, describe, get_density
 from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
 from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, Given, TableEncoding, given_cells
-from .reading import READABLE, SourceTable, read_table
-from .split import Data, check_source, draw, load_data
+from .reading import READABLE, SourceTable, check_table, read_table
+from .split import Data, check_source, draw, load_data, split_table
 from .writing import WRITABLE, write_chunks
 
 __all__ = [
@@ -28,11 +28,13 @@ __all__ = [
     "SourceTable",
     "TableEncoding",
     "check_source",
+    "check_table",
     "describe",
     "draw",
     "get_density",
     "given_cells",
     "load_data",
     "read_table",
+    "split_table",
     "write_chunks",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -22,7 +22,7 @@ from .formats import READABLE, read_raw
 from .names import readable_names
 from .raw import RawTable
 
-__all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "read_table"]
+__all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "check_table", "read_table"]
 
 MIN_ROWS = 20
 """Fewer rows cannot be split into a part to learn from and a part to score against."""
@@ -78,27 +78,54 @@ def read_table(
 
     """
     path = Path(path)
-    frame, raw_notes, decimal_comma = _named(path, read_raw(path), columns)
+    frame, notes, decimal_comma = _named(path, read_raw(path), columns)
+    table = check_table(frame, name=path, missing=missing, min_rows=min_rows, decimal_comma=decimal_comma)
+    return replace(table, notes=(*notes, *table.notes))
+
+
+def check_table(
+    frame: pl.DataFrame,
+    *,
+    name: str | Path,
+    columns: Sequence[str] | None = None,
+    missing: Missing = "keep",
+    min_rows: int = MIN_ROWS,
+    decimal_comma: bool = False,
+) -> SourceTable:
+    """Check the rows of a table and give its columns the types of `SourceTable`; see `read_table`.
+
+    Args:
+        frame: the table.
+        name: what the table is called in messages: the path of a file, or words.
+        columns, missing, min_rows: see `read_table`.
+        decimal_comma: whether numbers in texts have a decimal comma.
+
+    Raises:
+        InputError: see `read_table`.
+
+    """
+    frame = _choose(name, frame, columns)
     filled = _filled(frame)
-    frame, notes = _converted(path, frame, decimal_comma=decimal_comma)
-    notes = [*raw_notes, *notes]
+    frame, notes = _converted(name, frame, decimal_comma=decimal_comma)
     if not filled.all():
         notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
     gaps = {column.name: int(column.filter(filled).null_count()) for column in frame}
     if missing == "error":
         _refuse(
-            path,
+            name,
             {
-                name: f"has {_count(k, 'missing value')} in {_count(frame.height, 'row')}"
-                for name, k in gaps.items()
+                column: f"has {_count(k, 'missing value')} in {_count(frame.height, 'row')}"
+                for column, k in gaps.items()
                 if k
             },
             "Fill these cells or remove their rows; `train --missing drop` leaves these rows out.",
         )
     kept = filled
     if missing == "drop":
-        void = {name: "has no value in any row" for name, k in gaps.items() if k == filled.sum()}
-        _refuse(path, void, f"Choose others with {_option([name for name in frame.columns if name not in void])}.")
+        void = {column: "has no value in any row" for column, k in gaps.items() if k == filled.sum()}
+        _refuse(
+            name, void, f"Choose others with {_option([column for column in frame.columns if column not in void])}."
+        )
         kept = filled & ~frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
         left_out = int(filled.sum()) - int(kept.sum())
         if left_out:
@@ -107,7 +134,7 @@ def read_table(
     if rows.height < min_rows:
         complete = f", {rows.height:,} of them {'complete' if missing == 'drop' else 'not empty'}"
         raise InputError(
-            f"{path} has {_count(frame.height, 'row')}{complete if rows.height < frame.height else ''}.",
+            f"{name} has {_count(frame.height, 'row')}{complete if rows.height < frame.height else ''}.",
             f"At least {_count(min_rows, 'row')} are needed.",
         )
     return SourceTable(rows, np.flatnonzero(kept.to_numpy()), frame.height, tuple(notes))
@@ -135,7 +162,7 @@ def _numbers_rows(column: pl.Series) -> bool:
     return column.dtype.is_integer() and column.null_count() == 0 and column.n_unique() == len(column)
 
 
-def _choose(path: Path, frame: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
+def _choose(path: str | Path, frame: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
     """Select the columns that were asked for, in that order."""
     if columns is None:
         return frame
@@ -155,7 +182,7 @@ def _filled(frame: pl.DataFrame) -> pl.Series:
     return ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
 
 
-def _converted(path: Path, frame: pl.DataFrame, *, decimal_comma: bool) -> tuple[pl.DataFrame, list[str]]:
+def _converted(path: str | Path, frame: pl.DataFrame, *, decimal_comma: bool) -> tuple[pl.DataFrame, list[str]]:
     """Give the columns the types of `SourceTable`, and notes on columns that changed more than their type."""
     values: list[pl.Series] = []
     notes: list[str] = []
@@ -173,7 +200,7 @@ def _converted(path: Path, frame: pl.DataFrame, *, decimal_comma: bool) -> tuple
     return pl.DataFrame(values), notes
 
 
-def _refuse(path: Path, complaints: Mapping[str, str], remedy: str) -> None:
+def _refuse(path: str | Path, complaints: Mapping[str, str], remedy: str) -> None:
     """Raise an InputError that says what is wrong with each column, or with the first few of many."""
     if complaints:
         problems = [f"column '{name}' {complaint}" for name, complaint in complaints.items()]

@@ -23,7 +23,7 @@ from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
 from .reading import READABLE, Missing, SourceTable, read_table
 
-__all__ = ["IDENTIFIER", "JSON", "Data", "check_source", "draw", "is_identifier", "load_data"]
+__all__ = ["IDENTIFIER", "JSON", "Data", "check_source", "draw", "is_identifier", "load_data", "split_table"]
 
 IDENTIFIER = "identifier"
 """The kind of a column that is left out, because it only tells the rows apart."""
@@ -61,7 +61,7 @@ class Data:
 
 
 def load_data(
-    source: str,
+    source: str | Path,
     *,
     seed: int,
     n_train: int = 100_000,
@@ -86,7 +86,14 @@ def load_data(
     Raises:
         InputError: the source is neither, the file is refused, or an option does not go with the source.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> data = dualdiff.load_data("moons", seed=0, n_train=500, n_held_out=100)
+        >>> data.train.shape, data.held_out.shape, data.density.name
+        ((500, 2), (100, 2), 'moons')
+
     """
+    source = str(source)
     if source in DENSITIES:
         if columns is not None or missing != "keep" or kinds:
             raise InputError(
@@ -95,9 +102,13 @@ def load_data(
             )
         return _draw_both(get_density(source), seed=seed, n_train=n_train, n_held_out=n_held_out)
     check_source(source)
-    table = read_table(Path(source), columns=columns, missing=missing)
+    path = Path(source)
+    table = read_table(path, columns=columns, missing=missing)
     asked = dict.fromkeys(columns or (), "") | dict(kinds)
-    return _split(Path(source), table, seed=seed, kinds=asked, fraction=held_out_fraction)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    origin: dict[str, JSON] = {"source": "file", "path": str(path), "sha256": sha256}
+    return split_table(table, name=path.name, origin=origin, seed=seed, kinds=asked, fraction=held_out_fraction)
 
 
 def check_source(source: str) -> None:
@@ -135,32 +146,49 @@ def _draw_both(density: Density, *, seed: int, n_train: int, n_held_out: int) ->
     )
 
 
-def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str], fraction: float) -> Data:
-    """Split the rows of a file; ``kinds`` names the columns that were asked for, and their kinds, which may be ""."""
+def split_table(
+    table: SourceTable,
+    *,
+    name: str,
+    origin: Mapping[str, JSON],
+    seed: int,
+    kinds: Mapping[str, str] = MappingProxyType({}),
+    fraction: float = 0.1,
+) -> Data:
+    """Split the rows of a table into training rows and held-out rows, and leave out the columns that number them.
+
+    Args:
+        table: at least two rows.
+        name: what the rows are called in messages: the name of a file, or words.
+        origin: where the rows came from: the first entries of the provenance.
+        seed: of the split.
+        kinds: the columns that were asked for, and their kinds, which may be ""; see `TableEncoding.fit`.
+        fraction: the share of the rows that is held out, in (0, 1).
+
+    Raises:
+        InputError: the fraction leaves one part empty, a column is unknown, or every column is an identifier.
+
+    """
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
-    if unknown := [name for name in kinds if name not in table.rows.columns]:
+    if unknown := [column for column in kinds if column not in table.rows.columns]:
         known = did_you_mean(unknown[0], table.rows.columns)
-        raise InputError(f"{path} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
+        raise InputError(f"{name} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
     keys = [x.name for x in table.rows if kinds.get(x.name, IDENTIFIER if is_identifier(x) else "") == IDENTIFIER]
     rows = table.rows.drop(keys)
     if not rows.width:
-        raise InputError(f"Every column of {path} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
+        raise InputError(f"Every column of {name} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
     n = rows.height
     order = seeding.stream(seed, "split").permutation(n)
     m = min(max(round(fraction * n), 1), n - 1)
     held_out, train = np.sort(order[:m]), np.sort(order[m:])
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Data(
-        name=path.name,
+        name=name,
         train=rows[train],
         held_out=rows[held_out],
         density=None,
         provenance={
-            "source": "file",
-            "path": str(path),
-            "sha256": sha256,
+            **origin,
             "columns": [*rows.columns],
             **({"identifiers": [*keys]} if keys else {}),
             "rows": table.rows_in_file,
@@ -170,7 +198,7 @@ def _split(path: Path, table: SourceTable, *, seed: int, kinds: Mapping[str, str
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
-        kinds={name: kind for name, kind in kinds.items() if kind not in ("", IDENTIFIER)},
+        kinds={column: kind for column, kind in kinds.items() if kind not in ("", IDENTIFIER)},
         notes=(*table.notes, *(f"The column '{key}' identifies the rows and is left out." for key in keys)),
     )
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from .. import __version__
 from ..errors import InputError
 from .modules import ExportedDenoiser, ExportedSampler, Walk
 
@@ -151,6 +152,9 @@ class _Onnx(Artifact):
     def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
         del self.model.metadata_props[:]
         onnx.helper.set_model_props(self.model, {key: json.dumps(value) for key, value in metadata.items()})
+        self.model.doc_string = self.model.graph.doc_string = metadata.get("description", "")
+        self.model.model_version = metadata.get("format_version", 0)
+        self.model.producer_name, self.model.producer_version = "dualdiff", __version__
         onnx.checker.check_model(self.model, full_check=True)
         path.write_bytes(self.model.SerializeToString(deterministic=True))
 

@@ -162,7 +162,8 @@ class ExportedModel(Model):
         if sampling != own:
             raise InputError(
                 f"{self.path} holds the sampler {own.sampler!r} with {own.steps} steps and no other.",
-                "Export another one with --sampler and --sample-steps, or the denoiser with --what denoiser.",
+                "Use `dualdiff export --sampler NAME --sample-steps N` for another file, or "
+                "`dualdiff export --what denoiser` for a file that any sampler can use.",
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         draws = 1 + self.metadata["step_draws"]

@@ -14,10 +14,10 @@ import polars as pl
 
 from ..compute.device import choose_device
 from ..config.recipes import DEFAULT_MODEL, MODELS, has_setting, resolve
-from ..config.registry import PEERS
+from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
 from ..data import Data
-from ..errors import InputError, Interrupted, unknown_name
+from ..errors import InputError, Interrupted
 from ..models import load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
@@ -91,7 +91,7 @@ def compare(
         DeviceError: the device is not there.
 
     """
-    names = tuple(dict.fromkeys(models or COMPARED))
+    names = tuple(dict.fromkeys(known_name("model", name, [*MODELS, *PEERS]) for name in models or COMPARED))
     place = str(choose_device(device))
     shared = next(iter(_configure(dataset, names, seed, settings).values()))
     data, seed = load_run_data(shared), shared.seed
@@ -136,9 +136,6 @@ def _configure(
     dataset: str, names: Sequence[str], seed: int, settings: Sequence[str], *, rows: int | None = None
 ) -> dict[str, RunConfig]:
     """Give the configurations of the models among the names, and that of a mixture where all names are peers."""
-    for name in names:
-        if name not in MODELS and name not in PEERS:
-            raise unknown_name("model", name, [*MODELS, *PEERS])
     of_house = [name for name in names if name in MODELS] or [SIMPLE]
     # A setting of a model that is not compared this time may have been meant for an earlier call; one that no model has
     # is handed on, to be refused.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = ["GENERATED", "evaluate"]
 
 GENERATED = 10_000
 """The number of rows that a model is asked for, as in the paper."""
+MOSTLY = 0.5
+"""A warning is given if the share of copies in a file exceeds the floor by more than this."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def evaluate(
     *,
     samples: str | Path | None = None,
     against: str | Path | None = None,
+    data: Data | None = None,
     n: int = GENERATED,
     options: DrawingOptions = DrawingOptions(),
     exact: bool = False,
@@ -78,6 +82,7 @@ def evaluate(
         samples: a file of generated rows to score in place of fresh ones.
         against: a file of true rows to score against in place of the held-out ones; columns of the file that the
             generated rows do not have are left out.
+        data: training and held-out rows of the source, where the caller has them; None reads or draws them.
         n: the number of rows to generate.
         options: how the rows are drawn, where the model leaves a choice.
         exact: whether to score the model's likelihood, too; see `diagnose.exact_scores`.
@@ -97,6 +102,15 @@ def evaluate(
             denoiser.
         DeviceError: the device is not there.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture", settings=small)
+        >>> run = dualdiff.train(config)["run"]
+        >>> record = dualdiff.evaluate(run, n=500, metrics=["sliced_wasserstein"])
+        >>> record["metrics"]["sliced_wasserstein"]["unit"]
+        'data units'
+
     """
     if isinstance(source, str | Path):
         source = Run.open(source)
@@ -104,7 +118,7 @@ def evaluate(
     if source is None:
         generated, subject = _two_files(samples, against)
     else:
-        subject = _subject(source, device)
+        subject = _subject(source, device, data)
     data, model = subject.data, subject.model
     asked, diagnosed = None, None
     if exact or diagnosis:
@@ -125,6 +139,8 @@ def evaluate(
     truth = Truth(data, real, generated.height, seed=seed)
     # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
     scores = truth.score(generated, memorisation=source is not None, metrics=metrics, announce=announce)
+    if samples is not None:
+        _warn_of_copies(scores, samples)
     if samples is None and subject.run is not None:
         announce("losses")
         scores |= subject.losses(seed)
@@ -144,16 +160,16 @@ def evaluate(
     return record
 
 
-def _subject(source: Run | ExportedModel, device: str) -> _Subject:
-    """Load a model and the rows that it was trained for."""
+def _subject(source: Run | ExportedModel, device: str, data: Data | None) -> _Subject:
+    """Load a model and, unless the caller has them, the rows that it was trained for."""
     if isinstance(source, Run):
         config = source.config
         labels = {"model": config.model.name, "recipe": config.recipe}
         model = load_model(source, device=choose_device(device))
-        return _Subject(data_of_run(source), config.dataset, model, source, labels)
+        return _Subject(data or data_of_run(source), config.dataset, model, source, labels)
     config = source.config
     labels = {"model": config.model.name, "recipe": config.recipe}
-    return _Subject(data_of_file(source), config.dataset, source, None, labels)
+    return _Subject(data or data_of_file(source), config.dataset, source, None, labels)
 
 
 def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[pl.DataFrame, _Subject]:
@@ -166,19 +182,42 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = _read_rows(samples)
-    return generated, _Subject(_halves(Path(against), generated.columns), str(against))
+    real = _halves(Path(against), generated.columns)
+    if Path(samples).resolve() == Path(against).resolve():
+        warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
+    return generated, _Subject(real, str(against))
 
 
 def _halves(path: Path, columns: list[str]) -> Data:
     """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = read_table(path, columns=columns).rows
+    rows = _read_rows(path, columns)
     order = seeding.stream(0, "halves").permutation(rows.height)
     half = rows.height // 2
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
 def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    return read_table(path, columns=columns).rows
+    """Read rows that are only scored.
+
+    Raises:
+        InputError: the file is refused; the remedy names no option, because `evaluate` has none for files.
+
+    """
+    try:
+        return read_table(path, columns=columns).rows
+    except InputError as error:
+        raise error.without_options("Mend these values, or leave the column out of the file.") from error
+
+
+def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
+    """Warn where most rows of a file are rows that the model was trained on: the other scores then say little."""
+    copies = scores.get("copies")
+    if copies is not None and copies.value - (copies.floor or 0.0) > MOSTLY:
+        warnings.warn(
+            f"{100 * copies.value:.0f} % of the rows of {samples} repeat rows that the model was trained on, or nearly "
+            f"so; of rows that it has not seen {100 * (copies.floor or 0.0):.0f} % do. The other scores are of copies.",
+            stacklevel=3,
+        )
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:

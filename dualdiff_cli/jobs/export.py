@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..config.recipes import with_sampling
+from ..config.registry import known_name
 from ..config.sections import SamplingConfig
 from ..data import DENSITIES
 from ..diffusion.samplers import build_sampler
@@ -23,7 +24,7 @@ from ..models.diffusion import DiffusionModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
 
-__all__ = ["WHATS", "export"]
+__all__ = ["WHATS", "export", "format_of"]
 
 WHATS = ("sampler", "denoiser")
 
@@ -31,7 +32,7 @@ WHATS = ("sampler", "denoiser")
 def export(
     run: Run | str | Path,
     *,
-    format: str = "onnx",
+    format: str | None = None,
     what: str = "sampler",
     output: str | Path | None = None,
     precision: str = "float32",
@@ -45,7 +46,7 @@ def export(
 
     Args:
         run: a finished run, or its directory.
-        format: ``onnx``, ``torchscript`` or ``pt2``.
+        format: ``onnx``, ``torchscript`` or ``pt2``; None takes it from the suffix of ``output``; see `format_of`.
         what: ``sampler``, from noise to data units, or ``denoiser``, one evaluation in standard units.
         output: the file; None names one in the run's folder.
         precision: of the matrix products.
@@ -62,12 +63,18 @@ def export(
         DeviceError: the device is not there.
         ToleranceError: the file does not do what the run does; it is not left behind.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["training.steps=20", "model.width=8", "data.points=500"]
+        >>> config = dualdiff.resolve(dataset="line", model="baseline", recipe="paper", settings=small)
+        >>> run = dualdiff.train(config, device="cpu")["run"]
+        >>> record = dualdiff.export(run, output="line.onnx", sampler="ddim", sample_steps=4)
+        >>> record["inputs"], record["outputs"]
+        (['noise'], ['samples', 'features'])
+
     """
-    for kind, name, known in (
-        ("format", format, FORMATS),
-        ("export", what, WHATS),
-        ("precision", precision, PRECISIONS),
-    ):
+    format = format_of(output, format)
+    for kind, name, known in (("export", what, WHATS), ("precision", precision, PRECISIONS)):
         if name not in known:
             raise unknown_name(kind, name, known)
     exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
@@ -97,6 +104,7 @@ def export(
 
     evaluations = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
     metadata = _describe(run, model, sampling) | evaluations
+    metadata["description"] = _description(model, what, sampling)
     metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
     path = Path(output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,14 +146,48 @@ def export(
         **measured,
         "opset": artifact.opset,
         "provider": exported.provider,
+        "features": model.encoding.width,
         "inputs": list(module.input_names),
         "outputs": list(module.output_names),
     }
 
 
+def format_of(output: str | Path | None, asked: str | None) -> str:
+    """Give the format of a file: the one that was asked for, or the one that the suffix of the file says.
+
+    Raises:
+        InputError: there is no such format, or the suffix says another or none.
+
+    """
+    if asked is not None:
+        asked = known_name("format", asked, FORMATS)
+    suffix = "" if output is None else Path(output).suffix.lower()
+    suffixes = {own: name for name, own in FORMATS.items()} | {".pt": "torchscript"}  # torch's own habit
+    said = suffixes.get(suffix)
+    if asked is not None and said not in (None, asked):
+        raise InputError(
+            f"The suffix of {output} is that of the format {said}, and {asked} was asked for.",
+            f"Name the file *{FORMATS[asked]}, or leave --format out.",
+        )
+    if asked is None and output is not None and said is None:
+        known = ", ".join(f"{own} for {name}" for own, name in suffixes.items())
+        raise InputError(f"The suffix of {output} says no format.", f"Use one of these, or add --format: {known}.")
+    return asked or said or "onnx"
+
+
 def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
     stem = f"{what}-{sampling.sampler}-{sampling.steps}" if what == "sampler" else what
     return stem if precision == "float32" else f"{stem}-{precision}"
+
+
+def _description(model: DiffusionModel, what: str, sampling: SamplingConfig) -> str:
+    """Say in a sentence what a file computes, for programs that show files of any origin."""
+    config, columns = model.config, ", ".join(model.encoding.names)
+    learnt = f"the model {config.model.name}, trained on {Path(config.dataset).name} by the recipe {config.recipe}"
+    if what == "denoiser":
+        return f"Estimates the clean features behind noisy ones at a time of the schedule; {learnt}."
+    how = f"by the sampler {sampling.sampler} in {sampling.steps} steps"
+    return f"Turns standard normal noise into rows with the columns {columns}, {how}; {learnt}."
 
 
 def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict[str, Any]:

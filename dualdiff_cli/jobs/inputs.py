@@ -12,7 +12,10 @@ from ..store.run import Run
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["data_of_file", "data_of_run", "load_run_data"]
+__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "load_run_data"]
+
+IN_MEMORY = "memory"
+"""The ``source`` in the provenance of rows that were given from Python and are in no file."""
 
 
 def load_run_data(config: RunConfig) -> Data:
@@ -38,11 +41,14 @@ def data_of_run(run: Run) -> Data:
     """Draw or read the rows that a run was begun on.
 
     Raises:
-        InputError: the file has changed since, so that rows which the run has learnt could be taken for held-out ones.
+        InputError: the file has changed since, so that rows which the run has learnt could be taken for held-out ones;
+            or the rows were given from Python and are in no file.
 
     """
+    before = run.load_data()
+    _check_kept(before, f"the run {run}")
     data = load_run_data(run.config)
-    _check_unchanged(data, run.load_data(), f"the run {run} was begun", "Restore it, or start a new run.")
+    _check_unchanged(data, before, f"the run {run} was begun", "Restore it, or start a new run.")
     return data
 
 
@@ -50,14 +56,23 @@ def data_of_file(exported: ExportedModel) -> Data:
     """Draw or read the rows that the run behind an exported file was begun on.
 
     Raises:
-        InputError: the data file has changed since.
+        InputError: the data file has changed since, or the rows were given from Python and are in no file.
 
     """
+    before = exported.metadata["data"]
+    _check_kept(before, f"the run behind {exported.path}")
     data = load_run_data(exported.config)
-    _check_unchanged(
-        data, exported.metadata["data"], f"the run behind {exported.path} was begun", "Restore it, or use --against."
-    )
+    _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")
     return data
+
+
+def _check_kept(before: dict[str, Any] | None, whose: str) -> None:
+    if before is not None and before.get("source") == IN_MEMORY:
+        raise InputError(
+            f"The rows that {whose} was trained on were given from Python, and no file holds them.",
+            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
+            "DualDiff.evaluate takes the rows.",
+        )
 
 
 def _check_unchanged(data: Data, before: dict[str, Any] | None, since: str, remedy: str) -> None:

@@ -52,6 +52,14 @@ def sample(
         InputError: there is no run, the run is not finished, an option does not apply, or the output cannot be written.
         DeviceError: the device is not there.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture", settings=small)
+        >>> run = dualdiff.train(config)["run"]
+        >>> dualdiff.sample(run, n=1000, output="moons.parquet")["columns"]
+        ['x', 'y']
+
     """
     if isinstance(source, str | Path):
         source = Run.open(source)

@@ -48,6 +48,14 @@ def train(
         InputError: the data or the configuration is wrong, or the loss is no longer a number.
         DeviceError: the device is not there.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture", settings=small)
+        >>> record = dualdiff.train(config)
+        >>> record["run"], record["held_out_loss_unit"]
+        ('runs/moons-mixture-1', 'bits a row')
+
     """
     place = choose_device(device)
     asked = config.config() if isinstance(config, Request) else config
@@ -56,7 +64,7 @@ def train(
         for note in data.notes:
             callbacks.on_note(note)
     config = config.config(data.train.height) if isinstance(config, Request) else config
-    if data.density is None:  # so that the file is found again from wherever the run is used
+    if data.provenance.get("source") == "file":  # so that the file is found again from wherever the run is used
         config = config.model_copy(update={"dataset": str(Path(config.dataset).resolve())})
     kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]
     # Everything that can be refused is refused here, before a directory is made.
@@ -77,6 +85,14 @@ def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks 
     Raises:
         Interrupted, InputError, DeviceError: see `train`.
         InputError: there is no run, or its data file has changed since the run was begun.
+
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> config = dualdiff.resolve(dataset="moons", model="mixture", settings=small)
+        >>> run = dualdiff.train(config)["run"]
+        >>> dualdiff.resume(run)["run"] == run  # a finished run stays as it is
+        True
 
     """
     place, run = choose_device(device), Run.open(run)

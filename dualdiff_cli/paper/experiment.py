@@ -154,11 +154,16 @@ class Experiment:
     def _train(self, should_stop: Callable[[], bool]) -> None:
         """Train the run, or finish a run that was stopped."""
         callbacks = Callbacks(should_stop=should_stop)
-        run = self._begun()
+        run, started = self._begun(), time.perf_counter()
         if run is None:
-            self._keep({"train": train(self.config, path=self.path, device="cpu", callbacks=callbacks)})
+            record = train(self.config, path=self.path, device="cpu", callbacks=callbacks)
         elif "train" not in self._kept():
-            self._keep({"train": resume(run, device="cpu", callbacks=callbacks)})
+            record = resume(run, device="cpu", callbacks=callbacks)
+        else:
+            return
+        # What the steps do not account for: the rows, the pictures, the losses.
+        around = time.perf_counter() - started - record["train_seconds"]
+        self._keep({"train": record | {"seconds_around": max(around, 0.0)}})
 
     def _score(self, should_stop: Callable[[], bool]) -> None:
         """Evaluate every sampling that is not evaluated yet."""

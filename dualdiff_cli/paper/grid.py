@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,8 @@ class GridProgress:
         runs: the number of experiments.
         done, failed: how many of them are finished, and how many have failed.
         steps, steps_done: the training steps of all experiments, and how many of these are taken.
+        seconds_left: an estimate of the time that training, sampling and scoring still take, from the finished
+            experiments; None before the first is finished.
 
     """
 
@@ -51,6 +53,7 @@ class GridProgress:
     failed: int
     steps: int
     steps_done: int
+    seconds_left: float | None = field(default=None, compare=False)
 
 
 def run_grid(
@@ -85,7 +88,9 @@ def run_grid(
         raise ValueError("a grid has experiments, and no two of them share a run")
     for dataset in dict.fromkeys(each.dataset for each in experiments):
         check_source(dataset)
-    progress = _Progress(experiments, on_progress)  # It resolves every configuration, so a bad request fails here.
+    progress = _Progress(
+        experiments, on_progress, jobs or joblib.cpu_count()
+    )  # It resolves every configuration, so a bad request fails here.
     unfinished = [each for each in experiments if not each.is_done()]
     for each in unfinished:
         each.forget_failure()
@@ -137,23 +142,29 @@ class _Progress:
     Args:
         experiments: those of the grid.
         tell: told the progress by `report`.
+        workers: the number of processes.
 
     """
 
-    def __init__(self, experiments: Sequence[Experiment], tell: Callable[[GridProgress], None]) -> None:
-        self._tell = tell
+    def __init__(self, experiments: Sequence[Experiment], tell: Callable[[GridProgress], None], workers: int) -> None:
+        self._tell, self._workers = tell, workers
         self._steps = {each: each.config.training.steps for each in experiments}
-        self._done: set[Experiment] = set()
+        self._done: dict[Experiment, dict[str, Any]] = {}
 
     def report(self) -> None:
         """Read the files and tell the progress."""
         failed = steps_done = 0
+        unfinished: list[tuple[int, int, bool]] = []
         for experiment, steps in self._steps.items():
-            result = {"train": ...} if experiment in self._done else experiment.result()
-            if result.get("evaluations") and experiment.is_done():
-                self._done.add(experiment)
+            result = self._done.get(experiment) or experiment.result()
+            if result.get("evaluations") and (experiment in self._done or experiment.is_done()):
+                self._done[experiment] = result
             failed += "error" in result
-            steps_done += steps if "train" in result else _last_logged_step(experiment)
+            taken = steps if "train" in result else _last_logged_step(experiment)
+            steps_done += taken
+            if experiment not in self._done and "error" not in result:
+                scorings = len(experiment.samplings) - len(result["evaluations"])
+                unfinished.append((steps - taken, scorings, "train" not in result))
         self._tell(
             GridProgress(
                 runs=len(self._steps),
@@ -161,8 +172,27 @@ class _Progress:
                 failed=failed,
                 steps=sum(self._steps.values()),
                 steps_done=steps_done,
+                seconds_left=self._seconds_left(unfinished),
             )
         )
+
+    def _seconds_left(self, unfinished: Sequence[tuple[int, int, bool]]) -> float | None:
+        """Estimate from the finished experiments how long the unfinished ones take.
+
+        Args:
+            unfinished: for each the number of steps and of scorings to go, and whether the training is to be ended.
+
+        """
+        finished = [result for result in self._done.values() if "seconds_around" in result["train"]]
+        if not finished:
+            return None
+        trained = [result["train"] for result in finished]
+        a_step = sum(record["train_seconds"] for record in trained) / sum(record["steps"] for record in trained)
+        around = sum(record["seconds_around"] for record in trained) / len(trained)
+        scored = [record["evaluate_seconds"] for result in finished for record in result["evaluations"]]
+        a_scoring = sum(scored) / len(scored)
+        seconds = sum(steps * a_step + scorings * a_scoring + opened * around for steps, scorings, opened in unfinished)
+        return float(seconds) / max(min(self._workers, len(unfinished)), 1)
 
 
 def _last_logged_step(experiment: Experiment) -> int:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -16,43 +17,20 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 
 from ..errors import DualdiffError
 from .fitting import fitted
+from .progress import Bar, DrawnBar, Lines, SilentBar, lines_of_activity
 from .tables import Table
 
-__all__ = ["Bar", "Console"]
+__all__ = ["Console"]
 
 WIDTH_OFF_TERMINAL = 200
-
-
-class Bar:
-    """A progress bar that appears once the size of the job is known."""
-
-    def __init__(self, progress: Progress, what: str, unit: str) -> None:
-        self._progress, self._what, self._unit = progress, what, unit
-        self._task: TaskID | None = None
-
-    def start(self, total: int) -> None:
-        """Show the bar, and count to ``total`` from now on."""
-        self._task = self._progress.add_task(self._what, total=total, words="")
-
-    def describe(self, what: str) -> None:
-        """Replace the words before the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, description=what)
-
-    def report(self, done: int, words: str = "") -> None:
-        """Show how many units are done, and ``words`` beside the bar."""
-        if self._task is not None:
-            speed = self._progress.tasks[self._task].speed
-            rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
-            self._progress.update(self._task, completed=done, words="  ".join(filter(None, (words, rate))))
 
 
 class Console:
@@ -69,8 +47,9 @@ class Console:
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     @property
-    def _shows_progress(self) -> bool:
-        return self._err.is_terminal and not self.quiet
+    def _draws(self) -> bool:
+        """Whether rich can draw over its own lines: on a terminal, and in a notebook that has widgets."""
+        return self._err.is_terminal or (self._err.is_jupyter and find_spec("ipywidgets") is not None)
 
     def result(self, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]) -> None:
         """Print a command's result; ``tables`` lays the record out, and is called only if a person reads the result."""
@@ -105,22 +84,39 @@ class Console:
             self._err.print(f"[yellow]Warning:[/] {escape(text)}")
 
     @contextmanager
-    def progress(self, what: str, *, unit: str) -> Iterator[Bar]:
-        """Show a bar once its ``start`` is called; show nothing if quiet or if standard error is no terminal."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._err, transient=True, disable=not self._shows_progress) as progress:
-            yield Bar(progress, what, unit)
+    def progress(self, what: str, *, unit: str, estimated: bool = True) -> Iterator[Bar]:
+        """Give a bar that is shown once its ``start`` is called, as lines where nothing can be drawn.
+
+        Args:
+            what: the words before the bar.
+            unit: what is counted, such as "steps".
+            estimated: whether the time that is left is estimated from the count.
+
+        """
+        if self.quiet:
+            yield SilentBar()
+        elif not self._draws:
+            yield Lines(self.note, what, unit, estimated=estimated)
+        else:
+            columns: list[ProgressColumn] = [
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[words]}"),
+                *([TimeRemainingColumn()] if estimated else []),
+            ]
+            with Progress(*columns, console=self._err, transient=True) as progress:
+                yield DrawnBar(progress, what, unit)
 
     @contextmanager
     def activity(self) -> Iterator[Callable[[str], None]]:
-        """Show a spinner with the words last given; show nothing if quiet or if standard error is no terminal."""
-        columns = (SpinnerColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=self._err, transient=True, disable=not self._shows_progress) as progress:
-            task = progress.add_task("")
-            yield lambda what: progress.update(task, description=what)
+        """Show a spinner with the words last given, or the words as lines where nothing can be drawn."""
+        if self.quiet:
+            yield lambda what: None
+        elif not self._draws:
+            yield lines_of_activity(self.note)
+        else:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"))
+            with Progress(*columns, console=self._err, transient=True) as progress:
+                task = progress.add_task("")
+                yield lambda what: progress.update(task, description=what)

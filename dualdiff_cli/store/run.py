@@ -49,6 +49,15 @@ class Run:
     Args:
         path: the directory; it need not exist yet.
 
+    Examples:
+        >>> import dualdiff_cli as dualdiff
+        >>> small = ["model.components=4", "data.points=500", "data.held_out_points=500"]
+        >>> dualdiff.train(dualdiff.resolve(dataset="moons", model="mixture", settings=small))["run"]
+        'runs/moons-mixture-1'
+        >>> run = dualdiff.Run.open("runs/moons-mixture-1")  # without an argument: the newest run
+        >>> run.is_trained, run.config.model.name
+        (True, 'mixture')
+
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dualdiff_cli.cli.app import app
@@ -69,7 +70,16 @@ def refused(*words: str | Path, code: int = 2) -> str:
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert SENTENCES.fullmatch(result.stderr), result.stderr
+    assert_options_exist(result.stderr, str(words[0]))
     return result.stderr
+
+
+def assert_options_exist(message: str, command: str) -> None:
+    """Check that a message recommends no option that the command lacks, unless it names the command that has it."""
+    root: Any = get_command(app)
+    for of, option in re.findall(r"(?:`(?:dualdiff )?(\w+)[^`]*?)?(--[a-z][a-z-]+)", message):
+        known = {name for parameter in root.commands[of or command].params for name in parameter.opts}
+        assert option in known, f"{of or command} has no option {option}: {message}"
 
 
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:

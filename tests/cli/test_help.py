@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 from commands import COMMANDS, dualdiff
+from typer.main import get_command
 
 from dualdiff_cli import __version__
+from dualdiff_cli.cli.app import app
 from dualdiff_cli.config.layers import MODELS, RECIPES
+from dualdiff_cli.config.registry import PEERS, SAMPLERS
 
 HEAVY = {"torch", "polars", "pydantic", "matplotlib", "scipy", "sklearn", "onnx", "onnxruntime", "joblib", "numpy"}
 
@@ -86,3 +92,56 @@ def test_bad_usage_exits_with_2_and_shows_the_usage_on_stderr(words: tuple[str, 
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "Usage: dualdiff" in result.stderr
+
+
+def subcommands() -> dict[str, Any]:
+    """Give every command, by the words that call it, as Click sees it."""
+    root: Any = get_command(app)
+    found = {f"dualdiff {name}": command for name, command in root.commands.items()}
+    found |= {f"dualdiff bench {name}": command for name, command in root.commands["bench"].commands.items()}
+    return found
+
+
+def examples_of(command: Any) -> list[str]:
+    return [line for line in (command.epilog or "").split("\n\n") if line.startswith("dualdiff ")]
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_every_command_has_examples_that_it_understands_and_that_fit_80_columns(name: str) -> None:
+    commands = subcommands()
+    lines = examples_of(commands[name])
+    assert lines
+    for line in lines:
+        called = max((other for other in commands if f"{line} ".startswith(f"{other} ")), key=len)
+        assert called.startswith(name)
+        assert len(line) <= 78
+        words = shlex.split(line.removeprefix(called))
+        # Parsing raises a usage error for an unknown option or a value that is not allowed; nothing runs.
+        commands[called].make_context(called, words, resilient_parsing=False).close()
+
+
+@pytest.mark.parametrize("words", [(), *((command,) for command in COMMANDS), ("bench", "show"), ("bench", "compare")])
+def test_h_is_help_everywhere(words: tuple[str, ...]) -> None:
+    short, long = dualdiff(*words, "-h"), dualdiff(*words, "--help")
+    assert short.exit_code == 0
+    assert short.stdout == long.stdout
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "export"])
+def test_the_help_of_what_draws_rows_lists_the_samplers(command: str) -> None:
+    assert set(SAMPLERS) <= set(re.findall(r"[\w-]+", dualdiff(command, "--help").stdout))
+
+
+@pytest.mark.parametrize(("command", "names"), [("compare", {*MODELS, *PEERS}), ("reproduce", RECIPES)])
+def test_help_lists_the_values_of_models_and_recipes(command: str, names: Collection[str]) -> None:
+    assert set(names) <= set(re.findall(r"[\w-]+", dualdiff(command, "--help").stdout))
+
+
+def test_help_groups_the_options() -> None:
+    ungrouped = {
+        (name, parameter.name)
+        for name, command in subcommands().items()
+        for parameter in command.params
+        if parameter.param_type_name == "option" and not parameter.rich_help_panel and parameter.name != "help"
+    }
+    assert ungrouped == set()

@@ -21,8 +21,40 @@ def test_a_person_gets_results_on_stdout_and_notes_on_stderr() -> None:
     result = dualdiff(*BASELINE)
     assert result.exit_code == 0
     assert_told_of_training(result.stderr, "runs/line-baseline-1")
-    assert re.search(r"^run +runs/line-baseline-1 *$", result.stdout, re.MULTILINE)
-    assert re.search(r"^parameters +[\d,]+ *$", result.stdout, re.MULTILINE)
+    assert re.search(r"^run +runs/line-baseline-1$", result.stdout, re.MULTILINE)
+    assert re.search(r"^parameters +[\d,]+$", result.stdout, re.MULTILINE)
+
+
+def test_a_training_ends_with_where_the_pictures_are_and_the_next_command() -> None:
+    shown = dualdiff(*BASELINE).stdout
+    assert re.search(r"^pictures +runs/line-baseline-1/figures$", shown, re.MULTILINE)
+    following = re.search(r"^next +dualdiff (.+)$", shown, re.MULTILINE)
+    assert following is not None
+    assert dualdiff(*following[1].split(), "-n", "100").exit_code == 0
+
+
+def test_the_held_out_loss_has_its_unit_and_is_told_apart_from_the_training_loss() -> None:
+    shown = dualdiff(*BASELINE).stdout
+    assert re.search(r"^held_out_loss +[\d.]+ \(mean squared error of the noise\)$", shown, re.MULTILINE)
+    assert "another quantity" in shown
+
+
+def test_a_run_that_goes_on_is_not_said_to_be_new(run: Path) -> None:
+    said = dualdiff("train", "--resume", run, "--device", "cpu")
+    assert said.exit_code == 0
+    assert "trained already" in said.stderr.splitlines()[0]
+    assert "Training into" not in said.stderr
+
+
+def test_no_line_for_a_pipe_ends_in_blanks(run: Path) -> None:
+    for command in (("sample", run, "-n", "5"), ("plot", run), ("datasets",), ("info",)):
+        lines = dualdiff(*command).stdout.splitlines()
+        assert lines
+        assert all(line == line.rstrip() for line in lines), command
+
+
+def test_yes_and_no_are_words(run: Path) -> None:
+    assert re.search(r"^compiled +no$", dualdiff("sample", run, "-n", "5").stdout, re.MULTILINE)
 
 
 def test_quiet_is_silent_except_for_json(run: Path) -> None:

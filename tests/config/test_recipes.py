@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,19 @@ def test_a_baseline_has_one_network() -> None:
     with pytest.raises(InputError, match="dual-expert with --experts"):
         resolve_diffusion(dataset="line", model="baseline", experts=2)
     assert resolve_diffusion(dataset="line", model="baseline", experts=1).model.experts == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "meant"),
+    [
+        (["steps=5"], ["training.steps", "sampling.steps"]),
+        (["batch=5"], ["training.batch"]),
+        (["model.sampler=euler"], ["sampling.sampler"]),
+        (["model.name=mixture", "components=3"], ["model.components"]),
+    ],
+)
+def test_a_setting_in_the_wrong_place_is_answered_with_its_places(settings: list[str], meant: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(dataset="line", settings=settings)
+    assert repr(settings[-1].partition("=")[0]) in caught.value.problem
+    assert re.findall(r"[a-z]+\.[a-z]+", caught.value.remedy) == meant

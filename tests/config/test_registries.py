@@ -12,7 +12,18 @@ import pytest
 
 import dualdiff_cli
 from dualdiff_cli.config import registry
-from dualdiff_cli.config.registry import COLUMN_KINDS, MODEL_KINDS, PEERS, SAMPLERS, SCHEDULES, Registry
+from dualdiff_cli.config.layers import MODELS
+from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.config.registry import (
+    ALIASES,
+    COLUMN_KINDS,
+    MODEL_KINDS,
+    PEERS,
+    SAMPLERS,
+    SCHEDULES,
+    Registry,
+    known_name,
+)
 from dualdiff_cli.data import ColumnEncoding
 from dualdiff_cli.diffusion.samplers.base import Sampler
 from dualdiff_cli.diffusion.schedules.base import Schedule
@@ -82,3 +93,30 @@ def test_an_unknown_name_is_answered_with_the_close_match() -> None:
     assert caught.value.exit_code == 2
     with pytest.raises(KeyError):
         _ = SAMPLERS["ancestrl"]
+
+
+KNOWN = {"sampler": [*SAMPLERS], "schedule": [*SCHEDULES], "model": [*MODELS, *PEERS]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "alias"), [(kind, alias) for kind, aliases in ALIASES.items() for alias in aliases], ids=str
+)
+def test_every_alias_stands_for_a_name_and_is_none_itself(kind: str, alias: str) -> None:
+    assert known_name(kind, alias, KNOWN[kind]) in KNOWN[kind]
+    assert alias not in KNOWN[kind]
+    assert alias == alias.lower()
+
+
+@pytest.mark.parametrize("written", ["ddpm", "DDPM", "Ancestral", "ancestral"])
+def test_the_fields_name_is_understood_and_a_configuration_keeps_ours(written: str) -> None:
+    assert SAMPLERS.check(written) == "ancestral"
+    config = resolve_diffusion(dataset="moons", settings=[f"sampling.sampler={written}"])
+    assert config.sampling.sampler == "ancestral"
+
+
+def test_case_underscores_and_blanks_do_not_matter() -> None:
+    assert SAMPLERS.check("DPM++ 2M") == SAMPLERS.check("dpmpp_2m") == "dpmpp-2m"
+    config = resolve_diffusion(
+        dataset="moons", model="Dual_Expert", recipe="PRECISE", settings=["schedule.name=VE", "objective.references=0"]
+    )
+    assert (config.model.name, config.recipe, config.schedule.name) == ("dual-expert", "precise", "variance-exploding")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 import torch
@@ -20,12 +22,13 @@ from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError, ToleranceError
 from dualdiff_cli.exporting import FORMATS, ExportedSampler
-from dualdiff_cli.exporting.runtime import ExportedModel
+from dualdiff_cli.exporting.runtime import FORMAT_VERSION, ExportedModel
 from dualdiff_cli.exporting.verification import Agreement
 from dualdiff_cli.jobs.evaluate import evaluate
-from dualdiff_cli.jobs.export import export
+from dualdiff_cli.jobs.export import export, format_of
 from dualdiff_cli.jobs.sample import sample
 from dualdiff_cli.jobs.train import train
+from dualdiff_cli.present.exported import export_table, usage_of_onnx
 from dualdiff_cli.store.run import Run
 
 
@@ -217,3 +220,39 @@ def test_a_file_decodes_translated_columns_as_the_run_does(tmp_path: Path) -> No
     assert [column.kind for column in file.encoding.columns] == ["skewed", "skewed"]
     assert record["max_abs_error"] <= record["tolerance"]
     np.testing.assert_allclose(file.sample(50, seed=1), own.sample(50, seed=1), rtol=1e-3, atol=1e-3)
+
+
+def test_the_format_is_what_the_suffix_says_unless_one_is_asked_for() -> None:
+    assert [format_of(name, None) for name in ("a.onnx", Path("a.pt2"), "a.PT", None)] == [
+        "onnx",
+        "pt2",
+        "torchscript",
+        "onnx",
+    ]
+    assert format_of("a.bin", "PT2") == "pt2"
+    with pytest.raises(InputError, match=r"a\.bin") as caught:
+        format_of("a.bin", None)
+    assert all(suffix in caught.value.remedy for suffix in FORMATS.values())
+    with pytest.raises(InputError, match=r"onnx, and pt2") as caught:
+        format_of("a.onnx", "pt2")
+    assert ".pt2" in caught.value.remedy
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_an_onnx_file_describes_itself_and_the_lines_that_are_shown_draw_rows_from_it(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = finished(narrow(), tmp_path / "run")
+    record = export(run, output="moons.onnx", sampler=sampler, sample_steps=4)
+    model = onnx.load("moons.onnx")
+    assert (model.model_version, model.producer_name) == (FORMAT_VERSION, "dualdiff")
+    for said in (model.doc_string, model.graph.doc_string):
+        assert all(word in said for word in ("noise", "x, y", sampler, "4 steps", "moons", "dual-expert"))
+    shown = "\n".join(export_table(record).notes)
+    assert ("step_noise" in shown) == (sampler == "ancestral")
+    assert ("--sampler" in shown) == (sampler == "ancestral")
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(usage_of_onnx(record)), names)
+    assert names["rows"].shape == (1000, 2)
+    assert np.isfinite(names["rows"]).all()

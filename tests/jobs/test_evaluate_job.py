@@ -155,3 +155,18 @@ def test_a_run_can_be_named_by_its_path(trained: dict[str, Any]) -> None:
     assert scores[0] == scores[1] == scores[2]
     with pytest.raises(InputError, match="nowhere is not a run"):
         evaluate("nowhere")
+
+
+def test_the_training_file_given_as_samples_is_warned_of(of_people: dict[str, Any]) -> None:
+    write_people(Path("fresh.csv"), n=150, seed=4)
+    run = of_people["run"]
+    with pytest.warns(UserWarning, match="people.csv repeat rows"):
+        record = evaluate(run, samples=of_people["dataset"], metrics=["copies"], device="cpu")
+    assert record["metrics"]["copies"]["value"] > 0.85  # a tenth of the rows is held out
+    evaluate(run, samples="fresh.csv", metrics=["copies"], device="cpu")  # a warning would be an error
+
+
+def test_a_file_scored_against_itself_is_warned_of() -> None:
+    write_people(Path("a.csv"))
+    with pytest.warns(UserWarning, match="against themselves"):
+        evaluate(samples="a.csv", against=Path("a.csv").resolve(), metrics=["sliced_wasserstein"])

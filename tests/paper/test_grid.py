@@ -42,8 +42,19 @@ def test_failed_experiment_is_counted_and_tried_again_and_the_others_are_not_aff
     assert "points.csv" in results[0]["error"]
     assert len(results[1]["evaluations"]) == 1
     assert reports[-1] == GridProgress(runs=2, done=1, failed=1, steps=10, steps_done=5)
+    assert (reports[0].seconds_left, reports[-1].seconds_left) == (None, 0.0)
     table.write_text("x,y\n" + "\n".join(f"{i % 17},{i % 13}.5" for i in range(200)), encoding="utf-8")
     assert "error" not in run_grid([wrong, good], jobs=1)[0]
+
+
+def test_the_time_left_has_training_sampling_scoring_and_what_is_around_them(tmp_path: Path) -> None:
+    first, second, third = (experiment(tmp_path, seed=seed) for seed in range(3))
+    (result,) = run_grid([first], jobs=1)
+    reports: list[GridProgress] = []
+    run_grid([first, second, third], jobs=2, on_progress=reports.append)
+    one = result["train"]["train_seconds"] + result["train"]["seconds_around"]
+    one += sum(record["evaluate_seconds"] for record in result["evaluations"])
+    assert reports[0].seconds_left == pytest.approx(one)  # two of them, side by side
 
 
 def test_bad_request_fails_before_anything_is_begun(tmp_path: Path) -> None:
