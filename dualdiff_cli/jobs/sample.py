@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def sample(
         The record of the ``sample`` command's contract.
 
     Raises:
-        InputError: there is no run, the run is not finished, an option does not apply, or the output cannot be written.
+        InputError: there is no run, the run is not finished, an option does not apply, the output cannot be written, or
+            a row is not finite or far outside the range of the training rows at every attempt.
         DeviceError: the device is not there.
 
     """
@@ -56,6 +58,12 @@ def sample(
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
     target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
     write_chunks(target, _reported(drawing.chunks, on_progress), rows=n)
+    if redrawn := drawing.facts.get("redrawn"):
+        warnings.warn(
+            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
+            "drawn again.",
+            stacklevel=2,
+        )
     return {
         "run": str(source) if isinstance(source, Run) else None,
         "n": n,
@@ -63,6 +71,7 @@ def sample(
         "sampler": None,
         "sample_steps": None,
         "network_evaluations": None,
+        "redrawn": 0,
         **drawing.facts,
         "seed": seed,
         "seconds": time.perf_counter() - started,
