@@ -63,6 +63,7 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.Dat
         pictures["loss"] = loss_curve(
             np.array([record["step"] for record in metrics]),
             np.array([record["loss"] for record in metrics]),
+            held_out=[(record["step"], record["held_out"]) for record in metrics if "held_out" in record],
             title=title,
         )
     if isinstance(model, DiffusionModel) and (model.config.model.experts > 1 or model.config.folds.number):

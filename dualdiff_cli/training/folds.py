@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .loop import Progress, Record, build_batches
-from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances
+from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances, refit
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
@@ -41,6 +42,11 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
+CLEAR = 2.0
+"""The networks are worth having if they lower the loss on unseen rows by more than so many standard errors."""
+SET_ASIDE = 0.01
+"""The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
+expert can know a few rows far from all others, and they would decide."""
 JUDGED = 1_500
 """The number of noisy rows on which a fold is judged at each noise level."""
 
@@ -53,6 +59,13 @@ def build_stacked(config: DiffusionConfig, width: int) -> StackedDenoiser:
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction)
     return StackedDenoiser(learnt, None, torch.ones(c.levels))
+
+
+@dataclass(frozen=True)
+class JudgedRecord(Record):
+    """A line of the log with the loss on unseen rows, averaged over folds and noise levels."""
+
+    held_out: float
 
 
 class FoldTrainer:
@@ -119,11 +132,20 @@ class FoldTrainer:
             if self.step % every == 0 or self.is_done:
                 loss = float(self._loss_sum) / (self.step % every or every)
                 self._loss_sum.zero_()
-                yield Progress(self.step, (Record(self.step, loss, learning_rate(self.step, self.config)),))
+                yield Progress(self.step, (self._record(loss),))
             elif stop:
                 yield Progress(self.step, ())
             if stop:
                 return
+
+    def _record(self, loss: float) -> Record:
+        """Make a line of the log, with the loss on unseen rows where a checkpoint was judged since the last line."""
+        values = (self.step, loss, learning_rate(self.step, self.config))
+        last = self.history[-1] if self.history else None
+        every = self.config.log_every
+        if last is None or last["step"] <= (self.step - 1) // every * every:
+            return Record(*values)
+        return JudgedRecord(*values, float(np.mean(last["held_out"])))
 
     def _optimize(self) -> None:
         """Take one step: each fold's regression on a batch of its own rows, and one update of all weights."""
@@ -180,24 +202,28 @@ class FoldTrainer:
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
         self._averages.vector.copy_(now)
-        fitted = _fit(self.points, seed, sizes=COMPONENT_NUMBERS if c.mixture else (1,))
-        whole, same = (
-            _denoiser_of(fitted, schedule),
-            {"sizes": (fitted.n_components,), "forms": (fitted.covariance_type,)},
-        )
-        # A fold's criterion could choose another size by chance, and its mixture would say little of the whole one.
-        closed = [_denoiser_of(_fit(rows, seed, **same), schedule) for rows in self._seen] if c.mixture else []
+        sizes = COMPONENT_NUMBERS if c.mixture else (1,)
+        fitted = fit_mixture(self.points.double().numpy(), sizes=sizes, seed=seed)
+        whole = _denoiser_of(fitted, schedule)
+        refitted = (refit(fitted, rows.double().numpy()) for rows in self._seen)
+        closed = [_denoiser_of(each, schedule) for each in refitted] if c.mixture else []
         answers = exam.answers_of(closed) if closed else net
-        weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
+        weights = torch.ones(c.levels)
+        if closed:
+            weights = stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
         stacked.closed, stacked.gate_weights = whole, weights.double()
         w = weights.reshape(-1, 1, 1)
+        both = w * net + (1 - w) * answers
+        best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
         facts = {
-            "unseen_loss": float(exam.losses(w * net + (1 - w) * answers).mean()),
+            "best_step": best["step"],
+            "unseen_loss": float(exam.losses(both).mean()),
             "unseen_loss_of": {
                 "network": float(exam.losses(net).mean()),
                 "mixture": float(exam.losses(answers).mean()) if closed else None,
             },
             "components": len(whole.means) if c.mixture else 0,
+            "simpler": _simpler(len(whole.means), *exam.gain(answers, both)) if closed else None,
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
@@ -249,6 +275,7 @@ class _Exam:
     Attributes:
         points: the clean rows, (L, F·m, width).
         scale: the size of an error at each level that counts one, c_out of the prediction, (L,).
+        distinct: the number of different rows in a fold; each may occur several times.
 
     """
 
@@ -257,6 +284,7 @@ class _Exam:
         schedule = denoiser.schedule
         m = min(map(len, unseen))
         repeats = max(1, JUDGED // m)
+        self.distinct = m
         rows = torch.cat([part[:m].repeat(repeats, 1)[: max(m, JUDGED)] for part in unseen])
         u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
@@ -281,15 +309,31 @@ class _Exam:
         ]
         return torch.cat(answers, dim=1)
 
+    def gain(self, answers: Tensor, better: Tensor) -> tuple[float, float]:
+        """Give by how much the second answers have the lesser loss, and the standard error over unseen rows."""
+        losses = (self._errors(each).mean(0).reshape(self.folds, -1) for each in (answers, better))
+        difference = torch.sub(*losses)
+        # A row that was judged several times, with several noises, counts once.
+        whole = difference[:, : difference.shape[1] // self.distinct * self.distinct]
+        by_row = whole.reshape(self.folds, -1, self.distinct).mean(1).flatten()
+        return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
+
+    def _errors(self, answers: Tensor) -> Tensor:
+        """Give the squared error of the prediction at each level for each row, averaged over the features, (L, F·m)."""
+        return ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
+
     def losses(self, answers: Tensor) -> Tensor:
         """Give the mean squared error of the prediction at each level for each fold, (L, F)."""
-        errors = ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
+        errors = self._errors(answers)
         return errors.reshape(len(errors), self.folds, -1).mean(-1)
 
 
-def _fit(rows: Tensor, seed: int, **search: Any) -> Fitted:
-    """Fit a mixture to rows (n, width); see `fit_mixture`."""
-    return fit_mixture(rows.double().numpy(), seed=seed, **search)
+def _simpler(components: int, gain: float, error: float) -> str | None:
+    """Say that the mixture alone is as good, if the gain of both experts is within its error; otherwise nothing."""
+    if gain > CLEAR * error:
+        return None
+    gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
+    return f"On unseen rows {gaussians} is as good here: --model mixture."
 
 
 def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:

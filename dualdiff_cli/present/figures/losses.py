@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -9,13 +11,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...errors import InputError
 from .panels import MAX_POINTS, Array, legend_above, state_in_corner, tick_decades
-from .style import SAMPLES, styled
+from .style import INK, SAMPLES, styled
 
 __all__ = ["loss_curve", "running_mean"]
 
 
 @styled
-def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Figure:
+def loss_curve(
+    steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str, held_out: Sequence[tuple[int, float]] = ()
+) -> Figure:
     """Draw the logged losses as a faint line, and their centred running mean over a twentieth of them as a strong one.
 
     The loss axis is logarithmic if all values are positive and the running mean varies by more than a factor of 3.
@@ -24,6 +28,7 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
         steps: shape (n,), the training steps at which a loss was logged, in increasing order.
         losses: shape (n,); values that are not finite are left out, and the corner says how many there are.
         title: the line over the figure.
+        held_out: steps and the losses on held-out rows there, drawn as dots.
 
     Raises:
         InputError: there is no finite loss.
@@ -42,6 +47,8 @@ def loss_curve(steps: npt.ArrayLike, losses: npt.ArrayLike, *, title: str) -> Fi
     marker = "o" if len(y) == 1 else ""
     axes.plot(x, y, color=SAMPLES, alpha=0.3, lw=0.6, rasterized=len(y) > MAX_POINTS, label="logged")
     axes.plot(x, mean, color=SAMPLES, lw=1.5, marker=marker, rasterized=len(y) > MAX_POINTS, label="running mean")
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), color=INK, marker="o", ms=3, lw=1, label="held-out rows")
     if y.min() > 0 and mean.max() > 3 * mean.min():
         axes.set_yscale("log")
         tick_decades(axes.yaxis, np.log10(y.max() / y.min()))
