@@ -242,6 +242,8 @@ def train(
             )
             record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
     console.result(record, lambda: [training_table(record)])
+    if record.get("simpler"):
+        console.note(record["simpler"])
 
 
 @contextmanager

@@ -27,20 +27,24 @@ CLOSED_FORM = ("log_weights", "means", "eigenvalues", "axes")
 """The tensors of the closed-form expert."""
 
 
-def stacking_weights(net: Tensor, closed: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+def stacking_weights(net: Tensor, closed: Tensor, x: Tensor, scale: Tensor, *, set_aside: float = 0.0) -> Tensor:
     """Fit w at each noise level.
 
     Args:
         net, closed: the answers of both experts, (L, n, d).
         x: the clean points, (n, d) or (L, n, d).
         scale: the size of an error that counts one at each level, (L,); neighbouring levels are fitted together.
+        set_aside: the share of rows, those on which either expert is farthest off, that do not count.
 
     Returns:
         (L,), in [0, 1].
 
     """
     a, b = net - x, closed - x
-    products = torch.stack([(p * q).sum((-2, -1)) / scale**2 for p, q in ((a, a), (a, b), (b, b))])
+    by_row = torch.stack([(p * q).sum(-1) for p, q in ((a, a), (a, b), (b, b))])
+    worst = torch.maximum(by_row[0], by_row[2])
+    kept = worst <= worst.quantile(1 - set_aside, dim=-1, keepdim=True)
+    products = (by_row * kept).sum(-1) / scale**2
     padded = nn.functional.pad(products, (1, 1), mode="replicate")
     aa, ab, bb = nn.functional.avg_pool1d(padded, 3, 1)
     w: Tensor = ((bb - ab) / (aa - 2 * ab + bb).clamp(min=1e-12)).clamp(0, 1)

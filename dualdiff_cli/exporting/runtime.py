@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import torch
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
@@ -27,7 +28,7 @@ from ..config.schema import DiffusionConfig, parse_config
 from ..config.sections import SamplingConfig
 from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, build_sampler, generate, generate_by
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generate, generate_by
 from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import DeviceError, InputError
 from ..models import Drawing, DrawingOptions, Model
@@ -157,8 +158,9 @@ class ExportedModel(Model):
         width = self.encoding.width
         if self.what == "denoiser":
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
-            features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu)
-            return Drawing(map(self.encoding.decode, features), facts)
+            redrawing = Redrawing(self.reach)
+            features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu, redrawing=redrawing)
+            return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
         if sampling != own:
             raise InputError(
                 f"{self.path} holds the sampler {own.sampler!r} with {own.steps} steps and no other.",
@@ -167,9 +169,28 @@ class ExportedModel(Model):
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         draws = 1 + self.metadata["step_draws"]
+        redrawing = Redrawing(self.reach)
         walk = partial(self.walk, output="features")
-        features = generate_by(walk, n, dim=width, draws=draws, seed=seed, per_call=per_call)
-        return Drawing(map(self.encoding.decode, features), facts)
+        request: dict[str, Any] = {
+            "dim": width,
+            "draws": draws,
+            "seed": seed,
+            "per_call": per_call,
+            "redrawing": redrawing,
+        }
+        features = generate_by(walk, n, **request)
+        return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
+
+    @property
+    def reach(self) -> Reach | None:
+        """How far a row may lie from the training rows."""
+        return Reach.read(self.metadata["reach"])
+
+
+def _counted(chunks: Iterator[pl.DataFrame], redrawing: Redrawing, facts: dict[str, Any]) -> Iterator[pl.DataFrame]:
+    """Pass the rows on, and note at the end how many were drawn again."""
+    yield from chunks
+    facts["redrawn"] = redrawing.count
 
 
 def _inputs(noise: Tensor, step_noise: Tensor | None) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict
         "model": config.model.name,
         "recipe": config.recipe,
         "encoding": model.encoding.model_dump(mode="json"),
+        "reach": None if model.reach is None else asdict(model.reach),
         "sampling": sampling.model_dump(mode="json"),
         "schedule": config.schedule.model_dump(mode="json"),
         "checkpoint_sha256": run.load_model()[1]["sha256"],

@@ -86,14 +86,8 @@ def picture_of_losses(run: Run, *, title: str) -> Figure | None:
     if not metrics:
         return None
     steps, losses = ([record[key] for record in metrics] for key in ("step", "loss"))
-    return loss_curve(steps, losses, held_out=_losses_on_unseen_rows(run), title=title)
-
-
-def _losses_on_unseen_rows(run: Run) -> list[tuple[int, float]]:
-    """Give the checkpoints of a training in folds, and the loss on unseen rows after each, averaged over the levels."""
-    state = run.load_state()
-    history = [] if state is None else state["trainer"].get("history", [])
-    return [(record["step"], float(np.mean(record["held_out"]))) for record in history]
+    held_out = [(record["step"], record["held_out"]) for record in metrics if "held_out" in record]
+    return loss_curve(steps, losses, held_out=held_out, title=title)
 
 
 def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -> Figure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,8 @@ def sample(
         The record of the ``sample`` command's contract.
 
     Raises:
-        InputError: there is no run, the run is not finished, an option does not apply, or the output cannot be written.
+        InputError: there is no run, the run is not finished, an option does not apply, the output cannot be written, or
+            a row is not finite or far outside the range of the training rows at every attempt.
         DeviceError: the device is not there.
 
     Examples:
@@ -81,6 +83,12 @@ def sample(
 
         chunks = selection.rows(attempt, n)
     write_chunks(target, _reported(chunks, on_progress), rows=n)
+    if redrawn := drawing.facts.get("redrawn"):
+        warnings.warn(
+            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
+            "drawn again.",
+            stacklevel=2,
+        )
     return {
         "run": str(source) if isinstance(source, Run) else None,
         "n": n,
@@ -88,6 +96,7 @@ def sample(
         "sampler": None,
         "sample_steps": None,
         "network_evaluations": None,
+        "redrawn": 0,
         **drawing.facts,
         **_conditions(options, selection),
         "seed": seed,

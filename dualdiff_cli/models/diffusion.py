@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from ..config.settle import settle
 from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.samplers import BLOCK, Sampler, build_sampler, generate, points_per_call, prepare
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, generate, points_per_call, prepare
 from ..diffusion.schedules import build_schedule
 from ..errors import InputError
 from ..metrics import Score
@@ -63,6 +63,7 @@ class DiffusionModel(TrainableModel):
         encoding: between columns and the denoiser's features.
         denoiser: with the averaged weights, in evaluation mode.
         device: where the denoiser is.
+        reach: how far a row may lie from the training rows; None where it is not known.
         execution: how rows are drawn.
         prepared: the denoiser as the execution computes it; None where that is the denoiser itself.
 
@@ -74,6 +75,7 @@ class DiffusionModel(TrainableModel):
     encoding: TableEncoding
     denoiser: LearntDenoiser = field(repr=False)
     device: torch.device
+    reach: Reach | None = None
     execution: Execution = PLAIN
     prepared: Denoiser | None = field(default=None, repr=False)
 
@@ -119,24 +121,32 @@ class DiffusionModel(TrainableModel):
         Args:
             n, seed: see `draw`.
             sampler: None takes the configuration's own.
-            facts: told the number of evaluations of the network that a row takes.
+            facts: told the number of evaluations of the network that a row takes, and how many rows were drawn again.
 
         Raises:
-            InputError: the sampler does not suit the training; see `check_sampler`.
+            InputError: the sampler does not suit the training; see `check_sampler`. Or a row is not finite or far
+                outside the range of the training rows at every attempt.
 
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        calls = 0
+        calls, redrawing = 0, Redrawing(self.reach)
 
         def count(*_: Any) -> None:
             nonlocal calls
-            calls += 1
+            calls += not redrawing.is_busy
 
         denoiser, device = self.prepared or self.denoiser, self.device
         counting = denoiser.register_forward_hook(count)
         width, how = self.encoding.width, self.execution
-        features = generate(sampler, denoiser, n, dim=width, seed=seed, device=device, execution=how)
+        request: dict[str, Any] = {
+            "dim": width,
+            "seed": seed,
+            "device": device,
+            "execution": how,
+            "redrawing": redrawing,
+        }
+        features = generate(sampler, denoiser, n, **request)
         try:
             for chunk in features:
                 yield self.encoding.decode(chunk)
@@ -144,6 +154,7 @@ class DiffusionModel(TrainableModel):
             counting.remove()
         if facts is not None:
             facts["network_evaluations"] = round(calls / -(-n // points_per_call(device, n, how)))
+            facts["redrawn"] = redrawing.count
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
@@ -211,7 +222,7 @@ class DiffusionModel(TrainableModel):
         fit = fit_folds if config.folds.number else fit_network
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
-        model = cls(config, plan.encoding, denoiser, device)
+        model = cls(config, plan.encoding, denoiser, device, Reach.of(plan.features))
         held_out, seed = model._held_out(plan.data, seed=config.seed), config.seed
         facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
         if config.model.experts > 1:
@@ -242,7 +253,9 @@ class DiffusionModel(TrainableModel):
 
     def save(self, run: Run) -> None:
         """Write the run's model."""
-        run.save_model(self.denoiser.weights(), {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json")})
+        reach = None if self.reach is None else asdict(self.reach)
+        description = {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json"), "reach": reach}
+        run.save_model(self.denoiser.weights(), description)
 
     @classmethod
     def load(cls, run: Run, *, device: torch.device) -> Self:
@@ -254,11 +267,12 @@ class DiffusionModel(TrainableModel):
             assert isinstance(config, DiffusionConfig)
             denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
             denoiser.load_weights(tensors)
+            reach = Reach.read(description["reach"])
         except (AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"The model of the run {run} does not match its configuration.", "Train the run again."
             ) from error
-        return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device)
+        return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
 
 
 def _score(estimate: LossEstimate, unit: str) -> Score:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +25,15 @@ from .. import seeding
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
-from ..data import DiscreteSpan, FeatureLayout
-from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..data import DiscreteSpan, FeatureLayout, FloatArray
+from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
+from .exam import Exam
 from .loop import Progress, Record, build_batches
-from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances, spread
+from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances, refit, spread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
@@ -42,8 +44,11 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
-JUDGED = 1_500
-"""The number of noisy rows on which a fold is judged at each noise level."""
+CLEAR = 2.0
+"""The networks are worth having if they lower the loss on unseen rows by more than so many standard errors."""
+SET_ASIDE = 0.01
+"""The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
+expert can know a few rows far from all others, and they would decide."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
@@ -54,6 +59,13 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
     return StackedDenoiser(learnt, None, torch.ones(c.levels))
+
+
+@dataclass(frozen=True)
+class JudgedRecord(Record):
+    """A line of the log with the loss on unseen rows, averaged over folds and noise levels."""
+
+    held_out: float
 
 
 class FoldTrainer:
@@ -97,7 +109,7 @@ class FoldTrainer:
         self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
         units = self.layout.units
         self._batches = [build_batches(rows, schedule, config.objective, seed=seed, units=units) for rows in self._seen]
-        self._exam = _Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
+        self._exam = Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
 
@@ -131,11 +143,20 @@ class FoldTrainer:
             if self.step % every == 0 or self.is_done:
                 loss = float(self._loss_sum) / (self.step % every or every)
                 self._loss_sum.zero_()
-                yield Progress(self.step, (Record(self.step, loss, learning_rate(self.step, self.config)),))
+                yield Progress(self.step, (self._record(loss),))
             elif stop:
                 yield Progress(self.step, ())
             if stop:
                 return
+
+    def _record(self, loss: float) -> Record:
+        """Make a line of the log, with the loss on unseen rows where a checkpoint was judged since the last line."""
+        values = (self.step, loss, learning_rate(self.step, self.config))
+        last = self.history[-1] if self.history else None
+        every = self.config.log_every
+        if last is None or last["step"] <= (self.step - 1) // every * every:
+            return Record(*values)
+        return JudgedRecord(*values, float(np.mean(last["held_out"])))
 
     def _optimize(self) -> None:
         """Take one step: each fold's regression on a batch of its own rows, and one update of all weights."""
@@ -194,23 +215,28 @@ class FoldTrainer:
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
             net[levels] = exam.answers(exam.denoiser)[levels]
         self._averages.vector.copy_(now)
-        fitted = _fit(self.points, self.layout, seed, sizes=COMPONENT_NUMBERS if c.mixture else (1,))
+        sizes = COMPONENT_NUMBERS if c.mixture else (1,)
+        fitted = fit_mixture(_spread(self.points, self.layout, seed), sizes=sizes, seed=seed)
         whole = _denoiser_of(fitted, schedule)
-        same: dict[str, Any] = {"sizes": (fitted.n_components,), "forms": (fitted.covariance_type,)}
-        # A fold's criterion could choose another size by chance, and its mixture would say little of the whole one.
-        judged = self._seen if c.mixture else []
-        closed = [_denoiser_of(_fit(rows, self.layout, seed, **same), schedule) for rows in judged]
+        refitted = (refit(fitted, _spread(rows, self.layout, seed)) for rows in self._seen)
+        closed = [_denoiser_of(each, schedule) for each in refitted] if c.mixture else []
         answers = exam.answers_of(closed) if closed else net
-        weights = stacking_weights(net, answers, exam.points, exam.scale) if closed else torch.ones(c.levels)
+        weights = torch.ones(c.levels)
+        if closed:
+            weights = stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
         stacked.closed, stacked.gate_weights = whole, weights.double()
         w = weights.reshape(-1, 1, 1)
+        both = w * net + (1 - w) * answers
+        best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
         facts = {
-            "unseen_loss": float(exam.losses(w * net + (1 - w) * answers).mean()),
+            "best_step": best["step"],
+            "unseen_loss": float(exam.losses(both).mean()),
             "unseen_loss_of": {
                 "network": float(exam.losses(net).mean()),
                 "mixture": float(exam.losses(answers).mean()) if closed else None,
             },
             "components": len(whole.means) if c.mixture else 0,
+            "simpler": _simpler(len(whole.means), *exam.gain(answers, both)) if closed else None,
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
@@ -250,59 +276,17 @@ class FoldTrainer:
             own.copy_(kept)
 
 
-class _Exam:
-    """The unseen rows of every fold, with the same noise at every checkpoint.
-
-    Args:
-        denoiser: whose network takes rows ordered by fold.
-        unseen: for each fold the rows that it has not seen.
-        levels: L, the number of noise levels, at the middles of equal slices of the time axis.
-        seed: of the noise.
-
-    Attributes:
-        points: the clean rows, (L, F·m, width).
-        scale: the size of an error at each level that counts one, c_out of the prediction, (L,).
-
-    """
-
-    def __init__(self, denoiser: NetworkDenoiser, unseen: list[Tensor], *, levels: int, seed: int) -> None:
-        self.denoiser, self.folds = denoiser, len(unseen)
-        schedule = denoiser.schedule
-        m = min(map(len, unseen))
-        repeats = max(1, JUDGED // m)
-        rows = torch.cat([part[:m].repeat(repeats, 1)[: max(m, JUDGED)] for part in unseen])
-        u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
-        self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
-        alpha, sigma = (c.float() for c in schedule(self.times))
-        self.scale = denoiser.coefficients(alpha, sigma)[1].abs()
-        noise = torch.randn(levels, *rows.shape, generator=seeding.torch_stream(seed, "held-out loss"))
-        self.points = rows.expand(levels, -1, -1)
-        self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
-
-    @torch.no_grad()
-    def answers(self, denoiser: Denoiser) -> Tensor:
-        """Ask a denoiser at all levels, (L, F·m, width)."""
-        return torch.stack([denoiser(x, t.expand(len(x))) for x, t in zip(self._noisy, self.times, strict=True)])
-
-    @torch.no_grad()
-    def answers_of(self, denoisers: list[FullMixtureDenoiser]) -> Tensor:
-        """Ask each fold's denoiser about the rows of that fold, (L, F·m, width)."""
-        asked = self._noisy.reshape(len(self.times), self.folds, -1, self._noisy.shape[-1])
-        answers = [
-            torch.stack([each(x, t) for x, t in zip(asked[:, f], self.times, strict=True)])
-            for f, each in enumerate(denoisers)
-        ]
-        return torch.cat(answers, dim=1)
-
-    def losses(self, answers: Tensor) -> Tensor:
-        """Give the mean squared error of the prediction at each level for each fold, (L, F)."""
-        errors = ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
-        return errors.reshape(len(errors), self.folds, -1).mean(-1)
+def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
+    """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
+    return spread(rows.double().numpy(), layout.discrete, seed=seed)
 
 
-def _fit(rows: Tensor, layout: FeatureLayout, seed: int, **search: Any) -> Fitted:
-    """Fit a mixture to rows (n, width); see `fit_mixture`."""
-    return fit_mixture(spread(rows.double().numpy(), layout.discrete, seed=seed), seed=seed, **search)
+def _simpler(components: int, gain: float, error: float) -> str | None:
+    """Say that the mixture alone is as good, if the gain of both experts is within its error; otherwise nothing."""
+    if gain > CLEAR * error:
+        return None
+    gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
+    return f"On unseen rows {gaussians} is as good here: --model mixture."
 
 
 def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:

@@ -19,7 +19,15 @@ from ..data import DiscreteSpan, FloatArray
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
 
-__all__ = ["COMPONENT_NUMBERS", "COVARIANCE_FORMS", "MOST_MIXTURE_ROWS", "fit_mixture", "full_covariances", "spread"]
+__all__ = [
+    "COMPONENT_NUMBERS",
+    "COVARIANCE_FORMS",
+    "MOST_MIXTURE_ROWS",
+    "fit_mixture",
+    "full_covariances",
+    "refit",
+    "spread",
+]
 
 COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
 """The numbers of Gaussians that are tried."""
@@ -134,6 +142,27 @@ def _growing(z: FloatArray, sizes: tuple[int, ...], form: str, seed: int) -> Ite
         bic = float(mixture.bic(z))
         least, since = (bic, 0) if bic < least else (least, since + 1)
         yield mixture
+
+
+def refit(whole: Fitted, z: FloatArray) -> Fitted:
+    """Fit a mixture of the size and the form of another one to some of its rows (n, width), from the same means on.
+
+    The criterion could choose another size for fewer rows by chance, and from other starting points the fit could end
+    in another optimum. Such a mixture would say little of the whole one.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(
+        whole.n_components,
+        covariance_type=whole.covariance_type,
+        reg_covar=REGULARISATION,
+        means_init=whole.means_,
+        random_state=seeding.integer(0, "refit"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(z)
 
 
 def full_covariances(gm: Fitted) -> FloatArray:

@@ -56,6 +56,15 @@ def test_the_weights_are_those_of_the_least_error_of_neighbouring_levels(correla
     assert ((w > 0) & (w < 1)).sum() >= 4
 
 
+def test_rows_that_are_set_aside_do_not_decide() -> None:
+    x, network, mixture = experts()
+    plain = stacking_weights(network, mixture, x, SCALE)
+    far = mixture.clone()
+    far[:, 7] += 1e4
+    assert stacking_weights(network, far, x, SCALE).min() > 0.999
+    torch.testing.assert_close(stacking_weights(network, far, x, SCALE, set_aside=0.005), plain, atol=0.03, rtol=0)
+
+
 def test_an_error_counts_in_units_of_the_scale_of_its_level() -> None:
     """Beside a level of large errors, another scale moves the fit from one level's optimum towards the other's."""
     x, network, mixture = experts()

@@ -72,7 +72,7 @@ def test_scores_of_columns_do_not_depend_on_units() -> None:
 
 
 def test_the_worst_column_is_named() -> None:
-    x, y = normal(400, 2, "x"), normal(400, 2, "y") + [0.0, 2.0]
+    x, y = normal(400, 2, "x"), normal(400, 2, "y") + np.array([0.0, 2.0])
     score = score_samples(real=x, generated=y, parts=[NUMBER, OTHER], only=["worst_column"])["worst_column"]
     assert "'y'" in " ".join(score.notes)
     assert_allclose(score.value, ks_2samp(x[:, 1], y[:, 1]).statistic)

@@ -185,7 +185,7 @@ def test_a_model_of_another_configuration_is_refused(
 def test_a_plan_depends_on_the_rows_and_the_seed_alone(recipe: str) -> None:
     def plan(seed: int) -> Plan:
         config = resolve_diffusion(dataset="circle", recipe=recipe, settings=[f"seed={seed}"])
-        data = load_data("circle", seed=seed, n_train=2000, n_held_out=20)
+        data = load_data("circle", seed=seed, n_train=20_000, n_held_out=20)
         return DiffusionModel.plan(config, data, device=CPU)
 
     first, again, other = (plan(seed) for seed in (0, 0, 1))

@@ -11,10 +11,13 @@ from ...config.registry import SAMPLERS
 from ...config.sections import SamplingConfig
 from .base import Level, Sampler
 from .generation import BLOCK, draw_noise, generate, generate_by, points_per_call, prepare
+from .redrawing import Reach, Redrawing
 
 __all__ = [
     "BLOCK",
     "Level",
+    "Reach",
+    "Redrawing",
     "Sampler",
     "build_sampler",
     "draw_noise",

@@ -23,6 +23,7 @@ from ...compute.execution import PLAIN, Execution
 from ..denoisers import Denoiser
 from ..networks.layers import round_products
 from .base import Sampler
+from .redrawing import Redrawing
 
 __all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
 
@@ -103,6 +104,7 @@ def generate(
     device: torch.device,
     chunk: int = 32 * BLOCK,
     execution: Execution = PLAIN,
+    redrawing: Redrawing | None = None,
 ) -> Iterator[np.ndarray]:
     """Draw n samples in chunks; the memory does not depend on n.
 
@@ -115,12 +117,14 @@ def generate(
         device: where the denoiser is.
         chunk: samples per chunk, rounded down to whole blocks (at least one).
         execution: how the arithmetic is carried out.
+        redrawing: draws the samples again that no model should give; None keeps all samples.
 
     Yields:
         Chunks of samples in the units of the denoiser, (c, dim), float64.
 
     Raises:
-        InputError: the schedule is a table with fewer entries than the sampler has steps.
+        InputError: the schedule is a table with fewer entries than the sampler has steps, or a sample is out of reach
+            at every attempt.
 
     """
     per_call = points_per_call(device, n, execution)
@@ -134,7 +138,9 @@ def generate(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
             return sampler(denoiser, start, fresh)[:rows].cpu()
 
-    return generate_by(walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk)
+    return generate_by(
+        walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk, redrawing=redrawing
+    )
 
 
 def _padded(noise: Tensor, rows: int) -> Tensor:
@@ -151,12 +157,13 @@ def generate_by(
     seed: int,
     per_call: int = BLOCK,
     chunk: int = 32 * BLOCK,
+    redrawing: Redrawing | None = None,
 ) -> Iterator[np.ndarray]:
     """Draw n samples as `generate` does, with any function that turns noise into samples.
 
     Args:
         walk: maps noise (c, dim) and step noise (draws − 1, c, dim), or None, to samples (c, dim), all on the CPU.
-        n, dim, seed, chunk: see `generate`.
+        n, dim, seed, chunk, redrawing: see `generate`.
         draws: standard normal vectors per sample; see `Sampler.draws`.
         per_call: samples in one call of ``walk``, a multiple of BLOCK.
 
@@ -175,4 +182,7 @@ def generate_by(
                 stop = min(start + blocks_per_call, last)
                 noise = torch.cat(list(pool.map(draw, range(start, stop))), dim=1)[:, : n - start * BLOCK]
                 parts.append(walk(noise[0], noise[1:] if draws > 1 else None))
-            yield torch.cat(parts).numpy()
+            rows = torch.cat(parts).numpy()
+            if redrawing is not None:
+                rows = redrawing.mend(rows, walk, first=first * BLOCK, seed=seed, dim=dim, draws=draws)
+            yield rows

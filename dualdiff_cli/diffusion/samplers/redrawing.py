@@ -1,0 +1,141 @@
+"""Rows that no model should give: they are not finite, or absurdly far from the training rows, and are drawn again.
+
+Sampling multiplies the errors of a network. Where a network was trained badly, or a sampler takes too few steps, a few
+rows of many can run away. Such a row is drawn again from a stream of its own, which depends on the seed, the number of
+the row and the attempt alone. So a row still depends on the seed and its number, and not on how many rows are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ... import seeding
+from ...errors import InputError
+
+__all__ = ["Reach", "Redrawing"]
+
+FloatArray = npt.NDArray[np.float64]
+
+ATTEMPTS = 8
+"""A row is drawn again at most so many times."""
+LEAST_RANGE = 1.0
+"""A feature that varies less than this, in feature units, reaches as far as one that varies as much as this."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a row may lie from the training rows: by the range of each feature below its least and above its largest.
+
+    Attributes:
+        low, high: the least and the largest value of each feature in the training rows.
+
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def of(cls, features: FloatArray) -> Self:
+        """Take the range of the training rows (n, width)."""
+        return cls(tuple(features.min(axis=0).tolist()), tuple(features.max(axis=0).tolist()))
+
+    @classmethod
+    def read(cls, written: Mapping[str, Sequence[float]] | None) -> Self | None:
+        """Read the plain values of a reach; None stays None.
+
+        Raises:
+            KeyError, TypeError: they are others.
+
+        """
+        return None if written is None else cls(tuple(written["low"]), tuple(written["high"]))
+
+    def holds(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """Say which rows (n, width) are finite and within reach, (n,)."""
+        low, high = np.array(self.low), np.array(self.high)
+        far = np.maximum(high - low, LEAST_RANGE)
+        inside: npt.NDArray[np.bool_] = ((features >= low - far) & (features <= high + far)).all(axis=1)
+        return inside  # NaN is neither
+
+
+@dataclass
+class Redrawing:
+    """Draws the rows of one request again that are out of reach.
+
+    Attributes:
+        reach: None where the range of the training rows is not known, and rows only have to be finite.
+        count: how many rows have been drawn again.
+        is_busy: whether rows are being drawn again.
+
+    """
+
+    reach: Reach | None
+    count: int = field(default=0, init=False)
+    is_busy: bool = field(default=False, init=False)
+
+    def mend(
+        self,
+        rows: FloatArray,
+        walk: Callable[[Tensor, Tensor | None], Tensor],
+        *,
+        first: int,
+        seed: int,
+        dim: int,
+        draws: int,
+    ) -> FloatArray:
+        """Draw rows again until all are within reach.
+
+        Args:
+            rows: drawn rows, (n, d).
+            walk: see `generation.generate_by`.
+            first: the number of the first of the rows.
+            seed, dim, draws: see `generation.generate_by`.
+
+        Returns:
+            The rows with new ones in place of those that were out of reach, (n, d).
+
+        Raises:
+            InputError: a row was out of reach at every attempt.
+
+        """
+        bad = np.flatnonzero(~self._holds(rows))
+        if not bad.size:
+            return rows
+        self.count += bad.size
+        self.is_busy = True
+        rows = rows.copy()
+        for attempt in range(ATTEMPTS):
+            noise = _noise(seed, (first + bad).tolist(), attempt, shape=(draws, dim))
+            again = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
+            good = self._holds(again)
+            rows[bad[good]] = again[good]
+            bad = bad[~good]
+            if not bad.size:
+                break
+        self.is_busy = False
+        if not bad.size:
+            return rows
+        raise InputError(
+            f"{bad.size:,} of {len(rows):,} rows were not finite or far outside the range of the training rows, each "
+            f"of the {ATTEMPTS + 1} times that they were drawn.",
+            "Take more --sample-steps or another --sampler, or train the model for longer.",
+        )
+
+    def _holds(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
+        held: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+        if self.reach is not None:
+            held &= self.reach.holds(rows)
+        return held
+
+
+def _noise(seed: int, numbers: Sequence[int], attempt: int, *, shape: tuple[int, int]) -> Tensor:
+    """Draw the noise of rows, (draws, rows, dim), float32."""
+    streams = (seeding.stream(seed, f"row {k}, drawn again {attempt}") for k in numbers)
+    rows = [stream.standard_normal(shape, dtype=np.float32) for stream in streams]
+    return torch.from_numpy(np.stack(rows, axis=1))

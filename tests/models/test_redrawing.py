@@ -1,0 +1,126 @@
+"""Rows that run away are drawn again, with a model that really lets them run away: badly trained, and too few steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.diffusion.samplers import BLOCK, Reach
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.exporting.runtime import ExportedModel
+from dualdiff_cli.jobs.export import export
+from dualdiff_cli.jobs.sample import sample
+from dualdiff_cli.jobs.train import train
+from dualdiff_cli.models import DrawingOptions
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.store.run import Run
+
+CPU = torch.device("cpu")
+HASTY = DrawingOptions(sampler="dpmpp-2m-sde", steps=5)
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A narrow network, trained on few rows of many columns under `paper` with far too large a learning rate."""
+    path = tmp_path_factory.mktemp("hasty")
+    pl.DataFrame(seeding.stream(0, "rows").normal(size=(60, 12))).write_parquet(path / "rows.parquet")
+    settings = ["model.width=16", "model.blocks=1", "training.steps=100", "training.batch=32"]
+    settings += ["training.learning_rate=0.03", "training.checkpoint_every=1000"]
+    config = resolve(dataset=str(path / "rows.parquet"), model="baseline", recipe="paper", settings=settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+        train(config, path=path / "run", device="cpu")
+    return Run.open(path / "run")
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> DiffusionModel:
+    return DiffusionModel.load(run, device=CPU)
+
+
+def draw(model: Any, n: int) -> tuple[np.ndarray[Any, Any], int]:
+    """Draw rows hastily, and say how many were drawn again."""
+    drawing = model.draw(n, seed=SEED, options=HASTY)
+    rows = pl.concat(drawing.chunks).to_numpy()
+    return rows, drawing.facts["redrawn"]
+
+
+def within(model: DiffusionModel, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    assert model.reach is not None
+    frame = pl.DataFrame(rows, schema=model.encoding.names)
+    return model.reach.holds(model.encoding.encode(frame, None))
+
+
+def test_rows_out_of_reach_are_drawn_again_and_all_others_stay(model: DiffusionModel) -> None:
+    plain, none = draw(replace(model, reach=None), 1000)
+    rows, redrawn = draw(model, 1000)
+    held = within(model, plain)
+    assert none == 0
+    assert 0 < redrawn == (~held).sum() < 500
+    assert within(model, rows).all()
+    assert np.array_equal(rows[held], plain[held])
+    assert not np.isclose(rows[~held], plain[~held]).all(axis=1).any()
+
+
+def test_a_row_that_was_drawn_again_depends_on_the_seed_and_its_number_alone(model: DiffusionModel) -> None:
+    short, _ = draw(model, 300)
+    long, _ = draw(model, BLOCK + 300)
+    np.testing.assert_allclose(short, long[:300], rtol=1e-4, atol=1e-4)
+
+
+def test_the_number_of_evaluations_of_a_row_does_not_count_those_of_rows_drawn_again(model: DiffusionModel) -> None:
+    drawing = model.draw(500, seed=SEED, options=HASTY)
+    pl.concat(drawing.chunks)
+    assert drawing.facts["redrawn"] > 0
+    assert drawing.facts["network_evaluations"] == 5
+
+
+def test_the_command_says_how_many_rows_were_drawn_again(run: Run, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"of 500 rows .* drawn again"):
+        record = sample(run, n=500, output=tmp_path / "rows.csv", seed=SEED, options=HASTY, device="cpu")
+    assert record["redrawn"] > 0
+    assert pl.read_csv(tmp_path / "rows.csv").height == 500
+
+
+def test_an_exported_file_draws_the_same_rows_again(run: Run, model: DiffusionModel, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"sampler": "dpmpp-2m-sde", "sample_steps": 5}
+    record = export(run, output=tmp_path / "hasty.onnx", device="cpu", **words)
+    rows, redrawn = draw(model, 300)
+    drawing = ExportedModel.open(record["output"], device="cpu").draw(300, seed=SEED)
+    file = pl.concat(drawing.chunks).to_numpy()
+    assert drawing.facts["redrawn"] == redrawn > 0
+    np.testing.assert_allclose(file, rows, rtol=1e-3, atol=1e-2)
+
+
+def test_a_model_that_always_misses_fails_with_a_sentence(model: DiffusionModel) -> None:
+    elsewhere = replace(model, reach=Reach((1e6,) * 12, (1e6 + 1,) * 12))
+    with pytest.raises(InputError, match="9 times") as caught:
+        elsewhere.sample(20, seed=SEED)
+    assert "--sample-steps" in caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("reach", [True, False])
+def test_rows_that_are_not_finite_are_never_given(reach: bool, run: Run) -> None:
+    broken = DiffusionModel.load(run, device=CPU)
+    with torch.no_grad():
+        next(broken.denoiser.parameters()).fill_(torch.nan)
+    with pytest.raises(InputError, match="not finite"):
+        (broken if reach else replace(broken, reach=None)).sample(20, seed=SEED)
+
+
+def test_a_row_may_lie_the_range_of_a_feature_beyond_it_and_a_constant_feature_still_has_reach() -> None:
+    reach = Reach.of(np.array([[0.0, 5.0], [4.0, 5.0]]))
+    rows = np.array([[-3.9, 5.0], [7.9, 5.9], [8.1, 5.0], [-4.1, 5.0], [1.0, 6.1], [np.nan, 5.0], [np.inf, 5.0]])
+    assert reach.holds(rows).tolist() == [True, True, False, False, False, False, False]
+    assert Reach.read({"low": list(reach.low), "high": list(reach.high)}) == reach
+    assert Reach.read(None) is None
