@@ -70,12 +70,12 @@ def refused(*words: str | Path, code: int = 2) -> str:
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert SENTENCES.fullmatch(result.stderr), result.stderr
-    assert_options_exist(result.stderr, str(words[0]))
+    assert_options_exist(result.stderr.splitlines()[1], str(words[0]))
     return result.stderr
 
 
 def assert_options_exist(message: str, command: str) -> None:
-    """Check that a message recommends no option that the command lacks, unless it names the command that has it."""
+    """Check that a remedy recommends no option that the command lacks, unless it names the command that has it."""
     root: Any = get_command(app)
     for of, option in re.findall(r"(?:`(?:dualdiff )?(\w+)[^`]*?)?(--[a-z][a-z-]+)", message):
         known = {name for parameter in root.commands[of or command].params for name in parameter.opts}

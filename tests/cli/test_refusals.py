@@ -90,7 +90,7 @@ def assert_said(stderr: str, problem: str, remedy: str) -> None:
         (("evaluate", "RUN", "--samples", "people.csv"), "people.csv has no column 'x'", "income"),
         (("evaluate", "RUN", "--samples", "people.csv", "--exact"), "--exact", "--samples"),
         (("evaluate", "RUN", "--samples", "people.csv", "--precision", "bfloat16"), "--precision", "Leave"),
-        (("evaluate", "--samples", "gaps.csv", "--against", "gaps.csv"), "'gap' has 1 missing value", "Mend"),
+        (("evaluate", "--samples", "gaps.csv", "--against", "gaps.csv"), "'gap' has 1 infinite value", "Mend"),
         (("evaluate", "RUN", "--samples", "gaps.csv", "--against", "gaps.csv"), "gaps.csv has no column 'x'", "gap"),
         (("plot", "nowhere"), "nowhere is not a run", "`train`"),
         (("sample", "broken"), "broken/config.toml is not TOML", "line"),
@@ -112,7 +112,7 @@ def test_a_request_of_a_run_that_cannot_be_met_is_refused(
     Path("file").touch()
     Path("broken", "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
     write_people(Path("people.csv"))
-    Path("gaps.csv").write_text("gap,full\n,1\n" + "1,2\n2,3\n" * 20, encoding="utf-8")
+    Path("gaps.csv").write_text("gap,full\ninf,1\n" + "1,2\n2,3\n" * 20, encoding="utf-8")
     assert_said(refused(*(run if word == "RUN" else word for word in words)), problem, remedy)
 
 
