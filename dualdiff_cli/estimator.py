@@ -25,6 +25,7 @@ from .data.containers import CONTAINERS, container_of
 from .errors import InputError
 from .jobs.evaluate import GENERATED, evaluate
 from .jobs.export import export
+from .jobs.impute import impute
 from .jobs.inputs import IN_MEMORY, data_of_run, load_run_data
 from .jobs.train import Callbacks, train
 from .metrics import METRICS
@@ -188,12 +189,24 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
     # Rows and densities
 
-    def sample(self, n: int = 1, *, seed: int = 0, sampler: str | None = None, steps: int | None = None) -> Any:
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        given: Mapping[str, Any] | None = None,
+        guidance: float = 1.0,
+        sampler: str | None = None,
+        steps: int | None = None,
+    ) -> Any:
         """Draw rows, in the type in which the training rows were given.
 
         Args:
             n: the number of rows.
             seed: a row depends on the seed and on the row's number alone: ten rows begin with the rows that five give.
+            given: cells that every row is to have, by the name of the column; the other cells follow their distribution
+                given these.
+            guidance: how strongly the rows follow the given cells; 1 draws from the conditional distribution.
             sampler, steps: another sampler than the recipe's, and its number of steps; only for diffusion models.
 
         Raises:
@@ -211,8 +224,37 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if n < 1:
             raise InputError(f"{n} rows cannot be drawn.", "Give n a whole number of at least 1.")
         model = self._fitted()
-        rows = model.sample(n, seed=seed, options=DrawingOptions(sampler=sampler, steps=steps))
+        options = DrawingOptions(sampler, steps, given=given or {}, guidance=guidance)
+        rows = model.sample(n, seed=seed, options=options)
         return CONTAINERS[self._container].give(rows)
+
+    def impute(self, X: Any, *, seed: int = 0) -> Any:
+        """Draw the missing cells of rows from their distribution given the other cells of the row.
+
+        Args:
+            X: n rows with some or all of the columns of the training rows, in any type that `fit` takes.
+            seed: of the drawn cells.
+
+        Returns:
+            The rows with every gap filled, in the type of X.
+
+        Raises:
+            InputError: the model is not fitted, or is no diffusion model that takes given cells.
+
+        Examples:
+            >>> import polars as pl
+            >>> import dualdiff_cli as dualdiff
+            >>> rows = pl.DataFrame({"kind": ["a", "b"] * 50, "size": [1.0 + i % 7 for i in range(100)]})
+            >>> estimator = dualdiff.DualDiff(steps=20, settings={"model.width": 8}).fit(rows)
+            >>> gaps = pl.DataFrame({"kind": ["a", None], "size": [None, 2.0]})
+            >>> estimator.impute(gaps).null_count().row(0)
+            (0, 0)
+
+        """
+        container = container_of(X)
+        frame = CONTAINERS[container].take(X, None)
+        filled = impute(self._fitted(), frame, seed=seed)["frame"]
+        return CONTAINERS[container].give(filled)
 
     def score_samples(self, X: Any, *, seed: int = 0) -> FloatArray:
         """Give the log of the model's density at each row, in nats and in the units of the columns, (n,).

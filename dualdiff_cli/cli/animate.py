@@ -9,29 +9,52 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SamplerOption, SeedOption, handled
+from .options import (
+    DRAWING,
+    FILES,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SamplerOption,
+    SeedOption,
+    examples,
+    handled,
+)
 
 __all__ = ["animate"]
 
 
 @handled
+@examples("dualdiff animate -o diffusion.gif", "dualdiff animate --dataset two-modes --sampler ddim -o two-modes.html")
 def animate(
     run: RunArgument = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.", metavar="NAME"
+            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.",
+            metavar="NAME",
+            rich_help_panel=DRAWING,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The film; default: figures/diffusion.gif in the run.", metavar="FILE.gif|.mp4|.html"
+            "--output",
+            "-o",
+            help="The film; default: figures/diffusion.gif in the run.",
+            metavar="FILE.gif|.mp4|.html",
+            rich_help_panel=FILES,
         ),
     ] = None,
     sampler: SamplerOption = None,
-    points: Annotated[int, typer.Option(min=1, max=2000, help="Number of points to show.", metavar="N")] = 1000,
-    frames: Annotated[int, typer.Option(min=2, max=500, help="Number of states to show.", metavar="N")] = 60,
+    points: Annotated[
+        int, typer.Option(min=1, max=2000, help="Number of points to show.", metavar="N", rich_help_panel=DRAWING)
+    ] = 1000,
+    frames: Annotated[
+        int, typer.Option(min=2, max=500, help="Number of states to show.", metavar="N", rich_help_panel=DRAWING)
+    ] = 60,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

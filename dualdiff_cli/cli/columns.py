@@ -9,20 +9,28 @@ import typer
 
 from ..present.tables import Column, Table
 from ..present.terminal import Console
-from .options import DebugOption, JsonOption, QuietOption, handled
+from .options import FILES, DebugOption, JsonOption, QuietOption, examples, handled
 
 __all__ = ["columns"]
 
 
 @handled
+@examples("dualdiff columns measurements.csv", "dualdiff columns measurements.csv -o schema.toml")
 def columns(
     file: Annotated[Path, typer.Argument(help="The file whose columns are looked at.", metavar="FILE")],
     schema: Annotated[
-        Path | None, typer.Option(help="TOML file with the kinds of some columns.", metavar="FILE.toml")
+        Path | None,
+        typer.Option(help="TOML file with the kinds of some columns.", metavar="FILE.toml", rich_help_panel=FILES),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="TOML file that gets the kinds, for editing.", metavar="FILE.toml"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="TOML file that gets the kinds, for editing.",
+            metavar="FILE.toml",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

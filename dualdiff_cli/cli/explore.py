@@ -9,24 +9,42 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
+from .options import (
+    DRAWING,
+    FILES,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SeedOption,
+    examples,
+    handled,
+)
 
 __all__ = ["explore"]
 
 
 @handled
+@examples("dualdiff explore -o page", "dualdiff explore --dataset two-modes -o page")
 def explore(
     run: RunArgument = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.", metavar="NAME"
+            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.",
+            metavar="NAME",
+            rich_help_panel=DRAWING,
         ),
     ] = None,
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder for the page; its index.html opens without a server.", metavar="DIR"
+            "--output",
+            "-o",
+            help="Folder for the page; its index.html opens without a server.",
+            metavar="DIR",
+            rich_help_panel=FILES,
         ),
     ] = Path("explorer"),
     sampler: Annotated[
@@ -34,10 +52,16 @@ def explore(
         typer.Option(
             help="A sampler to show, one option each; default: ancestral, ddim, heun, dpmpp-2m-sde and langevin.",
             metavar="NAME",
+            rich_help_panel=DRAWING,
         ),
     ] = None,
-    points: Annotated[int, typer.Option(min=1, max=2000, help="Number of points to follow.", metavar="N")] = 2000,
-    frames: Annotated[int, typer.Option(min=2, max=200, help="States of each point that are kept.", metavar="N")] = 40,
+    points: Annotated[
+        int, typer.Option(min=1, max=2000, help="Number of points to follow.", metavar="N", rich_help_panel=DRAWING)
+    ] = 2000,
+    frames: Annotated[
+        int,
+        typer.Option(min=2, max=200, help="States of each point that are kept.", metavar="N", rich_help_panel=DRAWING),
+    ] = 40,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -9,12 +9,28 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, at_least, handled, source
+from .options import (
+    DRAWING,
+    FILES,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    at_least,
+    examples,
+    handled,
+    source,
+)
 
 __all__ = ["impute"]
 
 
 @handled
+@examples(
+    "dualdiff impute measurements.csv -o filled.csv",
+    "dualdiff impute runs/penguins-dual-expert-1 penguins.csv --draws 5 -o five.csv",
+)
 def impute(
     names: Annotated[
         list[Path],
@@ -22,10 +38,18 @@ def impute(
             help="The run, which may be left out, and the table whose gaps are filled.", metavar="[RUN] TABLE"
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file with the filled table.", metavar="FILE")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="The file with the filled table.", metavar="FILE", rich_help_panel=FILES),
+    ],
     draws: Annotated[
         int,
-        typer.Option(parser=at_least(1), help="How many times the gaps are filled, independently.", metavar="K"),
+        typer.Option(
+            parser=at_least(1),
+            help="How many times the gaps are filled, independently.",
+            metavar="K",
+            rich_help_panel=DRAWING,
+        ),
     ] = 1,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

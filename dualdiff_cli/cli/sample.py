@@ -38,6 +38,7 @@ __all__ = ["sample"]
     "dualdiff sample -n 1000 -o rows.parquet",
     "dualdiff sample runs/moons-dual-expert-1 --sampler ddim -n 1000",
     "dualdiff sample --from model.onnx -n 1000 -o -",
+    "dualdiff sample --given detector=B --where 'energy > 5' -n 500",
 )
 def sample(
     run: RunArgument = None,
@@ -78,6 +79,7 @@ def sample(
             "--given",
             help="A cell that every row is to have, such as --given detector=B; may be given several times.",
             metavar="COLUMN=VALUE",
+            rich_help_panel=DRAWING,
         ),
     ] = None,
     where: Annotated[
@@ -85,6 +87,7 @@ def sample(
         typer.Option(
             help="A condition that every row meets, as in SQL after WHERE: \"energy > 5 AND detector IN ('A', 'B')\".",
             metavar="SQL",
+            rich_help_panel=DRAWING,
         ),
     ] = None,
     guidance: Annotated[
@@ -93,6 +96,7 @@ def sample(
             help="How strongly rows follow the given cells; 1 draws from the conditional distribution, and more "
             "exaggerates what is typical of it.",
             metavar="W",
+            rich_help_panel=DRAWING,
         ),
     ] = 1.0,
     as_json: JsonOption = False,

@@ -144,6 +144,7 @@ def train(
         typer.Option(
             help="TOML file with the kinds of columns; `dualdiff columns FILE -o SCHEMA.toml` writes one to edit.",
             metavar="FILE.toml",
+            rich_help_panel=DATA,
         ),
     ] = None,
     run_dir: Annotated[

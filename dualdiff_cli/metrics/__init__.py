@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .classifier import classifier_scores
 from .closeness import closeness_scores
-from .columns import ColumnPart, column_distances
+from .columns import column_distances
 from .divergence import kl_divergence
 from .manifold import manifold_scores
 from .modes import mode_scores
 from .registry import METRICS, Metric
 from .report import STANDARDISED, score_samples
-from .score import Interval, Points, Reference, Score
+from .score import ColumnPart, Interval, Points, Reference, Score
 from .transport import sliced_wasserstein, wasserstein2
 from .verdict import Verdict, overall_verdict, verdict
 

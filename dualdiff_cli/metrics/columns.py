@@ -12,40 +12,17 @@ differs by the mean over all pairs of features of different columns of the absol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..seeding import stream
-from .score import Points, Reference, Score, group_count, jackknife_interval
+from .score import ColumnPart, Points, Reference, Score, group_count, jackknife_interval
 
-__all__ = ["ColumnPart", "association", "column_distances", "distances_of_columns"]
+__all__ = ["association", "column_distances", "distances_of_columns"]
 
 GROUPS = 10
 MOST_ROWS = 20_000
 """The number of rows of a side that are compared; more would hardly change the scores."""
-
-
-@dataclass(frozen=True)
-class ColumnPart:
-    """Features that belong together in a score.
-
-    Attributes:
-        column: the name of the column.
-        start, width: which features.
-        discrete: whether the features take few values.
-
-    """
-
-    column: str
-    start: int
-    width: int
-    discrete: bool
-
-    @property
-    def features(self) -> slice:
-        """Which features."""
-        return slice(self.start, self.start + self.width)
 
 
 def column_distances(real: Points, generated: Points, parts: Sequence[ColumnPart]) -> dict[str, float]:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import unknown_name
-from .columns import ColumnPart
 from .registry import METRICS
-from .score import Points, Reference, Score, as_points, check_pair, column_scale, median_rows
+from .score import ColumnPart, Points, Reference, Score, as_points, check_pair, column_scale, median_rows
 
 if TYPE_CHECKING:
     from ..data import Modes

@@ -25,9 +25,9 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..data import Modes
-    from .columns import ColumnPart
 
 __all__ = [
+    "ColumnPart",
     "Interval",
     "Points",
     "Reference",
@@ -93,6 +93,28 @@ class Score:
 
 def _finite(number: float | None) -> float | None:
     return None if number is None or not math.isfinite(number) else float(number)
+
+
+@dataclass(frozen=True)
+class ColumnPart:
+    """Features that belong together in a score.
+
+    Attributes:
+        column: the name of the column.
+        start, width: which features.
+        discrete: whether the features take few values.
+
+    """
+
+    column: str
+    start: int
+    width: int
+    discrete: bool
+
+    @property
+    def features(self) -> slice:
+        """Which features."""
+        return slice(self.start, self.start + self.width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from ... import seeding
+from ...data import FloatArray
 from ...errors import InputError
 
 __all__ = ["Reach", "Redrawing"]
-
-FloatArray = npt.NDArray[np.float64]
 
 ATTEMPTS = 8
 """A row is drawn again at most so many times."""
