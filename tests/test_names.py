@@ -14,10 +14,12 @@ from test_layering import FILES, files_with, parse
 COMMANDS = {
     "animate",
     "bench",
+    "columns",
     "compare",
     "evaluate",
     "explore",
     "export",
+    "impute",
     "plot",
     "report",
     "reproduce",

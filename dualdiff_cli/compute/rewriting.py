@@ -14,8 +14,9 @@ only time is lost. Gains are shares of the CPU time of the dual-expert in bfloat
   itself the compiler computes the value, with its roots and quotients, again for every number of the result. Gain: 4 %
   of sampling, 2 % of a step.
 
-Together with `compiling.Compiled` they take 0.82 to 0.85 of the CPU time of `torch.compile` in sampling, and 0.80 to
-0.95 in a training step (benchmarks/rewriting.py; docs/performance.md).
+Before these replacements, `accumulation.AccumulatedProducts` lets products of residual blocks be added in place.
+Together with `compiling.Compiled` the rewriting takes 0.86 to 0.95 of the CPU time of `torch.compile` with one thread, and
+0.70 to 0.78 in sampling in float32 with two threads (benchmarks/rewriting.py; docs/performance.md).
 """
 
 from __future__ import annotations
