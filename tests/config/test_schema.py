@@ -18,7 +18,11 @@ from dualdiff_cli.errors import InputError
 def test_the_file_leaves_no_setting_to_a_default() -> None:
     def keys(section: BaseModel) -> dict[str, Any]:
         values = ((name, getattr(section, name)) for name in type(section).model_fields)
-        return {name: keys(v) if isinstance(v, BaseModel) else None for name, v in values if v is not None}
+        return {
+            name: {} if v == {} else keys(v) if isinstance(v, BaseModel) else None
+            for name, v in values
+            if v is not None
+        }
 
     def shape(table: dict[str, Any]) -> dict[str, Any]:
         return {key: shape(value) if isinstance(value, dict) else None for key, value in table.items()}
