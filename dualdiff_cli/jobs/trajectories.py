@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 MOST_POINTS = 2_000
 """The largest number of points; all of them come from one block of noise."""
-STEPS_A_FRAME = 4
+STEPS_A_FRAME = 2
 """Steps of a sampler between two frames."""
 SCALED_ON = 10_000
 """The points of a density that decide its feature units."""

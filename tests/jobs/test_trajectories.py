@@ -13,7 +13,7 @@ from dualdiff_cli.data import get_density
 from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.train import train
-from dualdiff_cli.jobs.trajectories import Shown, forward_process, reverse_process, shown_model
+from dualdiff_cli.jobs.trajectories import STEPS_A_FRAME, Shown, forward_process, reverse_process, shown_model
 from dualdiff_cli.metrics import mode_scores
 
 FRAMES = 9
@@ -48,7 +48,7 @@ def test_every_sampler_starts_from_the_same_noise_and_so_does_the_forward_proces
 
 def test_the_last_frame_is_what_the_sampler_gives(two_modes: Shown) -> None:
     process = reverse_process(two_modes, "heun", n=50, frames=FRAMES, seed=1)
-    sampling = two_modes.config.sampling.model_copy(update={"sampler": "heun", "steps": 4 * (FRAMES - 1)})
+    sampling = two_modes.config.sampling.model_copy(update={"sampler": "heun", "steps": STEPS_A_FRAME * (FRAMES - 1)})
     noise = draw_noise(1, 0, dim=2, draws=1)[0, :50]
     ends = build_sampler(sampling)(two_modes.denoiser, noise)
     np.testing.assert_allclose(process.states[-1], ends.numpy())
