@@ -70,6 +70,6 @@ def test_a_model_is_as_good_as_its_worst_score_and_the_sentence_names_it() -> No
 
 def test_every_metric_has_words_and_every_unit_of_a_metric_has_thresholds() -> None:
     assert set(METRICS) <= set(MEANINGS)
-    assert {"bits", "standard deviations", "accuracy", "AUC", "fraction"} == set(THRESHOLDS)
+    assert {"bits", "standard deviations", "accuracy", "AUC", "fraction"} <= set(THRESHOLDS)
     assert set(RELATIVE) == {"data units"}
     assert meaning_of("some_new_score").title == "some new score"
