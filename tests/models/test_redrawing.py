@@ -1,4 +1,4 @@
-"""Rows that run away are drawn again, with a model that really lets some run away: badly conditioned and hastily trained."""
+"""Rows that run away are drawn again, with a model that lets some run away: badly conditioned, hastily trained."""
 
 from __future__ import annotations
 
