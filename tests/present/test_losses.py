@@ -37,9 +37,3 @@ def test_losses_that_are_not_finite_are_counted_and_a_single_one_is_visible(tmp_
         loss_curve([1], [np.nan], title="")
     with pytest.raises(ValueError, match="equally long"):
         loss_curve([1, 2], [0.5], title="")
-
-
-def test_losses_on_held_out_rows_are_drawn_where_they_were_taken() -> None:
-    axes = loss_curve([1, 2, 3], [3.0, 2.0, 1.0], title="", held_out=[(2, 2.5), (3, 2.4)]).axes[0]
-    (line,) = (line for line in axes.get_lines() if line.get_label() == "held-out rows")
-    assert np.array_equal(line.get_xydata(), [[2, 2.5], [3, 2.4]])
