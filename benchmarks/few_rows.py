@@ -199,6 +199,24 @@ def table(results: list[dict[str, Any]]) -> Table:
     return Table("Few rows, against fresh truth", tuple(Column(head, ".3g") for head in heads), tuple(body))
 
 
+def summary(results: list[dict[str, Any]]) -> Table:
+    """Lay out the excess of each model side by side, with the half-width of its 95 % interval; seeds are averaged."""
+    models = list(dict.fromkeys(r["model"] for r in results))
+    sizes = sorted({(r["truth"], r["rows"], r["columns"]) for r in results})
+
+    def text(size: tuple[str, int, int], model: str) -> str:
+        own = [r["excess"] for r in results if (r["truth"], r["rows"], r["columns"], r["model"]) == (*size, model)]
+        known = [excess for excess in own if excess is not None]
+        if not known:
+            return "too few rows" if own else "–"
+        half = math.hypot(*(excess["half"] for excess in known)) / len(known)
+        return f"{statistics.fmean(excess['value'] for excess in known):.2f} ± {half:.2f}"
+
+    body = tuple((size[0], f"{size[1]} × {size[2]}", *(text(size, model) for model in models)) for size in sizes)
+    heads = ("truth", "rows × columns", *models)
+    return Table("Excess in bits", tuple(Column(head) for head in heads), body)
+
+
 @styled
 def figure(results: list[dict[str, Any]]) -> Figure:
     """Draw the excess of each model, averaged over seeds, one panel a truth and one line a size."""
@@ -258,10 +276,11 @@ def main() -> None:
         kept["results"].append({**cell._asdict(), **result})
         write_json(args.output, {**kept, "machine": describe_machine()})
         print(*cell, f"excess {result['excess']}", flush=True)
-    chosen = [r for r in kept["results"] if r["truth"] in args.truth]
+    chosen = [r for r in kept["results"] if r["truth"] in args.truth and r["model"] in args.model]
+    print(summary(chosen).to_markdown())
     print(table(chosen).to_markdown())
     if args.figure:
-        save(figure(chosen), args.figure)
+        save(figure(chosen), args.figure.with_suffix(""))  # `save` appends .png
 
 
 if __name__ == "__main__":
