@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from matplotlib.figure import Figure
 from scipy.stats import norm, t
 
 from dualdiff_cli import resolve, seeding, train
@@ -34,6 +35,7 @@ from dualdiff_cli.config.registry import PEERS
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import score_samples
 from dualdiff_cli.models import load_model
+from dualdiff_cli.present.figures.style import EXPERTS, save, styled
 from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.run import Run
@@ -41,6 +43,8 @@ from dualdiff_cli.store.run import Run
 Rows = np.ndarray
 N = 5_000
 """The number of generated rows, and of fresh true rows, of a truth that can be drawn from."""
+LEAST_DRAWN = 0.02
+"""A smaller excess, which is within the error, is drawn at this one."""
 SCORES = ("kl_real_generated", "kl_generated_real", "classifier_auc", "memorisation", "copies")
 
 
@@ -195,6 +199,45 @@ def table(results: list[dict[str, Any]]) -> Table:
     return Table("Few rows, against fresh truth", tuple(Column(head, ".3g") for head in heads), tuple(body))
 
 
+def summary(results: list[dict[str, Any]]) -> Table:
+    """Lay out the excess of each model side by side, with the half-width of its 95 % interval; seeds are averaged."""
+    models = list(dict.fromkeys(r["model"] for r in results))
+    sizes = sorted({(r["truth"], r["rows"], r["columns"]) for r in results})
+
+    def text(size: tuple[str, int, int], model: str) -> str:
+        own = [r["excess"] for r in results if (r["truth"], r["rows"], r["columns"], r["model"]) == (*size, model)]
+        known = [excess for excess in own if excess is not None]
+        if not known:
+            return "too few rows" if own else "–"
+        half = math.hypot(*(excess["half"] for excess in known)) / len(known)
+        return f"{statistics.fmean(excess['value'] for excess in known):.2f} ± {half:.2f}"
+
+    body = tuple((size[0], f"{size[1]} × {size[2]}", *(text(size, model) for model in models)) for size in sizes)
+    heads = ("truth", "rows × columns", *models)
+    return Table("Excess in bits", tuple(Column(head) for head in heads), body)
+
+
+@styled
+def figure(results: list[dict[str, Any]]) -> Figure:
+    """Draw the excess of each model, averaged over seeds, one panel a truth and one line a size."""
+    truths = list(dict.fromkeys(r["truth"] for r in results))
+    models = list(dict.fromkeys(r["model"] for r in results))
+    drawn = Figure(figsize=(2.6 * len(truths), 3.2), layout="constrained")
+    panels = drawn.subplots(1, len(truths), squeeze=False)[0]
+    for panel, truth in zip(panels, truths, strict=True):
+        own = [r for r in results if r["truth"] == truth and r["excess"] is not None]
+        sizes = sorted({(r["rows"], r["columns"]) for r in own})
+        for model in models:
+            found = {(r["rows"], r["columns"]): r["excess"] for r in own if r["model"] == model}
+            at = [i for i, size in enumerate(sizes) if size in found]
+            values = [max(found[sizes[i]]["value"], LEAST_DRAWN) for i in at]
+            panel.plot(values, at, "o", ms=4, color=EXPERTS[models.index(model) % len(EXPERTS)], label=model)
+        panel.set(xscale="log", xlabel="excess, bits", title=truth)
+        panel.set_yticks(range(len(sizes)), [f"{n} × {d}" for n, d in sizes])
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models))
+    return drawn
+
+
 def cells(args: argparse.Namespace) -> list[Cell]:
     """Give the cells that are asked for, the cheap ones first."""
     sizes = [(t, n, d) for t in args.truth if t in TRUTHS for n in args.rows for d in args.columns]
@@ -217,6 +260,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=models, help="a model or peer, model:recipe, or model+key=value")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("few-rows.json"))
+    parser.add_argument("--figure", type=Path, help="draw the excess of every model in every cell into this file")
     parser.add_argument("--show", action="store_true", help="print the table of what is there, and run nothing")
     args = parser.parse_args()
     kept = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {"results": []}
@@ -232,8 +276,11 @@ def main() -> None:
         kept["results"].append({**cell._asdict(), **result})
         write_json(args.output, {**kept, "machine": describe_machine()})
         print(*cell, f"excess {result['excess']}", flush=True)
-    chosen = [r for r in kept["results"] if r["truth"] in args.truth]
+    chosen = [r for r in kept["results"] if r["truth"] in args.truth and r["model"] in args.model]
+    print(summary(chosen).to_markdown())
     print(table(chosen).to_markdown())
+    if args.figure:
+        save(figure(chosen), args.figure.with_suffix(""))  # `save` appends .png
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,7 @@ class Exam:
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))
         self.scale = denoiser.coefficients(alpha, sigma)[1].abs()
+        self._snr = (alpha / sigma).square()
         noise = torch.randn(levels, *rows.shape, generator=seeding.torch_stream(seed, "held-out loss"))
         self.points = rows.expand(levels, -1, -1)
         self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
@@ -62,19 +65,20 @@ class Exam:
         return torch.cat(answers, dim=1)
 
     def gain(self, answers: Tensor, better: Tensor) -> tuple[float, float]:
-        """Give by how much the second answers have the lesser loss, and the standard error over unseen rows."""
-        losses = (self._errors(each).mean(0).reshape(self.folds, -1) for each in (answers, better))
-        difference = torch.sub(*losses)
+        """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.
+
+        The divergence falls by ½ ∫ (difference of the mean squared errors) SNR d log SNR; see `diffusion.stacking`.
+        """
+        first, second = ((each - self.points).square().sum(-1) for each in (answers, better))
+        slices = torch.gradient(self._snr.log())[0].abs()
+        bits = ((self._snr * slices).unsqueeze(1) * (first - second)).sum(0) / (2 * math.log(2))
         # A row that was judged several times, with several noises, counts once.
-        whole = difference[:, : difference.shape[1] // self.distinct * self.distinct]
+        by_fold = bits.reshape(self.folds, -1)
+        whole = by_fold[:, : by_fold.shape[1] // self.distinct * self.distinct]
         by_row = whole.reshape(self.folds, -1, self.distinct).mean(1).flatten()
         return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
 
-    def _errors(self, answers: Tensor) -> Tensor:
-        """Give the squared error of the prediction at each level for each row, averaged over the features, (L, F·m)."""
-        return ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
-
     def losses(self, answers: Tensor) -> Tensor:
         """Give the mean squared error of the prediction at each level for each fold, (L, F)."""
-        errors = self._errors(answers)
+        errors = ((answers - self.points) / self.scale.reshape(-1, 1, 1)).square().mean(-1)
         return errors.reshape(len(errors), self.folds, -1).mean(-1)

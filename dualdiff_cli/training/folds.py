@@ -45,7 +45,9 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
 CLEAR = 2.0
-"""The networks are worth having if they lower the loss on unseen rows by more than so many standard errors."""
+"""The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
+WORTH = 0.05
+"""… and more than so many bits a row."""
 SET_ASIDE = 0.01
 """The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
 expert can know a few rows far from all others, and they would decide."""
@@ -227,6 +229,7 @@ class FoldTrainer:
         stacked.closed, stacked.gate_weights = whole, weights.double()
         w = weights.reshape(-1, 1, 1)
         both = w * net + (1 - w) * answers
+        gain, error = exam.gain(answers, both)
         best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
         facts = {
             "best_step": best["step"],
@@ -236,7 +239,8 @@ class FoldTrainer:
                 "mixture": float(exam.losses(answers).mean()) if closed else None,
             },
             "components": len(whole.means) if c.mixture else 0,
-            "simpler": _simpler(len(whole.means), *exam.gain(answers, both)) if closed else None,
+            "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"} if closed else None,
+            "simpler": _simpler(len(whole.means), gain, error) if closed else None,
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
@@ -282,8 +286,8 @@ def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
 
 
 def _simpler(components: int, gain: float, error: float) -> str | None:
-    """Say that the mixture alone is as good, if the gain of both experts is within its error; otherwise nothing."""
-    if gain > CLEAR * error:
+    """Say that the mixture alone is as good, if both experts together gain little or not clearly; otherwise nothing."""
+    if gain > max(CLEAR * error, WORTH):
         return None
     gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
     return f"On unseen rows {gaussians} is as good here: --model mixture."

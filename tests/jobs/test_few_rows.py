@@ -75,6 +75,25 @@ def test_the_record_gives_the_losses_on_unseen_rows_and_the_weights_of_both_expe
     assert json.loads(json.dumps(trained, allow_nan=False)) == trained
 
 
+def test_the_log_has_the_loss_on_held_out_rows_and_the_record_the_best_step(trained: dict[str, Any]) -> None:
+    log = Run.open(trained["run"]).load_metrics()
+    judged = [line for line in log if "held_out" in line]
+    assert [line["step"] for line in judged] == [40]  # the only checkpoint of 40 steps is the last one
+    assert judged[0]["held_out"] > 0
+    assert trained["best_step"] == 40
+
+
+def test_one_gaussian_is_said_to_be_as_good_on_rows_of_one_gaussian(tmp_path: Path) -> None:
+    rng = seeding.stream(0, "normal")
+    pl.DataFrame(rng.normal(size=(400, 2)), schema=["x", "y"]).write_csv(tmp_path / "normal.csv")
+    record = train(asked(tmp_path / "normal.csv"), path=tmp_path / "run", device="cpu")
+    assert record["components"] == 1
+    assert "one Gaussian" in record["simpler"]
+    assert "--model mixture" in record["simpler"]
+    alone = train(asked(tmp_path / "normal.csv", model="baseline"), path=tmp_path / "alone", device="cpu")
+    assert alone["simpler"] is None
+
+
 @pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize(("limit", "recipe"), [(270, "precise"), (271, "few-rows")])
 def test_the_number_of_training_rows_decides_the_recipe(

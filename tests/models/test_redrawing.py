@@ -1,4 +1,4 @@
-"""Rows that run away are drawn again, with a model that really lets them run away: badly trained, and too few steps."""
+"""Rows that run away are drawn again, with a model that lets some run away: badly conditioned, hastily trained."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 
 CPU = torch.device("cpu")
-HASTY = DrawingOptions(sampler="dpmpp-2m-sde", steps=5)
+HASTY = DrawingOptions(sampler="annealed-langevin", steps=10)
 SEED = 1
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A narrow network, trained on few rows of many columns under `paper` with far too large a learning rate."""
-    path = tmp_path_factory.mktemp("hasty")
-    pl.DataFrame(seeding.stream(0, "rows").normal(size=(60, 12))).write_parquet(path / "rows.parquet")
-    settings = ["model.width=16", "model.blocks=1", "training.steps=100", "training.batch=32"]
+    """A narrow network, trained under `paper` with too large a learning rate on columns that are nearly the same."""
+    path, rng = tmp_path_factory.mktemp("hasty"), seeding.stream(0, "rows")
+    rows = rng.normal(size=(60, 1)) @ rng.normal(size=(1, 12)) + 1e-3 * rng.normal(size=(60, 12))
+    pl.DataFrame(rows).write_parquet(path / "rows.parquet")
+    settings = ["model.width=16", "model.blocks=1", "training.steps=200", "training.batch=32"]
     settings += ["training.learning_rate=0.03", "training.checkpoint_every=1000"]
     config = resolve(dataset=str(path / "rows.parquet"), model="baseline", recipe="paper", settings=settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,10 +79,11 @@ def test_a_row_that_was_drawn_again_depends_on_the_seed_and_its_number_alone(mod
 
 
 def test_the_number_of_evaluations_of_a_row_does_not_count_those_of_rows_drawn_again(model: DiffusionModel) -> None:
-    drawing = model.draw(500, seed=SEED, options=HASTY)
-    pl.concat(drawing.chunks)
-    assert drawing.facts["redrawn"] > 0
-    assert drawing.facts["network_evaluations"] == 5
+    drawings = [each.draw(500, seed=SEED, options=HASTY) for each in (model, replace(model, reach=None))]
+    for drawing in drawings:
+        pl.concat(drawing.chunks)
+    assert [drawing.facts["redrawn"] > 0 for drawing in drawings] == [True, False]
+    assert drawings[0].facts["network_evaluations"] == drawings[1].facts["network_evaluations"]
 
 
 def test_the_command_says_how_many_rows_were_drawn_again(run: Run, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_the_command_says_how_many_rows_were_drawn_again(run: Run, tmp_path: Pat
 
 
 def test_an_exported_file_draws_the_same_rows_again(run: Run, model: DiffusionModel, tmp_path: Path) -> None:
-    words: dict[str, Any] = {"sampler": "dpmpp-2m-sde", "sample_steps": 5}
+    words: dict[str, Any] = {"sampler": "annealed-langevin", "sample_steps": 10}
     record = export(run, output=tmp_path / "hasty.onnx", device="cpu", **words)
     rows, redrawn = draw(model, 300)
     drawing = ExportedModel.open(record["output"], device="cpu").draw(300, seed=SEED)
@@ -118,9 +120,9 @@ def test_rows_that_are_not_finite_are_never_given(reach: bool, run: Run) -> None
         (broken if reach else replace(broken, reach=None)).sample(20, seed=SEED)
 
 
-def test_a_row_may_lie_the_range_of_a_feature_beyond_it_and_a_constant_feature_still_has_reach() -> None:
+def test_a_row_may_lie_two_ranges_of_a_feature_beyond_it_and_a_constant_feature_still_has_reach() -> None:
     reach = Reach.of(np.array([[0.0, 5.0], [4.0, 5.0]]))
-    rows = np.array([[-3.9, 5.0], [7.9, 5.9], [8.1, 5.0], [-4.1, 5.0], [1.0, 6.1], [np.nan, 5.0], [np.inf, 5.0]])
+    rows = np.array([[-7.9, 5.0], [11.9, 6.9], [12.1, 5.0], [-8.1, 5.0], [1.0, 7.1], [np.nan, 5.0], [np.inf, 5.0]])
     assert reach.holds(rows).tolist() == [True, True, False, False, False, False, False]
     assert Reach.read({"low": list(reach.low), "high": list(reach.high)}) == reach
     assert Reach.read(None) is None

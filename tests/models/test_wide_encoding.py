@@ -33,6 +33,8 @@ from dualdiff_cli.models import load_model
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 
+# After twelve steps a network lets some rows run away.
+pytestmark = pytest.mark.filterwarnings("ignore:.* drawn again")
 CPU = torch.device("cpu")
 WIDTH = 5  # of x, grade and count: 1 + 3 + 1
 DIFFUSION = pytest.mark.parametrize("run", ["diffusion"], indirect=True)  # no other model can be exported

@@ -24,13 +24,15 @@ __all__ = ["Reach", "Redrawing"]
 
 ATTEMPTS = 8
 """A row is drawn again at most so many times."""
+RANGES = 2.0
+"""A row may lie so many ranges of a feature beyond its least and its largest value in the training rows."""
 LEAST_RANGE = 1.0
 """A feature that varies less than this, in feature units, reaches as far as one that varies as much as this."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a row may lie from the training rows: by the range of each feature below its least and above its largest.
+    """How far a row may lie from the training rows: by `RANGES` ranges of each feature beyond its ends.
 
     Attributes:
         low, high: the least and the largest value of each feature in the training rows.
@@ -58,7 +60,7 @@ class Reach:
     def holds(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """Say which rows (n, width) are finite and within reach, (n,)."""
         low, high = np.array(self.low), np.array(self.high)
-        far = np.maximum(high - low, LEAST_RANGE)
+        far = RANGES * np.maximum(high - low, LEAST_RANGE)
         inside: npt.NDArray[np.bool_] = ((features >= low - far) & (features <= high + far)).all(axis=1)
         return inside  # NaN is neither
 
