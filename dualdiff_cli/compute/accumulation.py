@@ -5,8 +5,8 @@ x w to memory, reads it and h, and writes the sum. The library behind the produc
 while it computes the product, which saves two passes over a matrix of 10,240 × 1,536 numbers for the paper's network.
 The compiler has no such operation, so this file defines one, `add_product`, and puts it where it is correct.
 
-Gain: a fifth to a third of the time of sampling with the networks of the paper in float32 on two threads. In bfloat16
-it loses 3 %: the sum is then rounded after every product (docs/performance.md). The file may be deleted, with its use in
+Gain: a fifth to a third of the time of sampling with the paper's networks in float32, on two threads. In bfloat16 it
+loses 3 %: the sum is then rounded after every product (docs/performance.md). The file may be deleted, with its use in
 `rewriting.write_down`: results stay the same up to rounding.
 """
 

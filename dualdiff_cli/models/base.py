@@ -131,7 +131,7 @@ class Model(ABC):
         return pl.concat(self.draw(n, seed=seed, options=options).chunks)
 
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
-        """Draw the missing cells of rows given the other cells of the row; see `conditioning.fill_gaps`.
+        """Draw the missing cells of rows given the other cells of the row; see `conditioning.GapFiller`.
 
         Raises:
             InputError: the model cannot do so.

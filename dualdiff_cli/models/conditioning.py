@@ -1,8 +1,8 @@
-"""Rows of a diffusion model around cells that are given, and the filling of gaps."""
+"""Rows around cells that are given, and the filling of gaps, with any denoiser that takes given features."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -10,106 +10,94 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..data import Given
+from ..data import Given, TableEncoding
 from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, Sampler, build_sampler
-from ..errors import InputError
+from ..diffusion.samplers import BLOCK, Sampler
 
-if TYPE_CHECKING:
-    from .diffusion import DiffusionModel
-
-__all__ = ["conditioned_on", "fill_gaps"]
+__all__ = ["GapFiller", "conditioned_on"]
 
 
-def conditioned_on(model: DiffusionModel, given: Given, *, guidance: float = 1.0) -> Denoiser:
+def conditioned_on(denoiser: Denoiser, given: Given, *, guidance: float = 1.0) -> Denoiser:
     """Give the denoiser of rows with the given cells.
 
     Args:
-        model: the model.
+        denoiser: of rows without given cells.
         given: the cells.
         guidance: W of `GuidedDenoiser`; 1 for the conditional distribution.
 
-    Raises:
-        InputError: the model was not trained for conditions.
+    """
+    device = denoiser.schedule.device
+    values, features = torch.from_numpy(given.values).unsqueeze(0), torch.from_numpy(given.given)
+    conditioned = denoiser.conditioned(values.to(device), features.to(device))
+    return conditioned if guidance == 1 else GuidedDenoiser(denoiser, conditioned, guidance)
+
+
+@dataclass(frozen=True)
+class GapFiller:
+    """Draws the missing cells of rows from their distribution given the other cells of the row.
+
+    Attributes:
+        denoiser: one that takes given features.
+        encoding: of the columns.
+        sampler: the method.
 
     """
-    values = torch.from_numpy(given.values).unsqueeze(0).to(model.device)
-    conditioned = _conditioned(model, values, torch.from_numpy(given.given).to(model.device))
-    return conditioned if guidance == 1 else GuidedDenoiser(model.denoiser, conditioned, guidance)
 
+    denoiser: Denoiser
+    encoding: TableEncoding
+    sampler: Sampler
 
-def fill_gaps(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
-    """Draw the missing cells of rows from their distribution given the row's other cells.
+    def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+        """Fill all gaps of the encoding's columns; rows with the same gaps are drawn together.
 
-    Args:
-        model: the model.
-        rows: n rows with some or all of the model's columns; null stands for a gap.
-        seed: of the drawn cells.
+        Args:
+            rows: n rows with some or all of the columns, and perhaps others; null stands for a gap.
+            seed: of the drawn cells.
 
-    Returns:
-        The rows with the same columns, where every gap of a column of the model is filled.
+        Returns:
+            The rows, with the same columns in the same order.
 
-    Raises:
-        InputError: the model was not trained for conditions.
-
-    """
-    encoding, sampler = model.encoding, build_sampler(model.config.sampling)
-    known = [name for name in encoding.names if name in rows.columns]
-    gaps = rows.select(pl.col(name).is_null() for name in known).to_numpy()
-    filled = rows.with_row_index("row")
-    drawn = []
-    patterns, pattern_of = np.unique(gaps, axis=0, return_inverse=True)
-    for k, pattern in enumerate(patterns):
-        places = np.flatnonzero(pattern_of.reshape(-1) == k)
-        if pattern.any():
+        """
+        known = [name for name in self.encoding.names if name in rows.columns]
+        gaps = rows.select(pl.col(name).is_null() for name in known).to_numpy()
+        patterns, pattern_of = np.unique(gaps, axis=0, return_inverse=True)
+        filled = rows.with_row_index("row")
+        for k, pattern in enumerate(patterns):
+            if not pattern.any():
+                continue
+            places = np.flatnonzero(pattern_of.reshape(-1) == k)
             missing = [name for name, gap in zip(known, pattern, strict=True) if gap]
-            drawn.append((places, missing, _fill(model, rows[places], missing, sampler, seed=seed, pattern=k)))
-    for places, missing, values in drawn:
-        new = values.select(missing).with_columns(pl.Series("row", places, dtype=pl.UInt32))
-        filled = filled.update(new, on="row", how="left")
-    return filled.drop("row")
+            drawn = self._drawn(rows[places], missing, seeding.torch_stream(seed, f"gaps of pattern {k}"))
+            new = drawn.select(missing).with_columns(pl.Series("row", places, dtype=pl.UInt32))
+            filled = filled.update(new, on="row", how="left")
+        return filled.drop("row")
 
+    def _drawn(self, rows: pl.DataFrame, missing: list[str], noise: torch.Generator) -> pl.DataFrame:
+        """Draw all columns that are missing in all n rows, or are not columns of the rows at all."""
+        features, given = self._given(rows, missing)
+        device = self.denoiser.schedule.device
+        parts = []
+        for values in features.split(BLOCK):
+            draws = torch.randn(self.sampler.draws, *values.shape, generator=noise).to(device)
+            denoiser = self.denoiser.conditioned(values.to(device), given.to(device))
+            with torch.no_grad():
+                x = self.sampler(denoiser, draws[0], draws[1:]).cpu()
+            parts.append(torch.where(given, values, x))
+        return self.encoding.decode(torch.cat(parts).numpy())
 
-def _fill(
-    model: DiffusionModel, rows: pl.DataFrame, missing: list[str], sampler: Sampler, *, seed: int, pattern: int
-) -> pl.DataFrame:
-    """Draw the columns that are missing in all n rows, or are not columns of the rows at all."""
-    features, given = _features(model, rows, missing)
-    noise = seeding.torch_stream(seed, f"gaps of pattern {pattern}")
-    parts = []
-    for first in range(0, len(rows), BLOCK):
-        values = features[first : first + BLOCK]
-        draws = torch.randn(sampler.draws, *values.shape, generator=noise)
-        denoiser = _conditioned(model, values.to(model.device), given.to(model.device))
-        with torch.no_grad():
-            x = sampler(denoiser, draws[0].to(model.device), draws[1:].to(model.device)).cpu()
-        parts.append(torch.where(given, values, x))
-    return model.encoding.decode(torch.cat(parts).numpy())
+    def _given(self, rows: pl.DataFrame, missing: list[str]) -> tuple[Tensor, Tensor]:
+        """Give the features of the observed cells, (n, width), and which features are given, (width,).
 
-
-def _features(model: DiffusionModel, rows: pl.DataFrame, missing: list[str]) -> tuple[Tensor, Tensor]:
-    """Give the features of the observed cells, (n, width), and which features are given, (width,).
-
-    A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature that
-    says so is given.
-    """
-    encoding = model.encoding
-    features = np.zeros((rows.height, encoding.width))
-    given = np.zeros(encoding.width, dtype=bool)
-    for column, span in zip(encoding.columns, encoding.spans, strict=True):
-        if column.name in rows.columns and column.name not in missing:
-            features[:, span], given[span] = column.encode(rows[column.name], None), True
-        elif (present := column.present_feature) is not None:
-            place, value = present
-            features[:, span.start + place], given[span.start + place] = value, True
-    return torch.from_numpy(features), torch.from_numpy(given)
-
-
-def _conditioned(model: DiffusionModel, values: Tensor, given: Tensor) -> Denoiser:
-    if not model.takes_given:
-        raise InputError(
-            "This model has not learnt to draw some columns when others are given.",
-            "Train it with --set objective.conditional=0.25, or use --where, which selects among drawn rows.",
-        )
-    return model.denoiser.conditioned(values, given)
+        A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature
+        that says so is given.
+        """
+        features = np.zeros((rows.height, self.encoding.width))
+        given = np.zeros(self.encoding.width, dtype=bool)
+        for column, span in zip(self.encoding.columns, self.encoding.spans, strict=True):
+            if column.name in rows.columns and column.name not in missing:
+                features[:, span], given[span] = column.encode(rows[column.name], None), True
+            elif (present := column.present_feature) is not None:
+                place, value = present
+                features[:, span.start + place], given[span.start + place] = value, True
+        return torch.from_numpy(features), torch.from_numpy(given)

@@ -30,7 +30,7 @@ from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
-from .conditioning import conditioned_on, fill_gaps
+from .conditioning import GapFiller, conditioned_on
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -96,7 +96,8 @@ class DiffusionModel(TrainableModel):
         }
         model = self.carried_out(execution)
         if given is not None:
-            model = replace(model, prepared=conditioned_on(self, given, guidance=options.guidance))
+            self._check_takes_given()
+            model = replace(model, prepared=conditioned_on(self.denoiser, given, guidance=options.guidance))
         chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
         return Drawing(chunks if given is None else map(given.put, chunks), facts)
 
@@ -107,7 +108,15 @@ class DiffusionModel(TrainableModel):
 
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         """Draw the missing cells of rows; see `Model.fill`."""
-        return fill_gaps(self, rows, seed=seed)
+        self._check_takes_given()
+        return GapFiller(self.denoiser, self.encoding, build_sampler(self.config.sampling)).fill(rows, seed=seed)
+
+    def _check_takes_given(self) -> None:
+        if not self.takes_given:
+            raise InputError(
+                "This model has not learnt to draw some columns when others are given.",
+                "Train it with --set objective.conditional=0.25, or use --where, which selects among drawn rows.",
+            )
 
     def carried_out(self, execution: Execution) -> Self:
         """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""
