@@ -49,5 +49,7 @@ def read_schema(path: str | Path) -> dict[str, str]:
 
 def write_schema(kinds: Mapping[str, str]) -> str:
     """Give the text of a schema file."""
-    lines = [f"{json.dumps(name, ensure_ascii=False)} = {json.dumps(kind)}" for name, kind in kinds.items()]
+    # A key in quotes is written as in JSON, except for the character 127, which TOML does not take as it is.
+    keys = {name: json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f") for name in kinds}
+    lines = [f"{keys[name]} = {json.dumps(kind)}" for name, kind in kinds.items()]
     return "\n".join(["[columns]", *lines, ""])

@@ -204,10 +204,18 @@ def split_table(
 
 
 def is_identifier(column: pl.Series) -> bool:
-    """Say whether a column only tells its rows apart: text that never repeats, or numbers that count the rows."""
+    """Say whether a column only tells its rows apart.
+
+    That is text that never repeats, or whole numbers that count the rows, or that never repeat and are so far apart
+    that float64 cannot hold their differences.
+    """
     n = len(column)
     if n < MIN_IDENTIFIERS or column.null_count():
         return False
     if column.dtype == pl.String:
         return column.n_unique() > 0.95 * n
-    return column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())
+    if not column.dtype.is_integer():
+        return False
+    steps = column.cast(pl.Int128).diff().drop_nulls()
+    far_apart = int(column.max()) - int(column.min()) > 2**53  # type: ignore[arg-type]
+    return bool((steps == 1).all()) or (far_apart and column.n_unique() == n)

@@ -61,9 +61,15 @@ def impute(
             "Give a table with columns of these names.",
         )
     rows = _with_types(model, rows, known)
-    gaps = sum(rows[name].null_count() for name in known)
+    # A column that was empty in the training stays empty.
+    gaps = sum(rows[name].null_count() for name in known if model.encoding.can_hold_values(name))
     if draws < 1:
         raise InputError(f"{draws} draws are too few.", "Give 1 or more.")
+    if draws > 1 and "draw" in rows.columns:
+        raise InputError(
+            "The table has a column 'draw' already, which is where the number of the draw would stand.",
+            "Rename that column of the table, or ask for one draw.",
+        )
 
     def filled() -> Iterator[pl.DataFrame]:
         for draw in range(1, draws + 1):
@@ -89,11 +95,16 @@ def impute(
 def _with_types(model: Model, rows: pl.DataFrame, known: list[str]) -> pl.DataFrame:
     """Give the model's columns the types that they had in training: a column of gaps only has none of its own."""
     types = model.encoding.types
-    try:
-        return rows.with_columns(pl.col(name).cast(types[name]) for name in known)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"The table's columns do not have the types that the model has learnt: {reason}.",
-            "Give columns of the same types as in the training file.",
-        ) from error
+    for name in known:
+        own = rows[name]
+        try:
+            typed = own.cast(types[name])
+        except pl.exceptions.PolarsError:
+            typed = None
+        if typed is None or (own.null_count() < len(own) and not typed.cast(own.dtype).equals(own)):
+            raise InputError(
+                f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
+                "Give a table whose columns have the types of the training file.",
+            )
+        rows = rows.with_columns(typed)
+    return rows

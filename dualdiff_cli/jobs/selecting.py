@@ -93,10 +93,11 @@ class Selection:
 def equalities(predicate: str) -> dict[str, Any]:
     """Find the columns that a predicate sets equal to a value, which can be given instead of selected.
 
-    Only a predicate whose parts are joined by AND is taken apart; OR, NOT, BETWEEN and parentheses leave it whole.
+    Only a predicate whose parts are joined by AND is taken apart; OR, NOT, BETWEEN, CASE and parentheses leave it
+    whole.
     """
     outside_of_text = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"", "", predicate)
-    if re.search(r"\b(or|not|between)\b|[()]", outside_of_text, re.IGNORECASE):
+    if re.search(r"\b(or|not|between|case)\b|[()]", outside_of_text, re.IGNORECASE):
         return {}
     found: dict[str, Any] = {}
     for part in re.split(r"\band\b(?=(?:[^']*'[^']*')*[^']*$)", predicate, flags=re.IGNORECASE):

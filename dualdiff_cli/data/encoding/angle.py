@@ -17,6 +17,11 @@ from .base import ColumnEncoding, namespace
 
 __all__ = ["AngleColumn"]
 
+PERIODS = (7.0, 12.0, 24.0, 60.0, 360.0, 366.0)
+"""The periods of whole numbers that are tried: days of the week, months, hours, minutes, degrees and days."""
+PERIODS_OF_NUMBERS = (2 * math.pi, 24.0, 360.0)
+"""The periods of other numbers: radians, hours and degrees."""
+
 
 class AngleColumn(ColumnEncoding):
     """φ = 2π(x − low)/period, with the features √2 cos φ and √2 sin φ.
@@ -52,13 +57,16 @@ class AngleColumn(ColumnEncoding):
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
-        """Take the common period that the range suggests: 24, 360 or 2π, from 0 or symmetric about 0."""
-        least, most = float(column.min()), float(column.max())  # type: ignore[arg-type]
-        periods = (2 * math.pi, 24.0, 360.0)
-        period = next((p for p in periods if most - least <= p * 1.000001), most - least)
-        symmetric = least < 0
-        low = -period / 2 if symmetric and least >= -period / 2 * 1.000001 else min(least, 0.0)
-        return cls(name=column.name, low=low, period=period, whole_numbers=column.dtype.is_integer())
+        """Take the common period that the range suggests, from 0, from 1, or symmetric about 0."""
+        least, most, whole = float(column.min()), float(column.max()), column.dtype.is_integer()  # type: ignore[arg-type]
+        reach = most - least + whole
+        period = next((p for p in (PERIODS if whole else PERIODS_OF_NUMBERS) if reach <= p * 1.000001), reach)
+        low = 0.0
+        if least < 0:
+            low = -period / 2 if least >= -period / 2 * 1.000001 else least
+        elif most > period * 1.000001 or (whole and most == period):
+            low = least
+        return cls(name=column.name, low=low, period=period, whole_numbers=whole)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Compute √2 cos φ and √2 sin φ; see `ColumnEncoding.encode`."""
@@ -74,8 +82,8 @@ class AngleColumn(ColumnEncoding):
         x = self.low + self.period * (turn - namespace(features).floor(turn))
         if self.whole_numbers:
             x = x.round()
-            x = namespace(features).where(x >= self.low + self.period, x - self.period, x)
-        return x
+        # Rounding may have reached the end of the period, which is its beginning.
+        return namespace(features).where(x >= self.low + self.period, x - self.period, x)
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values as numbers or whole numbers."""

@@ -38,6 +38,8 @@ __all__ = [
 
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
+KINDS_OF_SHAPE = ("constant", "missing", "masses", "decimal", "bounded", "skewed")
+"""The kinds that need values of a certain shape; a schema of a whole file may name one that its training rows lack."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ class ColumnEncoding(BaseModel, ABC):
         """Say whether this kind can encode the column, and describes the column better than all later kinds."""
 
     @classmethod
+    def takes(cls, column: pl.Series) -> bool:
+        """Say whether this kind can encode the column at all, which matters where a schema asks for the kind."""
+        return cls.suits(column)
+
+    @classmethod
     @abstractmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Fit the encoding to the training rows of a column.
@@ -208,19 +215,27 @@ def fit_column(
         column: n values, some of which may be missing.
         standardise: see `ColumnEncoding.fit`.
         after: only kinds that stand later in ``COLUMN_KINDS`` are tried; None tries all kinds.
-        kind: the name of the kind that was asked for; None chooses the first kind that suits the column.
+        kind: the name of the kind that was asked for; None chooses the first kind that suits the column, and so does
+            a kind of `KINDS_OF_SHAPE` whose shape the values do not have. The kind of a column with gaps is that of
+            its observed values.
 
     Raises:
         InputError: no kind suits the column, or the kind that was asked for does not.
 
     """
+    if kind not in (None, "missing") and 0 < column.null_count() < len(column):
+        around: ColumnEncoding = COLUMN_KINDS["missing"].fit(column, standardise=standardise, kind=kind)
+        return around
+    if kind is not None and COLUMN_KINDS[kind].takes(column):
+        asked: ColumnEncoding = COLUMN_KINDS[kind].fit(column, standardise=standardise)
+        return asked
     names = list(COLUMN_KINDS)
     tried = names[names.index(after) + 1 :] if after else names
     if not standardise:
         tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
-    for name in [kind] if kind else tried:
+    for name in tried if kind is None or kind in KINDS_OF_SHAPE else []:
         chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
-        if (kind or not chosen.on_request) and chosen.suits(column):
+        if not chosen.on_request and chosen.suits(column):
             return chosen.fit(column, standardise=standardise)
     raise InputError(
         f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",

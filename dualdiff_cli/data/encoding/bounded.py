@@ -16,7 +16,7 @@ from ..densities.families import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
 from .skewed import SkewedColumn
 
-__all__ = ["BoundedColumn", "reflect"]
+__all__ = ["BoundedColumn", "reflect", "span_in_words"]
 
 EDGE = 0.05
 """The share of the range next to the least value whose number of rows says whether the distribution ends abruptly."""
@@ -96,8 +96,12 @@ class BoundedColumn(ColumnEncoding):
     def summary(self) -> str:
         """Say what the bounds are."""
         low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
-        span = f"from {low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
-        return f"{self.inner.summary}, {span}"
+        return f"{self.inner.summary}, {span_in_words(low, high)}"
+
+
+def span_in_words(low: str, high: str) -> str:
+    """Say between which numbers values lie; a number that is empty text is no bound."""
+    return f"from {low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
 
 
 def reflect(x: Any, low: float | None, high: float | None) -> Any:

@@ -72,7 +72,15 @@ class CategoryColumn(ColumnEncoding):
         """Say whether the column holds text or Booleans, or two values of any kind of number."""
         if column.null_count():
             return False
-        return column.dtype in (pl.String, pl.Boolean) or (column.dtype.is_numeric() and column.n_unique() == 2)
+        if column.dtype.is_numeric():
+            return column.dtype != pl.UInt64 and column.n_unique() == 2
+        return column.dtype in (pl.String, pl.Boolean)
+
+    @classmethod
+    def takes(cls, column: pl.Series) -> bool:
+        """Say whether the column holds two or more values of text, Booleans or numbers of at most 63 bits."""
+        learnable = column.dtype in (pl.String, pl.Boolean) or column.dtype.is_numeric()
+        return learnable and column.dtype != pl.UInt64 and not column.null_count() and column.n_unique() > 1
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:

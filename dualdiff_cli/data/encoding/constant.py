@@ -13,18 +13,24 @@ from .base import ColumnEncoding
 
 __all__ = ["ConstantColumn"]
 
+TYPES: dict[str, Any] = {
+    **{str(dtype): dtype for dtype in (pl.Boolean, pl.Int64, pl.UInt64, pl.Float64, pl.String, pl.Date)},
+    "Datetime": pl.Datetime("us"),
+}
+"""The types of columns, by their names."""
+
 
 class ConstantColumn(ColumnEncoding):
     """A column without features.
 
     Attributes:
-        value: the only value; None for a column that is empty.
+        value: the only value; a date, or a date with a time, as its ISO text; None for a column that is empty.
         dtype: the name of the column's type in polars.
 
     """
 
     kind: Literal["constant"] = "constant"
-    value: bool | int | float | datetime | date | str | None
+    value: bool | int | float | str | None
     dtype: str
 
     @property
@@ -40,7 +46,10 @@ class ConstantColumn(ColumnEncoding):
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Take the value of the first row; see `ColumnEncoding.fit`."""
-        return cls.model_construct(name=column.name, value=column[0], dtype=_type_name(column.dtype))
+        value = column[0]
+        if isinstance(value, date):  # a datetime is a date
+            value = value.isoformat()
+        return cls(name=column.name, value=value, dtype=_type_name(column.dtype))
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Give n rows without features."""
@@ -53,7 +62,12 @@ class ConstantColumn(ColumnEncoding):
 
     def series(self, values: FloatArray) -> pl.Series:
         """Repeat the value."""
-        return pl.Series(self.name, [self.value], dtype=_types()[self.dtype]).new_from_index(0, len(values))
+        dtype = TYPES[self.dtype]
+        if isinstance(self.value, str) and dtype != pl.String:
+            only = pl.Series(self.name, [datetime.fromisoformat(self.value)], dtype=pl.Datetime("us")).cast(dtype)
+        else:
+            only = pl.Series(self.name, [self.value], dtype=dtype)
+        return only.new_from_index(0, len(values))
 
     @property
     def summary(self) -> str:
@@ -61,10 +75,12 @@ class ConstantColumn(ColumnEncoding):
         return "empty: every cell stays missing" if self.value is None else f"constant: every row gets {self.value}"
 
 
-def _types() -> dict[str, Any]:
-    named = (pl.Boolean, pl.Int64, pl.UInt64, pl.Float64, pl.String, pl.Date)
-    return {str(dtype): dtype for dtype in named} | {"Datetime": pl.Datetime("us")}
-
-
 def _type_name(dtype: pl.DataType) -> str:
-    return "Datetime" if isinstance(dtype, pl.Datetime) else str(dtype if str(dtype) in _types() else pl.String)
+    """Name the type that a column of this type comes back with: the one of `TYPES` that holds all its values."""
+    if isinstance(dtype, pl.Datetime):
+        return "Datetime"
+    if dtype.is_integer() and dtype != pl.UInt64:
+        return "Int64"
+    if dtype.is_float():
+        return "Float64"
+    return str(dtype) if str(dtype) in TYPES else "String"

@@ -70,9 +70,9 @@ class DateColumn(ColumnEncoding):
         weekday = None
         if unit == DAY and _weekdays_matter(days):
             weekday = CategoryColumn.fit(days % 7, standardise=standardise)
-            inner = fit_column(days // 7, standardise=standardise)
+            inner = fit_column(days // 7, standardise=standardise, after="date")
         else:
-            inner = fit_column(pl.Series(column.name, moments // unit), standardise=standardise)
+            inner = fit_column(pl.Series(column.name, moments // unit), standardise=standardise, after="date")
         return cls(name=column.name, inner=inner, weekday=weekday, unit=unit, has_time=column.dtype != pl.Date)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
@@ -96,8 +96,13 @@ class DateColumn(ColumnEncoding):
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the moments the type of the column."""
-        moments = pl.Series(self.name, values.round()).cast(pl.Int64).cast(pl.Datetime("us"))
+        moments = (pl.Series(self.name, values.round()).cast(pl.Int64) + self.offset).cast(pl.Datetime("us"))
         return moments if self.has_time else moments.cast(pl.Date)
+
+    @property
+    def offset(self) -> int:
+        """The offset of the number, in microseconds."""
+        return self.inner.offset * (self.unit if self.weekday is None else 7 * DAY)
 
     @property
     def discrete(self) -> tuple[DiscreteSpan, ...]:

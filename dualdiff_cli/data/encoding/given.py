@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from ..densities.families import FloatArray
 from .table import TableEncoding
 
 __all__ = ["Given", "given_cells"]
+
+_WHOLE = re.compile(r"(?<=\d)\.0*$")
+"""What may follow the digits of a whole number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +81,14 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
             return pl.Series(name, [{"true": True, "false": False}[value.strip().lower()]])
         if isinstance(value, str) and dtype.is_temporal():
             return pl.Series(name, [value.strip()]).str.to_datetime(time_unit="us").cast(dtype)
-        return pl.Series(name, [value]).cast(dtype)
-    except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        if isinstance(value, str) and dtype.is_integer():
+            return pl.Series(name, [_WHOLE.sub("", value.strip())]).cast(dtype)
+        cell = pl.Series(name, [value])
+        typed = cell.cast(dtype)
+        if cell.is_null().any() or (cell.dtype.is_numeric() and not typed.cast(cell.dtype).equals(cell)):
+            raise ValueError(f"{value!r} would change")
+        return typed
+    except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(
             f"'{value}' is no value of the column '{name}', whose type is {dtype}.", "Give a value of this type."
         ) from error

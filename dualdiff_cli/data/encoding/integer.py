@@ -7,6 +7,7 @@ van den Oord & Bethge 2016, "A note on the evaluation of generative models", sec
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,9 +15,10 @@ import polars as pl
 from pydantic import Field, SerializeAsAny, field_validator
 
 from ... import seeding
+from ...errors import InputError
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
-from .bounded import BoundedColumn
+from .bounded import BoundedColumn, span_in_words
 
 __all__ = ["DecimalColumn", "IntegerColumn"]
 
@@ -24,8 +26,8 @@ LARGEST_EXACT = 2**53
 """Float64 holds all whole numbers up to here."""
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 1e-4)
 """The distances of neighbouring values that are tried for numbers that are not whole."""
-LEAST_DIGITS = 3
-"""Decimals are kept only if fewer than 10 to this power grid points lie within a standard deviation: …"""
+MOST_STEPS = 1e9
+"""The values of a column with a fixed number of decimals are at most so many steps away from zero."""
 
 
 class IntegerColumn(ColumnEncoding):
@@ -64,11 +66,23 @@ class IntegerColumn(ColumnEncoding):
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
-        """Fit the inner encoding to the dequantised numbers; see `ColumnEncoding.fit`."""
+        """Fit the inner encoding to the dequantised numbers; see `ColumnEncoding.fit`.
+
+        Raises:
+            InputError: the numbers span more than float64 can tell apart.
+
+        """
         least, most = int(column.min()), int(column.max())  # type: ignore[arg-type]
+        if most - least > LARGEST_EXACT:
+            raise InputError(
+                f"The whole numbers of the column '{column.name}' span more than 2^53, and are no amounts.",
+                f"Give --schema a file that says '{column.name} = \"identifier\"' to leave the column out, or "
+                "\"category\".",
+            )
         origin = least if max(abs(least), abs(most)) > LARGEST_EXACT else 0
         y = dequantise(_less(column, origin), seeding.stream(0, f"fit {column.name}"), 1.0)
         inner = fit_column(pl.Series(column.name, y), standardise=standardise, after="decimal")
+        inner = _with_whole_steps(inner, least - origin, most - origin, 1.0)
         unsigned, low = column.dtype == pl.UInt64, 0.0 if origin or least >= 0 else None
         return cls(name=column.name, inner=inner, origin=origin, unsigned=unsigned, least=low)
 
@@ -109,7 +123,12 @@ class IntegerColumn(ColumnEncoding):
     @property
     def summary(self) -> str:
         """Say how the dequantised numbers are learnt."""
-        bounded = ", at least 0" if self.least is not None and not isinstance(self.inner, BoundedColumn) else ""
+        if isinstance(self.inner, BoundedColumn):
+            low, high = self.inner.low, self.inner.high
+            least = "" if low is None else str(math.ceil(low) + self.origin)
+            span = span_in_words(least, "" if high is None else str(math.floor(high) + self.origin))
+            return f"{self.inner.inner.summary.replace('number', 'integer', 1)}, {span}"
+        bounded = ", at least 0" if self.least is not None and not self.origin else ""
         return self.inner.summary.replace("number", "integer", 1) + bounded
 
 
@@ -149,8 +168,9 @@ class DecimalColumn(ColumnEncoding):
         assert step is not None
         y = dequantise(column.to_numpy(), seeding.stream(0, f"fit {column.name}"), step)
         inner = fit_column(pl.Series(column.name, y), standardise=standardise, after="decimal")
-        least = 0.0 if float(column.min()) >= 0 else None  # type: ignore[arg-type]
-        return cls(name=column.name, inner=inner, step=step, least=least)
+        least, most = float(column.min()), float(column.max())  # type: ignore[arg-type]
+        inner = _with_whole_steps(inner, least, most, step)
+        return cls(name=column.name, inner=inner, step=step, least=0.0 if least >= 0 else None)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Encode y + step·u; see `ColumnEncoding.encode`."""
@@ -182,12 +202,35 @@ class DecimalColumn(ColumnEncoding):
     @property
     def summary(self) -> str:
         """Say what the step is."""
-        return f"{self.inner.summary}, in steps of {self.step:g}"
+        inner = self.inner
+        if not isinstance(inner, BoundedColumn):
+            return f"{inner.summary}, in steps of {self.step:g}"
+        half = self.step / 2
+        low, high = inner.low, inner.high
+        least = "" if low is None else f"{low + half:g}"
+        span = span_in_words(least, "" if high is None else f"{high - half:g}")
+        return f"{inner.inner.summary}, {span}, in steps of {self.step:g}"
 
 
 def dequantise(x: FloatArray, rng: np.random.Generator | None, step: float) -> FloatArray:
     """Compute x + step·u, (n,), float64; without a generator u = 0."""
     return x.astype(np.float64) + (0.0 if rng is None else step * rng.uniform(-0.5, 0.5, len(x)))
+
+
+def _with_whole_steps(inner: ColumnEncoding, least: float, most: float, step: float) -> ColumnEncoding:
+    """Move the bounds that were found for dequantised numbers to the ends of the steps of the least and the largest.
+
+    Args:
+        inner: the encoding of the dequantised numbers.
+        least, most: the least and the largest number before noise was added.
+        step: the distance of neighbouring values.
+
+    """
+    if not isinstance(inner, BoundedColumn):
+        return inner
+    low = None if inner.low is None else (least if inner.low > 0 or least <= step else 0.0) - step / 2
+    high = None if inner.high is None else most + step / 2
+    return inner.model_copy(update={"low": low, "high": high})
 
 
 def _less(column: pl.Series, origin: int) -> FloatArray:
@@ -205,13 +248,14 @@ def _inner_resolution(inner: ColumnEncoding, step: float) -> float:
 
 
 def _step(column: pl.Series) -> float | None:
-    """Find the largest step of `STEPS` of which all values (n,) are multiples, if the step is coarse enough."""
+    """Find the largest step of `STEPS` of which all values (n,) are multiples."""
     x = column.to_numpy().astype(np.float64)
-    spread = float(x.std())
+    largest = np.abs(x).max()
     for step in STEPS:
-        if spread > step * 10**LEAST_DIGITS * 10 or np.abs(x).max() > step * 1e9:
+        if largest > step * MOST_STEPS:
             return None
-        multiple = x / step
-        if np.all(np.abs(multiple - multiple.round()) < 1e-6):
+        # Tiny values are no multiples of anything here: each value must come back from its multiple.
+        back = ((x / step).round() * step).round(DecimalColumn.DECIMALS)
+        if np.all(np.abs(back - x) <= 1e-12 * np.abs(x)):
             return step
     return None

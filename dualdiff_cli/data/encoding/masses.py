@@ -17,6 +17,7 @@ from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
 from .bounded import reflect
 from .category import CategoryColumn
+from .integer import LARGEST_EXACT
 
 __all__ = ["MassesColumn"]
 
@@ -29,7 +30,9 @@ OF_NEIGHBOURS = 8
 NEIGHBOURS = 10
 """The number of distinct values on each side that a value is compared with."""
 LEAST_CONTINUOUS = 30
-"""The continuous part has at least so many distinct values; otherwise the column is left to other kinds."""
+"""The continuous part has at least so many distinct values, unless …"""
+DOMINANT = 0.9
+"""… one value has at least this share of the rows, and all others are exceptions."""
 
 
 class MassesColumn(ColumnEncoding):
@@ -67,8 +70,9 @@ class MassesColumn(ColumnEncoding):
         """Say whether some values of a numeric column are point masses, and many others are not."""
         if not column.dtype.is_numeric() or column.null_count():
             return False
-        masses = point_masses(column)
-        return bool(masses) and column.filter(~column.is_in(masses)).n_unique() >= LEAST_CONTINUOUS
+        if column.dtype.is_integer() and max(abs(int(end)) for end in (column.min(), column.max())) > LARGEST_EXACT:  # type: ignore[arg-type, call-overload]
+            return False
+        return bool(point_masses(column))
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
@@ -133,14 +137,15 @@ def point_masses(column: pl.Series) -> list[float | int]:
     """Find the values of a column (n,) that repeat far more often than their neighbours."""
     counts = column.rename("value").value_counts().sort("value")
     values, count = counts["value"], counts["count"].to_numpy().astype(np.float64)
-    if len(values) < LEAST_CONTINUOUS:
-        return []
+    dominant = np.flatnonzero(count >= DOMINANT * len(column))
+    if len(dominant) and 2 < len(values) and len(column) >= LEAST_COUNT:
+        return [values[int(dominant[0])]]
     padded = np.pad(count, NEIGHBOURS, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     usual = np.nanmedian(np.delete(windows, NEIGHBOURS, axis=1), axis=1)
     least = max(LEAST_COUNT, LEAST_SHARE * len(column))
     found = np.flatnonzero((count >= least) & (count >= OF_NEIGHBOURS * usual))
-    return [values[int(place)] for place in found]
+    return [values[int(place)] for place in found] if len(values) - len(found) >= LEAST_CONTINUOUS else []
 
 
 def _choice(column: pl.Series, masses: tuple[float, ...]) -> pl.Series:

@@ -45,10 +45,10 @@ class MissingColumn(ColumnEncoding):
         return 0 < column.null_count() < len(column)
 
     @classmethod
-    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
-        """Fit the encoding of the observed values; see `ColumnEncoding.fit`."""
+    def fit(cls, column: pl.Series, *, standardise: bool, kind: str | None = None) -> Self:
+        """Fit the encoding of the observed values, whose kind may be asked for; see `ColumnEncoding.fit`."""
         observed = column.drop_nulls()
-        inner = fit_column(observed, standardise=standardise)
+        inner = fit_column(observed, standardise=standardise, kind=kind)
         return cls(name=column.name, inner=inner, present=len(observed) / len(column))
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:

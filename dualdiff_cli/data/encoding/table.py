@@ -70,6 +70,11 @@ class TableEncoding(BaseModel):
         """The types of the columns, by name."""
         return dict(self.decode(np.zeros((1, self.width))).schema)
 
+    def can_hold_values(self, name: str) -> bool:
+        """Say whether the column of this name was not empty in the training rows."""
+        column = self.columns[self.names.index(name)]
+        return bool(column.width) or column.series(np.zeros(1)).null_count() == 0
+
     @property
     def width(self) -> int:
         """How many features a row has; a network's inputs and outputs."""
@@ -93,7 +98,7 @@ class TableEncoding(BaseModel):
 
     def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
         """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""
-        return np.concatenate([column.encode(rows[column.name], rng) for column in self.columns], axis=1)
+        return np.concatenate([column.encode(_filled(column, rows), rng) for column in self.columns], axis=1)
 
     def values(self, features: Any) -> list[Any]:
         """Turn features (n, width) into one vector (n,) a column; NumPy arrays and torch tensors alike."""
@@ -151,3 +156,11 @@ class TableEncoding(BaseModel):
                 )
             total += slope
         return total
+
+
+def _filled(column: ColumnEncoding, rows: pl.DataFrame) -> pl.Series:
+    """Give the values of a column; a gap in a column that had none in the training gets the column's central value."""
+    values = rows[column.name]
+    if not values.null_count() or column.present_feature is not None or not column.width:
+        return values
+    return values.fill_null(column.series(column.values(np.zeros((1, column.width))))[0])

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from every_kind import one
+
+from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.date import DAY, DateColumn
+
+RNG = np.random.default_rng(0)
+START = dt.datetime(2023, 1, 2)
+
+
+def moments(microseconds: np.ndarray) -> pl.Series:
+    return pl.Series("t", [START + dt.timedelta(microseconds=int(m)) for m in microseconds])
+
+
+def fitted(column: pl.Series) -> DateColumn:
+    return DateColumn.fit(column, standardise=True)
+
+
+@pytest.mark.parametrize("unit", [DAY, DAY // 24, 60_000_000, 1_000_000, 1_000, 1])
+def test_the_coarsest_unit_is_found_and_every_drawn_moment_is_a_multiple_of_it(unit: int) -> None:
+    column = moments(RNG.integers(0, 700, 500) * unit)
+    encoding = fitted(column)
+    assert encoding.unit == unit
+    drawn = encoding.series(encoding.values(RNG.normal(size=(200, encoding.width))))
+    assert set(drawn.cast(pl.Int64) % unit) == {0}
+
+
+def test_days_of_the_week_that_the_training_rows_lack_are_never_drawn() -> None:
+    days = [START.date() + dt.timedelta(int(d)) for d in RNG.integers(0, 700, 700)]
+    column = pl.Series("d", [d for d in days if d.weekday() < 5])
+    encoding = fitted(column)
+    assert encoding.weekday is not None
+    drawn = encoding.series(encoding.values(2 * RNG.normal(size=(2000, encoding.width))))
+    assert drawn.dtype == pl.Date
+    assert set(drawn.dt.weekday()) == {1, 2, 3, 4, 5}
+    assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
+
+
+def test_equally_frequent_days_of_the_week_are_no_feature() -> None:
+    column = pl.Series("d", [START.date() + dt.timedelta(int(d)) for d in RNG.integers(0, 700, 1000)])
+    assert fitted(column).weekday is None
+
+
+@pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("us")])
+def test_two_dates_only_come_back_as_they_are(dtype: pl.DataType) -> None:
+    column = pl.Series("t", [dt.datetime(2024, 1, 5), dt.datetime(1999, 12, 31)] * 20).cast(dtype)
+    encoding = one("t", column)
+    frame = pl.DataFrame([column, pl.Series("beside", np.zeros(40))])
+    assert encoding.decode(encoding.encode(frame, RNG))["t"].equals(column)
+
+
+def test_the_last_day_of_the_year_9999_is_a_point_mass_among_ordinary_dates() -> None:
+    days = [START.date() + dt.timedelta(int(d)) for d in RNG.integers(0, 700, 500)]
+    column = pl.Series("valid_until", [dt.date(9999, 12, 31)] * 100 + days)
+    encoding = TableEncoding.fit(pl.DataFrame([column]))
+    assert encoding.decode(encoding.encode(pl.DataFrame([column]), RNG))["valid_until"].equals(column)
+
+
+def test_moments_whose_microseconds_float64_cannot_hold_stay_exact() -> None:
+    late = dt.datetime(2300, 1, 1, microsecond=1)
+    column = pl.Series("t", [late + dt.timedelta(microseconds=int(m)) for m in RNG.integers(0, 10**6, 100)])
+    encoding = fitted(column)
+    assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
+
+
+def test_dates_before_1970_come_back() -> None:
+    column = pl.Series("d", [dt.date(1900, 1, 1) + dt.timedelta(int(d)) for d in RNG.integers(0, 30_000, 300)])
+    encoding = fitted(column)
+    assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
+
+
+def test_unix_timestamps_are_whole_numbers_and_come_back_as_they_are() -> None:
+    frame = pl.DataFrame({"t": 1_700_000_000 + RNG.integers(0, 10**7, 500), "ms": 10**12 + RNG.integers(0, 10**9, 500)})
+    encoding = TableEncoding.fit(frame)
+    assert [column.kind for column in encoding.columns] == ["integer", "integer"]
+    assert encoding.decode(encoding.encode(frame, RNG)).equals(frame)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from every_kind import KINDS, every_kind
+
+from dualdiff_cli.data import TableEncoding, given_cells
+from dualdiff_cli.errors import InputError
+
+FRAME = every_kind()
+ENCODING = TableEncoding.fit(FRAME, kinds=KINDS)
+VARYING = [column.name for column in ENCODING.columns if column.width]
+
+
+@pytest.mark.parametrize("name", VARYING)
+@pytest.mark.parametrize("as_text", [False, True], ids=["value", "text"])
+def test_every_value_of_the_training_rows_can_be_given_as_it_is_or_as_text(name: str, as_text: bool) -> None:
+    values = FRAME[name].drop_nulls()
+    for value in (values[0], values.min(), values.max()):
+        given = given_cells(ENCODING, {name: str(value) if as_text else value})
+        assert given.cells.schema == {name: FRAME[name].dtype}
+        assert given.cells.item() == value
+        span = ENCODING.spans[ENCODING.names.index(name)]
+        assert np.array_equal(np.flatnonzero(given.given), np.arange(span.start, span.stop))
+        decoded = ENCODING.decode(given.values[None])[name]
+        assert decoded[0] == pytest.approx(value) if decoded.dtype.is_float() else decoded[0] == value
+        assert not given.values[~given.given].any()
+
+
+def test_given_cells_are_written_into_rows_exactly() -> None:
+    given = given_cells(ENCODING, {"energy": 0.1 + 0.2, "detector": "B", "hits": 3})
+    rows = given.put(FRAME.head(7))
+    assert rows.columns == FRAME.columns and rows.schema == FRAME.schema
+    assert rows["energy"].to_list() == [0.1 + 0.2] * 7
+    assert rows["detector"].to_list() == ["B"] * 7
+    assert rows.drop("energy", "detector", "hits").equals(FRAME.head(7).drop("energy", "detector", "hits"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("detector", "Z"),
+        ("flag", "maybe"),
+        ("hits", "3.5"),
+        ("hits", 3.5),
+        ("hits", "three"),
+        ("hits", -2),
+        ("energy", "-1"),
+        ("energy", "nan"),
+        ("energy", None),
+        ("place", None),
+        ("fraction", "1.5"),
+        ("price", 1.234),
+        ("uniform", 7.0),
+        ("angle", 400.0),
+        ("date", "2023-01-07"),
+        ("date", "yesterday"),
+        ("same", 4.0),
+        ("empty", "x"),
+        ("many", "v200"),
+    ],
+)
+def test_a_value_that_a_column_cannot_have_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InputError) as caught:
+        given_cells(ENCODING, {name: value})
+    assert f"'{name}'" in caught.value.problem and str(value) in caught.value.problem
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_name_that_was_perhaps_meant() -> None:
+    with pytest.raises(InputError) as caught:
+        given_cells(ENCODING, {"detektor": "B"})
+    assert "'detektor'" in caught.value.problem and "detector" in caught.value.remedy
+
+
+def test_whole_numbers_may_be_written_with_a_decimal_point_and_long_ones_stay_exact() -> None:
+    assert given_cells(ENCODING, {"hits": "3.0"}).cells.item() == 3
+    long = int(FRAME["long"][0])
+    assert given_cells(ENCODING, {"long": str(long)}).cells.item() == long
+
+
+def test_dates_may_be_given_as_dates_or_text() -> None:
+    day = FRAME["date"][0]
+    assert isinstance(day, dt.date)
+    assert given_cells(ENCODING, {"date": day}).cells.equals(given_cells(ENCODING, {"date": day.isoformat()}).cells)
+    assert given_cells(ENCODING, {"moment": "2024-02-03"}).cells.item() == dt.datetime(2024, 2, 3)
+
+
+def test_a_constant_can_be_given_and_changes_nothing() -> None:
+    given = given_cells(ENCODING, {"same": "3.5"})
+    assert not given.given.any()
+    assert given.cells.item() == 3.5
+    assert isinstance(given.cells, pl.DataFrame)
