@@ -15,8 +15,8 @@ only time is lost. Gains are shares of the CPU time of the dual-expert in bfloat
   of sampling, 2 % of a step.
 
 Before these replacements, `accumulation.AccumulatedProducts` lets products of residual blocks be added in place.
-Together with `compiling.Compiled` the rewriting takes 0.86 to 0.95 of the CPU time of `torch.compile` with one thread, and
-0.70 to 0.78 in sampling in float32 with two threads (benchmarks/rewriting.py; docs/performance.md).
+Together with `compiling.Compiled` the rewriting takes 0.86 to 0.95 of the CPU time of `torch.compile` with one thread,
+and 0.70 to 0.78 in sampling in float32 with two threads (benchmarks/rewriting.py; docs/performance.md).
 """
 
 from __future__ import annotations

@@ -10,7 +10,23 @@ from dualdiff_cli.data.schema_file import read_schema, write_schema
 from dualdiff_cli.data.split import IDENTIFIER
 from dualdiff_cli.errors import InputError
 
-NAMES = ["x", "", " ", "a.b", 'with "quotes"', "back\\slash", "line\nbreak", "tab\t", "α/β", "列", "😀", "[x]", "#", "\x7f", "\x01"]
+NAMES = [
+    "x",
+    "",
+    " ",
+    "a.b",
+    'with "quotes"',
+    "back\\slash",
+    "line\nbreak",
+    "tab\t",
+    "α/β",
+    "列",
+    "😀",
+    "[x]",
+    "#",
+    "\x7f",
+    "\x01",
+]
 
 
 def test_what_is_written_is_read_whatever_the_columns_are_called(tmp_path: Path) -> None:
