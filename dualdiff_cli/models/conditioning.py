@@ -78,7 +78,7 @@ class GapFiller:
         features, given = self._given(rows, missing)
         device = self.denoiser.schedule.device
         parts = []
-        for values in torch.split(features, BLOCK):  # type: ignore[no-untyped-call]
+        for values in torch.split(features, BLOCK):
             draws = torch.randn(self.sampler.draws, *values.shape, generator=noise).to(device)
             denoiser = self.denoiser.conditioned(values.to(device), given.to(device))
             with torch.no_grad():
