@@ -9,13 +9,14 @@ differ only by the rounding of their matrix products. A float32 state would mult
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from ..data import ColumnEncoding, TableEncoding
+from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
 from .folding import part_by_time, round_linear_layers, trace
 from .program import Program
@@ -139,23 +140,14 @@ class Walk(nn.Module):
         return end
 
 
-def _in_float64(column: ColumnEncoding) -> ColumnEncoding:
-    """Give the encoding with tensors for its numbers: torch's ONNX exporter rounds Python numbers to float32."""
-
-    def wide(value: Any) -> Any:
-        if isinstance(value, ColumnEncoding):
-            return _in_float64(value)
-        return torch.tensor(value, dtype=torch.float64) if isinstance(value, float) else value
-
-    return column.model_copy(update={name: wide(value) for name, value in column})
-
-
 class _End(nn.Module):
     """Features (n, width) → ``samples`` (n, columns), the named columns in their own types, and the features."""
 
     def __init__(self, encoding: TableEncoding, *, named: bool) -> None:
         super().__init__()
-        self.encoding = TableEncoding(columns=tuple(map(_in_float64, encoding.columns)))
+        # torch's ONNX exporter rounds Python numbers to float32.
+        wide = partial(torch.tensor, dtype=torch.float64)
+        self.encoding = encoding.model_copy(update={"columns": tuple(c.with_numbers(wide) for c in encoding.columns)})
         self.named = named
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:

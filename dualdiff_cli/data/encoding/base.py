@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -199,6 +199,21 @@ class ColumnEncoding(BaseModel, ABC):
         Only a column with a slope has a density in its own unit: log p(value) = log p(feature) − log slope, in nats.
         """
         return None if self.affine is None else np.full(len(features), math.log(self.affine[1]))
+
+    def with_numbers(self, convert: Callable[[float], Any]) -> Self:
+        """Give the encoding with converted numbers, for `values` only.
+
+        An exporter may round the numbers of Python; tensors keep their digits.
+        """
+
+        def converted(value: Any) -> Any:
+            if isinstance(value, ColumnEncoding):
+                return value.with_numbers(convert)
+            if isinstance(value, tuple):
+                return tuple(map(converted, value))
+            return convert(value) if isinstance(value, float) else value
+
+        return self.model_copy(update={name: converted(value) for name, value in self})
 
     @property
     def summary(self) -> str:

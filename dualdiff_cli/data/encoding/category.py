@@ -13,6 +13,7 @@ bits: generating discrete data using diffusion models with self-conditioning").
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -136,6 +137,10 @@ class CategoryColumn(ColumnEncoding):
     @property
     def _is_one_hot(self) -> bool:
         return 2 < len(self.levels) <= MOST_ONE_HOT
+
+    def with_numbers(self, convert: Callable[[float], Any]) -> Self:
+        """Give the encoding itself: `values` compares features, and rounding changes no place."""
+        return self
 
     @property
     def discrete(self) -> tuple[DiscreteSpan, ...]:

@@ -6,6 +6,7 @@ makes a peak in the distribution of the features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -70,6 +71,10 @@ class MissingColumn(ColumnEncoding):
         value = self.inner.values(features[:, :-1])
         there = features[:, -1] > self._shift + binary_scale(self.present) / 2
         return namespace(features).where(there, value, value * 0 + float("nan"))
+
+    def with_numbers(self, convert: Callable[[float], Any]) -> Self:
+        """Convert the numbers of the observed values; the flag is only compared."""
+        return self.model_copy(update={"inner": self.inner.with_numbers(convert)})
 
     @property
     def offset(self) -> int:
