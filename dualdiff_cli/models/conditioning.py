@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +11,21 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..data import Given
+from ..data import FloatArray, Given
 from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, Sampler, build_sampler
+from ..diffusion.samplers import BLOCK, build_sampler
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from .diffusion import DiffusionModel
 
 __all__ = ["conditioned_on", "fill_gaps"]
+
+LEAST_COMMON = 32
+"""So many rows with gaps in the same columns are filled on their own."""
+MOST_MIXED = 256
+"""The number of rows with gaps in different columns that are filled together: each has matrices of its own."""
 
 
 def conditioned_on(model: DiffusionModel, given: Given, *, guidance: float = 1.0) -> Denoiser:
@@ -57,53 +63,62 @@ def fill_gaps(model: DiffusionModel, rows: pl.DataFrame, *, seed: int) -> pl.Dat
     encoding, sampler = model.encoding, build_sampler(model.config.sampling)
     known = [name for name in encoding.names if name in rows.columns]
     gaps = rows.select(pl.col(name).is_null() for name in known).to_numpy()
-    filled = rows.with_row_index("row")
-    drawn = []
-    patterns, pattern_of = np.unique(gaps, axis=0, return_inverse=True)
-    for k, pattern in enumerate(patterns):
-        places = np.flatnonzero(pattern_of.reshape(-1) == k)
-        if pattern.any():
-            missing = [name for name, gap in zip(known, pattern, strict=True) if gap]
-            drawn.append((places, missing, _fill(model, rows[places], missing, sampler, seed=seed, pattern=k)))
-    for places, missing, values in drawn:
-        new = values.select(missing).with_columns(pl.Series("row", places, dtype=pl.UInt32))
-        filled = filled.update(new, on="row", how="left")
-    return filled.drop("row")
-
-
-def _fill(
-    model: DiffusionModel, rows: pl.DataFrame, missing: list[str], sampler: Sampler, *, seed: int, pattern: int
-) -> pl.DataFrame:
-    """Draw the columns that are missing in all n rows, or are not columns of the rows at all."""
-    features, given = _features(model, rows, missing)
-    noise = seeding.torch_stream(seed, f"gaps of pattern {pattern}")
-    parts = []
-    for first in range(0, len(rows), BLOCK):
-        values = features[first : first + BLOCK]
+    features, given = _features(model, rows.select(known))
+    drawn = np.zeros_like(features)
+    noise = seeding.torch_stream(seed, "gaps")
+    for places in _together(gaps):
+        own = given[places[0]] if (given[places] == given[places[0]]).all() else given[places]
+        values, mask = torch.from_numpy(features[places]), torch.from_numpy(own)
         draws = torch.randn(sampler.draws, *values.shape, generator=noise)
-        denoiser = _conditioned(model, values.to(model.device), given.to(model.device))
+        denoiser = _conditioned(model, values.to(model.device), mask.to(model.device))
         with torch.no_grad():
             x = sampler(denoiser, draws[0].to(model.device), draws[1:].to(model.device)).cpu()
-        parts.append(torch.where(given, values, x))
-    return model.encoding.decode(torch.cat(parts).numpy())
+        drawn[places] = torch.where(mask, values, x).numpy()
+    cells = encoding.decode(drawn)
+    return rows.with_columns(pl.coalesce(pl.col(name), cells[name]).alias(name) for name in known)
 
 
-def _features(model: DiffusionModel, rows: pl.DataFrame, missing: list[str]) -> tuple[Tensor, Tensor]:
-    """Give the features of the observed cells, (n, width), and which features are given, (width,).
+def _together(gaps: np.ndarray) -> Iterator[np.ndarray]:
+    """Divide the rows that have gaps into parts whose gaps are filled together.
+
+    Rows with gaps in the same columns share what conditioning costs; rows whose gaps few others have are mixed.
+
+    Args:
+        gaps: which cells are missing, (n, columns) bool.
+
+    Yields:
+        Numbers of rows, at most `BLOCK`, or at most `MOST_MIXED` for mixed rows.
+
+    """
+    _, pattern_of, count = np.unique(gaps, axis=0, return_inverse=True, return_counts=True)
+    pattern_of, some = pattern_of.reshape(-1), gaps.any(axis=1)
+    common = count[pattern_of] >= LEAST_COMMON
+    for pattern in np.unique(pattern_of[some & common]):
+        places = np.flatnonzero(pattern_of == pattern)
+        yield from np.split(places, range(BLOCK, len(places), BLOCK))
+    rest = np.flatnonzero(some & ~common)
+    yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))
+
+
+def _features(model: DiffusionModel, rows: pl.DataFrame) -> tuple[FloatArray, np.ndarray]:
+    """Give the features of the observed cells, and which features are given, both (n, width).
 
     A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature that
     says so is given.
     """
     encoding = model.encoding
     features = np.zeros((rows.height, encoding.width))
-    given = np.zeros(encoding.width, dtype=bool)
+    given = np.zeros((rows.height, encoding.width), dtype=bool)
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
-        if column.name in rows.columns and column.name not in missing:
-            features[:, span], given[span] = column.encode(rows[column.name], None), True
-        elif (present := column.present_feature) is not None:
+        there = np.zeros(rows.height, dtype=bool)
+        if column.name in rows.columns:
+            there = rows[column.name].is_not_null().to_numpy()
+            features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
+            given[there, span] = True
+        if (present := column.present_feature) is not None:
             place, value = present
-            features[:, span.start + place], given[span.start + place] = value, True
-    return torch.from_numpy(features), torch.from_numpy(given)
+            features[~there, span.start + place], given[~there, span.start + place] = value, True
+    return features, given
 
 
 def _conditioned(model: DiffusionModel, values: Tensor, given: Tensor) -> Denoiser:
