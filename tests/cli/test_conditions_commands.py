@@ -48,7 +48,9 @@ def schema(file: Path, elsewhere: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(file: Path, schema: Path, elsewhere: Path) -> Path:
-    return Path(answer("train", "--dataset", file, "--schema", schema, *WORDS, "--run-dir", elsewhere / "events")["run"])
+    return Path(
+        answer("train", "--dataset", file, "--schema", schema, *WORDS, "--run-dir", elsewhere / "events")["run"]
+    )
 
 
 def test_columns_prints_a_line_for_every_column_and_trains_nothing(file: Path) -> None:
@@ -72,8 +74,10 @@ def test_samples_have_the_kinds_of_the_columns(run: Path, tmp_path: Path) -> Non
     drawn = pl.read_csv(tmp_path / "rows.csv")
     assert drawn.columns == ["detector", "energy", "angle", "hits"]
     assert set(drawn["detector"]) <= {"A", "B"}
-    assert 0 <= float(drawn["angle"].min()) and float(drawn["angle"].max()) < 360  # type: ignore[arg-type]
-    assert drawn["hits"].dtype == pl.Int64 and int(drawn["hits"].min()) >= 0  # type: ignore[arg-type]
+    assert float(drawn["angle"].min()) >= 0
+    assert float(drawn["angle"].max()) < 360
+    assert drawn["hits"].dtype == pl.Int64
+    assert int(drawn["hits"].min()) >= 0
     assert float(drawn["energy"].min()) > 0  # type: ignore[arg-type]
 
 
@@ -81,7 +85,8 @@ def test_given_cells_stand_in_every_row(run: Path, tmp_path: Path) -> None:
     words = ["--given", "detector=B", "--given", "hits=3", "--guidance", "1.5"]
     record = answer("sample", run, "-n", "50", "-o", tmp_path / "rows.csv", *words)
     drawn = pl.read_csv(tmp_path / "rows.csv")
-    assert set(drawn["detector"]) == {"B"} and set(drawn["hits"]) == {3}
+    assert set(drawn["detector"]) == {"B"}
+    assert set(drawn["hits"]) == {3}
     assert record["given"] == {"detector": "B", "hits": "3"}
 
 

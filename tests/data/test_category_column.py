@@ -45,7 +45,9 @@ def test_fifty_thousand_text_values_take_sixteen_features_and_come_back() -> Non
     assert encoding.decode(beyond.numpy())["c"][0] in set(column)
 
 
-@pytest.mark.parametrize("values", [[True, False, True], [1, 7, 7], [0.25, -3.0, 0.25]], ids=["Boolean", "int", "float"])
+@pytest.mark.parametrize(
+    "values", [[True, False, True], [1, 7, 7], [0.25, -3.0, 0.25]], ids=["Boolean", "int", "float"]
+)
 def test_two_values_come_back_in_their_own_type(values: list[object]) -> None:
     frame = pl.DataFrame({"x": values * 10})
     encoding = TableEncoding.fit(frame)
@@ -59,7 +61,7 @@ def test_a_schema_makes_numbers_a_category() -> None:
     encoding = TableEncoding.fit(frame, kinds={"station": "category"})
     assert encoding.columns[0].kind == "category"
     assert encoding.decode(encoding.encode(frame, None)).equals(frame)
-    with pytest.raises(InputError, match="'x'.*category"):
+    with pytest.raises(InputError, match=r"'x'.*category"):
         TableEncoding.fit(pl.DataFrame({"x": [7] * 10, "y": range(10)}), kinds={"x": "category"})
 
 

@@ -10,7 +10,23 @@ from dualdiff_cli.data.schema_file import read_schema, write_schema
 from dualdiff_cli.data.split import IDENTIFIER
 from dualdiff_cli.errors import InputError
 
-NAMES = ["x", "", " ", "a.b", 'with "quotes"', "back\\slash", "line\nbreak", "tab\t", "α/β", "列", "😀", "[x]", "#", "\x7f", "\x01"]
+NAMES = [
+    "x",
+    "",
+    " ",
+    "a.b",
+    'with "quotes"',
+    "back\\slash",
+    "line\nbreak",
+    "tab\t",
+    "α/β",
+    "列",
+    "😀",
+    "[x]",
+    "#",
+    "\x7f",
+    "\x01",
+]
 
 
 def test_what_is_written_is_read_whatever_the_columns_are_called(tmp_path: Path) -> None:
@@ -42,4 +58,5 @@ def test_a_file_that_is_no_schema_is_refused(tmp_path: Path, text: str, named: s
 def test_a_schema_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_schema(tmp_path / "none.toml")
-    assert "none.toml" in caught.value.problem and "dualdiff columns" in caught.value.remedy
+    assert "none.toml" in caught.value.problem
+    assert "dualdiff columns" in caught.value.remedy

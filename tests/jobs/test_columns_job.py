@@ -53,7 +53,8 @@ def test_every_column_is_described_and_nothing_is_trained(file: Path) -> None:
     }
     by_name = {column["name"]: column for column in record["columns"]}
     assert (by_name["temp"]["missing"], by_name["detector"]["distinct"], by_name["id"]["features"]) == (20, 3, 0)
-    assert record["rows"] == N and record["output"] is None
+    assert record["rows"] == N
+    assert record["output"] is None
     assert [path.name for path in file.parent.iterdir()] == ["events.csv"]
 
 
@@ -68,7 +69,8 @@ def test_the_schema_that_is_written_is_accepted_by_train_and_by_columns_itself(f
     run = Run.open(train(request, path=tmp_path / "run", device="cpu")["run"])
     drawn = load_model(run, device=torch.device("cpu")).sample(50, seed=0)
     assert drawn.columns == ["detector", "zero", "temp", "angle", "same", "empty"]
-    assert drawn["empty"].null_count() == 50 and set(drawn["same"]) == {"x"}
+    assert drawn["empty"].null_count() == 50
+    assert set(drawn["same"]) == {"x"}
 
 
 def test_an_edited_schema_decides_the_kinds(file: Path, tmp_path: Path) -> None:
@@ -81,6 +83,5 @@ def test_an_edited_schema_decides_the_kinds(file: Path, tmp_path: Path) -> None:
 def test_a_kind_that_a_column_cannot_have_is_refused_by_name(file: Path, tmp_path: Path) -> None:
     schema = tmp_path / "schema.toml"
     schema.write_text('[columns]\ndetector = "angle"\n')
-    with pytest.raises(InputError, match="'detector'.*angle"):
+    with pytest.raises(InputError, match=r"'detector'.*angle"):
         columns(file, schema=schema)
-

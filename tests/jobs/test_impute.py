@@ -67,7 +67,8 @@ def asking(**given: Any) -> pl.DataFrame:
 
 def test_no_observed_cell_changes_and_every_gap_is_filled(run: str, table: pl.DataFrame) -> None:
     done = filled(run, table)
-    assert done.schema == table.schema and done.height == table.height
+    assert done.schema == table.schema
+    assert done.height == table.height
     for name in table.columns:
         observed = table[name].is_not_null()
         assert done[name].filter(observed).equals(table[name].filter(observed))
@@ -108,7 +109,8 @@ def test_rows_without_gaps_come_back_as_they_are_and_a_missing_column_is_no_obst
     assert filled(run, rows).equals(rows)
     without = rows.drop("hits").with_columns(side=pl.lit(None, dtype=pl.String))
     done = filled(run, without)
-    assert done.columns == without.columns and done.null_count().sum_horizontal().item() == 0
+    assert done.columns == without.columns
+    assert done.null_count().sum_horizontal().item() == 0
 
 
 def test_a_column_of_gaps_without_a_type_is_filled_with_the_type_of_the_training(run: str) -> None:
@@ -171,7 +173,8 @@ def test_given_cells_stand_in_every_row_exactly_and_the_rest_is_what_impute_draw
     drawn = pl.read_parquet(tmp_path / "rows.parquet")
     assert record["given"] == {"x": "12.5", "side": "high"}
     assert drawn.columns == ["x", "side", "y", "hits"]
-    assert drawn["x"].to_list() == [12.5] * N and set(drawn["side"]) == {"high"}
+    assert drawn["x"].to_list() == [12.5] * N
+    assert set(drawn["side"]) == {"high"}
     by_impute = filled(run, asking(x=12.5, side="high"))
     for name in ("y", "hits"):
         a, b = drawn[name].drop_nulls().to_numpy(), by_impute[name].to_numpy()
@@ -192,7 +195,8 @@ def test_a_guidance_of_one_is_conditional_of_zero_is_not_and_of_two_exaggerates(
 def test_equal_values_of_a_condition_are_given_and_the_rest_is_selected(run: str, tmp_path: Path) -> None:
     record = sample(run, n=100, output=tmp_path / "rows.csv", where="x = 12.5 AND y > 0.5", device="cpu")
     drawn = pl.read_csv(tmp_path / "rows.csv")
-    assert set(drawn["x"]) == {12.5} and float(drawn["y"].min()) > 0.5  # type: ignore[arg-type]
+    assert set(drawn["x"]) == {12.5}
+    assert float(drawn["y"].min()) > 0.5
     assert record["given"] == {"x": "12.5"}
     assert record["acceptance_rate"] > 0.3  # not the share of rows that have x = 12.5 by chance, which is zero
     with pytest.raises(InputError, match="'side' cannot be middle"):

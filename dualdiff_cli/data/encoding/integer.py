@@ -77,7 +77,7 @@ class IntegerColumn(ColumnEncoding):
             raise InputError(
                 f"The whole numbers of the column '{column.name}' span more than 2^53, and are no amounts.",
                 f"Give --schema a file that says '{column.name} = \"identifier\"' to leave the column out, or "
-                "\"category\".",
+                '"category".',
             )
         origin = least if max(abs(least), abs(most)) > LARGEST_EXACT else 0
         y = dequantise(_less(column, origin), seeding.stream(0, f"fit {column.name}"), 1.0)

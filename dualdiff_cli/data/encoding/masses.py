@@ -101,9 +101,11 @@ class MassesColumn(ColumnEncoding):
         split = self.inner.width
         value = reflect(self.inner.values(features[:, :split]), self.low, self.high)
         place = self.choice.values(features[:, split:])
+        arrays = namespace(features)
         for k, level in enumerate(self.choice.levels):
-            if level != -1:
-                value = namespace(features).where(place == k, value * 0 + self.masses[int(level)], value)
+            if level != -1:  # an array keeps all digits of the mass, also in an exported file
+                mass = arrays.asarray(float(self.masses[int(level)]), dtype=value.dtype)
+                value = arrays.where(place == k, mass, value)
         return value
 
     def series(self, values: FloatArray) -> pl.Series:
@@ -138,7 +140,7 @@ def point_masses(column: pl.Series) -> list[float | int]:
     counts = column.rename("value").value_counts().sort("value")
     values, count = counts["value"], counts["count"].to_numpy().astype(np.float64)
     dominant = np.flatnonzero(count >= DOMINANT * len(column))
-    if len(dominant) and 2 < len(values) and len(column) >= LEAST_COUNT:
+    if len(dominant) and len(values) > 2 and len(column) >= LEAST_COUNT:
         return [values[int(dominant[0])]]
     padded = np.pad(count, NEIGHBOURS, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
