@@ -31,6 +31,7 @@ class GuidedDenoiser(Denoiser):
     def __init__(self, plain: Denoiser, conditioned: Denoiser, weight: float) -> None:
         super().__init__()
         self.plain, self.given, self.weight, self.schedule = plain, conditioned, weight, plain.schedule
+        self.off_centre = weight != 0
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""

@@ -48,9 +48,17 @@ class Regression(NamedTuple):
 
 
 class Denoiser(nn.Module, ABC):
-    """E[x | x_t] under a noise schedule."""
+    """E[x | x_t] under a noise schedule.
+
+    Attributes:
+        schedule: gives α_t and σ_t.
+        off_centre: whether the mean of the points is not zero, so that noise alone is not where their noisy points
+            begin; see `Sampler.states`.
+
+    """
 
     schedule: Schedule
+    off_centre: bool = False
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -70,7 +78,8 @@ class Denoiser(nn.Module, ABC):
 
         Args:
             values: the clean features, (1, d), or (n, d) for a denoiser of these n points only.
-            given: which features are known, the set G, (d,) bool; the other values do not matter.
+            given: which features are known, the set G, (d,) bool, or (n, d) for a set of its own for each of n points;
+                the other values do not matter.
 
         Raises:
             NotImplementedError: the denoiser does not answer such questions.
@@ -356,7 +365,7 @@ class ConditionedDenoiser(Denoiser):
     def __init__(self, denoiser: NetworkDenoiser, values: Tensor, given: Tensor) -> None:
         super().__init__()
         self.denoiser, self.schedule = denoiser, denoiser.schedule
-        self.values, self.given = values, given
+        self.values, self.given, self.off_centre = values, given, True
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""

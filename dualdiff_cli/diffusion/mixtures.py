@@ -78,7 +78,7 @@ class FullMixtureDenoiser(Denoiser):
     Args:
         weights: w, (k,), with the sum one, or (n, k) for a mixture of its own for each of n points.
         means: μ, (k, d) or (n, k, d).
-        covariances: Σ, (k, d, d).
+        covariances: Σ, (k, d, d) or (n, k, d, d).
         schedule: gives α_t and σ_t.
 
     """
@@ -100,12 +100,10 @@ class FullMixtureDenoiser(Denoiser):
         """See `Denoiser.forward`; computed in float64."""
         alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
         variance = alpha**2 * self.eigenvalues + sigma**2
-        residual = (x_t.double().unsqueeze(1) - alpha * self.means).transpose(0, 1)
-        y = torch.bmm(residual, self.axes).transpose(0, 1)
+        y = _turned(x_t.double().unsqueeze(1) - alpha * self.means, self.axes)
         log_density = self.log_weights - 0.5 * (y**2 / variance + variance.log()).sum(-1)
         responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
-        shrunk = (alpha * self.eigenvalues / variance * y).transpose(0, 1)
-        posterior = self.means + torch.bmm(shrunk, self.axes.mT).transpose(0, 1)
+        posterior = self.means + _turned(alpha * self.eigenvalues / variance * y, self.axes.mT)
         mean: Tensor = (responsibility * posterior).sum(1)
         return mean.to(x_t.dtype)
 
@@ -117,17 +115,26 @@ class FullMixtureDenoiser(Denoiser):
             μ_F + Σ_FG Σ_GG⁻¹ (x_G − μ_G),    Σ_FF − Σ_FG Σ_GG⁻¹ Σ_GF,    w_k ∝ w_k N(x_G; μ_G, Σ_GG).
         """
         covariances = self.axes @ torch.diag_embed(self.eigenvalues) @ self.axes.mT
-        G, F = given.nonzero().flatten(), (~given).nonzero().flatten()
-        ridge = LEAST_VARIANCE * torch.eye(len(G), dtype=torch.float64, device=covariances.device)
-        factor = torch.linalg.cholesky(covariances[:, G][:, :, G] + ridge)
-        across = covariances[:, F][:, :, G]
+        G = given.reshape(-1, 1, given.shape[-1])
+        # Where a feature is not given, the matrix to be inverted is that of the identity, and all else is zero.
+        inside = covariances * (G.unsqueeze(-1) & G.unsqueeze(-2))
+        factor = torch.linalg.cholesky(inside + torch.diag_embed(torch.where(G, LEAST_VARIANCE, 1.0).double()))
+        across = covariances * (~G.unsqueeze(-1) & G.unsqueeze(-2))
         regression = torch.cholesky_solve(across.mT, factor).mT
-        away = values.double()[:, None, G] - self.means[:, G]
+        away = (values.double().unsqueeze(1) - self.means) * G
         scaled = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
         log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_weights = self.log_weights - 0.5 * scaled.square().sum(-1) - log_volume
-        means = values.double()[:, None].repeat(1, len(self.means), 1)
-        means[:, :, F] = self.means[:, F] + (regression @ away.unsqueeze(-1)).squeeze(-1)
-        conditional = torch.zeros_like(covariances)
-        conditional[:, F[:, None], F] = covariances[:, F][:, :, F] - regression @ across.mT
-        return FullMixtureDenoiser(torch.softmax(log_weights, -1), means, conditional, self.schedule)
+        means = torch.where(G, values.double().unsqueeze(1), self.means + (regression @ away.unsqueeze(-1)).squeeze(-1))
+        conditional = (covariances - regression @ across.mT) * (~G.unsqueeze(-1) & ~G.unsqueeze(-2))
+        conditional = conditional[0] if len(conditional) == 1 else conditional
+        denoiser = FullMixtureDenoiser(torch.softmax(log_weights, -1), means, conditional, self.schedule)
+        denoiser.off_centre = True
+        return denoiser
+
+
+def _turned(rows: Tensor, axes: Tensor) -> Tensor:
+    """Multiply rows (n, k, d) by matrices that all points share, (k, d, d), or by those of each point, (n, k, d, d)."""
+    if axes.dim() == 3:
+        return torch.bmm(rows.transpose(0, 1), axes).transpose(0, 1)
+    return (rows.unsqueeze(-2) @ axes).squeeze(-2)

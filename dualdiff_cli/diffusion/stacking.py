@@ -136,7 +136,7 @@ class _ConditionedStack(Denoiser):
     def __init__(self, stack: StackedDenoiser, values: Tensor, given: Tensor) -> None:
         super().__init__()
         assert stack.closed is not None
-        self.schedule, self._combine = stack.schedule, stack._stacked
+        self.schedule, self._combine, self.off_centre = stack.schedule, stack._stacked, True
         self.learnt, self.closed = stack.learnt.conditioned(values, given), stack.closed.conditioned(values, given)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:

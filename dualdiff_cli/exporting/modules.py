@@ -152,7 +152,9 @@ class _End(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         values, columns = self.encoding.values(features), self.encoding.columns
-        samples = torch.stack([x + float(c.offset) for x, c in zip(values, columns, strict=True)], dim=1)
+        # An offset of 19 digits must not be rounded to float32, as torch's ONNX exporter does with Python numbers.
+        offsets = torch.tensor([float(c.offset) for c in columns], dtype=torch.float64, device=features.device)
+        samples = torch.stack(list(values), dim=1) + offsets
         named = [x.long() + c.offset if c.whole else x.clone() for x, c in zip(values, columns, strict=True)]
         return (samples, *(named if self.named else ()), features)
 

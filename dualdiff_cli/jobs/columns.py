@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..data import TableEncoding, read_table
+from ..data import ColumnEncoding, TableEncoding, read_table
+from ..data.encoding.missing import MissingColumn
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import IDENTIFIER, is_identifier
 from ..store.atomic import replaced
@@ -40,7 +41,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     found: list[dict[str, Any]] = [
         {
             "name": column.name,
-            "kind": by_name[column.name].kind if column.name in by_name else IDENTIFIER,
+            "kind": _kind(by_name[column.name]) if column.name in by_name else IDENTIFIER,
             "learnt_as": by_name[column.name].summary if column.name in by_name else "left out",
             "missing": column.null_count(),
             "distinct": column.drop_nulls().n_unique(),
@@ -58,3 +59,8 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
         "notes": list(table.notes),
         "output": None if output is None else str(output),
     }
+
+
+def _kind(encoding: ColumnEncoding) -> str:
+    """Name the kind of a column; the kind of a column with gaps is that of its observed values."""
+    return encoding.inner.kind if isinstance(encoding, MissingColumn) else encoding.kind

@@ -23,6 +23,9 @@ _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
 )
 
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\w+|.""", re.DOTALL)
+"""A text, a name in quotes, a word, or any other character."""
+
 
 class Selection:
     """The rows of a model that a predicate of SQL accepts.
@@ -100,7 +103,13 @@ def equalities(predicate: str) -> dict[str, Any]:
     if re.search(r"\b(or|not|between|case)\b|[()]", outside_of_text, re.IGNORECASE):
         return {}
     found: dict[str, Any] = {}
-    for part in re.split(r"\band\b(?=(?:[^']*'[^']*')*[^']*$)", predicate, flags=re.IGNORECASE):
+    parts = [""]
+    for token in _TOKEN.findall(predicate):
+        if token.lower() == "and":
+            parts.append("")
+        else:
+            parts[-1] += token
+    for part in parts:
         match = _EQUALITY.fullmatch(part)
         if match:
             text = match["text"]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from .. import seeding
-from ..data import Given, TableEncoding
+from ..data import FloatArray, Given, TableEncoding
 from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import BLOCK, Sampler
 
 __all__ = ["GapFiller", "conditioned_on"]
+
+LEAST_COMMON = 32
+"""So many rows with gaps in the same columns are filled on their own."""
+MOST_MIXED = 256
+"""The number of rows with gaps in different columns that are filled together: each has matrices of its own."""
 
 
 def conditioned_on(denoiser: Denoiser, given: Given, *, guidance: float = 1.0) -> Denoiser:
@@ -61,43 +66,57 @@ class GapFiller:
         """
         known = [name for name in self.encoding.names if name in rows.columns]
         gaps = rows.select(pl.col(name).is_null() for name in known).to_numpy()
-        patterns, pattern_of = np.unique(gaps, axis=0, return_inverse=True)
-        filled = rows.with_row_index("row")
-        for k, pattern in enumerate(patterns):
-            if not pattern.any():
-                continue
-            places = np.flatnonzero(pattern_of.reshape(-1) == k)
-            missing = [name for name, gap in zip(known, pattern, strict=True) if gap]
-            drawn = self._drawn(rows[places], missing, seeding.torch_stream(seed, f"gaps of pattern {k}"))
-            new = drawn.select(missing).with_columns(pl.Series("row", places, dtype=pl.UInt32))
-            filled = filled.update(new, on="row", how="left")
-        return filled.drop("row")
-
-    def _drawn(self, rows: pl.DataFrame, missing: list[str], noise: torch.Generator) -> pl.DataFrame:
-        """Draw all columns that are missing in all n rows, or are not columns of the rows at all."""
-        features, given = self._given(rows, missing)
+        features, given = self._given(rows.select(known))
+        drawn, noise = np.zeros_like(features), seeding.torch_stream(seed, "gaps")
         device = self.denoiser.schedule.device
-        parts = []
-        for values in torch.split(features, BLOCK):
+        for places in _together(gaps):
+            own = given[places[0]] if (given[places] == given[places[0]]).all() else given[places]
+            values, mask = torch.from_numpy(features[places]), torch.from_numpy(own)
             draws = torch.randn(self.sampler.draws, *values.shape, generator=noise).to(device)
-            denoiser = self.denoiser.conditioned(values.to(device), given.to(device))
+            denoiser = self.denoiser.conditioned(values.to(device), mask.to(device))
             with torch.no_grad():
                 x = self.sampler(denoiser, draws[0], draws[1:]).cpu()
-            parts.append(torch.where(given, values, x))
-        return self.encoding.decode(torch.cat(parts).numpy())
+            drawn[places] = torch.where(mask, values, x).numpy()
+        cells = self.encoding.decode(drawn)
+        return rows.with_columns(pl.coalesce(pl.col(name), cells[name]).alias(name) for name in known)
 
-    def _given(self, rows: pl.DataFrame, missing: list[str]) -> tuple[Tensor, Tensor]:
-        """Give the features of the observed cells, (n, width), and which features are given, (width,).
+    def _given(self, rows: pl.DataFrame) -> tuple[FloatArray, np.ndarray]:
+        """Give the features of the observed cells, and which features are given, both (n, width).
 
-        A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature
-        that says so is given.
+        A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature that
+        says so is given.
         """
         features = np.zeros((rows.height, self.encoding.width))
-        given = np.zeros(self.encoding.width, dtype=bool)
+        given = np.zeros((rows.height, self.encoding.width), dtype=bool)
         for column, span in zip(self.encoding.columns, self.encoding.spans, strict=True):
-            if column.name in rows.columns and column.name not in missing:
-                features[:, span], given[span] = column.encode(rows[column.name], None), True
-            elif (present := column.present_feature) is not None:
+            there = np.zeros(rows.height, dtype=bool)
+            if column.name in rows.columns:
+                there = rows[column.name].is_not_null().to_numpy()
+                features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
+                given[there, span] = True
+            if (present := column.present_feature) is not None:
                 place, value = present
-                features[:, span.start + place], given[span.start + place] = value, True
-        return torch.from_numpy(features), torch.from_numpy(given)
+                features[~there, span.start + place], given[~there, span.start + place] = value, True
+        return features, given
+
+
+def _together(gaps: np.ndarray) -> Iterator[np.ndarray]:
+    """Divide the rows that have gaps into parts whose gaps are filled together.
+
+    Rows with gaps in the same columns share what conditioning costs; rows whose gaps few others have are mixed.
+
+    Args:
+        gaps: which cells are missing, (n, columns) bool.
+
+    Yields:
+        Numbers of rows, at most `BLOCK`, or at most `MOST_MIXED` for mixed rows.
+
+    """
+    _, pattern_of, count = np.unique(gaps, axis=0, return_inverse=True, return_counts=True)
+    pattern_of, some = pattern_of.reshape(-1), gaps.any(axis=1)
+    common = count[pattern_of] >= LEAST_COMMON
+    for pattern in np.unique(pattern_of[some & common]):
+        places = np.flatnonzero(pattern_of == pattern)
+        yield from np.split(places, range(BLOCK, len(places), BLOCK))
+    rest = np.flatnonzero(some & ~common)
+    yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))

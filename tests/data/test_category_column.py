@@ -61,7 +61,7 @@ def test_a_schema_makes_numbers_a_category() -> None:
     encoding = TableEncoding.fit(frame, kinds={"station": "category"})
     assert encoding.columns[0].kind == "category"
     assert encoding.decode(encoding.encode(frame, None)).equals(frame)
-    with pytest.raises(InputError, match="'x'.*category"):
+    with pytest.raises(InputError, match=r"'x'.*category"):
         TableEncoding.fit(pl.DataFrame({"x": [7] * 10, "y": range(10)}), kinds={"x": "category"})
 
 

@@ -33,7 +33,8 @@ def test_every_value_of_the_training_rows_can_be_given_as_it_is_or_as_text(name:
 def test_given_cells_are_written_into_rows_exactly() -> None:
     given = given_cells(ENCODING, {"energy": 0.1 + 0.2, "detector": "B", "hits": 3})
     rows = given.put(FRAME.head(7))
-    assert rows.columns == FRAME.columns and rows.schema == FRAME.schema
+    assert rows.columns == FRAME.columns
+    assert rows.schema == FRAME.schema
     assert rows["energy"].to_list() == [0.1 + 0.2] * 7
     assert rows["detector"].to_list() == ["B"] * 7
     assert rows.drop("energy", "detector", "hits").equals(FRAME.head(7).drop("energy", "detector", "hits"))
@@ -66,13 +67,15 @@ def test_given_cells_are_written_into_rows_exactly() -> None:
 def test_a_value_that_a_column_cannot_have_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
         given_cells(ENCODING, {name: value})
-    assert f"'{name}'" in caught.value.problem and str(value) in caught.value.problem
+    assert f"'{name}'" in caught.value.problem
+    assert str(value) in caught.value.problem
 
 
 def test_a_column_that_is_not_there_is_refused_with_the_name_that_was_perhaps_meant() -> None:
     with pytest.raises(InputError) as caught:
         given_cells(ENCODING, {"detektor": "B"})
-    assert "'detektor'" in caught.value.problem and "detector" in caught.value.remedy
+    assert "'detektor'" in caught.value.problem
+    assert "detector" in caught.value.remedy
 
 
 def test_whole_numbers_may_be_written_with_a_decimal_point_and_long_ones_stay_exact() -> None:

@@ -58,4 +58,5 @@ def test_a_file_that_is_no_schema_is_refused(tmp_path: Path, text: str, named: s
 def test_a_schema_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_schema(tmp_path / "none.toml")
-    assert "none.toml" in caught.value.problem and "dualdiff columns" in caught.value.remedy
+    assert "none.toml" in caught.value.problem
+    assert "dualdiff columns" in caught.value.remedy

@@ -167,10 +167,13 @@ def test_a_network_that_is_given_nothing_answers_as_before() -> None:
 
 
 def stacked() -> Denoiser:
-    config = resolve_diffusion(dataset="line", settings=["model.width=8", "model.blocks=1", "folds.number=2"])
+    settled = ["schedule.sigma_min=0.01", "model.finest_frequency=50.0"]
+    config = resolve_diffusion(dataset="line", settings=["model.width=8", "model.blocks=1", "folds.number=2", *settled])
     denoiser = build_stacked(config, D)
     weights = {f"closed.{k}": v for k, v in vars(FullMixtureDenoiser(*mixture(2), SCHEDULE))["_buffers"].items()}
-    denoiser.load_weights({**denoiser.learnt.weights(), **weights, "gate_weights": torch.linspace(0, 1, 8)})
+    denoiser.load_weights(
+        {**denoiser.learnt.weights(), **weights, "gate_weights": torch.linspace(0, 1, config.folds.levels).double()}
+    )
     return denoiser
 
 

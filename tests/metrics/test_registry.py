@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from dualdiff_cli.metrics import METRICS, STANDARDISED, Score, score_samples
+from dualdiff_cli.metrics import METRICS, STANDARDISED, ColumnPart, Score, score_samples
 
 SIZES = {"training": 240, "real": 120, "published_real": 120, "generated": 150}
 MODES = (np.array([[0.0, 0.0], [1.0, 1.0]]), np.full((2, 2), 1.5), np.array([0.5, 0.5]))
@@ -31,7 +31,8 @@ def scores(*, shift: float = 0.0, units: tuple[float, ...] = (1.0, 1.0), unit: s
     moved = {name: (side + shift) * stretched for name, side in points.items()}
     centres, radii, weights = MODES
     modes = ((centres + shift) * stretched, radii * stretched, weights)
-    return score_samples(**moved, perfect=[moved["real"]], modes=modes, unit=unit)
+    parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False)]
+    return score_samples(**moved, perfect=[moved["real"]], modes=modes, parts=parts, unit=unit)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -24,8 +24,11 @@ def test_a_row_without_given_features_is_as_before_and_one_with_them_has_the_pla
     inner = sources()[k]
     drawn = ConditionalBatches(inner, UNITS, share=0.5).draw(500, draws())
     own, before = ConditionalBatches(inner, UNITS, share=0.5).make(drawn), inner.make(drawn)
-    assert torch.equal(own.x, before.x) and torch.equal(own.epsilon, before.epsilon) and torch.equal(own.t, before.t)
-    assert own.given is not None and before.given is None
+    assert torch.equal(own.x, before.x)
+    assert torch.equal(own.epsilon, before.epsilon)
+    assert torch.equal(own.t, before.t)
+    assert own.given is not None
+    assert before.given is None
     shown = own.given.any(1)
     assert 100 < int(shown.sum()) < 250
     if before.correction is None:
@@ -54,11 +57,14 @@ def test_every_number_of_given_units_is_equally_frequent_among_the_chosen_rows()
 
 def test_a_share_of_zero_gives_nothing() -> None:
     given = ConditionalBatches(sources()[0], UNITS, share=0.0)(500, draws()).given
-    assert given is not None and not given.any()
+    assert given is not None
+    assert not given.any()
 
 
 def test_the_draws_decide_the_batch() -> None:
     batches = ConditionalBatches(sources()[1], UNITS, share=0.5)
     first, again, other = batches(64, draws(3)), batches(64, draws(3)), batches(64, draws(4))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True) if a is not None and b is not None)
-    assert first.given is not None and other.given is not None and not torch.equal(first.given, other.given)
+    assert first.given is not None
+    assert other.given is not None
+    assert not torch.equal(first.given, other.given)

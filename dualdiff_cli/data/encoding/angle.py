@@ -78,12 +78,14 @@ class AngleColumn(ColumnEncoding):
 
     def values(self, features: Any) -> Any:
         """Compute x in [low, low + period)."""
-        turn = namespace(features).arctan2(features[:, 1], features[:, 0]) / (2 * math.pi)
-        x = self.low + self.period * (turn - namespace(features).floor(turn))
+        arrays = namespace(features)
+        whole = arrays.asarray(2 * math.pi, dtype=features.dtype)  # with all its digits, also in an exported file
+        turn = arrays.arctan2(features[:, 1], features[:, 0]) / whole
+        x = self.low + self.period * (turn - arrays.floor(turn))
         if self.whole_numbers:
             x = x.round()
         # Rounding may have reached the end of the period, which is its beginning.
-        return namespace(features).where(x >= self.low + self.period, x - self.period, x)
+        return arrays.where(x >= self.low + self.period, x - self.period, x)
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values as numbers or whole numbers."""

@@ -101,9 +101,11 @@ class MassesColumn(ColumnEncoding):
         split = self.inner.width
         value = reflect(self.inner.values(features[:, :split]), self.low, self.high)
         place = self.choice.values(features[:, split:])
+        arrays = namespace(features)
         for k, level in enumerate(self.choice.levels):
-            if level != -1:
-                value = namespace(features).where(place == k, value * 0 + self.masses[int(level)], value)
+            if level != -1:  # an array keeps all digits of the mass, also in an exported file
+                mass = arrays.asarray(float(self.masses[int(level)]), dtype=value.dtype)
+                value = arrays.where(place == k, mass, value)
         return value
 
     def series(self, values: FloatArray) -> pl.Series:

@@ -139,6 +139,9 @@ class Sampler(ABC):
     ) -> Iterator[tuple[Level, Tensor]]:
         """Give the samples on their way, at every level from the start to the clean end.
 
+        At the noisiest level x_t = α x + σ ε still holds a little of x. Features have mean zero, so that noise alone is
+        a good start; points that some given features move away from zero start around α E[x | x_t = 0].
+
         Args:
             denoiser, noise, step_noise: see `__call__`.
 
@@ -154,6 +157,8 @@ class Sampler(ABC):
         k = self.draws_per_step
         nothing = x.new_zeros(k, *x.shape)
         levels = self.levels(denoiser.schedule)
+        if denoiser.off_centre:
+            x = x + levels[0].alpha * ask(denoiser, torch.zeros_like(x), levels[0])
         yield levels[0], x
         for i, (now, after) in enumerate(pairwise(levels)):
             z = nothing

@@ -1,0 +1,77 @@
+"""Columns that only tell the rows apart are left out, and this is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualdiff_cli.data import load_data
+from dualdiff_cli.data.split import is_identifier
+from dualdiff_cli.errors import InputError
+
+N = 200
+RNG = np.random.default_rng(0)
+SCATTERED = RNG.integers(-(2**62), 2**62, N)
+IDENTIFIERS = {
+    "text": [f"customer {k}" for k in range(N)],
+    "counts rows": list(range(1000, 1000 + N)),
+    "nineteen digits": (9_100_000_000_000_000_000 + np.arange(N)).tolist(),
+    "hashes": SCATTERED.tolist(),
+}
+OTHERS = {
+    "names": [f"name {k % 150}" for k in range(N)],
+    "shuffled": RNG.permutation(N).tolist(),
+    "every second": list(range(0, 2 * N, 2)),
+    "numbers": RNG.normal(size=N).tolist(),
+    "long but repeated": np.repeat(SCATTERED[:100], 2).tolist(),
+    "with a gap": [None, *range(1, N)],
+}
+
+
+@pytest.mark.parametrize("values", IDENTIFIERS.values(), ids=IDENTIFIERS)
+def test_a_column_that_never_repeats_and_says_nothing_else_is_an_identifier(values: list[object]) -> None:
+    assert is_identifier(pl.Series("x", values))
+
+
+@pytest.mark.parametrize("values", OTHERS.values(), ids=OTHERS)
+def test_other_columns_are_none(values: list[object]) -> None:
+    assert not is_identifier(pl.Series("x", values))
+
+
+def test_among_few_rows_nothing_is_taken_for_an_identifier() -> None:
+    assert not is_identifier(pl.Series("x", ["a", "b", "c"] + [f"v{k}" for k in range(30)]))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    pl.DataFrame({"key": IDENTIFIERS["text"], "long": IDENTIFIERS["hashes"], "x": OTHERS["numbers"]}).write_csv(
+        tmp_path / "table.csv"
+    )
+    return tmp_path / "table.csv"
+
+
+def test_identifiers_are_left_out_noted_and_written_into_the_provenance(file: Path) -> None:
+    data = load_data(str(file), seed=0)
+    assert data.train.columns == data.held_out.columns == ["x"]
+    assert data.provenance["identifiers"] == ["key", "long"]
+    for key in ("key", "long"):
+        assert any(f"'{key}'" in note for note in data.notes)
+
+
+def test_columns_that_are_asked_for_are_learnt_and_a_schema_decides_either_way(file: Path) -> None:
+    assert load_data(str(file), seed=0, columns=["key", "x"]).train.columns == ["key", "x"]
+    asked = load_data(str(file), seed=0, kinds={"key": "category", "x": "identifier"})
+    assert asked.train.columns == ["key"]
+    assert asked.kinds == {"key": "category"}
+
+
+def test_a_table_of_identifiers_only_is_refused(file: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_data(str(file), seed=0, kinds={"x": "identifier"})
+    assert "table.csv" in caught.value.problem
+    assert "--schema" in caught.value.remedy
+    with pytest.raises(InputError, match="'z'"):
+        load_data(str(file), seed=0, kinds={"z": "number"})

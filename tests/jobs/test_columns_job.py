@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.data.schema_file import read_schema
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.columns import columns
+from dualdiff_cli.jobs.train import train
+from dualdiff_cli.models import load_model
+from dualdiff_cli.store.run import Run
+
+N = 200
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with an identifier, a column of gaps only, a constant, a category, gaps and point masses."""
+    rng = seeding.stream(0, "events")
+    zero = np.where(rng.random(N) < 0.5, 0.0, rng.exponential(5, N))
+    temp = [None if k % 10 == 0 else float(x) for k, x in enumerate(rng.normal(15, 8, N))]
+    pl.DataFrame(
+        {
+            "id": [f"event-{k}" for k in range(N)],
+            "detector": rng.choice(list("ABC"), N),
+            "zero": zero,
+            "temp": temp,
+            "angle": rng.uniform(0, 360, N),
+            "same": ["x"] * N,
+            "empty": pl.Series([None] * N, dtype=pl.String),
+        }
+    ).write_csv(tmp_path / "events.csv")
+    return tmp_path / "events.csv"
+
+
+def test_every_column_is_described_and_nothing_is_trained(file: Path) -> None:
+    record = columns(file)
+    kinds = {column["name"]: column["kind"] for column in record["columns"]}
+    assert kinds == {
+        "id": "identifier",
+        "detector": "category",
+        "zero": "masses",
+        "temp": "number",
+        "angle": "bounded",
+        "same": "constant",
+        "empty": "constant",
+    }
+    by_name = {column["name"]: column for column in record["columns"]}
+    assert (by_name["temp"]["missing"], by_name["detector"]["distinct"], by_name["id"]["features"]) == (20, 3, 0)
+    assert record["rows"] == N
+    assert record["output"] is None
+    assert [path.name for path in file.parent.iterdir()] == ["events.csv"]
+
+
+def test_the_schema_that_is_written_is_accepted_by_train_and_by_columns_itself(file: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.toml"
+    record = columns(file, output=schema)
+    assert read_schema(schema) == {column["name"]: column["kind"] for column in record["columns"]}
+    assert columns(file, schema=schema)["columns"] == record["columns"]
+    settings = ["model.components=2", "model.covariance='diag'"]
+    kinds = read_schema(schema)
+    request = resolve(dataset=str(file), model="mixture", options={"data": {"kinds": kinds}}, settings=settings)
+    run = Run.open(train(request, path=tmp_path / "run", device="cpu")["run"])
+    drawn = load_model(run, device=torch.device("cpu")).sample(50, seed=0)
+    assert drawn.columns == ["detector", "zero", "temp", "angle", "same", "empty"]
+    assert drawn["empty"].null_count() == 50
+    assert set(drawn["same"]) == {"x"}
+
+
+def test_an_edited_schema_decides_the_kinds(file: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.toml"
+    schema.write_text('[columns]\nangle = "angle"\ntemp = "identifier"\n')
+    kinds = {column["name"]: column["kind"] for column in columns(file, schema=schema)["columns"]}
+    assert (kinds["angle"], kinds["temp"], kinds["detector"]) == ("angle", "identifier", "category")
+
+
+def test_a_kind_that_a_column_cannot_have_is_refused_by_name(file: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.toml"
+    schema.write_text('[columns]\ndetector = "angle"\n')
+    with pytest.raises(InputError, match=r"'detector'.*angle"):
+        columns(file, schema=schema)

@@ -1,0 +1,229 @@
+"""One model answers every question about its columns: rows around given cells, and filled gaps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conditions import CORRELATION, known_rows, quick_request, write_known_rows
+
+from dualdiff_cli import seeding
+from dualdiff_cli.errors import InputError, Interrupted
+from dualdiff_cli.jobs.impute import impute
+from dualdiff_cli.jobs.sample import sample
+from dualdiff_cli.jobs.train import Callbacks, resume, train
+from dualdiff_cli.models import DrawingOptions, load_model
+from dualdiff_cli.store.run import Run
+
+N = 2000
+
+
+@pytest.fixture(scope="module")
+def file(shared: Path) -> Path:
+    """A file with 5 % gaps."""
+    return write_known_rows(shared / "known.csv", gaps=0.05)
+
+
+@pytest.fixture(scope="module")
+def trained(file: Path, shared: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+        return train(quick_request(file), path=shared / "known", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(trained: dict[str, Any]) -> str:
+    return str(trained["run"])
+
+
+@pytest.fixture(scope="module")
+def table() -> pl.DataFrame:
+    """Other rows of the same kind, with gaps at random, in another order of columns and with a column of their own."""
+    rows = known_rows(300, seed=9)
+    gaps = seeding.stream(2, "gaps").random((300, rows.width)) < 0.3
+    rows = rows.with_columns(
+        pl.when(pl.Series(~gaps[:, k])).then(pl.col(name)).alias(name) for k, name in enumerate(rows.columns)
+    )
+    own = pl.Series("row", [None if k % 7 == 0 else f"r{k}" for k in range(300)])
+    return rows.select("y", "hits", "side", "x").insert_column(2, own)
+
+
+def filled(run: str, table: pl.DataFrame | Path, **options: Any) -> pl.DataFrame:
+    return impute(run, table, device="cpu", **options)["frame"]  # type: ignore[no-any-return]
+
+
+def asking(**given: Any) -> pl.DataFrame:
+    """N rows with these cells, and gaps in all others."""
+    rows = known_rows(1).clear()
+    return pl.DataFrame({n: pl.Series([given.get(n)] * N, dtype=t) for n, t in rows.schema.items()})
+
+
+# What imputing changes
+
+
+def test_no_observed_cell_changes_and_every_gap_is_filled(run: str, table: pl.DataFrame) -> None:
+    done = filled(run, table)
+    assert done.schema == table.schema
+    assert done.height == table.height
+    for name in table.columns:
+        observed = table[name].is_not_null()
+        assert done[name].filter(observed).equals(table[name].filter(observed))
+    assert done["row"].equals(table["row"])  # no column of the model: its gaps stay
+    assert done.drop("row").null_count().sum_horizontal().item() == 0
+    assert set(done["side"]) == {"high", "low"}
+
+
+def test_the_record_counts_the_filled_cells(run: str, table: pl.DataFrame, tmp_path: Path) -> None:
+    record = impute(run, table, output=tmp_path / "filled.csv", draws=2, device="cpu")
+    gaps = table.drop("row").null_count().sum_horizontal().item()
+    assert (record["rows"], record["cells_filled"], record["draws"]) == (300, gaps, 2)
+    written = pl.read_csv(tmp_path / "filled.csv")
+    assert written.columns == ["draw", *table.columns]
+    assert written["draw"].to_list() == [1] * 300 + [2] * 300
+
+
+def test_the_seed_decides_the_filled_cells_and_draws_are_independent(run: str, table: pl.DataFrame) -> None:
+    first, again, other = (filled(run, table, seed=seed) for seed in (1, 1, 2))
+    assert first.equals(again)
+    gaps = table["x"].is_null()
+    assert not (first["x"] == other["x"]).filter(gaps).any()
+    both = filled(run, table, seed=1, draws=2)
+    one, two = (both.filter(draw=k).drop("draw") for k in (1, 2))
+    assert one.equals(first)
+    assert not (one["x"] == two["x"]).filter(gaps).any()
+    assert one["x"].filter(~gaps).equals(two["x"].filter(~gaps))
+
+
+def test_a_file_is_filled_as_its_rows_are(run: str, table: pl.DataFrame, tmp_path: Path) -> None:
+    table.write_csv(tmp_path / "table.csv")
+    impute(run, tmp_path / "table.csv", output=tmp_path / "filled.parquet", device="cpu")
+    assert pl.read_parquet(tmp_path / "filled.parquet").equals(filled(run, table))
+
+
+def test_rows_without_gaps_come_back_as_they_are_and_a_missing_column_is_no_obstacle(run: str) -> None:
+    rows = known_rows(20, seed=3)
+    assert filled(run, rows).equals(rows)
+    without = rows.drop("hits").with_columns(side=pl.lit(None, dtype=pl.String))
+    done = filled(run, without)
+    assert done.columns == without.columns
+    assert done.null_count().sum_horizontal().item() == 0
+
+
+def test_a_column_of_gaps_without_a_type_is_filled_with_the_type_of_the_training(run: str) -> None:
+    rows = known_rows(10, seed=3).with_columns(hits=pl.Series([None] * 10, dtype=pl.Null))
+    assert filled(run, rows).schema["hits"] == pl.Int64
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hits": pl.Series([0.5] * 10)}, "'hits'"),
+        ({"x": pl.Series(["a"] * 10)}, "'x'"),
+    ],
+)
+def test_a_column_of_another_type_is_refused_rather_than_changed(
+    run: str, change: dict[str, pl.Series], named: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        filled(run, known_rows(10, seed=3).with_columns(**change))
+    assert named in caught.value.problem
+
+
+def test_tables_that_the_number_of_the_draw_or_the_model_does_not_go_with_are_refused(run: str) -> None:
+    rows = known_rows(10, seed=3)
+    with pytest.raises(InputError, match="'draw'"):
+        filled(run, rows.with_columns(draw=pl.lit(1)), draws=2)
+    with pytest.raises(InputError, match="none of the model's columns"):
+        filled(run, pl.DataFrame({"other": [1.0]}))
+    with pytest.raises(InputError, match="0 draws"):
+        filled(run, rows, draws=0)
+
+
+# What the filled and the given cells are like
+
+SPREAD = float(np.sqrt(1 - CORRELATION**2))
+
+
+@pytest.mark.parametrize("x", [8.0, 10.0, 12.5])
+def test_filled_cells_have_the_conditional_distribution(run: str, x: float) -> None:
+    y = filled(run, asking(x=x))["y"].to_numpy()
+    expected = CORRELATION * (x - 10) / 2
+    # So short a training learns roughly; models/test_conditioning.py shows that the way of drawing is exact.
+    assert y.mean() == pytest.approx(expected, abs=0.4)
+    assert SPREAD - 0.1 < y.std() < 0.93  # of 1 if nothing were given
+
+
+def test_a_filled_category_follows_what_is_known_and_the_other_way_round(run: str) -> None:
+    low, high = (filled(run, asking(x=x)) for x in (7.0, 13.0))
+    assert (low["side"] == "high").mean() < 0.3  # type: ignore[operator]
+    assert (high["side"] == "high").mean() > 0.7  # type: ignore[operator]
+    left, right = (filled(run, asking(side=side))["x"].to_numpy() for side in ("low", "high"))
+    # E[x | side] = 10 ± 2·0.8·√(2/π)
+    assert left.mean() == pytest.approx(10 - 1.28, abs=0.4)
+    assert right.mean() == pytest.approx(10 + 1.28, abs=0.4)
+
+
+def test_given_cells_stand_in_every_row_exactly_and_the_rest_is_what_impute_draws(run: str, tmp_path: Path) -> None:
+    options = DrawingOptions(given={"x": "12.5", "side": "high"})
+    record = sample(run, n=N, output=tmp_path / "rows.parquet", options=options, device="cpu")
+    drawn = pl.read_parquet(tmp_path / "rows.parquet")
+    assert record["given"] == {"x": "12.5", "side": "high"}
+    assert drawn.columns == ["x", "side", "y", "hits"]
+    assert drawn["x"].to_list() == [12.5] * N
+    assert set(drawn["side"]) == {"high"}
+    by_impute = filled(run, asking(x=12.5, side="high"))
+    for name in ("y", "hits"):
+        a, b = drawn[name].drop_nulls().to_numpy(), by_impute[name].to_numpy()
+        assert abs(a.mean() - b.mean()) < 4 * np.hypot(a.std(), b.std()) / np.sqrt(N) + 0.05
+    assert drawn["y"].null_count() > 0  # rows have gaps as the training rows do
+
+
+def test_a_guidance_of_one_is_conditional_of_zero_is_not_and_of_two_exaggerates(run: str) -> None:
+    model = load_model(Run.open(run), device=torch.device("cpu"))
+    means = [
+        float(model.sample(N, seed=0, options=DrawingOptions(given={"x": 12.0}, guidance=w))["y"].mean())  # type: ignore[arg-type]
+        for w in (0.0, 1.0, 2.0)
+    ]
+    assert means[0] == pytest.approx(float(model.sample(N, seed=0)["y"].mean()), abs=0.02)  # type: ignore[arg-type]
+    assert means[0] + 0.4 < means[1] < means[2]
+
+
+def test_equal_values_of_a_condition_are_given_and_the_rest_is_selected(run: str, tmp_path: Path) -> None:
+    record = sample(run, n=100, output=tmp_path / "rows.csv", where="x = 12.5 AND y > 0.5", device="cpu")
+    drawn = pl.read_csv(tmp_path / "rows.csv")
+    assert set(drawn["x"]) == {12.5}
+    assert float(drawn["y"].min()) > 0.5
+    assert record["given"] == {"x": "12.5"}
+    assert record["acceptance_rate"] > 0.3  # not the share of rows that have x = 12.5 by chance, which is zero
+    with pytest.raises(InputError, match="'side' cannot be middle"):
+        sample(run, n=10, where="side = 'middle'", device="cpu")
+
+
+def test_a_model_that_has_not_learnt_conditions_says_so(shared: Path, tmp_path: Path) -> None:
+    file = write_known_rows(tmp_path / "few.csv", n=60)
+    run = train(quick_request(file, "objective.conditional=0", steps=5), path=tmp_path / "run", device="cpu")["run"]
+    with pytest.raises(InputError, match=r"not learnt.*objective\.conditional"):
+        impute(run, known_rows(5).with_columns(x=pl.lit(None, dtype=pl.Float64)), device="cpu")
+
+
+# Training on a mixed table
+
+
+@pytest.mark.parametrize("recipe", [(), ("recipe=precise",)], ids=["folds", "one-network"])
+def test_a_stopped_and_resumed_training_on_a_mixed_table_ends_in_the_same_weights(
+    recipe: tuple[str, ...], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+    small = ["model.width=8", "model.blocks=1", "training.checkpoint_every=10", *recipe]
+    asked = quick_request(file, *small, steps=30)
+    train(asked, path=tmp_path / "whole", device="cpu")
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        train(asked, path=tmp_path / "cut", device="cpu", callbacks=Callbacks(should_stop=lambda: next(calls) >= 2))
+    resume(Run.open(tmp_path / "cut"), device="cpu")
+    for name in ("model.safetensors", "model.json", "data.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -1,0 +1,112 @@
+"""Rows around given cells and filled gaps, drawn with a denoiser that knows every conditional distribution exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tiny import tiny
+
+from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.number import NumberColumn
+from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
+from dualdiff_cli.models import DrawingOptions, conditioning
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.models.fitting import build_denoiser
+
+N = 4000
+NAMES = ["a", "b", "c", "d"]
+MEAN, SCALE = np.array([10.0, -3.0, 0.0, 100.0]), np.array([2.0, 0.5, 1.0, 30.0])
+CORRELATION = np.array([[1, 0.8, 0.3, 0], [0.8, 1, 0.5, 0.2], [0.3, 0.5, 1, -0.6], [0, 0.2, -0.6, 1]])
+COVARIANCE = CORRELATION * SCALE * SCALE[:, None]
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffusionModel:
+    """A model of normal columns whose gate asks only the closed-form expert, which is exact."""
+    settings = ["folds.number=2", "objective.conditional=0.25", "sampling.steps=40", "sampling.sampler=dpmpp-2m"]
+    config = tiny("few-rows", settings=[*settings, "schedule.sigma_min=0.01", "model.finest_frequency=50.0"])
+    columns = (NumberColumn(name=n, shift=m, scale=s) for n, m, s in zip(NAMES, MEAN, SCALE, strict=True))
+    encoding = TableEncoding(columns=tuple(columns))
+    denoiser = build_denoiser(config, 4)
+    one, correlation = torch.ones(1, dtype=torch.float64), torch.from_numpy(CORRELATION)[None]
+    exact = FullMixtureDenoiser(one, torch.zeros(1, 4, dtype=torch.float64), correlation, denoiser.schedule)
+    closed = {f"closed.{name}": tensor for name, tensor in exact.named_buffers() if "." not in name}
+    gate = torch.zeros(config.folds.levels, dtype=torch.float64)
+    denoiser.load_weights({**denoiser.learnt.weights(), **closed, "gate_weights": gate})  # type: ignore[operator, union-attr]
+    return DiffusionModel(config, encoding, denoiser.requires_grad_(False).eval(), torch.device("cpu"))
+
+
+def conditional(given: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and covariance of the other columns by the formula for normal distributions."""
+    G = [NAMES.index(name) for name in given]
+    F = [k for k in range(4) if k not in G]
+    regression = COVARIANCE[np.ix_(F, G)] @ np.linalg.inv(COVARIANCE[np.ix_(G, G)])
+    mean = MEAN[F] + regression @ (np.array([*given.values()]) - MEAN[G])
+    return mean, COVARIANCE[np.ix_(F, F)] - regression @ COVARIANCE[np.ix_(G, F)]
+
+
+def assert_conditional(rows: pl.DataFrame, given: dict[str, float]) -> None:
+    x, (mean, covariance) = rows.drop(list(given)).to_numpy(), conditional(given)
+    spread = np.sqrt(covariance.diagonal())
+    assert np.abs((x.mean(0) - mean) / spread).max() < 4 / np.sqrt(len(x)) + 0.01
+    own = np.atleast_2d(np.cov(x.T)) / (spread * spread[:, None])
+    np.testing.assert_allclose(own, covariance / (spread * spread[:, None]), atol=5 * np.sqrt(2 / len(x)))
+
+
+CONDITIONS = [{"a": 14.0}, {"c": -2.5, "b": -2.0}, {"a": 7.0, "b": -3.5, "d": 160.0}]
+
+
+@pytest.mark.parametrize("given", CONDITIONS)
+def test_rows_around_given_cells_have_the_conditional_distribution(
+    model: DiffusionModel, given: dict[str, float]
+) -> None:
+    rows = model.sample(N, seed=1, options=DrawingOptions(given=given))
+    assert_conditional(rows, given)
+    for name, value in given.items():
+        assert set(rows[name]) == {value}
+
+
+@pytest.mark.parametrize("given", CONDITIONS)
+def test_filled_gaps_have_the_conditional_distribution(model: DiffusionModel, given: dict[str, float]) -> None:
+    table = pl.DataFrame({name: pl.Series([given.get(name)] * N, dtype=pl.Float64) for name in NAMES})
+    assert_conditional(model.fill(table, seed=2), given)
+
+
+def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cells(
+    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditioning, "LEAST_COMMON", N)  # every pattern counts as rare
+    tables = [
+        pl.DataFrame({name: pl.Series([given.get(name)] * 700, dtype=pl.Float64) for name in NAMES})
+        for given in CONDITIONS
+    ]
+    order = np.random.default_rng(0).permutation(2100)
+    filled = model.fill(pl.concat(tables)[order], seed=3)[np.argsort(order)]
+    for k, given in enumerate(CONDITIONS):
+        assert_conditional(filled[700 * k : 700 * (k + 1)], given)
+
+
+def test_rows_are_divided_into_parts_that_share_their_gaps_and_a_mixed_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditioning, "MOST_MIXED", 10)
+    gaps = np.zeros((200, 6), dtype=bool)
+    gaps[:50, 0], gaps[50:90, 1:3] = True, True
+    rng = np.random.default_rng(1)
+    gaps[90:120] = rng.random((30, 6)) < 0.5
+    parts = list(conditioning._together(gaps))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(gaps.any(1)))
+    for part in parts:
+        assert len(part) <= 10 or (gaps[part] == gaps[part[0]]).all()
+
+
+def test_guidance_of_one_changes_nothing_and_more_moves_the_mean_beyond_the_conditional_one(
+    model: DiffusionModel,
+) -> None:
+    plain, one, two = (
+        model.sample(N, seed=1, options=DrawingOptions(given=given, guidance=w))["b"].to_numpy()
+        for given, w in [({}, 1.0), ({"a": 12.0}, 1.0), ({"a": 12.0}, 2.0)]
+    )
+    zero = model.sample(N, seed=1, options=DrawingOptions(given={"a": 12.0}, guidance=0.0))["b"].to_numpy()
+    np.testing.assert_allclose(zero, plain, atol=1e-6)
+    assert plain.mean() + 0.3 < one.mean() < two.mean() - 0.05
