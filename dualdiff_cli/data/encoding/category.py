@@ -34,14 +34,12 @@ Dtype = Literal["text", "boolean", "integer", "number"]
 TYPES: dict[Dtype, Any] = {"text": pl.String, "boolean": pl.Boolean, "integer": pl.Int64, "number": pl.Float64}
 
 
-def binary_scale(share: Any) -> Any:
+def binary_scale(share: float) -> float:
     """Give s for a feature that is 1 in a share p of the rows and otherwise 0: 1/√(p(1 − p)), up to 2·`LARGEST_SCALE`.
 
     A feature with two values needs twice the scale of a pair of one-hot features for the same distance in bits.
     """
-    if isinstance(share, float):
-        return min(1 / math.sqrt(share * (1 - share)), 2 * LARGEST_SCALE)
-    return ((share * (1 - share)) ** -0.5).clip(max=2 * LARGEST_SCALE)  # a tensor, in an exported file
+    return min(1 / math.sqrt(share * (1 - share)), 2 * LARGEST_SCALE)
 
 
 class CategoryColumn(ColumnEncoding):

@@ -93,8 +93,7 @@ class MissingColumn(ColumnEncoding):
 
     @property
     def _shift(self) -> float:
-        shift: float = -self.present * binary_scale(self.present)
-        return shift
+        return -self.present * binary_scale(self.present)
 
     @property
     def discrete(self) -> tuple[DiscreteSpan, ...]:
