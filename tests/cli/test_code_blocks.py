@@ -44,7 +44,7 @@ SMALLER: dict[str, list[str]] = {
         *SIZES,
         *settings("schedule.length=8", "sampling.steps=8"),
     ],
-    "dualdiff sample -n 100k -o samples.parquet": ["-n", "500"],
+    "dualdiff sample -n 10k -o samples.parquet": ["-n", "500"],
     "dualdiff evaluate runs/by-the-paper --diagnose": ["-n", "200"],
     "dualdiff evaluate --from circle.onnx": ["-n", "200"],
     "dualdiff explore --dataset two-modes -o page": ["--points", "20", "--frames", "3"],
