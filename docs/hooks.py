@@ -27,6 +27,7 @@ FROM_ROOT = {
     "examples/README.md": "examples.md",
 }
 """Pages that stand outside this folder, by their place in the repository, and their place in the site."""
+CODE = re.compile(r"`[^`\n]+`")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -50,7 +51,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Insert the generated parts, and let links to files of the repository lead to their place in the site."""
     del config, files
     is_from_root = page.file.src_uri in FROM_ROOT.values()
-    return insert(markdown if is_from_root else _moved(markdown, Path("docs")))
+    text = insert(markdown if is_from_root else _moved(markdown, Path("docs")))
+    # GitHub wants a backslash before a bar that stands in code in a table, and MkDocs would show the backslash.
+    return CODE.sub(lambda found: found[0].replace(r"\|", "|"), text)
 
 
 def _equation(source: str, *_: Any, **__: Any) -> str:
