@@ -136,6 +136,13 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The documentation in `site/`, whose index.html opens without a server; a warning is an error."""
+    session.install(*PINNED, "-e", ".", *group("docs"))
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(default=False)
 def looks(session: nox.Session) -> None:
     """Pages in a headless Chromium, light and dark, wide and phone; the pictures are kept in `looks/`."""
     _find_browser(session)

@@ -11,7 +11,7 @@ from dualdiff_cli.config.schema import RunConfig
 __all__ = ["TINY", "tiny"]
 
 
-SLOW = {"bench", "benchmarks", "cli", "exporting", "jobs", "paper"}
+SLOW = {"bench", "benchmarks", "cli", "docs", "exporting", "jobs", "paper"}
 """Folders whose tests train runs, compile, export or start processes."""
 
 

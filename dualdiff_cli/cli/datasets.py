@@ -28,5 +28,5 @@ def datasets(as_json: JsonOption = False, quiet: QuietOption = False, debug: Deb
     ]
     record = {"densities": densities, "files": list(READABLE)}
     facts = {density.name: density.description for density in DENSITIES.values()}
-    facts["FILE"] = f"the numeric columns of a {', '.join(READABLE)} file"
+    facts["FILE"] = f"the columns of a {', '.join(READABLE)} file"
     Console(as_json=as_json, quiet=quiet).result(record, lambda: [facts_table(facts)])

@@ -70,7 +70,7 @@ def explore(
 ) -> None:
     """Write a page on which the diffusion of a model of two columns can be played with.
 
-    The page has a time slider, several samplers side by side from the same noise, the field of E[x | x_t], the
+    The page has a time slider, several samplers side by side from the same noise, the field of posterior means, the
     log-density, and the weights of the experts. It needs no server and no network. With --dataset it shows the exact
     denoiser of a density, which needs no training.
     """

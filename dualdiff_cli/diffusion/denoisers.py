@@ -120,8 +120,7 @@ class NetworkDenoiser(LearntDenoiser):
 
     Args:
         network: maps points (n, d), time arguments and shares of noise, (1,) or (n,), to outputs (n, d), in the dtype
-        of
-            the network.
+            of the network.
         schedule: gives α_t and σ_t.
         prediction: the quantity that the output stands for.
         sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column of the data.

@@ -1,0 +1,156 @@
+"""Every code block of README.md and of the pages in docs/, line by line and in its order, each page in a directory.
+
+What would take minutes runs with the small settings of the tables below. A line that cannot run in a test stands in
+`NOT_RUN`, and a page in `PAGES_NOT_RUN`, each with the reason. A key of a table that is in no block fails the test, so
+that none of them is forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import dualdiff, settings
+
+from dualdiff_cli import seeding
+
+ROOT = Path(__file__).parents[2]
+NETWORK = settings(
+    "model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "objective.references=0", "sampling.steps=4"
+)
+SIZES = settings("data.points=300", "data.held_out_points=300")
+
+PAGES_NOT_RUN = {
+    "docs/reproduction.md": "Its three commands are the parts of the one that docs/tutorial-paper.md has.",
+}
+NOT_RUN = {
+    "python -m pip install -c constraints.txt .": "The tests run in the environment that this line makes.",
+    "python -m pip install nox && python -m nox": "These are the checks that this test is a part of.",
+}
+SMALLER: dict[str, list[str]] = {
+    "dualdiff train circle": ["--steps", "9", *NETWORK, *SIZES],
+    "dualdiff train moons": ["--steps", "9", *NETWORK, *SIZES],
+    "dualdiff train animals.csv": ["--steps", "9", *NETWORK],
+    "dualdiff train moons --recipe paper --model dual-expert --run-dir runs/by-the-paper": [
+        *("--steps", "9"),
+        *NETWORK,
+        *SIZES,
+        *settings("schedule.length=8", "sampling.steps=8"),
+    ],
+    "dualdiff sample -n 10k -o samples.parquet": ["-n", "500"],
+    "dualdiff evaluate runs/by-the-paper --diagnose": ["-n", "200"],
+    "dualdiff evaluate --from circle.onnx": ["-n", "200"],
+    "dualdiff explore --dataset two-modes -o page": ["--points", "20", "--frames", "3"],
+    "dualdiff explore -o moons": ["--points", "20", "--frames", "3"],
+    "dualdiff animate --dataset two-modes -o two-modes.gif": ["--points", "20", "--frames", "3"],
+    "dualdiff animate --sampler ddim -o moons.gif": ["--points", "20", "--frames", "3"],
+    "dualdiff reproduce all --seeds 3 --jobs 2": [
+        *("--seeds", "1", "--jobs", "1", "--steps", "5", "--dataset", "line"),
+        *settings("model.width=8", "model.blocks=1", "model.gate_hidden=[8]"),
+        *SIZES,
+    ],
+    "dualdiff export -o circle.onnx": ["--sampler", "ddim", "--sample-steps", "4"],
+    "dualdiff export -o animals.onnx": ["--sampler", "ddim", "--sample-steps", "4"],
+    "dualdiff export -o small.onnx --sampler dpmpp-2m --sample-steps 20": ["--sample-steps", "4"],
+    "dualdiff bench --output before.json": [
+        *("--dataset", "line", "--model", "baseline", "--task", "sample", "--backend", "eager", "-n", "100"),
+        *("--repeats", "2", "--seconds", "0"),
+        *settings("model.width=8", "model.blocks=1"),
+        *SIZES,
+    ],
+}
+"""The words that are added to a command to make it small; the last of two equal options counts."""
+SMALLER_PYTHON = {
+    "steps=1500": "steps=9, settings={'model.width': 8, 'model.blocks': 1, 'sampling.steps': 4}",
+    ".evaluate()": ".evaluate(n=200)",
+    '"training.steps=2000"': '"training.steps=9", "model.width=8", "data.points=300", "data.held_out_points=300"',
+    "evaluate(run)": "evaluate(run, n=200)",
+    "torch.randn(1000, 2)": "torch.zeros(3, 2)",
+}
+"""What is written in place of parts of the Python blocks."""
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Give the language and the text of every code block of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+PAGES = [
+    page
+    for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    if page not in PAGES_NOT_RUN and any(language in ("console", "python") for language, _ in blocks(page))
+]
+
+
+def lines(language: str) -> Iterator[str]:
+    for page in PAGES:
+        for found, text in blocks(page):
+            if found == language:
+                yield from text.splitlines()
+
+
+def test_every_block_is_of_a_known_language() -> None:
+    shown = {"math", "text"}
+    assert {language for page in PAGES for language, _ in blocks(page)} <= {"console", "python", *shown}
+
+
+def test_the_tables_of_this_test_name_what_is_in_the_blocks() -> None:
+    assert NOT_RUN.keys() | SMALLER.keys() <= set(lines("console"))
+    python = "\n".join(lines("python"))
+    assert all(part in python for part in SMALLER_PYTHON)
+    assert all(blocks(page) for page in PAGES_NOT_RUN)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_runs(tmp_path: Path, page: str) -> None:
+    write_files(tmp_path)
+    for language, text in blocks(page):
+        if language == "python":
+            run_python(text)
+        elif language == "console":
+            for line in text.splitlines():
+                run_line(line)
+
+
+def write_files(folder: Path) -> None:
+    """Write the files that the pages name."""
+    rng = seeding.stream(0, "simulation")
+    columns = {"mass": rng.normal(size=300), "energy": rng.exponential(size=300), "hits": rng.integers(0, 9, 300)}
+    pl.DataFrame(columns).write_csv(folder / "simulation.csv")
+    weights = [None if i % 20 == 0 else float(w) for i, w in enumerate(rng.normal(10, 2, 300))]
+    animals = {"animal": rng.choice(["cat", "dog"], 300), "weight": weights, "is_tame": rng.random(300) < 0.6}
+    pl.DataFrame(animals).write_csv(folder / "animals.csv")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+
+
+def run_python(text: str) -> None:
+    for part, smaller in SMALLER_PYTHON.items():
+        text = text.replace(part, smaller)
+    exec(compile(text, "block", "exec"), {})
+
+
+def run_line(line: str) -> None:
+    if line in NOT_RUN:
+        return
+    words = [*shlex.split(line), *SMALLER.get(line, [])]
+    if words[0] == "python":
+        subprocess.run([sys.executable, *words[1:]], check=True)
+        return
+    assert words[0] == "dualdiff", line
+    if words[1:3] == ["bench", "compare"]:
+        shutil.copy("before.json", "after.json")
+    result = dualdiff(*words[1:])
+    assert result.exit_code == 0, f"{line}: {result.stderr}"
+
+
+@pytest.mark.parametrize("line", [line for line in NOT_RUN if "pip install -c" in line])
+def test_the_files_that_the_installation_names_are_there(line: str) -> None:
+    assert (ROOT / shlex.split(line)[shlex.split(line).index("-c") + 1]).is_file()
+    assert (ROOT / "pyproject.toml").is_file()
