@@ -18,6 +18,7 @@ import typer
 from ..config.registry import SAMPLERS
 from ..errors import DualdiffError, InputError, Interrupted
 from ..present.terminal import Console
+from . import signals
 from .completion import complete_runs, complete_samplers
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         console = Console(quiet=bool(kwargs.get("quiet")))
         debug = bool(kwargs.get("debug"))
+        signals.begin()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
@@ -237,7 +239,7 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
                 debug=debug,
             )
         except KeyboardInterrupt:
-            _fail(console, Interrupted("Interrupted.", "Everything that was finished before is kept."), debug=debug)
+            _fail(console, Interrupted(*signals.INTERRUPTED), debug=debug)
 
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -91,13 +91,14 @@ class SplineFlow(TrainableModel):
         how = "A neural spline flow on a single device; a training that is stopped starts over."
         callbacks.on_start(run, config.model.steps, how)
         training = _Training(plan.features, config.model, seed=config.seed, device=device)
-        for step in training.rounds():
-            callbacks.on_progress(Progress(step, ()))
-            if callbacks.should_stop():
-                raise Interrupted(
-                    f"Stopped after {step} of at most {config.model.steps} steps.",
-                    f"A spline flow keeps no checkpoint: `dualdiff train --resume {run}` trains it from the beginning.",
-                )
+        with callbacks.shield():
+            for step in training.rounds():
+                callbacks.on_progress(Progress(step, ()))
+                if callbacks.should_stop():
+                    raise Interrupted(
+                        f"Stopped after {step} of at most {config.model.steps} steps.",
+                        f"A spline flow keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
+                    )
         model = cls(config, plan.encoding, training.best())
         return model, {
             "steps": training.step,

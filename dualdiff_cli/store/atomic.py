@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "replaced", "write_json", "write_text"]
+__all__ = ["abandon", "read_json", "replaced", "write_json", "write_text"]
+
+_open: set[Path] = set()
+"""The temporary files that are being written."""
 
 
 @contextmanager
@@ -21,11 +24,20 @@ def replaced(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    _open.add(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        _open.discard(temporary)
+
+
+def abandon() -> None:
+    """Remove the temporary files that are being written, before the process ends at once."""
+    for temporary in tuple(_open):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
