@@ -145,12 +145,13 @@ def test_a_request_that_was_not_heeded_stops_the_command_at_the_end_of_the_shiel
     assert "this step" in said[0]
 
 
-def test_pictures_after_the_training_are_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_after_the_training_are_given_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(*_: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", draw)
-    result = dualdiff("train", "--dataset", "moons", *TINY_WORDS, "--run-dir", "run")
-    assert result.exit_code == 130
+    words = ("train", "--dataset", "line", "--model", "mixture", *settings("model.components=3", "data.points=200"))
+    assert dualdiff(*words, "--run-dir", "run").exit_code == 130
     monkeypatch.undo()
-    assert answer("train", "--resume", "run")["steps"] == 30
+    monkeypatch.chdir(tmp_path)
+    assert answer("train", "--resume", "run")["components"] == 3
