@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from ..checked import read_object
 from ..compute.device import choose_device
 from ..config.recipes import DEFAULT_MODEL, MODELS, has_setting, resolve
 from ..config.registry import PEERS, known_name
@@ -22,6 +23,7 @@ from ..models import load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
 from ..store.run import Run
+from ..store.schemas import KeptScores
 from ..training.loop import Progress
 from ..training.session import Callbacks
 from .evaluate import GENERATED
@@ -214,7 +216,7 @@ class _Comparison:
 
         """
         kept = self._folder / "scores" / f"{name}.json"
-        found = read_json(kept)
+        found = read_object(kept, KeptScores, "Remove it: the model is scored again.")
         if found is not None:
             return dict(found)
         if self._should_stop():

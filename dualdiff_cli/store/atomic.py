@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..checked import LARGEST_TEXT, parse_json, read_bytes
+
 __all__ = ["abandon", "read_json", "replaced", "write_json", "write_text"]
 
 _open: set[Path] = set()
@@ -52,8 +54,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; None if there is no such file, or if the file does not hold JSON."""
+    """Read JSON; None if there is no such file, or if the file does not hold JSON that the program may have written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_bytes(path, limit=LARGEST_TEXT))
     except (OSError, ValueError):
         return None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..checked import refusing
 from ..compute.device import synchronize
 from ..compute.execution import Execution
 from ..config.sections import TrainingConfig
@@ -25,6 +26,8 @@ CHECKPOINT_SECONDS = 30.0
 """A checkpoint is saved at least so often, in seconds."""
 MAY_BE_INFINITE = ("best",)
 """The part of a state with the least losses so far, which are infinite before the first is known."""
+MAY_GROW = ("trainer.history",)
+"""The part of a state that grows with the training; the trainer checks it."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,13 @@ def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
 
     """
     if state is not None:
-        try:
+        problem = f"The training state of the run {run} is of another configuration, or of another kind of device."
+        remedy = "Restore its config.toml, use the device that its environment.json names, or start a new run."
+        with refusing(problem, remedy):
+            _check_state(trainer.state_dict(), state["trainer"], "trainer")
+            if not 0 <= state["trainer"]["step"] <= trainer.config.steps:
+                raise ValueError("the training has fewer steps")
             trainer.load_state_dict(state["trainer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"The training state of the run {run} is of another configuration, or of another kind of device.",
-                "Restore its config.toml, use the device that its environment.json names, or start a new run.",
-            ) from error
     run.rewind_metrics(trainer.step)
     return Spent(0.0, 0.0) if state is None else Spent(state["seconds"], state["compile_seconds"])
 
@@ -188,6 +191,31 @@ class _Checkpoints:
             f"The loss is no longer a number after {self._trainer.step} steps{f'; {good}' if good else ''}.",
             f"Lower training.learning_rate (it is {self._trainer.config.learning_rate}) in a new run.",
         )
+
+
+def _check_state(own: Any, kept: Any, place: str) -> None:
+    """Check that a state that was read has the structure, the shapes and the types of the trainer's own state.
+
+    Raises:
+        ValueError: something is missing, or differs.
+
+    """
+    if isinstance(own, Tensor):
+        same = isinstance(kept, Tensor) and (kept.shape, kept.dtype, kept.layout) == (own.shape, own.dtype, own.layout)
+    elif isinstance(own, dict):
+        same = isinstance(kept, dict) and kept.keys() == own.keys()
+    elif isinstance(own, list | tuple):
+        same = isinstance(kept, list | tuple) and (len(kept) == len(own) or place in MAY_GROW)
+    else:
+        same = type(kept) is type(own)
+    if not same:
+        raise ValueError(f"{place} differs")
+    if isinstance(own, dict):
+        for name, value in own.items():
+            _check_state(value, kept[name], f"{place}.{name}")
+    elif isinstance(own, list | tuple) and place not in MAY_GROW:
+        for number, (value, other) in enumerate(zip(own, kept, strict=True)):
+            _check_state(value, other, f"{place}.{number}")
 
 
 def _is_finite(value: Any) -> bool:
