@@ -14,6 +14,7 @@ import polars as pl
 
 from ..checked import read_object
 from ..compute.device import choose_device
+from ..compute.memory import require_memory
 from ..config.recipes import DEFAULT_MODEL, MODELS, has_setting, resolve
 from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
@@ -99,6 +100,7 @@ def compare(
     data, seed = load_run_data(shared), shared.seed
     for note in data.notes:
         on_note(note)
+    require_memory(n, data.train.width)
     configs = _configure(dataset, names, seed, settings, rows=data.train.height)
     request = {"data": data.provenance, "n": n, "seed": seed, "settings": list(settings)}
     with _folder(path, request) as folder:

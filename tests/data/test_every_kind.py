@@ -107,7 +107,7 @@ def test_any_features_decode_to_values_of_the_columns_type_and_range(name: str) 
     if name == "fraction":
         assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1  # type: ignore[arg-type]
     if name in ("angle", "hour"):
-        assert 0 <= float(drawn.min()) and float(drawn.max()) < {"angle": 360, "hour": 24}[name]  # type: ignore[arg-type]
+        assert float(drawn.min()) >= 0 and float(drawn.max()) < {"angle": 360, "hour": 24}[name]  # type: ignore[arg-type]
     if name == "price":
         assert drawn.equals(drawn.round(2))
     if name == "half":

@@ -138,7 +138,7 @@ def point_masses(column: pl.Series) -> list[float | int]:
     counts = column.rename("value").value_counts().sort("value")
     values, count = counts["value"], counts["count"].to_numpy().astype(np.float64)
     dominant = np.flatnonzero(count >= DOMINANT * len(column))
-    if len(dominant) and 2 < len(values) and len(column) >= LEAST_COUNT:
+    if len(dominant) and len(values) > 2 and len(column) >= LEAST_COUNT:
         return [values[int(dominant[0])]]
     padded = np.pad(count, NEIGHBOURS, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
