@@ -98,12 +98,12 @@ def check_nesting(value: Any) -> None:
 
     """
     level, depth = [value], 0
-    while level:
+    while level := [item for item in level if isinstance(item, Mapping | list | tuple)]:
         depth += 1
-        if depth > DEEPEST + 1:
+        if depth > DEEPEST:
             raise ValueError("nested too deeply")
-        inner = [item.values() if isinstance(item, Mapping) else item for item in level]
-        level = [child for item in inner if not isinstance(item, str | bytes | int | float | None) for child in item]
+        inner = (item.values() if isinstance(item, Mapping) else item for item in level)
+        level = [child for children in inner for child in children]
 
 
 @cache

@@ -4,48 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from typing import Any
 
 from ..checked import LARGEST_TEXT, check_schema, parse_json, read_bytes, refusing
 from ..paper.values import published
 from .clock import ratio_of_medians
+from .record_file import RecordFile
 
 __all__ = ["compare_benchmarks", "read_benchmark", "related"]
-
-_Label = Annotated[str, Field(max_length=1_000)]
-_Positive = Annotated[float, Field(gt=0, le=1e15)]
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
-    dataset: _Label
-    model: _Label
-    recipe: _Label
-    task: Literal["train", "sample", "latency"]
-    backend: _Label
-    whole: _Positive
-    block: _Positive
-    raw_s: Annotated[list[Annotated[float, Field(ge=0, le=1e15)]], Field(max_length=1_000_000)]
-
-
-class _Environment(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
-    versions: dict[str, str | None]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
-    environment: _Environment
-    rows: list[_Row]
-
 
 KEY = ("dataset", "model", "recipe", "task", "backend")
 """The labels that identify a row."""
@@ -138,7 +104,7 @@ def read_benchmark(path: Path) -> dict[str, Any]:
     """
     with refusing(f"{path} is not a record of `dualdiff bench`.", "Name a file that its --output wrote."):
         record: dict[str, Any] = parse_json(read_bytes(path, limit=LARGEST_TEXT))
-        check_schema(record, _Record)
+        check_schema(record, RecordFile)
         return record
 
 

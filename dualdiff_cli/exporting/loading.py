@@ -27,7 +27,7 @@ from ..checked import refusing
 from ..compute.device import choose_device
 from ..errors import DeviceError, InputError
 from . import METADATA_FILE
-from .metadata import parse_extra_file, parse_properties
+from .metadata import not_ours, parse_extra_file, parse_properties
 
 __all__ = ["CPU", "Runtime", "cannot_run", "open_file"]
 
@@ -69,7 +69,8 @@ def open_file(path: Path, *, device: str, io_binding: bool, trust: bool) -> tupl
 
 def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Runtime]:
     session, place = _session(path, device)
-    metadata = parse_properties(session.get_modelmeta().custom_metadata_map)
+    with refusing(*not_ours(path)):
+        metadata = parse_properties(session.get_modelmeta().custom_metadata_map)
 
     def plainly(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         values = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items()})
