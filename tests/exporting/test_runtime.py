@@ -178,3 +178,19 @@ def test_a_gpu_draws_the_rows_of_the_run(
     exported = ExportedModel.open(files["sampler", format], device="cuda", trust=True)
     assert "CPU" not in exported.provider
     np.testing.assert_allclose(exported.sample(BLOCK, seed=3), model.sample(BLOCK, seed=3), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_a_file_that_can_hold_any_program_is_loaded_only_if_it_is_trusted(
+    format: str, files: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        pytest.fail("was loaded")
+
+    monkeypatch.setattr(torch.jit, "load", loaded)
+    monkeypatch.setattr(torch.export, "load", loaded)
+    with pytest.raises(InputError) as caught:
+        ExportedModel.open(files["sampler", format], device="cpu")
+    assert str(files["sampler", format]) in caught.value.problem
+    assert "--trust" in caught.value.remedy
+    assert ExportedModel.open(files["sampler", "onnx"], device="cpu").what == "sampler"
