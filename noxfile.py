@@ -125,6 +125,22 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Damaged files of every kind: `nox -s fuzz -- 20000 7` for 20,000 inputs a kind and seed 7."""
+    session.install(*PINNED, "-e", ".", *group("test"))
+    inputs, seed, *_ = [*session.posargs, "2000", "0"] if len(session.posargs) != 1 else [*session.posargs, "0"]
+    chosen = {"DUALDIFF_FUZZ": inputs, "DUALDIFF_FUZZ_SEED": seed}
+    session.run("pytest", "-q", "tests/test_fuzz.py", env=ONE_THREAD | chosen)
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Kills and signals at random moments of the real program: `nox -s faults -- --kills 1000`."""
+    session.install(*PINNED, "-e", ".")
+    session.run("python", "benchmarks/faults.py", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Wheel and source distribution, checked, and the wheel's command run."""
     shutil.rmtree("dist", ignore_errors=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from .cli.app import app
+from .cli import signals
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    signals.listen()
+    try:
+        from .cli.app import app
+
+        app()
+    finally:
+        signals.wind_up()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ ORDER = [
     "store",
     "compute",
     "config",
+    "checked",
     "seeding",
     "errors",
 ]

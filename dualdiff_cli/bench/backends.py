@@ -26,8 +26,9 @@ from ..diffusion.networks.experts import count_parameters
 from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
+from ..exporting.metadata import FORMAT_VERSION
 from ..exporting.program import compile_sampler
-from ..exporting.runtime import FORMAT_VERSION, ExportedModel
+from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser
 from ..training.loop import Trainer
 from .clock import Competitor, Prepared, TimedCall
@@ -206,7 +207,7 @@ def _exported(format: str, runtime: str = "torch", *, bound: bool = True) -> Bac
 
     def draw(subject: Subject, n: int) -> Prepared:
         file, device = _export(format, subject), _place(runtime, subject)
-        exported = ExportedModel.open(file, device=device, io_binding=bound)
+        exported = ExportedModel.open(file, device=device, io_binding=bound, trust=True)
         return Prepared(_drawing(lambda n, seed: exported.draw(n, seed=seed).chunks), {"provider": exported.provider})
 
     needs_cuda, export = runtime == "CUDAExecutionProvider", partial(_export, format)

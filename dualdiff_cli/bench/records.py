@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..checked import LARGEST_TEXT, check_schema, parse_json, read_bytes, refusing
 from ..paper.values import published
 from .clock import ratio_of_medians
+from .record_file import RecordFile
 
 __all__ = ["compare_benchmarks", "read_benchmark", "related"]
 
@@ -102,14 +102,10 @@ def read_benchmark(path: Path) -> dict[str, Any]:
         InputError: the file is not a record of ``dualdiff bench``.
 
     """
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _by_key(record), record["environment"]["versions"]
+    with refusing(f"{path} is not a record of `dualdiff bench`.", "Name a file that its --output wrote."):
+        record: dict[str, Any] = parse_json(read_bytes(path, limit=LARGEST_TEXT))
+        check_schema(record, RecordFile)
         return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a record of `dualdiff bench`.", "Name a file that its --output wrote."
-        ) from error
 
 
 def _by_key(record: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:

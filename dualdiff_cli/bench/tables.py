@@ -44,7 +44,7 @@ def _bench_facts(record: Mapping[str, Any]) -> dict[str, object]:
     providers = {(row["backend"], row["requested_provider"], row["provider"] or "none") for row in record["rows"]}
     gpu: dict[str, object] = {"GPU": e["gpus"]}
     if "gpu_driver" in e:
-        gpu |= {"driver, clocks at rest": f"{e['gpu_driver']}, {e['gpu_clocks']}"}
+        gpu |= {"driver, clocks at rest": f"{e['gpu_driver']}, {e.get('gpu_clocks')}"}
     return {
         "processor": f"{e['processor']}, {e['cores']} cores, threads: {e['threads']}",
         "clock, MHz": f"{min(clocks):.0f} to {max(clocks):.0f}" if clocks else "not known",

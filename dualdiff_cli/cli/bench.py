@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +26,7 @@ from .options import (
     examples,
     handled,
 )
+from .signals import unwound
 
 __all__ = ["bench_app"]
 
@@ -171,7 +169,7 @@ def bench(
     )
     console = Console(as_json=as_json, quiet=quiet)
     done = -1
-    with console.progress("timing", unit="blocks") as bar, _terminated_as_interrupted():
+    with console.progress("timing", unit="blocks") as bar, unwound():
 
         def on_step(doing: str) -> None:
             nonlocal done
@@ -220,13 +218,3 @@ def compare_two(
 
 add_command(bench_app, show)
 add_command(bench_app, compare_two, name="compare")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a termination signal raise KeyboardInterrupt in this block, as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -27,7 +27,7 @@ from .options import (
     examples,
     handled,
 )
-from .signals import stop_on_signals
+from .signals import shielded
 
 __all__ = ["compare"]
 
@@ -105,7 +105,7 @@ def compare(
     from ..jobs.compare import compare as job
 
     console = Console(as_json=as_json, quiet=quiet)
-    with stop_on_signals(console, after="the current step or fit") as should_stop, console.activity() as announce:
+    with shielded(console, after="the current step or fit") as should_stop, console.activity() as announce:
         record = job(
             dataset,
             models=model,

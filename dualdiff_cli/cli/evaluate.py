@@ -24,6 +24,7 @@ from .options import (
     SamplerOption,
     SampleStepsOption,
     SeedOption,
+    TrustOption,
     at_least,
     examples,
     handled,
@@ -69,6 +70,7 @@ def evaluate(
         ),
     ] = 10_000,
     exported: FromOption = None,
+    trust: TrustOption = False,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     exact: Annotated[
@@ -117,7 +119,7 @@ def evaluate(
     two_files = run is None and samples is not None and against is not None and not exact and not diagnose
     with console.activity() as announce:
         record = job(
-            None if two_files else source(run, exported, device=device),
+            None if two_files else source(run, exported, device=device, trust=trust),
             samples=samples,
             against=against,
             n=n,

@@ -18,6 +18,7 @@ import typer
 from ..config.registry import SAMPLERS
 from ..errors import DualdiffError, InputError, Interrupted
 from ..present.terminal import Console
+from . import signals
 from .completion import complete_runs, complete_samplers
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = [
     "SampleStepsOption",
     "SamplerOption",
     "SeedOption",
+    "TrustOption",
     "add_command",
     "at_least",
     "examples",
@@ -154,6 +156,15 @@ FromOption = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load a TorchScript or a pt2 file with --from. Such a file can hold any program, which then runs with "
+        "your rights. An ONNX file needs no trust.",
+        rich_help_panel=FILES,
+    ),
+]
 RunArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -162,6 +173,10 @@ RunArgument = Annotated[
         autocompletion=complete_runs,
     ),
 ]
+
+NO_MEMORY = ("There is not enough memory for this.", "Ask for fewer rows or a smaller model, or use another machine.")
+WORDS_OF_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
+"""How torch says that there is no memory left, on the CPU and on a GPU."""
 
 P = ParamSpec("P")
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -183,7 +198,7 @@ def examples(*lines: str) -> Callable[[Command], Command]:
     return add
 
 
-def source(run: Path | None, exported: Path | None, *, device: str) -> Run | ExportedModel:
+def source(run: Path | None, exported: Path | None, *, device: str, trust: bool = False) -> Run | ExportedModel:
     """Find what ``sample`` and ``evaluate`` draw from: a run, the newest if none is named, or an exported file.
 
     Raises:
@@ -198,7 +213,7 @@ def source(run: Path | None, exported: Path | None, *, device: str) -> Run | Exp
         raise InputError(f"The run {run} and the file {exported} were both named.", "Leave one of them out.")
     from ..exporting.runtime import ExportedModel
 
-    return ExportedModel.open(exported, device=device)
+    return ExportedModel.open(exported, device=device, trust=trust)
 
 
 def add_command(app: typer.Typer, command: Callable[..., None], *, name: str | None = None) -> None:
@@ -218,6 +233,7 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         console = Console(quiet=bool(kwargs.get("quiet")))
         debug = bool(kwargs.get("debug"))
+        signals.begin()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
@@ -236,8 +252,14 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
                 ),
                 debug=debug,
             )
+        except MemoryError:
+            _fail(console, InputError(*NO_MEMORY), debug=debug)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in WORDS_OF_NO_MEMORY):
+                raise
+            _fail(console, InputError(*NO_MEMORY), debug=debug)
         except KeyboardInterrupt:
-            _fail(console, Interrupted("Interrupted.", "Everything that was finished before is kept."), debug=debug)
+            _fail(console, Interrupted(*signals.INTERRUPTED), debug=debug)
 
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -28,7 +28,7 @@ from .options import (
     examples,
     handled,
 )
-from .signals import stop_on_signals
+from .signals import shielded
 
 if TYPE_CHECKING:
     from ..paper.grid import GridProgress
@@ -142,7 +142,7 @@ def reproduce(
     )
     with (
         console.progress("reproducing", unit="steps", estimated=False) as bar,
-        stop_on_signals(console, after="the current step of every run") as should_stop,
+        shielded(console, after="the current step of every run") as should_stop,
     ):
         record = job(
             request, on_progress=_shown(console, bar), should_stop=should_stop, announce=lambda what: bar.describe(what)

@@ -23,6 +23,7 @@ from .options import (
     SamplerOption,
     SampleStepsOption,
     SeedOption,
+    TrustOption,
     at_least,
     examples,
     handled,
@@ -60,6 +61,7 @@ def sample(
         ),
     ] = None,
     exported: FromOption = None,
+    trust: TrustOption = False,
     sampler: SamplerOption = None,
     sample_steps: SampleStepsOption = None,
     seed: SeedOption = 0,
@@ -119,7 +121,7 @@ def sample(
     with console.progress("sampling", unit="rows") as bar:
         bar.start(n)
         record = job(
-            source(run, exported, device=device),
+            source(run, exported, device=device, trust=trust),
             n=n,
             output=output,
             seed=seed,

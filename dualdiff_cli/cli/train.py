@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -258,7 +259,7 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
     """
     from ..jobs.train import Callbacks
 
-    with console.progress("training", unit="steps") as bar, stop_on_signals(console) as should_stop:
+    with console.progress("training", unit="steps") as bar, stop_on_signals() as requests:
 
         def on_start(run: Run, steps: int, how: str) -> None:
             if resumed is None:
@@ -274,7 +275,13 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
         def on_progress(progress: Progress) -> None:
             bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
 
-        yield Callbacks(on_note=console.note, on_start=on_start, on_progress=on_progress, should_stop=should_stop)
+        yield Callbacks(
+            on_note=console.note,
+            on_start=on_start,
+            on_progress=on_progress,
+            should_stop=requests,
+            shield=partial(requests.shield, console.note, "this step"),
+        )
 
 
 def _read_schema(path: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ the command's own options, and ``--set key=value``.
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..checked import check_nesting, read_toml
 from ..errors import InputError, unknown_name
 from .layers import (
     DEFAULT_MODEL,
@@ -216,11 +218,17 @@ def _experts_layer(model: str, experts: int | None) -> Layer:
     return {"model": {"experts": experts}}
 
 
+_OF_TEACHER: dict[str, type] = {"dataset": str, "seed": int, "data": dict, "model": dict}
+"""The entries of a teacher's configuration that a reflow takes over, and their types."""
+
+
 def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
     """Give the layer that a reflow takes from its teacher's configuration."""
     if not (teacher / "config.toml").is_file():
         raise InputError(f"{teacher} is not a run: it has no config.toml.", "Give --reflow a directory of `train`.")
     config = _read_toml(teacher / "config.toml")
+    if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
+        raise InputError(f"{teacher / 'config.toml'} is damaged.", "Restore it, or train the teacher again.")
     if dataset is not None and dataset != config["dataset"]:
         raise InputError(
             f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."
@@ -246,12 +254,12 @@ def _merge(*layers: Layer) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise InputError(
             f"The configuration file {path} cannot be read: {error.strerror}.", "Check --config."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"The configuration file {path} is not TOML: {error}.", "Correct that line.") from error
 
 
@@ -275,8 +283,11 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         raise InputError(f"--set {setting!r} is not of the form key=value.", "Write e.g. --set training.batch=512.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
+        check_nesting(value)
     except tomllib.TOMLDecodeError:
         value = text
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"The value of --set {key.strip()} cannot be read: {error}.", "Give a plain value.") from error
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)
@@ -295,7 +306,7 @@ def _explain(error: ValidationError) -> InputError:
         return _unknown_setting(key, whole, section)
     if first["type"] == "value_error" and isinstance(cause := first.get("ctx", {}).get("error"), InputError):
         return cause
-    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    value = "" if isinstance(first["input"], Mapping) else f" = {reprlib.repr(first['input'])}"
     refused = f"The setting {key}{value} is not allowed." if key else "These settings do not go together."
     return InputError(refused, f"{first['msg'].removeprefix('Value error, ')}.")
 

@@ -19,10 +19,14 @@ from pydantic import (
 )
 
 from .sections import (
+    MOST_ACTIVATIONS,
+    BatchSize,
     Count,
     DataConfig,
+    Few,
     FoldsConfig,
     NetworkSettings,
+    NotNegative,
     ObjectiveConfig,
     Positive,
     SamplingConfig,
@@ -30,6 +34,7 @@ from .sections import (
     Section,
     SettledConfig,
     TrainingConfig,
+    Widths,
 )
 
 __all__ = [
@@ -53,7 +58,7 @@ class KernelDensitySettings(Section):
     name: str = "kernel-density"
     bandwidth: Positive | None = None
     """The standard deviation of the kernel, in standard deviations of a column; None chooses it by cross-validation."""
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2, le=1_000)] = 5
 
 
 class MixtureSettings(Section):
@@ -61,11 +66,11 @@ class MixtureSettings(Section):
 
     kind: Literal["mixture"] = "mixture"
     name: str = "mixture"
-    components: Count | None = None
+    components: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The number of Gaussians; None chooses the number by the Bayesian information criterion."""
     covariance: Literal["full", "tied", "diag", "spherical"] | None = None
     """The form of the covariance matrices; None chooses the form by the same criterion."""
-    largest: Count = 100
+    largest: Annotated[int, Field(ge=1, le=10_000)] = 100
     """The largest number of Gaussians that is tried."""
 
 
@@ -74,20 +79,20 @@ class SplineFlowSettings(Section):
 
     kind: Literal["spline-flow"] = "spline-flow"
     name: str = "spline-flow"
-    transforms: Count = 2
+    transforms: Few = 2
     """The number of autoregressive maps that follow each other."""
-    bins: Annotated[int, Field(ge=2)] = 8
+    bins: Annotated[int, Field(ge=2, le=1_000)] = 8
     """The number of pieces of each spline."""
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
+    hidden: Annotated[Widths, Field(min_length=1)] = (64, 64)
     """The widths of the hidden layers of the network that computes the knots."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     steps: Count = 20_000
     """The largest number of optimiser steps; training usually stops long before."""
     patience: Count = 30
     """Training stops after so many passes over the rows that have not raised the likelihood of unseen rows."""
-    batch: Annotated[int, Field(ge=2)] = 128
+    batch: BatchSize = 128
     learning_rate: Positive = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: NotNegative = 0.01
 
 
 class RunConfig(Section):
@@ -161,6 +166,17 @@ class DiffusionConfig(RunConfig):
         missing = [need for need, met in needs.items() if not met]
         if self.folds.number and missing:
             raise ValueError(f"folds need {', '.join(missing)}; --recipe precise trains without folds")
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_fits_into_memory(self) -> Self:
+        c, networks = self.model, max(self.model.experts, self.folds.number)
+        activations = self.training.batch * networks * 2 * c.blocks * c.width
+        if activations > MOST_ACTIVATIONS:
+            raise ValueError(
+                f"a batch of {self.training.batch:,} rows needs about {activations:,} activations of the network, and "
+                f"at most {MOST_ACTIVATIONS:,} are allowed"
+            )
         return self
 
     @model_validator(mode="after")

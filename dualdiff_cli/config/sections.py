@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -10,13 +12,17 @@ from .registry import SAMPLERS, SCHEDULES
 
 __all__ = [
     "LARGEST_SIGMA_MIN",
+    "MOST_ACTIVATIONS",
     "Activation",
+    "BatchSize",
     "Count",
     "DataConfig",
+    "Few",
     "FoldsConfig",
     "Fraction",
     "Grid",
     "NetworkSettings",
+    "NotNegative",
     "ObjectiveConfig",
     "Positive",
     "Prediction",
@@ -25,10 +31,31 @@ __all__ = [
     "Section",
     "SettledConfig",
     "TrainingConfig",
+    "Widths",
 ]
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+MOST_STEPS = 10**12
+"""The largest number of steps of a training, or of steps between two events of a training."""
+WIDEST = 2**16
+"""The largest width of a layer: the product of two such layers has 2^32 weights, 16 GiB."""
+MOST_WEIGHTS = 2**30
+"""The largest number of weights of a network, about: 4 GiB, and 20 GiB with gradients, moments and averages."""
+MOST_ACTIVATIONS = 2**32
+"""The largest number of activations that a training step keeps, about: 16 GiB."""
+MOST_SAMPLE_STEPS = 10_000
+"""The largest number of steps of a sampler; nothing is gained beyond 1,000."""
+MOST_ROWS = 10**9
+"""The largest number of rows that are drawn from a density: 8 GB a column."""
+
+Count = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Few = Annotated[int, Field(ge=1, le=1_000)]
+Width = Annotated[int, Field(ge=1, le=WIDEST)]
+Widths = Annotated[tuple[Width, ...], Field(max_length=64)]
+BatchSize = Annotated[int, Field(ge=2, le=2**24)]
+Rows = Annotated[int, Field(ge=20, le=MOST_ROWS)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e12)]
+NotNegative = Annotated[float, Field(ge=0, le=1e12)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 SamplerName = Annotated[str, AfterValidator(SAMPLERS.check)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.check)]
@@ -47,15 +74,15 @@ LARGEST_SIGMA_MIN = 0.02
 class Section(BaseModel):
     """Settings that cannot be changed and take no unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
     """The rows that training learns from, and the rows that it never sees."""
 
-    points: Annotated[int, Field(ge=20)] = 100_000
+    points: Rows = 100_000
     """The number of training rows that are drawn from a density; for a file its own number of rows counts."""
-    held_out_points: Annotated[int, Field(ge=20)] = 100_000
+    held_out_points: Rows = 100_000
     """The number of held-out rows that are drawn from a density."""
     held_out_fraction: Fraction = 0.1
     """The share of a file's rows that is held out."""
@@ -73,11 +100,11 @@ class NetworkSettings(Section):
 
     kind: Literal["diffusion"] = "diffusion"
     name: str
-    experts: Count = 1
-    width: Annotated[int, Field(ge=2)] = 256
-    blocks: Count = 3
-    head_hidden: tuple[Count, ...] = ()
-    gate_hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256,)
+    experts: Few = 1
+    width: Annotated[int, Field(ge=2, le=WIDEST)] = 256
+    blocks: Few = 3
+    head_hidden: Widths = ()
+    gate_hidden: Annotated[Widths, Field(min_length=1)] = (256,)
     activation: Activation = "relu"
     time_bias: bool = False
     """Whether every block sees the time; otherwise only the first layer does."""
@@ -87,9 +114,9 @@ class NetworkSettings(Section):
     embedding: Literal["paper", "multiscale"] = "paper"
     finest_frequency: Positive | None = None
     """The finest frequency of the multiscale embedding, in radians per feature unit; None takes 1/σ_min."""
-    frequencies: Annotated[int, Field(ge=2)] = 64
+    frequencies: Annotated[int, Field(ge=2, le=WIDEST)] = 64
     """The number of frequencies of the multiscale embedding."""
-    match_parameters: Annotated[int, Field(ge=0)] = 0
+    match_parameters: Annotated[int, Field(ge=0, le=1_000)] = 0
     """For one expert: the number of experts whose parameter count, with their gate, the width is chosen to match."""
 
     @model_validator(mode="after")
@@ -98,20 +125,32 @@ class NetworkSettings(Section):
             raise ValueError("match_parameters takes 2 or more, and only with experts = 1")
         return self
 
+    @model_validator(mode="after")
+    def _weights_fit_into_memory(self) -> Self:
+        heads = sum(map(math.prod, pairwise((self.width, *self.head_hidden))))
+        gate = sum(map(math.prod, pairwise((self.width, *self.gate_hidden, self.experts))))
+        networks = max(self.experts, self.match_parameters)
+        weights = networks * (2 * self.blocks * self.width**2 + 2 * self.frequencies * self.width + heads) + gate
+        if weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"a network of about {weights:,} weights is too large; at most {MOST_WEIGHTS:,} are allowed"
+            )
+        return self
+
 
 class ScheduleConfig(Section):
     """How noise grows with time."""
 
     name: ScheduleName = "linear-beta"
-    length: Annotated[int, Field(ge=2)] = 100
+    length: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     """The number of entries of a table; for linear-beta-continuous, of the table that it is the limit of."""
     beta_min: Fraction = 1e-4
     beta_max: Fraction = 0.02
     zero_terminal_snr: bool = False
     """Whether a table is rescaled so that it ends in pure noise."""
-    sigma_min: Positive | None = None
+    sigma_min: Annotated[float, Field(ge=1e-8, le=1e6)] | None = None
     """σ/α at the clean end of variance-exploding, log-snr-uniform and learned; None lets the data decide."""
-    sigma_max: Positive = 5.0
+    sigma_max: Annotated[float, Field(gt=0, le=1e6)] = 5.0
     """σ/α at the noisy end of the same schedules; for a learned schedule its first value."""
 
     @model_validator(mode="after")
@@ -140,16 +179,16 @@ class ObjectiveConfig(Section):
     """How noise is assigned to the points of a batch."""
     teacher: str | None = None
     """For a reflow, the directory of the finished run whose flow assigns noise to points."""
-    references: Annotated[int, Field(ge=0)] = 0
+    references: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """The number of training points whose posterior mean is the target; with 0 the target is the clean point itself."""
-    diversity: Annotated[float, Field(ge=0)] = 0.0
+    diversity: NotNegative = 0.0
     """λ of the paper's diversity loss."""
     bounded: bool = False
     """Whether the denoiser's answers are limited by the range of the training points, so that no sample diverges."""
     conditional: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the rows of a batch in which the network is shown the clean values of a random part of the columns,
     so that it learns every conditional distribution too."""
-    balance: Annotated[float, Field(ge=0)] = 0.0
+    balance: NotNegative = 0.0
     """The weight of the load-balancing loss, which is least when all experts are used equally."""
 
     @model_validator(mode="after")
@@ -165,17 +204,18 @@ class TrainingConfig(Section):
     """The optimiser: its budget, learning rate, weight decay, gradient clipping and EMA."""
 
     steps: Count = 10_000
-    batch: Annotated[int, Field(ge=2)] = 256
+    batch: BatchSize = 256
     learning_rate: Positive = 3e-4
     annealing: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: CountOrNone = 0
     """The number of steps of the linear learning-rate warm-up."""
     beta2: Fraction = 0.999
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Positive = 0.5
+    weight_decay: NotNegative = 0.01
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 0.5
+    """The largest norm of the gradient; infinity does not clip."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     ema_every: Count = 10
-    ema_warmup: Annotated[int, Field(ge=0)] = 100
+    ema_warmup: CountOrNone = 100
     log_every: Count = 100
     checkpoint_every: Count = 1_000
     compile: Literal["auto", "on", "off"] = "auto"
@@ -188,7 +228,7 @@ class SamplingConfig(Section):
     """How rows are drawn unless the user names another way."""
 
     sampler: SamplerName = "ancestral"
-    steps: Count = 100
+    steps: Annotated[int, Field(ge=1, le=MOST_SAMPLE_STEPS)] = 100
     grid: Grid = "uniform"
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of fresh noise in ddim, η."""
@@ -197,11 +237,11 @@ class SamplingConfig(Section):
 class FoldsConfig(Section):
     """A training in folds, with checkpoints and experts chosen by rows that a fold has not seen; for few rows."""
 
-    number: Annotated[int, Field(ge=0)] = 0
+    number: Annotated[int, Field(ge=0, le=100)] = 0
     """The number of folds; 0 trains one network on all rows."""
-    bands: Count = 6
+    bands: Few = 6
     """The number of bands of noise levels; each band takes the checkpoint that is best there."""
-    levels: Count = 24
+    levels: Few = 24
     """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
     patience: Count = 2
     """The number of checkpoints without an improvement in any band after which the training ends."""

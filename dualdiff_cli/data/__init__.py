@@ -7,7 +7,7 @@ from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixtu
 from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, Given, TableEncoding, given_cells
 from .reading import READABLE, SourceTable, check_table, read_table
 from .split import Data, check_source, draw, load_data, split_table
-from .writing import WRITABLE, write_chunks
+from .writing import WRITABLE, require_space, write_chunks
 
 __all__ = [
     "DENSITIES",
@@ -35,6 +35,7 @@ __all__ = [
     "given_cells",
     "load_data",
     "read_table",
+    "require_space",
     "split_table",
     "write_chunks",
 ]

@@ -13,6 +13,8 @@ import polars as pl
 
 __all__ = ["MISSING_MARKS", "TidyColumn", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
 
+LARGEST = 1e140
+"""The largest number that a column may hold: the sum of the squares of a billion such numbers is still finite."""
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
 
@@ -184,7 +186,10 @@ def _finite(numbers: pl.Series) -> pl.Series:
     infinite = int(numbers.is_infinite().sum())
     if infinite:
         raise UnusableColumn(f"has {infinite:,} infinite value{'' if infinite == 1 else 's'}")
-    return numbers.fill_nan(None)
+    numbers = numbers.fill_nan(None)
+    if (numbers.abs() > LARGEST).any():
+        raise UnusableColumn(f"has values beyond {LARGEST:g}, whose squares are too large for a floating-point number")
+    return numbers
 
 
 def _from_float(column: pl.Series) -> TidyColumn:

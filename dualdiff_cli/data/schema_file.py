@@ -11,10 +11,10 @@ Columns that the file does not name are of the kind that the data suggest.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..checked import read_toml
 from ..config.registry import COLUMN_KINDS
 from ..errors import InputError, unknown_name
 from .split import IDENTIFIER
@@ -30,8 +30,8 @@ def read_schema(path: str | Path) -> dict[str, str]:
 
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = read_toml(Path(path))
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a schema: {error}.", "Write one with `dualdiff columns`."
         ) from error

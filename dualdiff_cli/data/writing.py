@@ -7,6 +7,7 @@ would take for a formula.
 from __future__ import annotations
 
 import gzip
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -21,7 +22,10 @@ from ..errors import InputError
 from ..store.atomic import replaced
 from .formats import suffix_of
 
-__all__ = ["WRITABLE", "write_chunks"]
+__all__ = ["WRITABLE", "require_space", "write_chunks"]
+
+LEAST_BITS = 1
+"""The number of bits that a cell takes at least on a disk: compressed formats store repeated values in very few."""
 
 Chunks = Iterator[pl.DataFrame]
 
@@ -59,6 +63,26 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int)
             writer(iter(chunks), temporary, rows)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
+
+
+def require_space(path: str | Path, *, rows: int, columns: int) -> None:
+    """Refuse rows that the whole disk of a file could not hold, were it empty.
+
+    Args:
+        path: the file, which need not exist.
+        rows, columns: what it is to hold.
+
+    Raises:
+        InputError: there are too many rows.
+
+    """
+    folder = next((each for each in Path(path).absolute().parents if each.is_dir()), Path.cwd())
+    whole, least = shutil.disk_usage(folder).total, LEAST_BITS * rows * columns // 8
+    if least > whole:
+        raise InputError(
+            f"{rows:,} rows need at least {least / 1e9:,.0f} GB, and the disk of {path} has {whole / 1e9:,.0f} GB.",
+            "Ask for fewer rows.",
+        )
 
 
 def _delimited(separator: str) -> Callable[[pl.DataFrame, bool], str]:

@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from ..checked import read_object
 from ..compute.device import choose_device
+from ..compute.memory import require_memory
 from ..config.recipes import DEFAULT_MODEL, MODELS, has_setting, resolve
 from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
@@ -22,6 +24,7 @@ from ..models import load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
 from ..store.run import Run
+from ..store.schemas import KeptScores
 from ..training.loop import Progress
 from ..training.session import Callbacks
 from .evaluate import GENERATED
@@ -97,6 +100,7 @@ def compare(
     data, seed = load_run_data(shared), shared.seed
     for note in data.notes:
         on_note(note)
+    require_memory(n, data.train.width)
     configs = _configure(dataset, names, seed, settings, rows=data.train.height)
     request = {"data": data.provenance, "n": n, "seed": seed, "settings": list(settings)}
     with _folder(path, request) as folder:
@@ -214,7 +218,7 @@ class _Comparison:
 
         """
         kept = self._folder / "scores" / f"{name}.json"
-        found = read_json(kept)
+        found = read_object(kept, KeptScores, "Remove it: the model is scored again.")
         if found is not None:
             return dict(found)
         if self._should_stop():

@@ -13,6 +13,7 @@ import polars as pl
 
 from .. import seeding
 from ..compute.device import choose_device
+from ..compute.memory import require_memory
 from ..data import Data, read_table
 from ..errors import InputError
 from ..metrics import Score
@@ -130,6 +131,7 @@ def evaluate(
         generated = _read_rows(samples, data.train.columns) if generated is None else generated
     else:
         assert model is not None
+        require_memory(n, model.encoding.width)
         announce(f"{n:,} samples")
         started = time.perf_counter()
         drawing = model.draw(n, seed=seed, options=options)

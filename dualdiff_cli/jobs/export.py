@@ -17,8 +17,9 @@ from ..data import DENSITIES
 from ..diffusion.samplers import build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
 from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, ExportPrecision, convert
+from ..exporting.metadata import FORMAT_VERSION
 from ..exporting.program import compile_sampler
-from ..exporting.runtime import FORMAT_VERSION, ExportedModel
+from ..exporting.runtime import ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers
 from ..models import load_model
 from ..models.diffusion import DiffusionModel, check_sampler
@@ -113,7 +114,7 @@ def export(
         artifact.save(temporary, metadata)
         announce("comparison with the run")
         try:
-            exported = ExportedModel.open(temporary, device=device)
+            exported = ExportedModel.open(temporary, device=device, trust=True)
         except InputError as error:
             problem = error.problem.replace(str(temporary), f"the {precision} {what}")
             raise InputError(problem, "Use another --precision or another --format.") from error

@@ -59,7 +59,7 @@ def data_of_file(exported: ExportedModel) -> Data:
         InputError: the data file has changed since, or the rows were given from Python and are in no file.
 
     """
-    before = exported.metadata["data"]
+    before = exported.metadata.get("data")
     _check_kept(before, f"the run behind {exported.path}")
     data = load_run_data(exported.config)
     _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checked import LARGEST_TEXT, check_schema, parse_json, read_bytes, refusing
 from ..compute.device import choose_device
 from ..data import Data
 from ..errors import InputError
@@ -15,8 +16,9 @@ from ..models import Model, load_model
 from ..present.report.comparison import comparison_page
 from ..present.report.run import RunContents, run_page
 from ..present.tables import Column
-from ..store.atomic import read_json, write_text
+from ..store.atomic import write_text
 from ..store.run import Run
+from ..store.schemas import ComparisonFile
 from .evaluate import evaluate
 from .inputs import data_of_run
 from .plot import PICTURED, picture_of_experts, picture_of_losses
@@ -25,18 +27,6 @@ from .truth import Announce
 __all__ = ["report"]
 
 NUMBER = Column("", ".3g")
-COMPARISON_KEYS = {
-    "dataset",
-    "rows",
-    "held_out",
-    "n_generated",
-    "models",
-    "best",
-    "as_good",
-    "best_by_metric",
-    "simpler",
-}
-"""What a record needs to be one of `compare`."""
 
 
 def report(
@@ -90,12 +80,14 @@ def _comparison(path: Path) -> dict[str, Any]:
         InputError: the file holds something else.
 
     """
-    record = read_json(path)
-    if not isinstance(record, dict) or not record.keys() >= COMPARISON_KEYS:
-        raise InputError(
-            f"{path} is not the record of a comparison.",
-            "Name a run's directory, or a file that `dualdiff compare --json > FILE` wrote.",
-        )
+    with refusing(
+        f"{path} is not the record of a comparison.",
+        "Name a run's directory, or a file that `dualdiff compare --json > FILE` wrote.",
+    ):
+        record: dict[str, Any] = parse_json(read_bytes(path, limit=LARGEST_TEXT))
+        check_schema(record, ComparisonFile)
+        if not {record["best"], *record["as_good"]} <= {None, *record["models"]}:
+            raise ValueError("the best model is none of the models")
     return record
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from .. import seeding
 from ..compute.device import choose_device, peak_memory_bytes
-from ..data import write_chunks
+from ..data import require_space, write_chunks
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
 from .selecting import Selection, equalities
@@ -74,6 +74,8 @@ def sample(
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
     target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
+    if target != "-":
+        require_space(target, rows=n, columns=len(model.encoding.names))
     chunks = drawing.chunks
     if selection is not None:
 

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from .. import seeding
+from ..compute.memory import require_memory
 from ..config.schema import RunConfig
 from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
@@ -127,7 +128,13 @@ class Model(ABC):
         """
 
     def sample(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> pl.DataFrame:
-        """Draw n rows as one frame; see `draw`."""
+        """Draw n rows as one frame; see `draw`.
+
+        Raises:
+            InputError: the machine has too little memory for so many rows, or see `draw`.
+
+        """
+        require_memory(n, self.encoding.width)
         return pl.concat(self.draw(n, seed=seed, options=options).chunks)
 
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import seeding
+from ..checked import refusing
 from ..compute.device import set_tf32
 from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
 from ..config.recipes import with_sampling
@@ -251,7 +252,8 @@ class DiffusionModel(TrainableModel):
         state = run.load_state()
         if state is not None and pairs is None and not self.config.folds.number:
             last = build_network_denoiser(self.config, self.encoding.width, self.encoding.layout.discrete)
-            last.load_weights(state["trainer"]["network"])
+            with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
+                last.load_weights(state["trainer"]["network"])
             rows = self.encoding.encode(data.train, seeding.stream(self.config.seed, "dequantise"))[:LOSS_POINTS]
             training = torch.from_numpy(rows).float().to(self.device)
             loss = estimate_loss(last.to(self.device), training, seed=seed)
@@ -271,16 +273,15 @@ class DiffusionModel(TrainableModel):
         """Read a finished run; see `TrainableModel.load`."""
         tensors, description = run.load_model()
         config = run.config
-        try:
-            encoding = TableEncoding.model_validate(description["encoding"])
+        problem = f"The model of the run {run} does not match its configuration."
+        with refusing(problem, "Train the run again."):
+            encoding = TableEncoding.read(description["encoding"])
             assert isinstance(config, DiffusionConfig)
             denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
             denoiser.load_weights(tensors)
             reach = Reach.read(description["reach"])
-        except (AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"The model of the run {run} does not match its configuration.", "Train the run again."
-            ) from error
+            if reach is not None and {len(reach.low), len(reach.high)} != {encoding.width}:
+                raise ValueError("the range of the training rows has another number of features")
         return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
 
 

@@ -16,10 +16,10 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity as Fitted
 
 from .. import seeding
+from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import KernelDensityConfig
 from ..data import FloatArray, TableEncoding
-from ..errors import InputError
 from ..store.run import Run
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
@@ -91,13 +91,13 @@ class KernelDensity(TrainableModel):
         """Read a finished run; see `TrainableModel.load`."""
         tensors, description = run.load_model()
         config = run.config
-        try:
+        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
             assert isinstance(config, KernelDensityConfig)
-            z = tensors["rows"].double().numpy()
-            fitted = Fitted(bandwidth=description["bandwidth"]).fit(z)
-            return cls(config, TableEncoding.model_validate(description["encoding"]), fitted, z)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The model of the run {run} is damaged.", "Train the run again.") from error
+            z, encoding = tensors["rows"].double().numpy(), TableEncoding.read(description["encoding"])
+            bandwidth = description["bandwidth"]
+            if not (isinstance(bandwidth, float) and bandwidth > 0 and z.shape[1] == encoding.width):
+                raise ValueError("rows and bandwidth do not suit the encoding")
+            return cls(config, encoding, Fitted(bandwidth=bandwidth).fit(z), z)
 
 
 def _cross_validated(z: FloatArray, *, folds: int, seed: int) -> float:

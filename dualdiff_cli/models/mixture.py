@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture as Fitted
 
+from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import MixtureConfig, RunConfig
 from ..data import Data, FloatArray, TableEncoding
@@ -110,15 +111,16 @@ class Mixture(TrainableModel):
         """Read a finished run; see `TrainableModel.load`."""
         tensors, description = run.load_model()
         config = run.config
-        try:
+        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
             assert isinstance(config, MixtureConfig)
+            encoding = TableEncoding.read(description["encoding"])
             weights, means, covariances = (tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
+            if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+                raise ValueError("weights and means do not suit the encoding")
             fitted = Fitted(len(weights), covariance_type=description["covariance"])
             fitted.weights_, fitted.means_, fitted.covariances_ = weights, means, covariances
             fitted.precisions_cholesky_ = _precision_factors(covariances, description["covariance"])
-            return cls(config, TableEncoding.model_validate(description["encoding"]), fitted)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The model of the run {run} is damaged.", "Train the run again.") from error
+            return cls(config, encoding, fitted)
 
 
 def _precision_factors(covariances: FloatArray, form: str) -> FloatArray:

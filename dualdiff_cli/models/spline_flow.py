@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from zuko.flows import NSF
 
 from .. import seeding
+from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import SplineFlowConfig, SplineFlowSettings
 from ..data import FloatArray, TableEncoding
@@ -91,13 +92,14 @@ class SplineFlow(TrainableModel):
         how = "A neural spline flow on a single device; a training that is stopped starts over."
         callbacks.on_start(run, config.model.steps, how)
         training = _Training(plan.features, config.model, seed=config.seed, device=device)
-        for step in training.rounds():
-            callbacks.on_progress(Progress(step, ()))
-            if callbacks.should_stop():
-                raise Interrupted(
-                    f"Stopped after {step} of at most {config.model.steps} steps.",
-                    f"A spline flow keeps no checkpoint: `dualdiff train --resume {run}` trains it from the beginning.",
-                )
+        with callbacks.shield():
+            for step in training.rounds():
+                callbacks.on_progress(Progress(step, ()))
+                if callbacks.should_stop():
+                    raise Interrupted(
+                        f"Stopped after {step} of at most {config.model.steps} steps.",
+                        f"A spline flow keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
+                    )
         model = cls(config, plan.encoding, training.best())
         return model, {
             "steps": training.step,
@@ -135,15 +137,15 @@ class SplineFlow(TrainableModel):
         """Read a finished run; see `TrainableModel.load`."""
         tensors, description = run.load_model()
         config = run.config
-        try:
+        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
             assert isinstance(config, SplineFlowConfig)
-            encoding = TableEncoding.model_validate(description["encoding"])
+            encoding = TableEncoding.read(description["encoding"])
             flow = _build(encoding.width, config.model, seed=config.seed)
             for name, parameter in flow.named_parameters():
+                if tensors[name].shape != parameter.shape:
+                    raise ValueError(f"{name} has another shape")
                 parameter.data.copy_(tensors[name])
             return cls(config, encoding, flow.double().eval().requires_grad_(False))
-        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"The model of the run {run} is damaged.", "Train the run again.") from error
 
 
 class _Training:

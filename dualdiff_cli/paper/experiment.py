@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import seeding
+from ..checked import read_object
 from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig, RunConfig
 from ..errors import DualdiffError, InputError, Interrupted
 from ..jobs.evaluate import evaluate
 from ..jobs.train import Callbacks, resume, train
 from ..models import DrawingOptions
-from ..store.atomic import read_json, write_json
+from ..store.atomic import write_json
 from ..store.run import Run
+from ..store.schemas import ExperimentFile
 
 __all__ = ["Experiment", "sampling_seed"]
 
@@ -210,7 +212,7 @@ class Experiment:
 
     def _kept(self) -> dict[str, Any]:
         """Read the results; without the trained model only a failure counts."""
-        kept: dict[str, Any] = read_json(self.result_path) or {}
+        kept = read_object(self.result_path, ExperimentFile, "Remove it: the scores are computed again.") or {}
         if Run(self.path).is_trained:
             return kept
         return {key: kept[key] for key in ("error", "traceback") if key in kept}

@@ -261,7 +261,7 @@ def _stop_signals(stop_file: Path, driver: int) -> Iterator[Callable[[], bool]]:
         return answer
 
     is_worker = os.getpid() != driver and threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if is_worker else ()
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) if is_worker else ()
     before = {number: signal.signal(number, lambda *_: stop_file.touch()) for number in numbers}
     try:
         yield should_stop

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "replaced", "write_json", "write_text"]
+from ..checked import LARGEST_TEXT, parse_json, read_bytes
+
+__all__ = ["abandon", "read_json", "replaced", "write_json", "write_text"]
+
+_open: set[Path] = set()
+"""The temporary files that are being written."""
 
 
 @contextmanager
@@ -21,11 +26,20 @@ def replaced(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    _open.add(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        _open.discard(temporary)
+
+
+def abandon() -> None:
+    """Remove the temporary files that are being written, before the process ends at once."""
+    for temporary in tuple(_open):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,8 +54,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; None if there is no such file, or if the file does not hold JSON."""
+    """Read JSON; None if there is no such file, or if the file does not hold JSON that the program may have written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_bytes(path, limit=LARGEST_TEXT))
     except (OSError, ValueError):
         return None

@@ -22,14 +22,25 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checked import LARGEST_TEXT, MIB, check_schema, parse_json, read_bytes, read_object, refusing
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
 from .atomic import read_json, replaced, write_json, write_text
+from .schemas import (
+    EvaluationFile,
+    LoggedStep,
+    MachineFile,
+    ModelFile,
+    ProvenanceFile,
+    StateFile,
+    TrainingFile,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +52,8 @@ __all__ = ["FORMAT", "RUNS", "Run"]
 RUNS = Path("runs")
 FORMAT = 2
 """The version of the run directory's format; a run of another version is refused."""
+LARGEST_WEIGHTS = 16 * 1024 * MIB
+"""The largest size of the weights of a model, in bytes: twice what the bounds of the configuration allow."""
 
 
 class Run:
@@ -146,7 +159,7 @@ class Run:
             InputError: the file is damaged.
 
         """
-        return _read_json(self.path / "environment.json", "Remove it, or start a new run.")
+        return read_object(self.path / "environment.json", MachineFile, "Remove it, or start a new run.")
 
     # The rows
 
@@ -166,7 +179,7 @@ class Run:
             InputError: the file is damaged.
 
         """
-        return _read_json(self.path / "data.json", "Restore it, or start a new run.")
+        return read_object(self.path / "data.json", ProvenanceFile, "Restore it, or start a new run.")
 
     # The model
 
@@ -188,30 +201,32 @@ class Run:
             InputError: training has not finished, or a file is damaged, of another version, or of another training.
 
         """
-        from safetensors import SafetensorError
         from safetensors.torch import load
 
-        description = _read_json(self.path / "model.json", "Train the run again.")
         path = self.path / "model.safetensors"
         if not path.exists():
             raise InputError(
                 f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
             )
+        description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
         if description is None or description.get("format_version") != FORMAT:
             raise InputError(f"The run {self} was written by another version of dualdiff.", "Train the run again.")
-        try:
-            weights = path.read_bytes()
-            tensors = load(weights)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"The model {path} cannot be read: {error}.", "Train the run again.") from error
-        if hashlib.sha256(weights).hexdigest() != description.get("sha256"):
+        description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
+        assert description is not None
+        with refusing(f"The model {path} cannot be read.", "Train the run again."):
+            weights = read_bytes(path, limit=LARGEST_WEIGHTS)
+        if hashlib.sha256(weights).hexdigest() != description["sha256"]:
             raise InputError(f"The model {path} is not the one that model.json describes.", "Train the run again.")
+        with refusing(f"The model {path} cannot be read.", "Train the run again."):
+            tensors = load(weights)
+        _check_finite(tensors, path, "Train the run again.")
         return tensors, description
 
     @property
     def model_sha256(self) -> str | None:
         """The checksum of the finished model, which tells whether scores are of this model; None without a model."""
-        checksum = (read_json(self.path / "model.json") or {}).get("sha256")
+        found = read_json(self.path / "model.json")
+        checksum = found.get("sha256") if isinstance(found, dict) else None
         return checksum if isinstance(checksum, str) and self.is_trained else None
 
     # What training resumes from
@@ -235,13 +250,14 @@ class Run:
         path = self.path / "state.pt"
         if not path.exists():
             return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with refusing(f"The training state {path} cannot be read.", "Remove it to start over."):
+            with warnings.catch_warnings(action="ignore"):  # torch warns of what a damaged file seems to be
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             version = state.get("format_version")
-        except Exception as error:  # damaged bytes can raise anything
-            raise InputError(f"The training state {path} cannot be read.", "Remove it to start over.") from error
         if version != FORMAT:
             raise InputError(f"The training state {path} is of another version.", "Remove it to start over.")
+        with refusing(f"The training state {path} is damaged.", "Remove it to start over."):
+            check_schema(state, StateFile)
         return state
 
     def save_pairs(self, tensors: Mapping[str, Tensor], encoding: Mapping[str, Any]) -> None:
@@ -258,17 +274,23 @@ class Run:
             InputError: the file is damaged.
 
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         path = self.path / "pairs.safetensors"
         if not path.exists():
             return None
-        try:
+        remedy = "Remove it to have the pairs drawn again."
+        with refusing(f"The pairs {path} cannot be read.", remedy):
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in ("points", "noise", "held_out")}
-                return tensors, json.loads(file.metadata()["encoding"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The pairs {path} cannot be read.", "Remove them to have them drawn again.") from error
+                encoding: dict[str, Any] = parse_json(file.metadata()["encoding"])
+            points, noise, held_out = tensors.values()
+            if points.shape != noise.shape or held_out.shape != (2, len(held_out[0]), points.shape[1]):
+                raise ValueError("the shapes do not belong together")
+            if any(not tensor.is_floating_point() for tensor in tensors.values()):
+                raise ValueError("the numbers are no floating-point numbers")
+        _check_finite(tensors, path, remedy)
+        return tensors, encoding
 
     # What was measured
 
@@ -278,14 +300,24 @@ class Run:
             file.writelines(json.dumps(record) + "\n" for record in records)
 
     def load_metrics(self) -> list[dict[str, Any]]:
-        """Give the logged steps; a line that a kill has cut short is left out."""
+        """Give the logged steps; a last line that a kill has cut short is left out.
+
+        Raises:
+            InputError: the file is damaged.
+
+        """
         path = self.path / "metrics.jsonl"
-        records = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        if not path.exists():
+            return []
+        records: list[dict[str, Any]] = []
+        remedy = "Remove it: the training goes on, with a new log."
+        with refusing(f"{path} cannot be read.", remedy):
+            *whole, _ = read_bytes(path, limit=LARGEST_TEXT).split(b"\n")
+        for number, line in enumerate(whole, start=1):
+            with refusing(f"{path} is damaged in line {number}.", remedy):
+                record = parse_json(line)
+                check_schema(record, LoggedStep)
+                records.append(record)
         return records
 
     def rewind_metrics(self, step: int) -> None:
@@ -304,7 +336,7 @@ class Run:
             InputError: the file is damaged.
 
         """
-        return _read_json(self.path / "training.json", "Remove it.")
+        return read_object(self.path / "training.json", TrainingFile, "Remove it.")
 
     def load_evaluation(self) -> dict[str, Any] | None:
         """Give the last scores of the run's own samples; None where there are none, or where another model got them.
@@ -313,8 +345,9 @@ class Run:
             InputError: the file is damaged.
 
         """
-        record = _read_json(self.path / "evaluation.json", "Remove it, and score the run again.")
-        is_own = record is not None and record.get("model_sha256") == self.model_sha256
+        path = self.path / "evaluation.json"
+        record = read_object(path, EvaluationFile, "Remove it, and score the run again.")
+        is_own = record is not None and record["model_sha256"] == self.model_sha256
         return record if is_own else None
 
     def save_evaluation(self, record: Mapping[str, Any]) -> None:
@@ -328,14 +361,10 @@ class Run:
         return directory / name
 
 
-def _read_json(path: Path, remedy: str) -> dict[str, Any] | None:
-    """Read an object; None where there is no file."""
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged.", remedy) from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged.", remedy)
-    return value
+def _check_finite(tensors: Mapping[str, Tensor], path: Path, remedy: str) -> None:
+    """Refuse tensors that hold NaN or infinity."""
+    import torch
+
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{path} holds numbers that are not finite, in {name!r}.", remedy)

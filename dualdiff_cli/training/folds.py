@@ -15,13 +15,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from .. import seeding
+from ..checked import check_schema
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
@@ -68,6 +70,13 @@ class JudgedRecord(Record):
     """A line of the log with the loss on unseen rows, averaged over folds and noise levels."""
 
     held_out: float
+
+
+class _Judged(BaseModel):
+    """An entry of the history of a training: the losses on unseen rows at a checkpoint, in each band."""
+
+    step: Annotated[int, Field(ge=0)]
+    held_out: list[float]
 
 
 class FoldTrainer:
@@ -267,6 +276,7 @@ class FoldTrainer:
             KeyError, RuntimeError, ValueError: the state belongs to another configuration.
 
         """
+        check_schema(state["history"], list[_Judged])
         self.step, self._since, self.history = state["step"], state["since"], state["history"]
         self._weights.vector.copy_(state["weights"])
         self._averages.vector.copy_(state["average"])

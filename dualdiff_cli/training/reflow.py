@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checked import refusing
 from ..config.registry import SAMPLERS
 from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
@@ -51,7 +52,13 @@ class Pairs:
     def load(cls, run: Run) -> Pairs | None:
         """Give the pairs that a run was begun on; None if there are none."""
         kept = run.load_pairs()
-        return None if kept is None else cls(**kept[0], encoding=TableEncoding.model_validate(kept[1]))
+        if kept is None:
+            return None
+        with refusing(f"The pairs of the run {run} are damaged.", "Remove pairs.safetensors to have them drawn again."):
+            pairs = cls(**kept[0], encoding=TableEncoding.read(kept[1]))
+            if pairs.points.shape[1] != pairs.encoding.width:
+                raise ValueError("another number of features")
+        return pairs
 
 
 @torch.no_grad()

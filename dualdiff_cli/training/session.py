@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from ..checked import refusing
 from ..compute.device import synchronize
 from ..compute.execution import Execution
 from ..config.sections import TrainingConfig
@@ -21,6 +24,10 @@ __all__ = ["Callbacks", "Spent", "restore", "train_in_run"]
 
 CHECKPOINT_SECONDS = 30.0
 """A checkpoint is saved at least so often, in seconds."""
+MAY_BE_INFINITE = ("best",)
+"""The part of a state with the least losses so far, which are infinite before the first is known."""
+MAY_GROW = ("trainer.history",)
+"""The part of a state that grows with the training; the trainer checks it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Callbacks:
             training is carried out, before the first step.
         on_progress: told where training stands.
         should_stop: asked after each step; once it answers yes, the state is saved.
+        shield: makes the block in which ``should_stop`` is asked, and in which nothing else stops the work.
 
     """
 
@@ -40,6 +48,7 @@ class Callbacks:
     on_start: Callable[[Run, int, str], None] = lambda run, steps, how: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
+    shield: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Training(Protocol):
@@ -86,13 +95,13 @@ def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
 
     """
     if state is not None:
-        try:
+        problem = f"The training state of the run {run} is of another configuration, or of another kind of device."
+        remedy = "Restore its config.toml, use the device that its environment.json names, or start a new run."
+        with refusing(problem, remedy):
+            _check_state(trainer.state_dict(), state["trainer"], "trainer")
+            if not 0 <= state["trainer"]["step"] <= trainer.config.steps:
+                raise ValueError("the training has fewer steps")
             trainer.load_state_dict(state["trainer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"The training state of the run {run} is of another configuration, or of another kind of device.",
-                "Restore its config.toml, use the device that its environment.json names, or start a new run.",
-            ) from error
     run.rewind_metrics(trainer.step)
     return Spent(0.0, 0.0) if state is None else Spent(state["seconds"], state["compile_seconds"])
 
@@ -111,38 +120,110 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
         InputError: the loss is no longer a number.
 
     """
-    config = trainer.config
-    started = saved_at = time.monotonic()
-    saved_step = trainer.step
+    started = time.monotonic()
 
     def spent() -> Spent:
         compiling = trainer.compile_seconds
         return Spent(before[0] + time.monotonic() - started - compiling, before[1] + compiling)
 
-    def save() -> None:
-        seconds, compile_seconds = spent()
-        how = {"execution": trainer.execution.to_dict(), "device": trainer.points.device.type}
-        run.save_state({"trainer": trainer.state_dict(), "seconds": seconds, "compile_seconds": compile_seconds, **how})
-
-    for progress in trainer.run(callbacks.should_stop):
-        if any(not math.isfinite(record.loss) for record in progress.records):
-            raise InputError(
-                f"The loss is no longer a number after {progress.step} steps.",
-                f"Lower training.learning_rate (it is {config.learning_rate}).",
+    with callbacks.shield():
+        checkpoints = _Checkpoints(run, trainer, spent)
+        for progress in trainer.run(callbacks.should_stop):
+            if any(not math.isfinite(record.loss) for record in progress.records):
+                raise checkpoints.diverged()
+            run.append_metrics(asdict(record) for record in progress.records)
+            callbacks.on_progress(progress)
+            if checkpoints.are_due:
+                checkpoints.save()
+        synchronize(trainer.points.device)
+        at_the_end = spent()
+        checkpoints.save()
+        if not trainer.is_done:
+            raise Interrupted(
+                f"Stopped after {trainer.step} of {trainer.config.steps} steps.",
+                f"Everything is saved: go on with `dualdiff train --resume {run}`.",
             )
-        run.append_metrics(asdict(record) for record in progress.records)
-        callbacks.on_progress(progress)
-        due = trainer.step - saved_step >= config.checkpoint_every
-        if due or time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
-            save()
-            saved_step, saved_at = trainer.step, time.monotonic()
-    synchronize(trainer.points.device)
-    at_the_end = spent()
-    if saved_step != trainer.step:
-        save()
-    if not trainer.is_done:
-        raise Interrupted(
-            f"Stopped after {trainer.step} of {config.steps} steps.",
-            f"Everything is saved: go on with `dualdiff train --resume {run}`.",
-        )
     return at_the_end
+
+
+class _Checkpoints:
+    """The checkpoints of a training, each with finite weights.
+
+    Args:
+        run: where the checkpoints are kept, each in the place of the one before.
+        trainer: the training.
+        spent: gives the time that the training has taken.
+
+    """
+
+    def __init__(self, run: Run, trainer: Training, spent: Callable[[], Spent]) -> None:
+        self._run, self._trainer, self._spent = run, trainer, spent
+        self._saved_step, self._saved_at = trainer.step, time.monotonic()
+
+    @property
+    def are_due(self) -> bool:
+        """Whether enough steps or enough time have passed since the last checkpoint."""
+        steps = self._trainer.step - self._saved_step
+        return steps >= self._trainer.config.checkpoint_every or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+
+    def save(self) -> None:
+        """Save a checkpoint, unless the training has made no step since the last one.
+
+        Raises:
+            InputError: a weight is no longer a number; the last checkpoint stays.
+
+        """
+        trainer = self._trainer
+        if self._saved_step == trainer.step:
+            return
+        state = trainer.state_dict()
+        if not _is_finite({name: value for name, value in state.items() if name not in MAY_BE_INFINITE}):
+            raise self.diverged()
+        seconds, compile_seconds = self._spent()
+        how = {"execution": trainer.execution.to_dict(), "device": trainer.points.device.type}
+        self._run.save_state({"trainer": state, "seconds": seconds, "compile_seconds": compile_seconds, **how})
+        self._saved_step, self._saved_at = trainer.step, time.monotonic()
+
+    def diverged(self) -> InputError:
+        """Say that the training has diverged, and which state is the last good one."""
+        good = f"the run {self._run} keeps the state after {self._saved_step} steps" if self._saved_step else ""
+        return InputError(
+            f"The loss is no longer a number after {self._trainer.step} steps{f'; {good}' if good else ''}.",
+            f"Lower training.learning_rate (it is {self._trainer.config.learning_rate}) in a new run.",
+        )
+
+
+def _check_state(own: Any, kept: Any, place: str) -> None:
+    """Check that a state that was read has the structure, the shapes and the types of the trainer's own state.
+
+    Raises:
+        ValueError: something is missing, or differs.
+
+    """
+    if isinstance(own, Tensor):
+        same = isinstance(kept, Tensor) and (kept.shape, kept.dtype, kept.layout) == (own.shape, own.dtype, own.layout)
+    elif isinstance(own, dict):
+        same = isinstance(kept, dict) and kept.keys() == own.keys()
+    elif isinstance(own, list | tuple):
+        same = isinstance(kept, list | tuple) and (len(kept) == len(own) or place in MAY_GROW)
+    else:
+        same = type(kept) is type(own)
+    if not same:
+        raise ValueError(f"{place} differs")
+    if isinstance(own, dict):
+        for name, value in own.items():
+            _check_state(value, kept[name], f"{place}.{name}")
+    elif isinstance(own, list | tuple) and place not in MAY_GROW:
+        for number, (value, other) in enumerate(zip(own, kept, strict=True)):
+            _check_state(value, other, f"{place}.{number}")
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether all numbers in tensors, mappings and sequences of these are finite."""
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

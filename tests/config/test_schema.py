@@ -148,3 +148,30 @@ def test_the_kind_of_the_model_decides_which_sections_there_are() -> None:
 def test_a_configuration_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValidationError, match="diffusion"):
         parse_config({"dataset": "line", "recipe": "any", "model": {"kind": "forest", "name": "any"}})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(
+            "model.width=1000000000",
+            "model.experts=1000000000",
+            "model.blocks=1000000000",
+            "model.gate_hidden=[1000000000]",
+        ),
+        *("training.batch=1000000000000", "training.steps=10000000000000", "sampling.steps=1000000000"),
+        *(
+            "schedule.sigma_max=inf",
+            "schedule.sigma_min=nan",
+            "schedule.length=1000000000",
+            "training.learning_rate=inf",
+        ),
+        *("data.points=1000000000000", "folds.number=100000", "objective.references=1000000000"),
+        "model.width=60000",  # one such layer is allowed, three blocks of two are not
+    ],
+)
+def test_a_value_that_no_machine_can_hold_is_refused_by_its_name(setting: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(dataset="moons", recipe="precise", settings=[setting])
+    assert setting.split("=")[0].split(".")[0] in caught.value.problem
+    assert caught.value.exit_code == 2

@@ -49,7 +49,7 @@ def test_the_default_is_the_whole_sampler_as_onnx_in_the_run(run: Run) -> None:
     assert 0 <= record["decoding_error"] < 1e-12
     for name in ("kl_run_file", "kl_file_run"):
         assert record[name]["value"] == pytest.approx(record[name]["floor"], abs=0.01)
-    metadata = ExportedModel.open(path).metadata
+    metadata = ExportedModel.open(path, trust=True).metadata
     assert metadata["measured"]["max_abs_error"] == record["max_abs_error"]
     assert metadata["checkpoint_sha256"] == hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
 
@@ -159,7 +159,7 @@ def test_samples_and_scores_come_from_the_file_alone(
     scores = evaluate(run, n=300, device="cpu", seed=2, metrics=metrics)["metrics"]
     for path in run.path.iterdir():
         path.rename(path.with_suffix(".gone"))
-    exported = ExportedModel.open("model.bin", device="cpu")
+    exported = ExportedModel.open("model.bin", device="cpu", trust=True)
     record = sample(exported, n=300, output="file.npy", seed=2)
     assert (record["run"], record["from"], record["columns"]) == (None, "model.bin", ["x", "y"])
     assert record["network_evaluations"] == drawn["network_evaluations"]
@@ -178,7 +178,7 @@ def test_the_columns_of_a_file_come_by_name_and_in_their_own_types(tmp_path: Pat
     assert record["outputs"] == ["samples", "age (years)", "income", "features"]
     own, file = (
         model.sample(50, seed=1)
-        for model in (ExportedModel.open(record["output"], device="cpu"), _model(tmp_path / "run"))
+        for model in (ExportedModel.open(record["output"], device="cpu", trust=True), _model(tmp_path / "run"))
     )
     assert own.schema == file.schema
     np.testing.assert_allclose(own, file, rtol=0, atol=1)
@@ -216,7 +216,7 @@ def test_a_file_decodes_translated_columns_as_the_run_does(tmp_path: Path) -> No
     config = tiny("precise", dataset=str(tmp_path / "prices.csv"), model="baseline")
     train(config, path=tmp_path / "run", device="cpu")
     record = export(tmp_path / "run", device="cpu")
-    own, file = _model(tmp_path / "run"), ExportedModel.open(record["output"], device="cpu")
+    own, file = _model(tmp_path / "run"), ExportedModel.open(record["output"], device="cpu", trust=True)
     assert [column.kind for column in file.encoding.columns] == ["skewed", "skewed"]
     assert record["max_abs_error"] <= record["tolerance"]
     np.testing.assert_allclose(file.sample(50, seed=1), own.sample(50, seed=1), rtol=1e-3, atol=1e-3)

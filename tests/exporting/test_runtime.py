@@ -14,7 +14,7 @@ from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.samplers import BLOCK, draw_noise
 from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS
-from dualdiff_cli.exporting import runtime as runtimes
+from dualdiff_cli.exporting import loading as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import export
 from dualdiff_cli.models import DrawingOptions
@@ -47,7 +47,7 @@ def model(run: Run) -> DiffusionModel:
 def test_a_file_draws_the_rows_of_its_run(
     what: str, format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
-    exported = ExportedModel.open(files[what, format], device="cpu")
+    exported = ExportedModel.open(files[what, format], device="cpu", trust=True)
     assert (exported.what, exported.encoding, exported.config) == (what, model.encoding, model.config)
     assert exported.provider == ("CPUExecutionProvider" if format == "onnx" else "torch cpu")
     own, expected = (m.sample(BLOCK + 5, seed=3) for m in (exported, model))
@@ -60,7 +60,7 @@ def test_a_file_draws_the_rows_of_its_run(
 def test_a_denoiser_can_be_drawn_from_with_any_sampler(
     format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
-    exported = ExportedModel.open(files["denoiser", format], device="cpu")
+    exported = ExportedModel.open(files["denoiser", format], device="cpu", trust=True)
     options = DrawingOptions(sampler="dpm-solver-2", steps=4)
     drawing = exported.draw(30, seed=0, options=options)
     np.testing.assert_allclose(pl.concat(drawing.chunks), model.sample(30, seed=0, options=options), atol=1e-2)
@@ -69,7 +69,7 @@ def test_a_denoiser_can_be_drawn_from_with_any_sampler(
 
 
 def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path]) -> None:
-    exported = ExportedModel.open(files["sampler", "onnx"])
+    exported = ExportedModel.open(files["sampler", "onnx"], trust=True)
     assert exported.evaluations(exported.sampling) == 5
     own = exported.sample(10, seed=0, options=DrawingOptions(sampler="dpmpp-2m-sde", steps=5))
     assert own.equals(exported.sample(10, seed=0))
@@ -80,7 +80,7 @@ def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path])
 
 @pytest.mark.parametrize("what", ["sampler", "denoiser"])
 def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, files: dict[tuple[str, str], Path]) -> None:
-    exported = ExportedModel.open(files[what, "torchscript"], device="cpu")
+    exported = ExportedModel.open(files[what, "torchscript"], device="cpu", trust=True)
     for option, options in (
         ("--precision", DrawingOptions(precision="bfloat16")),
         ("--compile", DrawingOptions(compile="on")),
@@ -92,7 +92,7 @@ def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, files: dict
 def test_all_outputs_of_a_file_come_from_one_call(files: dict[tuple[str, str], Path], model: DiffusionModel) -> None:
     noise = draw_noise(0, 0, dim=2, draws=5)[:, :20]
     for format in FORMATS:
-        exported = ExportedModel.open(files["sampler", format], device="cpu")
+        exported = ExportedModel.open(files["sampler", format], device="cpu", trust=True)
         outputs = exported.outputs(noise[0], noise[1:])
         assert list(outputs) == exported.metadata["outputs"] == ["samples", "features"]
         assert torch.equal(outputs["samples"], exported.walk(noise[0], noise[1:]))
@@ -101,7 +101,7 @@ def test_all_outputs_of_a_file_come_from_one_call(files: dict[tuple[str, str], P
 
 def test_a_file_says_where_it_comes_from(files: dict[tuple[str, str], Path], run: Run) -> None:
     for path in files.values():
-        metadata = ExportedModel.open(path).metadata
+        metadata = ExportedModel.open(path, trust=True).metadata
         assert {"format_version", "dataset", "encoding", "recipe", "sampling", "schedule", "config"} <= set(metadata)
         assert (metadata["dataset"], metadata["recipe"], metadata["model"]) == ("moons", "precise", "dual-expert")
         assert metadata["measured"]["max_abs_error"] <= metadata["measured"]["tolerance"]
@@ -113,7 +113,7 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"model\.onnx"):
-        ExportedModel.open(path)
+        ExportedModel.open(path, trust=True)
 
 
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])
@@ -123,19 +123,19 @@ def test_a_damaged_archive_is_refused(format: str, files: dict[tuple[str, str], 
     path = tmp_path / "damaged"
     path.write_bytes(content)
     with pytest.raises(InputError, match="cannot be read as an exported file"):
-        ExportedModel.open(path, device="cpu")
+        ExportedModel.open(path, device="cpu", trust=True)
 
 
 def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
     files: dict[tuple[str, str], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="There is no file"):
-        ExportedModel.open(tmp_path / "nothing.onnx")
+        ExportedModel.open(tmp_path / "nothing.onnx", trust=True)
     foreign = onnx.load(files["denoiser", "onnx"])
     onnx.helper.set_model_props(foreign, {"author": "someone"})
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(InputError, match=r"foreign\.onnx does not say what"):
-        ExportedModel.open(tmp_path / "foreign.onnx")
+        ExportedModel.open(tmp_path / "foreign.onnx", trust=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -144,9 +144,9 @@ def test_a_device_that_is_asked_for_by_name_is_what_runs_or_an_error(
     format: str, files: dict[tuple[str, str], Path]
 ) -> None:
     with pytest.raises(DeviceError, match="CUDA"):
-        ExportedModel.open(files["sampler", format], device="cuda")
+        ExportedModel.open(files["sampler", format], device="cuda", trust=True)
     with pytest.raises(InputError, match="There is no device 'tpu'"):
-        ExportedModel.open(files["sampler", format], device="tpu")
+        ExportedModel.open(files["sampler", format], device="tpu", trust=True)
 
 
 def test_a_session_that_lists_cuda_and_leaves_the_walk_to_the_cpu_is_not_cudas(
@@ -166,7 +166,7 @@ def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
 ) -> None:
     monkeypatch.setattr(runtimes, "choose_device", lambda request: torch.device("cuda", 0))
     with pytest.warns(UserWarning, match="has no CUDA provider here"):
-        exported = ExportedModel.open(files["sampler", "onnx"], device="auto")
+        exported = ExportedModel.open(files["sampler", "onnx"], device="auto", trust=True)
     assert exported.provider == "CPUExecutionProvider"
 
 
@@ -175,6 +175,22 @@ def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
 def test_a_gpu_draws_the_rows_of_the_run(
     format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
 ) -> None:
-    exported = ExportedModel.open(files["sampler", format], device="cuda")
+    exported = ExportedModel.open(files["sampler", format], device="cuda", trust=True)
     assert "CPU" not in exported.provider
     np.testing.assert_allclose(exported.sample(BLOCK, seed=3), model.sample(BLOCK, seed=3), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_a_file_that_can_hold_any_program_is_loaded_only_if_it_is_trusted(
+    format: str, files: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        pytest.fail("was loaded")
+
+    monkeypatch.setattr(torch.jit, "load", loaded)
+    monkeypatch.setattr(torch.export, "load", loaded)
+    with pytest.raises(InputError) as caught:
+        ExportedModel.open(files["sampler", format], device="cpu")
+    assert str(files["sampler", format]) in caught.value.problem
+    assert "--trust" in caught.value.remedy
+    assert ExportedModel.open(files["sampler", "onnx"], device="cpu").what == "sampler"

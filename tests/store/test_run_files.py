@@ -15,12 +15,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dualdiff_cli.compute.execution import PLAIN
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.store import run as store
 from dualdiff_cli.store.run import FORMAT, Run
 
-STATE = {"trainer": {"step": 3, "network": nn.Linear(3, 2).state_dict()}, "seconds": 1.5}
+STATE = {
+    "trainer": {"step": 3, "network": nn.Linear(3, 2).state_dict()},
+    "seconds": 1.5,
+    "compile_seconds": 0.0,
+    "execution": PLAIN.to_dict(),
+    "device": "cpu",
+}
 DESCRIPTION = {"kind": "größe", "encoding": {"columns": [{"name": "a b", "kind": "integer", "shift": 1 / 3}]}}
 
 
@@ -146,7 +153,7 @@ def test_a_state_of_another_version_is_refused(run: Run) -> None:
 
 def test_the_pairs_of_a_reflow_come_back_as_they_were_with_the_encoding(run: Run) -> None:
     assert run.load_pairs() is None
-    pairs = {name: torch.rand(4, 2) for name in ("points", "noise", "held_out")}
+    pairs = {"points": torch.rand(4, 2), "noise": torch.rand(4, 2), "held_out": torch.rand(2, 1, 2)}
     run.save_pairs(pairs, DESCRIPTION["encoding"])
     tensors, encoding = run.load_pairs() or ({}, {})
     assert encoding == DESCRIPTION["encoding"]

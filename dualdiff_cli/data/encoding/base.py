@@ -36,6 +36,8 @@ __all__ = [
     "read_column",
 ]
 
+LEAST_SPREAD = 1e-140
+"""The least difference of the least and the largest value of a column: the square of a smaller one is no number."""
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
 KINDS_OF_SHAPE = ("constant", "missing", "masses", "decimal", "bounded", "skewed")
@@ -238,6 +240,7 @@ def fit_column(
         InputError: no kind suits the column, or the kind that was asked for does not.
 
     """
+    _check_spread(column)
     if kind not in (None, "missing") and 0 < column.null_count() < len(column):
         around: ColumnEncoding = COLUMN_KINDS["missing"].fit(column, standardise=standardise, kind=kind)
         return around
@@ -256,6 +259,23 @@ def fit_column(
         f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",
         f"Leave the column out with --columns, or choose another kind of {', '.join(COLUMN_KINDS)}.",
     )
+
+
+def _check_spread(column: pl.Series) -> None:
+    """Refuse numbers that differ, but by so little that their variance is zero.
+
+    Raises:
+        InputError: the column is such a one.
+
+    """
+    if not column.dtype.is_float() or not column.len() - column.null_count():
+        return
+    spread = float(column.max()) - float(column.min())  # type: ignore[arg-type]
+    if 0 < spread < LEAST_SPREAD:
+        raise InputError(
+            f"The values of the column '{column.name}' differ by {spread:.1g} only, which vanishes when it is squared.",
+            "Give the column in another unit, or leave the column out with --columns.",
+        )
 
 
 def read_column(column: Any) -> Any:

@@ -39,7 +39,7 @@ def binary_scale(share: float) -> float:
 
     A feature with two values needs twice the scale of a pair of one-hot features for the same distance in bits.
     """
-    return min((share * (1 - share)) ** -0.5, 2 * LARGEST_SCALE)  # torch.export cannot trace math.sqrt
+    return min(1 / math.sqrt(share * (1 - share)), 2 * LARGEST_SCALE)
 
 
 class CategoryColumn(ColumnEncoding):

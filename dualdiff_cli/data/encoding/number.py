@@ -58,4 +58,5 @@ def fit_affine(x: FloatArray, *, standardise: bool) -> tuple[float, float]:
     if not standardise:
         return 0.0, 1.0
     x = x.astype(np.float64)
-    return float(x.mean()), float(x.std()) if (x != x[0]).any() else 1.0
+    # Values that differ by a rounding error can have a standard deviation of zero.
+    return float(x.mean()), (float(x.std()) or float(np.ptp(x))) if (x != x[0]).any() else 1.0

@@ -17,6 +17,9 @@ from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_
 
 __all__ = ["TableEncoding"]
 
+MOST_FEATURES = 100_000
+"""The largest number of features of a row that is read from a file."""
+
 
 class TableEncoding(BaseModel):
     """Columns ↔ features, fitted and invertible.
@@ -35,6 +38,22 @@ class TableEncoding(BaseModel):
     def _by_kind(cls, columns: Any) -> Any:
         """Let each column be read by the class of its kind."""
         return tuple(map(read_column, columns))
+
+    @classmethod
+    def read(cls, written: Any) -> Self:
+        """Read an encoding that was written as plain values, and see that it decodes.
+
+        Raises:
+            Exception: of any kind, if the values are not those of an encoding.
+
+        """
+        encoding = cls.model_validate(written)
+        if not 0 < encoding.width <= MOST_FEATURES:
+            raise ValueError(f"an encoding of {encoding.width} features")
+        encoding.decode(np.zeros((1, encoding.width)))
+        if len(encoding.layout.units) != encoding.width:
+            raise ValueError("the columns do not say which features they have")
+        return encoding
 
     @classmethod
     def fit(

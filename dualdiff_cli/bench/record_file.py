@@ -1,0 +1,72 @@
+"""What a record of ``dualdiff bench`` must hold when it is read back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = ["RecordFile"]
+
+Label = Annotated[str, Field(max_length=1_000)]
+Measured = Annotated[float, Field(ge=0, le=1e15)]
+PositiveAmount = Annotated[float, Field(gt=0, le=1e15)]
+Whole = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, JsonValue]
+
+
+class _Ratio(_Part):
+    value: float
+    low: float
+    high: float
+
+
+class _Row(_Part):
+    dataset: Label
+    model: Label
+    recipe: Label
+    task: Literal["train", "sample", "latency"]
+    backend: Label
+    device: Label
+    provider: Label | None
+    requested_provider: Label | None
+    failure: str | None
+    whole: PositiveAmount
+    block: PositiveAmount
+    extrapolated: bool
+    raw_s: Annotated[list[PositiveAmount], Field(max_length=1_000_000)]
+    median_s: Measured | None
+    iqr_s: Measured | None
+    p95_s: Measured | None
+    unstable: bool | None
+    prepare_s: Measured | None
+    memory_bytes: Whole | None
+    parameters: Whole | None
+    per_second: Measured | None
+    paper_s: Measured | None
+    paper_ratio_to_baseline: Measured | None
+    ratio_to_baseline: _Ratio | None
+    ratio_to_published: _Ratio | None
+
+
+class _Environment(_Part):
+    versions: dict[str, str | None]
+    device: Label
+    gpus: JsonValue
+    processor_mhz: list[float] | None
+    load_average: list[float] | None
+    processor: str | None
+    cores: int | None
+    threads: int
+
+
+class RecordFile(_Part):
+    """The whole record."""
+
+    environment: _Environment
+    samples: Whole
+    rows: list[_Row]

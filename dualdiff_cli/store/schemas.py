@@ -1,0 +1,213 @@
+"""What the files of a run must hold; further entries are allowed, because a newer version may have added them.
+
+Bounds keep out numbers that no machine can hold. They are far from what the program writes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = [
+    "ComparisonFile",
+    "EvaluationFile",
+    "ExperimentFile",
+    "KeptScores",
+    "LoggedStep",
+    "MachineFile",
+    "ModelFile",
+    "ProvenanceFile",
+    "ReachFile",
+    "StateFile",
+    "TrainingFile",
+]
+
+MOST_FEATURES = 100_000
+"""The largest number of features of a row."""
+MOST_THREADS = 4_096
+MOST_STEPS = 10**12
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[int, Field(ge=0, le=2**53)]
+StepNumber = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, JsonValue]
+
+
+class ProvenanceFile(_Part):
+    """``data.json``: where the rows came from, and how they were split."""
+
+    source: str
+    name: str | None = None
+    path: str | None = None
+    sha256: Checksum | None = None
+    columns: list[str] | None = None
+    rows: Size | None = None
+    dropped_rows: Size | None = None
+    train_rows: Size | None = None
+    held_out_rows: Size | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+class ReachFile(_Part):
+    """The range of the training rows in features."""
+
+    low: Annotated[list[Finite], Field(max_length=MOST_FEATURES)]
+    high: Annotated[list[Finite], Field(max_length=MOST_FEATURES)]
+
+
+class ModelFile(_Part):
+    """``model.json``: the kind of the model, its encoding, and the checksum of the weights."""
+
+    format_version: int
+    sha256: Checksum
+    kind: str
+    encoding: dict[str, JsonValue]
+    reach: ReachFile | None = None
+
+
+class _Carried(BaseModel):
+    """How a training is carried out; see ``compute.execution.Execution``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
+    precision: Annotated[str, Field(pattern="^(float32|tf32|bfloat16)$")]
+    compiled: bool
+    graphed: bool
+    required: bool
+    why: dict[str, str]
+
+
+class StateFile(BaseModel):
+    """``state.pt``: what a training resumes from; the trainer checks its own part."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format_version: int
+    trainer: dict[str, Any]
+    seconds: Seconds
+    compile_seconds: Seconds
+    execution: _Carried
+    device: str
+
+
+class LoggedStep(_Part):
+    """A line of ``metrics.jsonl``."""
+
+    step: StepNumber
+    loss: Finite
+    learning_rate: Finite | None = None
+    held_out: Finite | None = None
+
+
+class MachineFile(_Part):
+    """``environment.json``: the machine that trained."""
+
+    device: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    versions: dict[str, str | None] = {}
+    gpus: list[JsonValue] = []
+    execution: dict[str, JsonValue] = {}
+
+
+class TrainingFile(_Part):
+    """``training.json``: what `train` answered."""
+
+    parameters: Size | None = None
+    steps: StepNumber | None = None
+    train_seconds: Seconds | None = None
+    device: str | None = None
+
+
+class ScoreFile(_Part):
+    """One score; see ``metrics.score.Score.to_dict``."""
+
+    value: Finite | None
+    unit: str
+    ci95: Annotated[list[Finite | None], Field(min_length=2, max_length=2)] | None
+    floor: Finite | None
+    floor_spread: Finite | None = None
+    n_real: Size
+    n_generated: Size
+    counts: dict[str, Size] = {}
+    notes: list[str] = []
+
+
+class EvaluationFile(_Part):
+    """``evaluation.json``: the last scores."""
+
+    model_sha256: Checksum | None
+    metrics: dict[str, ScoreFile]
+    n_real: Size
+    n_generated: Size
+    sampler: str | None = None
+    sample_steps: StepNumber | None = None
+
+
+class _Excess(_Part):
+    value: Finite
+    ci95: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
+
+
+class KeptScores(_Part):
+    """``scores/MODEL.json`` of a comparison: what one model got."""
+
+    metrics: dict[str, ScoreFile]
+    excess: _Excess | None
+    train_seconds: Seconds
+    sample_seconds: Seconds
+
+
+class _Failed(_Part):
+    error: str
+
+
+class ComparisonFile(_Part):
+    """What `compare --json` wrote."""
+
+    dataset: str
+    rows: Size
+    held_out: Size
+    n_generated: Size
+    models: dict[str, KeptScores | _Failed]
+    best: str | None
+    as_good: list[str]
+    best_by_metric: dict[str, Annotated[list[str], Field(min_length=1)]]
+    simpler: dict[str, JsonValue] | None
+
+
+class _Asked(_Part):
+    sampling: list[JsonValue]
+    generated: Size
+    metrics: list[str] | None
+
+
+class _Evaluated(_Part):
+    asked: _Asked
+    metrics: dict[str, ScoreFile]
+    evaluate_seconds: Seconds
+
+
+class _Trained(_Part):
+    steps: StepNumber
+    train_seconds: Seconds
+    seconds_around: Seconds
+
+
+class ExperimentFile(_Part):
+    """The results of one experiment of `reproduce`."""
+
+    train: _Trained | None = None
+    evaluations: list[_Evaluated] = []
+    error: str | None = None
+    traceback: str | None = None
+    warnings: list[str] = []

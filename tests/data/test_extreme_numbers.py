@@ -1,0 +1,43 @@
+"""Columns at the ends of what a floating-point number can hold: learnt as they are, or refused before the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualdiff_cli.data import TableEncoding, read_table, require_space
+from dualdiff_cli.errors import InputError
+
+
+@pytest.mark.parametrize("magnitude", [1e139, 1e30, 1.0, 1e-30, 1e-138])
+def test_a_column_of_any_magnitude_comes_back(magnitude: float) -> None:
+    x = magnitude * np.random.default_rng(0).normal(size=500)
+    rows = pl.DataFrame({"x": x})
+    encoding = TableEncoding.fit(rows)
+    features = encoding.encode(rows, None)
+    assert np.isfinite(features).all()
+    assert 0.5 < features.std() < 2
+    np.testing.assert_allclose(encoding.decode(features)["x"], x, rtol=1e-9, atol=1e-9 * magnitude)
+
+
+@pytest.mark.parametrize("magnitude", [1e-200, 1e-310])
+def test_a_column_whose_variance_vanishes_is_refused_by_its_name(magnitude: float) -> None:
+    with pytest.raises(InputError, match="'x' differ by") as caught:
+        TableEncoding.fit(pl.DataFrame({"x": magnitude * np.arange(1.0, 200.0), "y": np.arange(199.0) / 7}))
+    assert "unit" in caught.value.remedy
+
+
+def test_a_file_with_values_whose_squares_overflow_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.csv"
+    path.write_text("x,y\n1e308,1\n-1e308,2\n3,4\n")
+    with pytest.raises(InputError, match=r"'x' .*beyond"):
+        read_table(path)
+
+
+def test_more_rows_than_the_disk_holds_are_refused(tmp_path: Path) -> None:
+    require_space(tmp_path / "new" / "rows.csv", rows=1_000, columns=2)
+    with pytest.raises(InputError, match=r"rows\.csv has .* GB"):
+        require_space(tmp_path / "rows.csv", rows=2**63 - 1, columns=2)

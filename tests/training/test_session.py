@@ -1,0 +1,90 @@
+"""A training in its run: what it goes on from, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny
+
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.inputs import load_run_data
+from dualdiff_cli.models import Plan, kind_of
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.store.run import Run
+from dualdiff_cli.training.loop import Trainer
+from dualdiff_cli.training.session import Callbacks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Plan, Run]:
+    """A finished training with its state."""
+    config = tiny("paper")
+    plan = DiffusionModel.plan(config, load_run_data(config), device=CPU)
+    run = Run.create(plan.config, tmp_path / "run")
+    DiffusionModel.fit(plan, run, device=CPU)
+    return plan, run
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step", -1),
+        ("step", 10**9),
+        ("step", "7"),
+        ("network", {}),
+        ("network", [1]),
+        ("moments", []),
+        ("generator", torch.zeros(3)),
+        ("loss_sum", torch.zeros(2)),
+        ("average", None),
+    ],
+)
+def test_a_state_of_another_structure_is_refused_before_it_is_used(
+    name: str, value: object, begun: tuple[Plan, Run]
+) -> None:
+    plan, run = begun
+    state = run.load_state()
+    assert state is not None
+    run.save_state({**state, "trainer": {**state["trainer"], name: value}})
+    with pytest.raises(InputError, match="another configuration"):
+        kind_of(run).fit(plan, run, device=CPU)
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 10**6, 2.0, True])
+def test_threads_out_of_bounds_are_refused(threads: Any, begun: tuple[Plan, Run]) -> None:
+    _, run = begun
+    state = run.load_state()
+    assert state is not None
+    run.save_state({**state, "execution": {**state["execution"], "threads": threads}})
+    with pytest.raises(InputError, match=r"state\.pt is damaged"):
+        run.load_state()
+
+
+def test_weights_that_are_not_finite_are_never_saved_and_the_last_good_state_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("paper")
+    plan = DiffusionModel.plan(config, load_run_data(config), device=CPU)
+    run = Run.create(plan.config, tmp_path / "run")
+    optimise, every = Trainer._optimize, config.training.log_every
+
+    def poisoned(self: Trainer) -> None:
+        optimise(self)
+        if self.step == 2 * every + 1:
+            self._weights[0].vector[0] = torch.nan
+
+    monkeypatch.setattr(Trainer, "_optimize", poisoned)
+    monkeypatch.setattr("dualdiff_cli.training.session.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(InputError) as caught:
+        DiffusionModel.fit(plan, run, device=CPU, callbacks=Callbacks())
+    assert f"the state after {2 * every} steps" in caught.value.problem
+    assert "learning_rate" in caught.value.remedy
+    state = run.load_state()
+    assert state is not None
+    assert state["trainer"]["step"] == 2 * every
+    assert all(torch.isfinite(tensor).all() for tensor in state["trainer"]["network"].values())
