@@ -70,7 +70,7 @@ class MassesColumn(ColumnEncoding):
         """Say whether some values of a numeric column are point masses, and many others are not."""
         if not column.dtype.is_numeric() or column.null_count():
             return False
-        if column.dtype.is_integer() and max(abs(int(end)) for end in (column.min(), column.max())) > LARGEST_EXACT:  # type: ignore[arg-type, call-overload]
+        if column.dtype.is_integer() and max(abs(int(end)) for end in (column.min(), column.max())) > LARGEST_EXACT:  # type: ignore[arg-type]
             return False
         return bool(point_masses(column))
 
