@@ -149,12 +149,14 @@ class _End(nn.Module):
         wide = partial(torch.tensor, dtype=torch.float64)
         self.encoding = encoding.model_copy(update={"columns": tuple(c.with_numbers(wide) for c in encoding.columns)})
         self.named = named
+        # An offset of 19 digits must not be rounded to float32, as torch's ONNX exporter does with Python numbers.
+        self.offsets: Tensor
+        offsets = torch.tensor([float(column.offset) for column in encoding.columns], dtype=torch.float64)
+        self.register_buffer("offsets", offsets, persistent=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         values, columns = self.encoding.values(features), self.encoding.columns
-        # An offset of 19 digits must not be rounded to float32, as torch's ONNX exporter does with Python numbers.
-        offsets = torch.tensor([float(c.offset) for c in columns], dtype=torch.float64, device=features.device)
-        samples = torch.stack(list(values), dim=1) + offsets
+        samples = torch.stack(list(values), dim=1) + self.offsets
         named = [x.long() + c.offset if c.whole else x.clone() for x, c in zip(values, columns, strict=True)]
         return (samples, *(named if self.named else ()), features)
 

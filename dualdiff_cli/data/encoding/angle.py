@@ -80,7 +80,7 @@ class AngleColumn(ColumnEncoding):
         """Compute x in [low, low + period)."""
         arrays = namespace(features)
         whole = arrays.asarray(2 * math.pi, dtype=features.dtype)  # with all its digits, also in an exported file
-        turn = arrays.arctan2(features[:, 1], features[:, 0]) / whole
+        turn = _arc(features[:, 1], features[:, 0]) / whole
         x = self.low + self.period * (turn - arrays.floor(turn))
         if self.whole_numbers:
             x = x.round()
@@ -96,3 +96,15 @@ class AngleColumn(ColumnEncoding):
     def summary(self) -> str:
         """Say what the period is."""
         return f"angle from {self.low:g} to {self.low + self.period:g}"
+
+
+def _arc(y: Any, x: Any) -> Any:
+    """Compute the angle of points (x, y), both (n,) float64, in radians.
+
+    ONNX Runtime has the arc tangent in float32 only. One step of Newton's method in float64 gives the other digits.
+    """
+    arrays = namespace(x)
+    coarse = arrays.arctan2(arrays.asarray(y, dtype=arrays.float32), arrays.asarray(x, dtype=arrays.float32))
+    coarse = arrays.asarray(coarse, dtype=x.dtype)
+    radius = arrays.sqrt(x * x + y * y).clip(min=1e-30)
+    return coarse + (y * arrays.cos(coarse) - x * arrays.sin(coarse)) / radius

@@ -93,7 +93,8 @@ class MissingColumn(ColumnEncoding):
 
     @property
     def _shift(self) -> float:
-        return -self.present * binary_scale(self.present)
+        shift: float = -self.present * binary_scale(self.present)
+        return shift
 
     @property
     def discrete(self) -> tuple[DiscreteSpan, ...]:
