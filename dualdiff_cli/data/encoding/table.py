@@ -121,7 +121,9 @@ class TableEncoding(BaseModel):
 
     def values(self, features: Any) -> list[Any]:
         """Turn features (n, width) into one vector (n,) a column; NumPy arrays and torch tensors alike."""
-        return [column.values(features[:, span]) for column, span in zip(self.columns, self.spans, strict=True)]
+        # A column without features gets one of another column: ONNX Runtime takes no array without elements.
+        spans = [span if column.width else slice(0, 1) for column, span in zip(self.columns, self.spans, strict=True)]
+        return [column.values(features[:, span]) for column, span in zip(self.columns, spans, strict=True)]
 
     def decode(self, features: FloatArray) -> pl.DataFrame:
         """Turn features (n, width) back into rows."""
