@@ -57,7 +57,7 @@ class ConstantColumn(ColumnEncoding):
 
     def values(self, features: Any) -> Any:
         """Give the value, if the value is a number, and 0 otherwise."""
-        number = float(self.value) if isinstance(self.value, bool | int | float) else 0.0
+        number = 0.0 if self.value is None or isinstance(self.value, str) else self.value * 1.0
         return features.sum(-1) * 0 + number  # whatever the features are; see `TableEncoding.values`
 
     def series(self, values: FloatArray) -> pl.Series:
