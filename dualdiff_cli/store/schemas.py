@@ -122,7 +122,7 @@ class MachineFile(_Part):
     threads: int | None = None
     versions: dict[str, str | None] = {}
     gpus: list[JsonValue] = []
-    execution: MachineExecution = Field(default=None)
+    execution: MachineExecution = Field(default_factory=lambda: MachineExecution.model_validate({}))
 
 
 class TrainingFile(_Part):
