@@ -1,6 +1,6 @@
 """Kill and interrupt the real program at random moments, and see that nothing is lost.
 
-    python benchmarks/faults.py --kills 100 --seed 1
+    python benchmarks/faults.py --kills 100 --signals 100 --minutes 30 --seed 1
 
 A tiny training is killed with SIGKILL again and again and resumed each time, until it finishes: its weights must equal
 those of the training that nobody killed, byte for byte, and no file may be half-written under its own name. A second
@@ -81,10 +81,12 @@ def readable(run: Run) -> str | None:
     return None
 
 
-def kill_trainings(kills: int, folder: Path, whole: Path, seconds: float, draws: random.Random) -> dict[str, int]:
-    """Kill trainings and resume them, each until it finishes, until there have been so many kills."""
+def kill_trainings(
+    kills: int, folder: Path, whole: Path, seconds: float, until: float, draws: random.Random
+) -> dict[str, int]:
+    """Kill trainings and resume them, each until it finishes, until there have been so many kills or the time is up."""
     done = {"kills": 0, "trainings": 0, "equal weights": 0, "unreadable files": 0}
-    while done["kills"] < kills:
+    while done["kills"] < kills and time.monotonic() < until:
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         while not (run / "training.json").exists():
@@ -92,7 +94,7 @@ def kill_trainings(kills: int, folder: Path, whole: Path, seconds: float, draws:
             if not begun:
                 shutil.rmtree(run, ignore_errors=True)
             program = start(["train", "--resume", "run"] if begun else [*WORDS, "--run-dir", "run"], folder)
-            if done["kills"] < kills:
+            if done["kills"] < kills and time.monotonic() < until:
                 wait_a_moment(program, seconds, run, draws)
             else:
                 program.wait()
@@ -113,7 +115,9 @@ def kill_trainings(kills: int, folder: Path, whole: Path, seconds: float, draws:
     return done
 
 
-def send_signals(tries: int, folder: Path, whole: Path, seconds: float, draws: random.Random) -> dict[str, int]:
+def send_signals(
+    tries: int, folder: Path, whole: Path, seconds: float, until: float, draws: random.Random
+) -> dict[str, int]:
     """Send one to three signals at random moments of commands; count what the commands answered."""
     done = {"tries": 0, "exit code 130": 0, "already done": 0, "outside the contract": 0}
     commands = {
@@ -123,6 +127,8 @@ def send_signals(tries: int, folder: Path, whole: Path, seconds: float, draws: r
         "export": ["export", str(whole), "-o", "sampler.onnx"],
     }
     for number in range(tries):
+        if time.monotonic() > until:
+            break
         for name in ("interrupted", "rows.csv", "sampler.onnx"):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).unlink(missing_ok=True)
@@ -167,6 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="number of SIGKILLs")
     parser.add_argument("--signals", type=int, default=20, help="number of commands that are asked to stop")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time after which no further fault is made, a part")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     asked = parser.parse_args()
     draws = random.Random(asked.seed)
@@ -174,8 +181,11 @@ def main() -> int:
         folder, started = Path(name), time.monotonic()
         finish([*WORDS, "--run-dir", "whole"], folder)
         seconds = time.monotonic() - started
-        killed = kill_trainings(asked.kills, folder, folder / "whole", seconds, draws) if asked.kills else {}
-        stopped = send_signals(asked.signals, folder, folder / "whole", seconds, draws) if asked.signals else {}
+        parts = []
+        for part, number in ((kill_trainings, asked.kills), (send_signals, asked.signals)):
+            until = time.monotonic() + 60 * asked.minutes
+            parts.append(part(number, folder, folder / "whole", seconds, until, draws) if number else {})
+        killed, stopped = parts
     print(json.dumps({"SIGKILL": killed, "SIGINT, SIGTERM, SIGHUP": stopped}, indent=2))
     lost = killed.get("trainings", 0) != killed.get("equal weights", 0) or killed.get("unreadable files", 0)
     return int(bool(lost or stopped.get("outside the contract", 0)))

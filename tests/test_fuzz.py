@@ -16,7 +16,7 @@ from fuzz_targets import Target, targets
 
 from dualdiff_cli.errors import InputError
 
-INPUTS = int(os.environ.get("DUALDIFF_FUZZ", "40"))
+INPUTS = int(os.environ.get("DUALDIFF_FUZZ", "20"))
 SEED = int(os.environ.get("DUALDIFF_FUZZ_SEED", "0"))
 
 pytestmark = pytest.mark.slow

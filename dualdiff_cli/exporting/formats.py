@@ -194,10 +194,12 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """Keep quiet that TorchScript is deprecated: whoever asks for it has been told."""
+    """Keep quiet that TorchScript is deprecated, as whoever asks for it has been told, and that it keeps constants."""
     with warnings.catch_warnings():
         for name in ("script", "trace", "trace_method", "save", "load"):
             warnings.filterwarnings("ignore", rf"`torch\.jit\.{name}` is deprecated", DeprecationWarning)
+        # The numbers of an encoding are meant to be constants.
+        warnings.filterwarnings("ignore", r"torch\.tensor results are registered as constants", Warning)
         yield
 
 

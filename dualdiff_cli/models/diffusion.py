@@ -279,10 +279,26 @@ class DiffusionModel(TrainableModel):
             assert isinstance(config, DiffusionConfig)
             denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
             denoiser.load_weights(tensors)
+            _try_out(denoiser, encoding.width)
             reach = Reach.read(description["reach"])
             if reach is not None and {len(reach.low), len(reach.high)} != {encoding.width}:
                 raise ValueError("the range of the training rows has another number of features")
         return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
+
+
+def _try_out(denoiser: LearntDenoiser, width: int) -> None:
+    """Denoise one row (1, width), to see that the tensors of the denoiser belong together.
+
+    Raises:
+        Exception: of any kind, if they do not.
+
+    """
+    with torch.no_grad():
+        row = denoiser.eval()(
+            torch.zeros(1, width, dtype=torch.float64), torch.tensor(denoiser.schedule.t_max).double()
+        )
+    if row.shape != (1, width):
+        raise ValueError("the denoiser has another number of features")
 
 
 def _score(estimate: LossEstimate, unit: str) -> Score:

@@ -107,6 +107,12 @@ class LoggedStep(_Part):
     held_out: Finite | None = None
 
 
+class MachineExecution(_Part):
+    """How the training was carried out, as the report shows it."""
+
+    precision: str | None = None
+
+
 class MachineFile(_Part):
     """``environment.json``: the machine that trained."""
 
@@ -116,7 +122,7 @@ class MachineFile(_Part):
     threads: int | None = None
     versions: dict[str, str | None] = {}
     gpus: list[JsonValue] = []
-    execution: dict[str, JsonValue] = {}
+    execution: MachineExecution = Field(default_factory=lambda: MachineExecution.model_validate({}))
 
 
 class TrainingFile(_Part):

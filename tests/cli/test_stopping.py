@@ -106,12 +106,12 @@ def test_a_signal_stops_between_two_steps_and_its_handler_is_gone_afterwards(
     assert signal.getsignal(number) is handler
 
 
-def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def signal_twice(self: Run, records: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+def test_a_third_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def signal_three_times(self: Run, records: Any) -> None:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "append_metrics", signal_twice)
+    monkeypatch.setattr(Run, "append_metrics", signal_three_times)
     result = dualdiff("train", *SOON)
     assert (result.exit_code, result.stdout) == (130, "")
     assert "Error: Interrupted.\n" in result.stderr

@@ -13,7 +13,7 @@ import torch
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.diffusion.samplers import BLOCK, Reach
+from dualdiff_cli.diffusion.samplers import BLOCK, Reach, redrawing
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import export
@@ -41,6 +41,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
         train(config, path=path / "run", device="cpu")
     return Run.open(path / "run")
+
+
+@pytest.fixture(autouse=True)
+def _narrow_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two ranges be too far, which some rows of the model exceed."""
+    monkeypatch.setattr(redrawing, "RANGES", 2.0)
 
 
 @pytest.fixture(scope="module")

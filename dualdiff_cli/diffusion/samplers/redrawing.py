@@ -24,8 +24,11 @@ __all__ = ["Reach", "Redrawing"]
 
 ATTEMPTS = 8
 """A row is drawn again at most so many times."""
-RANGES = 2.0
-"""A row may lie so many ranges of a feature beyond its least and its largest value in the training rows."""
+RANGES = 10.0
+"""A row may lie so many ranges of a feature beyond its least and its largest value in the training rows.
+
+Only what is absurd is drawn again: a model that was hardly trained has to be looked at and scored, too.
+"""
 LEAST_RANGE = 1.0
 """A feature that varies less than this, in feature units, reaches as far as one that varies as much as this."""
 
