@@ -131,3 +131,8 @@ def sample(
             on_progress=bar.report,
         )
     console.result(record, lambda: [facts_table(record)])
+    if redrawn := record.get("redrawn"):
+        console.note(
+            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
+            "drawn again."
+        )

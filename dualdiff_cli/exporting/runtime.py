@@ -146,10 +146,9 @@ class ExportedModel(Model):
             "provider": self.provider,
             "network_evaluations": self.evaluations(sampling),
         }
-        width = self.encoding.width
+        width, redrawing = self.encoding.width, Redrawing(self.reach) if options.redraw else None
         if self.what == "denoiser":
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
-            redrawing = Redrawing(self.reach)
             features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu, redrawing=redrawing)
             return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
         if sampling != own:
@@ -160,7 +159,6 @@ class ExportedModel(Model):
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         draws = 1 + self.metadata["step_draws"]
-        redrawing = Redrawing(self.reach)
         walk = partial(self.walk, output="features")
         request: dict[str, Any] = {
             "dim": width,
@@ -173,10 +171,13 @@ class ExportedModel(Model):
         return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
 
 
-def _counted(chunks: Iterator[pl.DataFrame], redrawing: Redrawing, facts: dict[str, Any]) -> Iterator[pl.DataFrame]:
+def _counted(
+    chunks: Iterator[pl.DataFrame], redrawing: Redrawing | None, facts: dict[str, Any]
+) -> Iterator[pl.DataFrame]:
     """Pass the rows on, and note at the end how many were drawn again."""
     yield from chunks
-    facts["redrawn"] = redrawing.count
+    if redrawing is not None:
+        facts["redrawn"] = redrawing.count
 
 
 def _inputs(noise: Tensor, step_noise: Tensor | None) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
 from ..data import Data
 from ..errors import InputError, Interrupted
-from ..models import load_model
+from ..models import AS_DRAWN, load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
 from ..store.run import Run
@@ -260,7 +260,7 @@ class _Comparison:
         model = load_model(run, device=choose_device(self._device))
         self._announce(f"{name}: {self._n:,} samples")
         started = time.perf_counter()
-        rows = model.sample(self._n, seed=self._seed)
+        rows = model.sample(self._n, seed=self._seed, options=AS_DRAWN)
         facts = {key: record[key] for key in KEPT if key in record}
         return _Drawn(rows, record["train_seconds"], time.perf_counter() - started, facts)
 

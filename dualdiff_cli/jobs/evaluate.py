@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def evaluate(
         require_memory(n, model.encoding.width)
         announce(f"{n:,} samples")
         started = time.perf_counter()
-        drawing = model.draw(n, seed=seed, options=options)
+        drawing = model.draw(n, seed=seed, options=replace(options, redraw=False))
         generated = pl.concat(drawing.chunks)
         drawn = {**drawing.facts, "sample_seconds": time.perf_counter() - started}
     real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns)

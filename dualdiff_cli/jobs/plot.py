@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import seeding
 from ..compute.device import choose_device
 from ..data import Data, FloatArray
-from ..models import Model, TrainableModel, load_model
+from ..models import AS_DRAWN, Model, TrainableModel, load_model
 from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
 from ..present.figures.losses import loss_curve
@@ -56,7 +56,7 @@ def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str
     """
     run = Run.open(run)
     model = load_model(run, device=choose_device(device))
-    return draw_pictures(run, model, data_of_run(run), model.sample(n, seed=seed), seed=seed)
+    return draw_pictures(run, model, data_of_run(run), model.sample(n, seed=seed, options=AS_DRAWN), seed=seed)
 
 
 def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.DataFrame, *, seed: int = 0) -> list[str]:

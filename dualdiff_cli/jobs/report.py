@@ -12,7 +12,7 @@ from ..compute.device import choose_device
 from ..data import Data
 from ..errors import InputError
 from ..metrics import Verdict
-from ..models import Model, load_model
+from ..models import AS_DRAWN, Model, load_model
 from ..present.report.comparison import comparison_page
 from ..present.report.run import RunContents, run_page
 from ..present.tables import Column
@@ -109,7 +109,7 @@ def _write(page: str, judged: Verdict, target: Path, **labels: Any) -> dict[str,
 
 def _contents(run: Run, scores: Mapping[str, Any], *, scored_now: bool, seed: int, device: str) -> RunContents:
     model, data = load_model(run, device=choose_device(device)), data_of_run(run)
-    generated = model.sample(PICTURED, seed=seed)
+    generated = model.sample(PICTURED, seed=seed, options=AS_DRAWN)
     config = model.config
     return RunContents(
         title=f"{Path(config.dataset).name} · {config.model.name}",

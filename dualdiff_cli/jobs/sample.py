@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,12 +84,6 @@ def sample(
 
         chunks = selection.rows(attempt, n)
     write_chunks(target, _reported(chunks, on_progress), rows=n)
-    if redrawn := drawing.facts.get("redrawn"):
-        warnings.warn(
-            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
-            "drawn again.",
-            stacklevel=2,
-        )
     return {
         "run": str(source) if isinstance(source, Run) else None,
         "n": n,

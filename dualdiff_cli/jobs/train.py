@@ -13,7 +13,7 @@ from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
 from ..config.schema import RunConfig
 from ..data import Data
-from ..models import Plan, TrainableModel, kind_of
+from ..models import AS_DRAWN, Plan, TrainableModel, kind_of
 from ..store.run import Run
 from ..training.session import Callbacks
 from .inputs import data_of_run, load_run_data
@@ -108,7 +108,7 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
     model, facts = kind.fit(plan, run, device=choose_device(device), callbacks=callbacks)
     seconds = time.monotonic() - started
     model.save(run)
-    generated = model.sample(PICTURED, seed=0)
+    generated = model.sample(PICTURED, seed=0, options=AS_DRAWN)
     draw_pictures(run, model, data, generated)
     record = {
         "run": str(run),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..config.registry import MODEL_KINDS
-from .base import Drawing, DrawingOptions, Model, Plan, TrainableModel
+from .base import AS_DRAWN, Drawing, DrawingOptions, Model, Plan, TrainableModel
 
 if TYPE_CHECKING:
     import torch
 
     from ..store.run import Run
 
-__all__ = ["Drawing", "DrawingOptions", "Model", "Plan", "TrainableModel", "kind_of", "load_model"]
+__all__ = ["AS_DRAWN", "Drawing", "DrawingOptions", "Model", "Plan", "TrainableModel", "kind_of", "load_model"]
 
 
 def kind_of(run: Run) -> type[TrainableModel]:

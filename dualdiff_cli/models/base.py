@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..compute.execution import AnyPrecision, Switch
 
 __all__ = [
+    "AS_DRAWN",
     "Drawing",
     "DrawingOptions",
     "Model",
@@ -53,6 +54,8 @@ class DrawingOptions:
         compile: whether the denoiser is compiled; ``auto`` compiles it where there are enough rows to repay it.
         given: cells that every row is to have, by the name of the column.
         guidance: how strongly the rows follow the given cells; 1 draws from the conditional distribution.
+        redraw: whether absurd rows are drawn again, as whoever uses the rows wants it; scores and pictures of a model
+            take its rows as they are.
 
     """
 
@@ -62,6 +65,7 @@ class DrawingOptions:
     compile: Switch = "auto"
     given: Mapping[str, Any] = field(default_factory=dict)
     guidance: float = 1.0
+    redraw: bool = True
 
     def refuse(self, model: str, *, sampler: bool = True) -> None:
         """Refuse the options that a model does not have.
@@ -85,6 +89,10 @@ class DrawingOptions:
         for option, is_given in given.items():
             if is_given:
                 raise InputError(f"{option} does not apply to {model}.", f"Leave {option} out.")
+
+
+AS_DRAWN = DrawingOptions(redraw=False)
+"""How rows are drawn that are looked at or scored."""
 
 
 @dataclass

@@ -23,7 +23,6 @@ from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
 from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, generate, points_per_call, prepare
-from ..diffusion.schedules import build_schedule
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
@@ -65,6 +64,7 @@ class DiffusionModel(TrainableModel):
         denoiser: with the averaged weights, in evaluation mode.
         device: where the denoiser is.
         reach: how far a row may lie from the training rows; None where it is not known.
+        redraws: whether absurd rows are drawn again.
         execution: how rows are drawn.
         prepared: the denoiser as the execution computes it; None where that is the denoiser itself.
 
@@ -77,6 +77,7 @@ class DiffusionModel(TrainableModel):
     denoiser: LearntDenoiser = field(repr=False)
     device: torch.device
     reach: Reach | None = None
+    redraws: bool = True
     execution: Execution = PLAIN
     prepared: Denoiser | None = field(default=None, repr=False)
 
@@ -96,6 +97,8 @@ class DiffusionModel(TrainableModel):
             "compiled": execution.compiled,
         }
         model = self.carried_out(execution)
+        if not options.redraw:
+            model = replace(model, redraws=False)
         if given is not None:
             self._check_takes_given()
             model = replace(model, prepared=conditioned_on(self.denoiser, given, guidance=options.guidance))
@@ -140,11 +143,11 @@ class DiffusionModel(TrainableModel):
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        calls, redrawing = 0, Redrawing(self.reach)
+        calls, redrawing = 0, Redrawing(self.reach) if self.redraws else None
 
         def count(*_: Any) -> None:
             nonlocal calls
-            calls += not redrawing.is_busy
+            calls += redrawing is None or not redrawing.is_busy
 
         denoiser, device = self.prepared or self.denoiser, self.device
         counting = denoiser.register_forward_hook(count)
@@ -164,7 +167,8 @@ class DiffusionModel(TrainableModel):
             counting.remove()
         if facts is not None:
             facts["network_evaluations"] = round(calls / -(-n // points_per_call(device, n, how)))
-            facts["redrawn"] = redrawing.count
+            if redrawing is not None:
+                facts["redrawn"] = redrawing.count
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
@@ -219,7 +223,7 @@ class DiffusionModel(TrainableModel):
         config = settle(config, features) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
-        sampler.levels(build_schedule(config.schedule))
+        sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
         return Plan(config, data, encoding, features, {"pairs": pairs, "teacher": teacher})
 
     @classmethod

@@ -17,6 +17,7 @@ from ..diffusion.samplers import BLOCK
 from ..errors import unknown_name
 from ..jobs.inputs import data_of_run
 from ..jobs.plot import gate_weights
+from ..models import AS_DRAWN
 from ..models.diffusion import DiffusionModel
 from ..present.figures.style import save
 from ..store.atomic import write_json, write_text
@@ -225,7 +226,7 @@ def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) ->
         seed, run = min(by_seed.items())
         seeds.add(seed)
         model = DiffusionModel.load(run, device=choose_device("cpu"))
-        drawn = model.sample(POINTS, seed=sampling_seed(seed))
+        drawn = model.sample(POINTS, seed=sampling_seed(seed), options=AS_DRAWN)
         samples[row.label] = drawn.to_numpy()
         if model.config.model.experts == 2 and model.config.model.gate_on == "point":
             gates[row.label] = samples[row.label], gate_weights(model, drawn)

@@ -136,11 +136,11 @@ def test_what_only_diffusion_models_can_do_is_refused_of_a_mixture(words: Sequen
 
 
 def test_options_of_the_network_are_refused_of_an_exported_file(run: Path) -> None:
-    file = answer("export", run, "--format", "torchscript", "-o", "model.ts", "--device", "cpu")["output"]
+    file = answer("export", run, "-o", "model.onnx", "--device", "cpu")["output"]
     for option, value in (("--precision", "bfloat16"), ("--compile", "on")):
         said = refused("sample", "--from", file, option, value, "--device", "cpu")
-        assert_said(said, f"{option} does not apply to the exported file model.ts", f"Leave {option} out")
-    assert_said(refused("sample", "--from", file, "--sampler", "heun", "--device", "cpu"), "model.ts", "--sampler")
+        assert_said(said, f"{option} does not apply to the exported file model.onnx", f"Leave {option} out")
+    assert_said(refused("sample", "--from", file, "--sampler", "heun", "--device", "cpu"), "model.onnx", "--sampler")
 
 
 @pytest.mark.parametrize("command", ["train", "sample", "evaluate", "plot"])

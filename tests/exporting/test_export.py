@@ -22,7 +22,8 @@ from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError, ToleranceError
 from dualdiff_cli.exporting import FORMATS, ExportedSampler
-from dualdiff_cli.exporting.runtime import FORMAT_VERSION, ExportedModel
+from dualdiff_cli.exporting.metadata import FORMAT_VERSION
+from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.exporting.verification import Agreement
 from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.export import export, format_of

@@ -40,6 +40,7 @@ def test_the_record_of_an_evaluation_says_what_was_scored(evaluated: dict[str, A
         "compiled": False,
         "network_evaluations": 8,
         "sample_seconds": evaluated["sample_seconds"],
+        "model_sha256": evaluated["model_sha256"],
     }
     assert evaluated["sample_seconds"] > 0
     assert json.loads(json.dumps(evaluated, allow_nan=False)) == evaluated

@@ -37,6 +37,7 @@ def test_the_record_of_a_sampling_says_what_was_drawn(trained: dict[str, Any]) -
         "precision": "float32",
         "compiled": False,
         "network_evaluations": 5,
+        "redrawn": record["redrawn"],
         "seed": 3,
         "seconds": 0,
         "peak_memory_bytes": 0,

@@ -60,6 +60,7 @@ def test_a_run_holds_everything_about_its_training(of_people: dict[str, Any], sh
         "model.json",
         "model.safetensors",
         "state.pt",
+        "training.json",
     }
     assert [record["step"] for record in run_of(of_people).load_metrics()] == [5, 10, 12]
     environment = json.loads((path / "environment.json").read_text(encoding="utf-8"))
@@ -103,7 +104,7 @@ def test_a_schedule_that_keeps_signal_is_reported_with_its_alpha_bar() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_setting_to_change() -> None:
-    exploding = short(model="baseline", settings=("training.learning_rate=1e30",))
+    exploding = short(model="baseline", settings=("training.learning_rate=1e12",))
     with pytest.raises(InputError, match=r"no longer a number .*training.learning_rate"):
         train(exploding, device="cpu")
     run = Run.open(RUNS / "line-baseline-1")

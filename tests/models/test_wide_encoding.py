@@ -122,7 +122,6 @@ def test_three_features_belong_to_the_column_and_are_decoded_from_its_span() -> 
     assert TableEncoding.model_validate_json(encoding.model_dump_json()) == encoding
 
 
-@pytest.mark.filterwarnings("ignore:.*drawn again")  # a tiny training gives rows far out
 def test_a_model_draws_rows_with_the_columns_of_the_table(run: Run, tmp_path: Path) -> None:
     record = sample(run, n=200, output=tmp_path / "rows.parquet", device="cpu")
     assert record["columns"] == ["x", "grade", "count"]
@@ -176,7 +175,6 @@ def test_the_network_and_the_exported_graph_are_as_wide_as_the_features(run: Run
     assert shapes == {"samples": [3], "x": [], "grade": [], "count": [], "features": [WIDTH]}
 
 
-@pytest.mark.filterwarnings("ignore:.*drawn again")  # a tiny training gives rows far out
 @DIFFUSION
 def test_an_exported_file_draws_the_rows_of_the_run(run: Run, exported: Path, tmp_path: Path) -> None:
     model = ExportedModel.open(exported, device="cpu")
