@@ -106,7 +106,7 @@ def test_export_answers_with_the_keys_of_the_contract_and_its_file_serves_alone(
     assert (record["output"], record["bytes"]) == ("model.ts", Path("model.ts").stat().st_size)
     assert record["max_abs_error"] <= record["tolerance"]
     assert record["opset"] is None
-    drawn = answer("sample", "--from", "model.ts", "-n", "50", "-o", "a.csv", "--device", "cpu")
+    drawn = answer("sample", "--from", "model.ts", "--trust", "-n", "50", "-o", "a.csv", "--device", "cpu")
     assert set(drawn) >= SAMPLE
     assert (drawn["run"], drawn["from"], drawn["n"], drawn["columns"]) == (None, "model.ts", 50, ["x", "y"])
     answer("sample", run, "-n", "50", "-o", "b.csv", "--device", "cpu")
