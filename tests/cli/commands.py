@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,5 +88,16 @@ def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dualdiff_cli", *(str(word) for word in words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=hear_hangups,
     )
+
+
+def hear_hangups() -> None:
+    """Let a new process hear SIGHUP, which a program that runs the tests under ``nohup`` ignores."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

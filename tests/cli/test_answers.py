@@ -111,7 +111,7 @@ def test_export_answers_with_the_keys_of_the_contract_and_its_file_serves_alone(
     assert (drawn["run"], drawn["from"], drawn["n"], drawn["columns"]) == (None, "model.ts", 50, ["x", "y"])
     answer("sample", run, "-n", "50", "-o", "b.csv", "--device", "cpu")
     np.testing.assert_allclose(pl.read_csv("a.csv"), pl.read_csv("b.csv"), rtol=0, atol=record["tolerance"])
-    scored = dualdiff("evaluate", "--from", "model.ts", "-n", "100", "--device", "cpu").stdout
+    scored = dualdiff("evaluate", "--from", "model.ts", "--trust", "-n", "100", "--device", "cpu").stdout
     assert "model.ts against held-out moons" in scored
     shown = dualdiff("export", run, "--what", "denoiser", "--device", "cpu").stdout
     assert re.search(r"^output +\S+denoiser.onnx *$", shown, re.MULTILINE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMANDS, SENTENCES, TINY_WORDS, answer, dualdiff, settings, start
+from commands import COMMANDS, SENTENCES, TINY_WORDS, answer, dualdiff, hear_hangups, settings, start
 from tiny import tiny_of
 
 from dualdiff_cli.cli.signals import StopRequests
@@ -120,7 +120,12 @@ main()
 """
     words = [*LONG, *settings("training.checkpoint_every=10")]
     done = subprocess.run(
-        [sys.executable, "-c", slow, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", slow, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=hear_hangups,
     )
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("Error: Interrupted.\nEverything that was finished before is kept.\n")
