@@ -32,6 +32,7 @@ from dualdiff_cli import resolve, seeding, train
 from dualdiff_cli.compute.device import choose_device
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.config.registry import PEERS
+from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import score_samples
 from dualdiff_cli.models import load_model
@@ -134,7 +135,7 @@ def generate(cell: Cell, learnt: Rows, n: int) -> tuple[Rows, dict[str, Any]]:
     name, _, recipe = named.partition(":")
     if name in PEERS:
         started = time.monotonic()
-        peer = PEERS[name].fit(frame, seed=cell.seed)
+        peer = PEERS[name].fit(frame, TableEncoding.fit(frame), seed=cell.seed)
         seconds = time.monotonic() - started
         return peer.sample(n, seed=cell.seed).to_numpy(), {"train_seconds": seconds}
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from dualdiff_cli.compute.execution import Precision
 from dualdiff_cli.compute.optimiser import FlatParameters, Moments, Rates
 from dualdiff_cli.config.schema import DiffusionConfig
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.seeding import torch_stream
 from dualdiff_cli.training.batches import Draws

@@ -471,6 +471,7 @@ def _split(X: Any, container: str, request: Request) -> Data:
         name=ROWS_IN_MEMORY,
         origin={"source": IN_MEMORY, "container": container},
         seed=config.seed,
-        kinds=dict.fromkeys(config.data.columns or (), "") | dict(config.data.kinds),
+        named=config.data.columns or (),
+        kinds=config.data.kinds,
         fraction=config.data.held_out_fraction,
     )

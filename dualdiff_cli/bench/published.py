@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ..compute.optimiser import ema_decay
 from ..config.sections import ObjectiveConfig, TrainingConfig
-from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP
 from ..diffusion.networks.layers import GroupedLinear, ResidualBlock, Trunk

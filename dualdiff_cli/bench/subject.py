@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config.schema import DiffusionConfig
 from ..config.settle import settle
 from ..data import TableEncoding
-from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..jobs.inputs import load_run_data
 from ..models.diffusion import DiffusionModel
 from ..models.fitting import build_network_denoiser

@@ -12,7 +12,17 @@ from typing import Any
 
 from ..errors import unknown_name
 
-__all__ = ["ALIASES", "COLUMN_KINDS", "MODEL_KINDS", "PEERS", "SAMPLERS", "SCHEDULES", "Registry", "known_name"]
+__all__ = [
+    "ALIASES",
+    "COLUMN_KINDS",
+    "IDENTIFIER",
+    "MODEL_KINDS",
+    "PEERS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Registry",
+    "known_name",
+]
 
 PACKAGE = __name__.split(".")[0]
 
@@ -196,3 +206,16 @@ COLUMN_KINDS = Registry(
 
 An encoding may hold another one of a later kind: the values of a column with gaps, or the continuous part beside point
 masses."""
+
+IDENTIFIER = "identifier"
+"""The kind of a column that is left out, because it only tells the rows apart; it has no encoding."""
+
+
+def check_column_kind(name: str) -> str:
+    """Give back the name of a kind that a user may ask for.
+
+    Raises:
+        InputError: there is no such kind; the message lists those that there are.
+
+    """
+    return name if name == IDENTIFIER else COLUMN_KINDS.check(name)

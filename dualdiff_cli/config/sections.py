@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .registry import SAMPLERS, SCHEDULES
+from .registry import SAMPLERS, SCHEDULES, check_column_kind
 
 __all__ = [
     "LARGEST_SIGMA_MIN",
@@ -89,7 +89,7 @@ class DataConfig(Section):
     columns: tuple[str, ...] | None = None
     missing: Literal["keep", "drop", "error"] = "keep"
     """What happens to rows with missing values: they are learnt with their gaps, left out, or refused."""
-    kinds: dict[str, str] = {}
+    kinds: dict[str, Annotated[str, AfterValidator(check_column_kind)]] = {}
     """The kinds of some columns, by name; the data decide the others."""
     standardise: Literal["files", "always"] = "files"
     """Whether columns get zero mean and unit variance: always, or for files only. The paper trains in data units."""

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..checked import read_toml
-from ..config.registry import COLUMN_KINDS
-from ..errors import InputError, unknown_name
-from .split import IDENTIFIER
+from ..config.registry import check_column_kind
+from ..errors import InputError
 
 __all__ = ["read_schema", "write_schema"]
 
@@ -40,10 +39,8 @@ def read_schema(path: str | Path) -> dict[str, str]:
         raise InputError(
             f"{path} has no table [columns] of names and kinds.", "Write a schema with `dualdiff columns` and edit it."
         )
-    kinds = (*COLUMN_KINDS, IDENTIFIER)
     for kind in columns.values():
-        if kind not in kinds:
-            raise unknown_name("kind of column", kind, kinds)
+        check_column_kind(kind)
     return columns
 
 

@@ -7,8 +7,9 @@ permutation. In both cases no model ever learns a held-out row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -18,15 +19,15 @@ import numpy.typing as npt
 import polars as pl
 
 from .. import seeding
+from ..config.registry import IDENTIFIER
 from ..errors import InputError, did_you_mean
 from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
+from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
 
-__all__ = ["IDENTIFIER", "JSON", "Data", "check_source", "draw", "is_identifier", "load_data", "split_table"]
+__all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "split_table"]
 
-IDENTIFIER = "identifier"
-"""The kind of a column that is left out, because it only tells the rows apart."""
 MIN_IDENTIFIERS = 50
 """Among fewer rows, values that never repeat do not show that a column is an identifier."""
 REMEDY_FOR_KEYS = "Say with --schema which columns are to be learnt, and as which kind."
@@ -58,6 +59,11 @@ class Data:
     held_out_rows: npt.NDArray[np.int64] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def encoding(self) -> TableEncoding:
+        """Between columns and standardised features, fitted to the training rows once for whoever needs it."""
+        return TableEncoding.fit(self.train, kinds=self.kinds)
 
 
 def load_data(
@@ -104,11 +110,18 @@ def load_data(
     check_source(source)
     path = Path(source)
     table = read_table(path, columns=columns, missing=missing)
-    asked = dict.fromkeys(columns or (), "") | dict(kinds)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     origin: dict[str, JSON] = {"source": "file", "path": str(path), "sha256": sha256}
-    return split_table(table, name=path.name, origin=origin, seed=seed, kinds=asked, fraction=held_out_fraction)
+    return split_table(
+        table,
+        name=path.name,
+        origin=origin,
+        seed=seed,
+        named=columns or (),
+        kinds=kinds,
+        fraction=held_out_fraction,
+    )
 
 
 def check_source(source: str) -> None:
@@ -152,6 +165,7 @@ def split_table(
     name: str,
     origin: Mapping[str, JSON],
     seed: int,
+    named: Collection[str] = (),
     kinds: Mapping[str, str] = MappingProxyType({}),
     fraction: float = 0.1,
 ) -> Data:
@@ -162,7 +176,8 @@ def split_table(
         name: what the rows are called in messages: the name of a file, or words.
         origin: where the rows came from: the first entries of the provenance.
         seed: of the split.
-        kinds: the columns that were asked for, and their kinds, which may be ""; see `TableEncoding.fit`.
+        named: the columns that were asked for by name; they are never left out unasked.
+        kinds: see `TableEncoding.fit`; a column of the kind `IDENTIFIER` is left out.
         fraction: the share of the rows that is held out, in (0, 1).
 
     Raises:
@@ -171,10 +186,7 @@ def split_table(
     """
     if not 0 < fraction < 1:
         raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
-    if unknown := [column for column in kinds if column not in table.rows.columns]:
-        known = did_you_mean(unknown[0], table.rows.columns)
-        raise InputError(f"{name} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
-    keys = [x.name for x in table.rows if kinds.get(x.name, IDENTIFIER if is_identifier(x) else "") == IDENTIFIER]
+    keys = left_out(table.rows, source=name, named=named, kinds=kinds)
     rows = table.rows.drop(keys)
     if not rows.width:
         raise InputError(f"Every column of {name} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
@@ -198,9 +210,34 @@ def split_table(
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
-        kinds={column: kind for column, kind in kinds.items() if kind not in ("", IDENTIFIER)},
+        kinds={column: kind for column, kind in kinds.items() if kind != IDENTIFIER},
         notes=(*table.notes, *(f"The column '{key}' identifies the rows and is left out." for key in keys)),
     )
+
+
+def left_out(
+    rows: pl.DataFrame,
+    *,
+    source: str,
+    named: Collection[str] = (),
+    kinds: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Give the names of the columns that are not learnt, because they only tell the rows apart.
+
+    Args:
+        rows: n rows.
+        source: what the rows are called in messages.
+        named, kinds: see `split_table`.
+
+    Raises:
+        InputError: ``kinds`` names a column that there is not.
+
+    """
+    if unknown := [name for name in kinds if name not in rows.columns]:
+        known = did_you_mean(unknown[0], rows.columns)
+        raise InputError(f"{source} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
+    asked = dict.fromkeys(named, "") | dict(kinds)
+    return [x.name for x in rows if (asked[x.name] == IDENTIFIER if x.name in asked else is_identifier(x))]
 
 
 def is_identifier(column: pl.Series) -> bool:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .denoisers import Denoiser, LearntDenoiser, NetworkDenoiser, Regression
+from .denoisers import Denoiser, LearntDenoiser, Regression
 from .mixtures import FullMixtureDenoiser
+from .network_denoiser import NetworkDenoiser
 
 __all__ = ["StackedDenoiser", "stacking_weights"]
 

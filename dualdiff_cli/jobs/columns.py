@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..config.registry import IDENTIFIER
 from ..data import ColumnEncoding, TableEncoding, read_table
 from ..data.encoding.missing import MissingColumn
 from ..data.schema_file import read_schema, write_schema
-from ..data.split import IDENTIFIER, is_identifier
+from ..data.split import left_out
 from ..store.atomic import replaced
 
 __all__ = ["columns"]
@@ -33,8 +34,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     table = read_table(path)
     asked = {} if schema is None else read_schema(schema)
     rows = table.rows
-    keys = [x.name for x in rows if asked.get(x.name, IDENTIFIER if is_identifier(x) else "") == IDENTIFIER]
-    learnt = rows.drop(keys)
+    learnt = rows.drop(left_out(rows, source=str(path), kinds=asked))
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
     encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}

@@ -269,7 +269,7 @@ class _Comparison:
         peer: type[Peer] = PEERS[name]
         try:
             started = time.perf_counter()
-            fitted = peer.fit(self._data.train, seed=self._seed)
+            fitted = peer.fit(self._data.train, self._data.encoding, seed=self._seed)
             trained = time.perf_counter()
             rows = fitted.sample(self._n, seed=self._seed)
         except InputError:

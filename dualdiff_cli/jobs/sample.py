@@ -10,14 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from .. import seeding
 from ..compute.device import choose_device, peak_memory_bytes
 from ..data import require_space, write_chunks
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
-from .selecting import Selection, equalities
+from .selecting import Selection, equalities, most_candidates
 
 __all__ = ["sample"]
+
+CANDIDATES_AT_ONCE = 2_048
+"""The number of rows that are drawn before a condition is tested again."""
 
 
 def sample(
@@ -69,20 +71,17 @@ def sample(
     selection = None if where is None else Selection(where)
     if where is not None and model.takes_given:
         options = replace(options, given={**equalities(where), **options.given})
-    drawing = model.draw(n, seed=seed, options=options)
+    if selection is None:
+        drawing = model.draw(n, seed=seed, options=options)
+        chunks = drawing.chunks
+    else:
+        drawing = model.draw(most_candidates(n), seed=seed, options=replace(options, frame=CANDIDATES_AT_ONCE))
+        chunks = selection.rows(drawing.chunks, n)
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
     target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
     if target != "-":
         require_space(target, rows=n, columns=len(model.encoding.names))
-    chunks = drawing.chunks
-    if selection is not None:
-
-        def attempt(rows: int, k: int) -> Iterator[pl.DataFrame]:
-            own = seed if k == 0 else seeding.integer(seed, f"attempt {k} at the condition")
-            return model.draw(rows, seed=own, options=options).chunks
-
-        chunks = selection.rows(attempt, n)
     write_chunks(target, _reported(chunks, on_progress), rows=n)
     return {
         "run": str(source) if isinstance(source, Run) else None,

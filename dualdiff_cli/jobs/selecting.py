@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
 from ..errors import InputError
 
-__all__ = ["Selection", "equalities"]
+__all__ = ["Selection", "equalities", "most_candidates"]
 
 MOST_CANDIDATES = 200
 """The number of rows that are drawn at most for each row that is wanted."""
 LEAST_CANDIDATES = 100_000
 """The number of rows that are drawn, however few are wanted, before the condition is given up."""
-MARGIN = 1.2
-"""How many times as many rows are drawn as the acceptance rate so far suggests."""
 
 _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
@@ -49,41 +47,35 @@ class Selection:
         except pl.exceptions.PolarsError as error:
             raise self._refused(error) from error
 
-    def rows(self, draw: Callable[[int, int], Iterator[pl.DataFrame]], n: int) -> Iterator[pl.DataFrame]:
-        """Draw until n rows have been accepted.
+    def rows(self, chunks: Iterator[pl.DataFrame], n: int) -> Iterator[pl.DataFrame]:
+        """Take rows until n of them have been accepted.
 
         Args:
-            draw: draws a number of rows; the second argument is the number of the attempt, and other attempts are
-                independent.
+            chunks: `most_candidates` drawn rows, which are taken as far as they are needed.
             n: the number of rows that are wanted.
 
         Raises:
-            InputError: the predicate names something that is no column, or next to no row meets it.
+            InputError: the predicate names something that is no column, or the rows came to an end.
 
         """
-        wanted, attempt = n, 0
-        while wanted:
-            rate = max(self.accepted, 1) / max(self.candidates, 1)
-            ask = min(max(int(MARGIN * wanted / rate), 1_000), LEAST_CANDIDATES)
-            for frame in draw(ask, attempt):
-                try:
-                    kept = frame.filter(self._meets)
-                except pl.exceptions.PolarsError as error:
-                    raise self._refused(error) from error
-                self.candidates += frame.height
-                self.accepted += kept.height
-                if kept.height and wanted:
-                    yield kept.head(wanted)
-                    wanted -= min(kept.height, wanted)
-                if not wanted:
-                    return
-            attempt += 1
-            if self.candidates >= max(LEAST_CANDIDATES, MOST_CANDIDATES * n):
-                raise InputError(
-                    f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and "
-                    f"{n:,} are wanted.",
-                    "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
-                )
+        wanted = n
+        for frame in chunks:
+            try:
+                kept = frame.filter(self._meets)
+            except pl.exceptions.PolarsError as error:
+                raise self._refused(error) from error
+            self.candidates += frame.height
+            self.accepted += kept.height
+            if kept.height:
+                yield kept.head(wanted)
+            wanted -= kept.height
+            if wanted <= 0:
+                return
+        raise InputError(
+            f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and {n:,} are "
+            "wanted.",
+            "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
+        )
 
     def _refused(self, error: BaseException) -> InputError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -91,6 +83,11 @@ class Selection:
             f"The condition {self.predicate} cannot be used: {reason}.",
             "Write what SQL takes after WHERE, such as \"energy > 5 AND detector IN ('A', 'B')\".",
         )
+
+
+def most_candidates(n: int) -> int:
+    """Give the number of rows that are drawn at most where n accepted ones are wanted."""
+    return max(LEAST_CANDIDATES, MOST_CANDIDATES * n)
 
 
 def equalities(predicate: str) -> dict[str, Any]:

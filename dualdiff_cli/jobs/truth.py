@@ -40,7 +40,7 @@ class Truth:
 
     def __init__(self, data: Data, real: pl.DataFrame, n_generated: int, *, seed: int) -> None:
         self._data, self._seed = data, seed
-        self.encoding = TableEncoding.fit(data.train, standardise=data.density is None, kinds=data.kinds)
+        self.encoding = TableEncoding.fit(data.train, standardise=False) if data.density else data.encoding
         self.unit = "data units" if data.density else "standard deviations"
         self.real = self.prepare(real[:REAL])
         self.training = self.prepare(data.train)

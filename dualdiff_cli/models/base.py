@@ -54,6 +54,7 @@ class DrawingOptions:
         compile: whether the denoiser is compiled; ``auto`` compiles it where there are enough rows to repay it.
         given: cells that every row is to have, by the name of the column.
         guidance: how strongly the rows follow the given cells; 1 draws from the conditional distribution.
+        frame: the largest number of rows of a chunk, for a caller who may stop; None leaves it to the model.
         redraw: whether absurd rows are drawn again, as whoever uses the rows wants it; scores and pictures of a model
             take its rows as they are.
 
@@ -65,6 +66,7 @@ class DrawingOptions:
     compile: Switch = "auto"
     given: Mapping[str, Any] = field(default_factory=dict)
     guidance: float = 1.0
+    frame: int | None = None
     redraw: bool = True
 
     def refuse(self, model: str, *, sampler: bool = True) -> None:
@@ -220,7 +222,8 @@ class TrainableModel(Model):
 
         """
         del device, run
-        encoding = TableEncoding.fit(data.train, standardise=standardises(config, data), kinds=data.kinds)
+        standardised = standardises(config, data)
+        encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
         features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
         return Plan(config, data, encoding, features)
 

@@ -19,7 +19,7 @@ from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Swit
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig, RunConfig
 from ..config.settle import settle
-from ..data import Data, FloatArray, TableEncoding, given_cells
+from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
 from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, generate, points_per_call, prepare
@@ -86,7 +86,7 @@ class DiffusionModel(TrainableModel):
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows; see `Model.draw`."""
         sampling = with_sampling(self.config.sampling, sampler=options.sampler, steps=options.steps)
-        given = given_cells(self.encoding, options.given) if options.given else None
+        given = self._given(options)
         compile = options.compile if given is None else "off"
         execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
         execution.apply()
@@ -96,13 +96,12 @@ class DiffusionModel(TrainableModel):
             "precision": execution.precision,
             "compiled": execution.compiled,
         }
-        model = self.carried_out(execution)
-        if not options.redraw:
-            model = replace(model, redraws=False)
+        model = replace(self.carried_out(execution), redraws=options.redraw)
         if given is not None:
-            self._check_takes_given()
-            model = replace(model, prepared=conditioned_on(self.denoiser, given, guidance=options.guidance))
-        chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), facts=facts)
+            reach = None if self.reach is None else self.reach.including(given.values, given.given)
+            denoiser = conditioned_on(self.denoiser, given, guidance=options.guidance)
+            model = replace(model, prepared=denoiser, reach=reach)
+        chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), frame=options.frame, facts=facts)
         return Drawing(chunks if given is None else map(given.put, chunks), facts)
 
     @property
@@ -114,6 +113,20 @@ class DiffusionModel(TrainableModel):
         """Draw the missing cells of rows; see `Model.fill`."""
         self._check_takes_given()
         return GapFiller(self.denoiser, self.encoding, build_sampler(self.config.sampling)).fill(rows, seed=seed)
+
+    def _given(self, options: DrawingOptions) -> Given | None:
+        """Read the given cells of a request.
+
+        Raises:
+            InputError: the model was not trained for given cells, or cannot have them, or there are none to follow.
+
+        """
+        if options.given:
+            self._check_takes_given()
+            return given_cells(self.encoding, options.given)
+        if options.guidance != 1:
+            raise InputError("There are no given cells for --guidance to follow.", "Name some with --given.")
+        return None
 
     def _check_takes_given(self) -> None:
         if not self.takes_given:
@@ -127,13 +140,20 @@ class DiffusionModel(TrainableModel):
         return replace(self, execution=execution, prepared=prepare(self.denoiser, execution))
 
     def walk(
-        self, n: int, *, seed: int, sampler: Sampler | None = None, facts: dict[str, Any] | None = None
+        self,
+        n: int,
+        *,
+        seed: int,
+        sampler: Sampler | None = None,
+        frame: int | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Draw n rows with the model's execution.
 
         Args:
             n, seed: see `draw`.
             sampler: None takes the configuration's own.
+            frame: see `DrawingOptions`.
             facts: told the number of evaluations of the network that a row takes, and how many rows were drawn again.
 
         Raises:
@@ -143,32 +163,37 @@ class DiffusionModel(TrainableModel):
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        calls, redrawing = 0, Redrawing(self.reach) if self.redraws else None
+        calls, done, redrawing = 0, 0, Redrawing(self.reach) if self.redraws else None
 
         def count(*_: Any) -> None:
             nonlocal calls
             calls += redrawing is None or not redrawing.is_busy
 
-        denoiser, device = self.prepared or self.denoiser, self.device
+        denoiser, how = self.prepared or self.denoiser, self.execution
         counting = denoiser.register_forward_hook(count)
-        width, how = self.encoding.width, self.execution
-        request: dict[str, Any] = {
-            "dim": width,
-            "seed": seed,
-            "device": device,
-            "execution": how,
-            "redrawing": redrawing,
-        }
-        features = generate(sampler, denoiser, n, **request)
+        per_call = points_per_call(self.device, n, how)
+        per_call = per_call if frame is None else min(per_call, frame)
+        features = generate(
+            sampler,
+            denoiser,
+            n,
+            dim=self.encoding.width,
+            seed=seed,
+            device=self.device,
+            execution=how,
+            redrawing=redrawing,
+            **({} if frame is None else {"chunk": frame}),
+        )
         try:
             for chunk in features:
+                done += len(chunk)
+                if facts is not None:
+                    facts["network_evaluations"] = round(calls / -(-done // per_call))
+                if facts is not None and redrawing is not None:
+                    facts["redrawn"] = redrawing.count
                 yield self.encoding.decode(chunk)
         finally:
             counting.remove()
-        if facts is not None:
-            facts["network_evaluations"] = round(calls / -(-n // points_per_call(device, n, how)))
-            if redrawing is not None:
-                facts["redrawn"] = redrawing.count
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"

@@ -14,7 +14,8 @@ from ..compute.execution import Execution, LayerShape, decide_training
 from ..compute.machine import describe_machine
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan
-from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
+from ..diffusion.denoisers import LearntDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser

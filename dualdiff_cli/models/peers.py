@@ -42,8 +42,8 @@ class Peer(ABC):
     fitted: Any
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, *, seed: int) -> Self:
-        """Fit the peer to n training rows.
+    def fit(cls, rows: pl.DataFrame, encoding: TableEncoding, *, seed: int) -> Self:
+        """Fit the peer to n training rows, as the features of an encoding that was fitted to them.
 
         Raises:
             InputError: the package is not installed.
@@ -54,7 +54,6 @@ class Peer(ABC):
                 f"The package {cls.package} is not installed.",
                 'Install it with `pip install "dualdiff-cli[peers]"`.',
             )
-        encoding = TableEncoding.fit(rows)
         features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
         with _library(seed, "fit of a peer"):
             return cls(encoding, cls._fit(features, seeding.integer(seed, "peer")))

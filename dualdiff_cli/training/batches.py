@@ -262,13 +262,16 @@ class ConditionalBatches(Batches):
         batches: the batches without given features.
         units: for each feature the number of its unit, (d,); see `data.FeatureLayout`.
         share: c.
+        device: where the points are.
 
     """
 
-    def __init__(self, batches: Batches, units: Sequence[int], *, share: float) -> None:
+    def __init__(
+        self, batches: Batches, units: Sequence[int], *, share: float, device: torch.device | None = None
+    ) -> None:
         super().__init__(batches.schedule, stratified=batches.stratified)
         self.batches, self.share, self.number = batches, share, max(units) + 1
-        self.units = torch.tensor(units)
+        self.units = torch.tensor(units, device=device)
 
     def draw(self, n: int, draws: torch.Generator) -> Draws:
         """Draw a batch, and the numbers that decide which features are given; see `Batches.draw`."""
@@ -281,7 +284,7 @@ class ConditionalBatches(Batches):
         batch = self.batches.make(draws)
         chosen, probability = draws.shown[:, :1] < self.share, draws.shown[:, 1:2]
         units = chosen & (draws.shown[:, 2:] < probability)
-        given = units.index_select(1, self.units.to(units.device))
+        given = units.index_select(1, self.units)
         correction = batch.correction
         if correction is not None:
             correction = torch.where(units.any(1, keepdim=True), 0.0, correction)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..diffusion.denoisers import Denoiser, NetworkDenoiser
+from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 
 __all__ = ["Exam"]
 

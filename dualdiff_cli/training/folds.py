@@ -28,8 +28,8 @@ from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan, FeatureLayout, FloatArray
-from ..diffusion.denoisers import NetworkDenoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights

@@ -29,7 +29,7 @@ from ..compute.device import GraphedCall, Readback
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, ema_decay, fused_adamw, learning_rate
 from ..config.sections import ObjectiveConfig, TrainingConfig
-from ..diffusion.denoisers import NetworkDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.schedules import Schedule
 from .batches import Batches, ConditionalBatches, Draws, PlainBatches, PosteriorMeanBatches
 from .loss import batch_loss
@@ -95,7 +95,8 @@ def build_batches(
         )
     if not objective.conditional:
         return batches
-    return ConditionalBatches(batches, units or range(points.shape[1]), share=objective.conditional)
+    units = units or range(points.shape[1])
+    return ConditionalBatches(batches, units, share=objective.conditional, device=points.device)
 
 
 class Trainer:

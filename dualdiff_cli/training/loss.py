@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .. import seeding
 from ..config.sections import ObjectiveConfig
-from ..diffusion.denoisers import LearntDenoiser, NetworkDenoiser
+from ..diffusion.denoisers import LearntDenoiser
+from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.variational import bound_at_ends
 from .batches import Batch, Batches, Draws
 

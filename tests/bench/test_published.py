@@ -19,7 +19,7 @@ from dualdiff_cli.bench.published import (
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers.base import Level
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta
 from dualdiff_cli.models.fitting import build_network_denoiser

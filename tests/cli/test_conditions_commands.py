@@ -94,6 +94,13 @@ def test_where_keeps_the_rows_that_meet_it_and_tells_the_acceptance_rate(run: Pa
     record = answer("sample", run, "-n", "50", "-o", tmp_path / "rows.csv", "--where", "angle < 180")
     assert (pl.read_csv(tmp_path / "rows.csv")["angle"] < 180).all()
     assert 0 < record["acceptance_rate"] < 1
+    assert record["network_evaluations"] == record["sample_steps"]
+
+
+def test_a_given_value_far_beyond_the_training_rows_is_no_absurd_row(run: Path, tmp_path: Path) -> None:
+    record = answer("sample", run, "-n", "20", "-o", tmp_path / "rows.csv", "--given", "hits=100000")
+    assert pl.read_csv(tmp_path / "rows.csv")["hits"].to_list() == [100_000] * 20
+    assert record["redrawn"] < 20
 
 
 def test_impute_fills_the_gaps_of_a_file_and_keeps_everything_else(run: Path, file: Path, tmp_path: Path) -> None:
@@ -122,6 +129,7 @@ def test_columns_may_stand_in_another_order_than_in_training(run: Path, tmp_path
         (["--given", "detektor=A"], "'detektor'"),
         (["--given", "hits=many"], "'hits'"),
         (["--given", "detector"], "--given"),
+        (["--guidance", "2"], "--guidance"),
         (["--where", "energy >"], "energy >"),
         (["--where", "mass > 3"], "mass > 3"),
     ],

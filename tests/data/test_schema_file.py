@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dualdiff_cli.config.registry import COLUMN_KINDS
+from dualdiff_cli.config.registry import COLUMN_KINDS, IDENTIFIER
 from dualdiff_cli.data.schema_file import read_schema, write_schema
-from dualdiff_cli.data.split import IDENTIFIER
 from dualdiff_cli.errors import InputError
 
 NAMES = [

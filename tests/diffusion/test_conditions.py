@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.diffusion.conditions import GuidedDenoiser
-from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers.multistep import DPMSolverPP2M
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
 from dualdiff_cli.training.folds import build_stacked

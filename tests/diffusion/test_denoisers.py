@@ -9,8 +9,8 @@ from tiny import narrow, untrained
 from torch import Tensor, nn
 
 from dualdiff_cli.config.sections import Prediction
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import DiscreteSpan
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
-from dualdiff_cli.diffusion.discrete import discrete_means
+from dualdiff_cli.diffusion.discrete import DiscreteMeans
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
 
 N = 50
@@ -49,7 +49,7 @@ def test_a_one_hot_variable_has_the_mean_of_bayes_rule_if_the_network_knows_the_
     x_t = noisy(values, *level)
     log_p = torch.log_softmax(normal(N, 3, role="what the other features say"), 1)
     alpha, sigma = at(level)
-    own = discrete_means(torch.empty(N, 3), log_p - SHARES.log(), x_t, alpha, sigma, [ONE_HOT])
+    own = DiscreteMeans([ONE_HOT])(torch.empty(N, 3), log_p - SHARES.log(), x_t, alpha, sigma)
     torch.testing.assert_close(own, posterior_mean(values, log_p, x_t, *level))
 
 
@@ -60,13 +60,13 @@ def test_a_feature_with_two_values_has_the_mean_of_bayes_rule(level: tuple[float
     p = torch.sigmoid(normal(N, 1, role="what the other features say"))
     alpha, sigma = at(level)
     F = torch.logit(p) - torch.logit(torch.tensor(0.3, dtype=torch.float64))
-    own = discrete_means(torch.empty(N, 1), F, x_t, alpha, sigma, [BINARY])
+    own = DiscreteMeans([BINARY])(torch.empty(N, 1), F, x_t, alpha, sigma)
     torch.testing.assert_close(own, posterior_mean(values, torch.cat([1 - p, p], 1).log(), x_t, *level))
 
 
 def test_an_output_of_zero_says_that_the_other_features_tell_nothing() -> None:
     alpha, sigma = at((0.0, 1.0))  # pure noise tells nothing either: what is left are the shares of the training rows
-    own = discrete_means(torch.empty(N, 3), torch.zeros(N, 3), normal(N, 3, role="x"), alpha, sigma, [ONE_HOT])
+    own = DiscreteMeans([ONE_HOT])(torch.empty(N, 3), torch.zeros(N, 3), normal(N, 3, role="x"), alpha, sigma)
     torch.testing.assert_close(own, torch.zeros(N, 3, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
@@ -74,10 +74,10 @@ def test_other_features_keep_their_answers_and_their_places() -> None:
     x_t, denoised, F = (normal(N, 7, role=role) for role in ("x", "denoised", "F"))
     alpha, sigma = at((0.9, 0.4))
     spans = [ONE_HOT.moved(1), BINARY.moved(5)]
-    own = discrete_means(denoised, F, x_t, alpha, sigma, spans)
+    own = DiscreteMeans(spans)(denoised, F, x_t, alpha, sigma)
     assert own.shape == (N, 7)
     assert torch.equal(own[:, [0, 4, 6]], denoised[:, [0, 4, 6]])
-    alone = discrete_means(denoised[:, 1:4], F[:, 1:4], x_t[:, 1:4], alpha, sigma, [ONE_HOT])
+    alone = DiscreteMeans([ONE_HOT])(denoised[:, 1:4], F[:, 1:4], x_t[:, 1:4], alpha, sigma)
     assert torch.equal(own[:, 1:4], alone)
 
 

@@ -13,10 +13,11 @@ from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.sections import NetworkSettings
 from dualdiff_cli.data import FloatArray, GaussianMixture
 from dualdiff_cli.diffusion import likelihood
-from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.likelihood import log_density, path_divergence
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.networks.experts import build_network
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding

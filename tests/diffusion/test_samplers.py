@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.sections import SamplingConfig
-from dualdiff_cli.diffusion.denoisers import Denoiser, NetworkDenoiser
+from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate
 from dualdiff_cli.diffusion.samplers.ancestral import DDIM
 from dualdiff_cli.diffusion.samplers.base import noise_of, step_times

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.sections import ObjectiveConfig, Prediction
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
 from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import ContinuousLinearBeta, LogSNRUniform, StraightLine
 from dualdiff_cli.diffusion.schedules.learned import LearnedSchedule

@@ -17,9 +17,9 @@ from dualdiff_cli.jobs.selecting import LEAST_CANDIDATES, Selection, equalities
 from dualdiff_cli.jobs.train import train
 
 
-def rows(n: int, attempt: int) -> Iterator[pl.DataFrame]:
+def rows(n: int = LEAST_CANDIDATES) -> Iterator[pl.DataFrame]:
     """Draw n rows with a number and a letter, in frames of at most 700."""
-    rng = seeding.stream(0, f"attempt {attempt}")
+    rng = seeding.stream(0, "rows")
     for first in range(0, n, 700):
         m = min(700, n - first)
         yield pl.DataFrame({"x": rng.normal(size=m), "letter": rng.choice(list("AB"), m, p=[0.95, 0.05])})
@@ -29,20 +29,26 @@ def rows(n: int, attempt: int) -> Iterator[pl.DataFrame]:
 def test_exactly_the_rows_that_meet_the_condition_are_kept_in_their_order(predicate: str) -> None:
     selection, drawn = Selection(predicate), []
 
-    def draw(n: int, attempt: int) -> Iterator[pl.DataFrame]:
-        for frame in rows(n, attempt):
+    def noted() -> Iterator[pl.DataFrame]:
+        for frame in rows():
             drawn.append(frame)
             yield frame
 
-    kept = pl.concat(selection.rows(draw, 300))
+    kept = pl.concat(selection.rows(noted(), 300))
     candidates = pl.concat(drawn)
     meeting = candidates.filter(pl.sql_expr(predicate))
     assert kept.equals(meeting.head(300))
     assert (selection.candidates, selection.accepted) == (candidates.height, meeting.height)
 
 
+def test_no_more_rows_are_drawn_than_are_needed() -> None:
+    selection = Selection("x > -100")
+    assert pl.concat(selection.rows(rows(), 300)).height == 300
+    assert selection.candidates == 700  # one frame
+
+
 def test_kept_rows_have_the_conditional_distribution() -> None:
-    kept = pl.concat(Selection("letter = 'B'").rows(rows, 2000))["x"].to_numpy()
+    kept = pl.concat(Selection("letter = 'B'").rows(rows(), 2000))["x"].to_numpy()
     assert abs(kept.mean()) < 4 / 2000**0.5
     assert kept.std() == pytest.approx(1, abs=0.08)
 
@@ -50,9 +56,9 @@ def test_kept_rows_have_the_conditional_distribution() -> None:
 def test_a_condition_that_nothing_meets_ends_with_a_sentence_and_the_number_of_rows_that_were_tried() -> None:
     selection = Selection("x > 100")
     with pytest.raises(InputError) as caught:
-        list(selection.rows(rows, 10))
+        list(selection.rows(rows(), 10))
     assert selection.accepted == 0
-    assert selection.candidates >= LEAST_CANDIDATES
+    assert selection.candidates == LEAST_CANDIDATES
     assert f"{selection.candidates:,}" in caught.value.problem
     assert "x > 100" in caught.value.problem
     assert "--given" in caught.value.remedy
@@ -61,7 +67,7 @@ def test_a_condition_that_nothing_meets_ends_with_a_sentence_and_the_number_of_r
 @pytest.mark.parametrize("predicate", ["x >", "", "x ==== 3", "SELECT", "y > 3", "x + 1", "x > 'a'"])
 def test_what_is_no_condition_on_the_columns_is_refused(predicate: str) -> None:
     with pytest.raises(InputError) as caught:
-        list(Selection(predicate).rows(rows, 10))
+        list(Selection(predicate).rows(rows(), 10))
     assert predicate in caught.value.problem
     assert "WHERE" in caught.value.remedy
 
@@ -170,3 +176,10 @@ def test_nothing_is_left_behind_where_nothing_meets_the_condition(mixture: str, 
     with pytest.raises(InputError, match="x > 1000"):
         sample(mixture, n=5, output=tmp_path / "rows.csv", where="x > 1000", device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rows_of_a_longer_selection_begin_with_those_of_a_shorter_one(mixture: str, tmp_path: Path) -> None:
+    for n in (20, 3000):
+        sample(mixture, n=n, output=tmp_path / f"{n}.parquet", where="x > 0.5", device="cpu", seed=2)
+    short, long = (pl.read_parquet(tmp_path / f"{n}.parquet") for n in (20, 3000))
+    assert short.equals(long.head(20))

@@ -8,6 +8,7 @@ import pytest
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.registry import PEERS
+from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.models.peers import Peer, VineCopula
 
@@ -22,7 +23,7 @@ def rows(n: int = 150) -> pl.DataFrame:
 def test_a_peer_whose_package_is_not_installed_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PEERS[name], "package", "a_package_that_is_not_there")
     with pytest.raises(InputError, match="a_package_that_is_not_there is not installed") as caught:
-        PEERS[name].fit(rows(), seed=0)
+        PEERS[name].fit(rows(), TableEncoding.fit(rows()), seed=0)
     assert 'pip install "dualdiff-cli[peers]"' in caught.value.remedy
 
 
@@ -32,7 +33,7 @@ def test_a_peer_that_is_installed_draws_rows_like_the_training_rows(name: str) -
     kind: type[Peer] = PEERS[name]
     pytest.importorskip(kind.package)
     before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
-    fitted = kind.fit(rows(), seed=1)
+    fitted = kind.fit(rows(), TableEncoding.fit(rows()), seed=1)
     drawn = fitted.sample(500, seed=2)
     assert drawn.schema == {"size": pl.Float64, "count": pl.Int64}
     assert drawn["size"].mean() == pytest.approx(50, abs=2)
@@ -44,5 +45,5 @@ def test_a_peer_that_is_installed_draws_rows_like_the_training_rows(name: str) -
 
 def test_a_fit_with_the_same_seed_draws_the_same_rows() -> None:
     pytest.importorskip(VineCopula.package)
-    first, again = (VineCopula.fit(rows(), seed=1).sample(20, seed=0) for _ in range(2))
+    first, again = (VineCopula.fit(rows(), TableEncoding.fit(rows()), seed=1).sample(20, seed=0) for _ in range(2))
     assert first.equals(again)

@@ -131,3 +131,8 @@ def test_a_row_may_lie_two_ranges_of_a_feature_beyond_it_and_a_constant_feature_
     assert reach.holds(rows).tolist() == [True, True, False, False, False, False, False]
     assert Reach.read({"low": list(reach.low), "high": list(reach.high)}) == reach
     assert Reach.read(None) is None
+
+
+def test_the_values_of_given_features_are_within_reach_and_no_others() -> None:
+    reach = Reach.of(np.array([[0.0, 5.0], [4.0, 6.0]])).including(np.array([1000.0, -9.0]), np.array([True, False]))
+    assert reach.holds(np.array([[1000.0, 5.5], [1000.0, -9.0]])).tolist() == [True, False]

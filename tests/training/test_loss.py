@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
-from dualdiff_cli.diffusion.denoisers import NetworkDenoiser
+from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.training import loss as objectives
 from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches

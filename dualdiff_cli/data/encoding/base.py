@@ -134,6 +134,14 @@ class ColumnEncoding(BaseModel, ABC):
         return cls.suits(column)
 
     @classmethod
+    def proposed(cls, column: pl.Series, *, standardise: bool) -> ColumnEncoding | None:
+        """Fit the encoding if the kind `suits` the column, and otherwise give None.
+
+        A kind whose question and whose fit are the same long computation overrides this, to do it once.
+        """
+        return cls.fit(column, standardise=standardise) if cls.suits(column) else None
+
+    @classmethod
     @abstractmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Fit the encoding to the training rows of a column.
@@ -253,8 +261,9 @@ def fit_column(
         tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
     for name in tried if kind is None or kind in KINDS_OF_SHAPE else []:
         chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
-        if not chosen.on_request and chosen.suits(column):
-            return chosen.fit(column, standardise=standardise)
+        found = None if chosen.on_request else chosen.proposed(column, standardise=standardise)
+        if found is not None:
+            return found
     raise InputError(
         f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",
         f"Leave the column out with --columns, or choose another kind of {', '.join(COLUMN_KINDS)}.",

@@ -51,13 +51,17 @@ class BoundedColumn(ColumnEncoding):
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
-        """Say whether the values of a column end abruptly, or are never negative.
+        """Say whether the values of a column end abruptly, or are never negative."""
+        return column.dtype.is_numeric() and not column.null_count() and _bounds(column) != (None, None)
 
-        Positive numbers that are learnt in logarithms need no bound.
-        """
-        if not column.dtype.is_numeric() or column.null_count() or _bounds(column) == (None, None):
-            return False
-        return not (float(column.min()) > 0 and SkewedColumn.suits(column))  # type: ignore[arg-type]
+    @classmethod
+    def proposed(cls, column: pl.Series, *, standardise: bool) -> ColumnEncoding | None:
+        """Put bounds around the inner encoding; positive numbers that are learnt in logarithms need none."""
+        if not cls.suits(column):
+            return None
+        bounded = cls.fit(column, standardise=standardise)
+        needless = isinstance(bounded.inner, SkewedColumn) and float(column.min()) > 0  # type: ignore[arg-type]
+        return bounded.inner if needless else bounded
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:

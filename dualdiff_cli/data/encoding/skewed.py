@@ -105,9 +105,13 @@ class SkewedColumn(ColumnEncoding):
         themselves. So a column with several peaks keeps the affine encoding, whatever the sizes of the peaks. A column
         with too few values, or with a mass at one value, is never taken.
         """
-        if not column.dtype.is_float() or column.null_count():
-            return False
-        return _choose(column.to_numpy().astype(np.float64)) is not None
+        return _asked_for(column) is not None
+
+    @classmethod
+    def proposed(cls, column: pl.Series, *, standardise: bool) -> Self | None:
+        """Look for the translation once; see `ColumnEncoding.proposed`."""
+        translation = _asked_for(column) if standardise else None
+        return None if translation is None else cls._translated(column, translation)
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
@@ -117,11 +121,14 @@ class SkewedColumn(ColumnEncoding):
             ValueError: the column does not suit, or features shall keep the column's unit.
 
         """
-        x = column.to_numpy().astype(np.float64)
-        translation = _choose(x) if standardise else None
-        if translation is None:
+        proposed = cls.proposed(column, standardise=standardise)
+        if proposed is None:
             raise ValueError(f"the column {column.name!r} asks for no translation")
-        t = translation.apply(x)
+        return proposed
+
+    @classmethod
+    def _translated(cls, column: pl.Series, translation: Translation) -> Self:
+        t = translation.apply(column.to_numpy().astype(np.float64))
         return cls(name=column.name, shift=float(t.mean()), scale=float(t.std()), **translation._asdict())
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
@@ -145,6 +152,13 @@ class SkewedColumn(ColumnEncoding):
         growth = t if self.form == "positive" else np.logaddexp(t, -t) - LN2 + math.log(self.spread)
         slope: FloatArray = growth + math.log(LN2 * self.scale)
         return slope
+
+
+def _asked_for(column: pl.Series) -> Translation | None:
+    """Give the translation that a column clearly asks for; None where it asks for none."""
+    if not column.dtype.is_float() or column.null_count():
+        return None
+    return _choose(column.to_numpy().astype(np.float64))
 
 
 def _choose(x: FloatArray) -> Translation | None:

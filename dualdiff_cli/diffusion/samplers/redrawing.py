@@ -60,6 +60,12 @@ class Reach:
         """
         return None if written is None else cls(tuple(written["low"]), tuple(written["high"]))
 
+    def including(self, features: FloatArray, given: npt.NDArray[np.bool_]) -> Self:
+        """Extend the range of given features, (width,) bool, to their values, (width,): they are not the model's."""
+        low, high = (np.array(end) for end in (self.low, self.high))
+        low, high = (np.where(given, of(end, features), end) for of, end in ((np.minimum, low), (np.maximum, high)))
+        return type(self)(tuple(low.tolist()), tuple(high.tolist()))
+
     def holds(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """Say which rows (n, width) are finite and within reach, (n,)."""
         low, high = np.array(self.low), np.array(self.high)
