@@ -14,6 +14,7 @@ from .options import (
     FILES,
     DebugOption,
     DeviceOption,
+    ExactDensityOption,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -30,14 +31,7 @@ __all__ = ["animate"]
 @examples("dualdiff animate -o diffusion.gif", "dualdiff animate --dataset two-modes --sampler ddim -o two-modes.html")
 def animate(
     run: RunArgument = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.",
-            metavar="NAME",
-            rich_help_panel=DRAWING,
-        ),
-    ] = None,
+    dataset: ExactDensityOption = None,
     output: Annotated[
         Path | None,
         typer.Option(

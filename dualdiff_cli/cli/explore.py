@@ -14,6 +14,7 @@ from .options import (
     FILES,
     DebugOption,
     DeviceOption,
+    ExactDensityOption,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -29,14 +30,7 @@ __all__ = ["explore"]
 @examples("dualdiff explore -o page", "dualdiff explore --dataset two-modes -o page")
 def explore(
     run: RunArgument = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.",
-            metavar="NAME",
-            rich_help_panel=DRAWING,
-        ),
-    ] = None,
+    dataset: ExactDensityOption = None,
     output: Annotated[
         Path,
         typer.Option(

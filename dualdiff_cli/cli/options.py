@@ -36,6 +36,7 @@ __all__ = [
     "TRAINING",
     "DebugOption",
     "DeviceOption",
+    "ExactDensityOption",
     "FromOption",
     "JsonOption",
     "PrecisionOption",
@@ -115,6 +116,15 @@ SeedOption = Annotated[
         max=2**63 - 1,
         help="Seed of all random numbers that the command draws.",
         metavar="N",
+        rich_help_panel=DRAWING,
+    ),
+]
+ExactDensityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="A density whose exact denoiser takes the place of a run; see `dualdiff datasets`.",
+        metavar="NAME",
         rich_help_panel=DRAWING,
     ),
 ]

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def assert_options_exist(message: str, command: str) -> None:
     for of, option in re.findall(r"(?:`(?:dualdiff )?(\w+)[^`]*?)?(--[a-z][a-z-]+)", message):
         known = {name for parameter in root.commands[of or command].params for name in parameter.opts}
         assert option in known, f"{of or command} has no option {option}: {message}"
+
+
+Start = Callable[..., subprocess.Popen[str]]
+"""The fixture ``started``: words of a command, and what to wait for."""
 
 
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:

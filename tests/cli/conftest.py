@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY_WORDS, answer
+from commands import TINY_WORDS, Start, answer, start
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +30,23 @@ def trained(elsewhere: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def run(trained: dict[str, Any]) -> Path:
     return Path(trained["run"])
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Start]:
+    """Start the program in the directory of the test, and wait until something is true."""
+    programs = []
+
+    def run(*words: str | Path, until: Callable[[subprocess.Popen[str]], bool]) -> subprocess.Popen[str]:
+        programs.append(program := start(*words, cwd=tmp_path))
+        deadline = time.monotonic() + 120
+        while not until(program):
+            assert program.poll() is None, program.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return program
+
+    yield run
+    for program in programs:
+        program.kill()
+        program.communicate()

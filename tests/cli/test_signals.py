@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMANDS, SENTENCES, TINY_WORDS, answer, dualdiff, hear_hangups, settings, start
+from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, settings, start
 from tiny import tiny_of
 
 from dualdiff_cli.cli.signals import StopRequests
@@ -20,44 +19,23 @@ from dualdiff_cli.store.run import Run
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LONG = ["train", "--dataset", "eight-gaussians", *TINY_WORDS, "--steps", "1000000", "--run-dir", "run"]
-Start = Callable[..., subprocess.Popen[str]]
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads /proc to see that a process is listening"
 )
 
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[Start]:
-    """Start the program, and wait until something is true of its directory or until it listens to signals."""
-    programs = []
-
-    def run(*words: str | Path, until: Callable[[], bool] | None = None) -> subprocess.Popen[str]:
-        programs.append(program := start(*words, cwd=tmp_path))
-        deadline = time.monotonic() + 120
-        while not (listens(program.pid) if until is None else until()):
-            assert program.poll() is None, program.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        return program
-
-    yield run
-    for program in programs:
-        program.kill()
-        program.communicate()
-
-
-def listens(pid: int) -> bool:
+def listens(program: subprocess.Popen[str]) -> bool:
     """Say whether a process has a handler for SIGHUP; Python itself has none."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        status = Path(f"/proc/{program.pid}/status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):  # the process has ended
         return False
     caught = int(status.split("SigCgt:")[1].split()[0], 16)
     return bool(caught >> (signal.SIGHUP - 1) & 1)
 
 
-def begun() -> bool:
+def begun(program: subprocess.Popen[str]) -> bool:
     path = Path("run/metrics.jsonl")
     return path.exists() and path.stat().st_size > 0
 
@@ -75,7 +53,7 @@ def assert_stopped(program: subprocess.Popen[str]) -> str:
 def test_every_command_can_be_stopped_before_its_libraries_are_loaded(command: str, tmp_path: Path) -> None:
     for _ in range(10):
         program = start(command, "--help", cwd=tmp_path)
-        while program.poll() is None and not listens(program.pid):
+        while program.poll() is None and not listens(program):
             time.sleep(0.001)
         program.send_signal(STOPS[COMMANDS.index(command) % len(STOPS)])
         if program.wait(timeout=120):  # otherwise help was complete before the signal arrived
@@ -87,7 +65,9 @@ def test_every_command_can_be_stopped_before_its_libraries_are_loaded(command: s
 def test_rows_that_are_being_drawn_leave_no_part_of_a_file(started: Start, tmp_path: Path) -> None:
     train(tiny_of("mixture", dataset="line"), path="mixture", device="cpu")
     words = ("sample", "mixture", "-n", "100M", "-o", "rows/rows.csv")
-    program = started(*words, until=lambda: any(path.stat().st_size for path in tmp_path.glob("rows/.rows.*.csv")))
+    program = started(
+        *words, until=lambda program: any(path.stat().st_size for path in tmp_path.glob("rows/.rows.*.csv"))
+    )
     program.send_signal(signal.SIGTERM)
     assert_stopped(program)
     assert list(Path("rows").iterdir()) == []

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TINY_WORDS, answer, dualdiff, refused, settings, start
+from commands import TINY_WORDS, Start, answer, dualdiff, refused, settings
 from people import write_people
 
 from dualdiff_cli.store.run import Run
@@ -29,23 +28,15 @@ def whole(elsewhere: Path) -> Path:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def running(started: Start) -> Callable[[str], subprocess.Popen[str]]:
     """Start a training of its own process and wait until it has written a file of its run."""
-    programs = []
 
     def start_and_wait(name: str) -> subprocess.Popen[str]:
-        programs.append(program := start("train", *LONG, "--run-dir", "run", cwd=tmp_path))
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / name).exists() or not (tmp_path / "run" / name).stat().st_size:
-            assert program.poll() is None, program.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        return program
+        path = Path("run", name)
+        words = ("train", *LONG, "--run-dir", "run")
+        return started(*words, until=lambda program: path.exists() and path.stat().st_size > 0)
 
-    yield start_and_wait
-    for program in programs:
-        program.kill()
-        program.communicate()
+    return start_and_wait
 
 
 def assert_finishes_like(whole: Path, run: Path) -> None:

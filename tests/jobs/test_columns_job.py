@@ -85,3 +85,9 @@ def test_a_kind_that_a_column_cannot_have_is_refused_by_name(file: Path, tmp_pat
     schema.write_text('[columns]\ndetector = "angle"\n')
     with pytest.raises(InputError, match=r"'detector'.*angle"):
         columns(file, schema=schema)
+
+
+def test_a_schema_that_names_no_column_of_the_file_is_refused(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text('[columns]\ndetektor = "category"\n', encoding="utf-8")
+    with pytest.raises(InputError, match="'detektor'"):
+        columns(file, schema=tmp_path / "schema.toml")
