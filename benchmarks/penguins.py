@@ -12,6 +12,7 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from dualdiff_cli import sample, train
@@ -68,10 +69,8 @@ def main() -> None:
 
     filled = impute(RUN, file, draws=20)["frame"]
     mass, sex = (filled[name].to_numpy().reshape(20, -1) for name in ("body_mass_g", "sex"))
-    central = pl.Series(mass[:, 3]).quantile(0.1, "linear"), pl.Series(mass[:, 3]).quantile(0.9, "linear")
-    print(
-        f"fourth penguin, 20 draws: mean {mass[:, 3].mean():,.0f} g, central 80 % {central[0]:,.0f} to {central[1]:,.0f} g"
-    )
+    low, high = np.quantile(mass[:, 3], [0.1, 0.9])
+    print(f"fourth penguin, 20 draws: mean {mass[:, 3].mean():,.0f} g, central 80 % {low:,.0f} to {high:,.0f} g")
     print(f"tenth penguin, {mass[0, 9]:,.0f} g: male in {(sex[:, 9] == 'male').sum()} of 20 draws")
 
 
