@@ -336,7 +336,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             half = rows.height // 2
             data = Data(ROWS_IN_MEMORY, rows[:half], rows[half:], None, {})
             # The training rows are gone, so nothing can be compared with them.
-            names = [name for name, metric in METRICS.items() if metric.needs == "real"]
+            names = [name for name, metric in METRICS.items() if metric.needs in ("real", "parts")]
             metrics = [name for name in names if metrics is None or name in metrics]
         else:
             data = self._data or data_of_run(run)

@@ -59,6 +59,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     missing: Missing = "keep",
     min_rows: int = MIN_ROWS,
+    whole: bool = False,
 ) -> SourceTable:
     """Read a file of one of the formats in `READABLE`.
 
@@ -71,6 +72,8 @@ def read_table(
         columns: which columns, in which order; all of them by default.
         missing: what is done about missing cells (null, NaN, or a text such as NA).
         min_rows: how many rows there have to be.
+        whole: whether rows without any value stay, and a column that only numbers the rows: whoever gives the table
+            back wants both.
 
     Raises:
         InputError: the file does not exist, cannot be read, is empty or has fewer than ``min_rows`` rows, a column is
@@ -78,8 +81,8 @@ def read_table(
 
     """
     path = Path(path)
-    frame, notes, decimal_comma = _named(path, read_raw(path), columns)
-    table = check_table(frame, name=path, missing=missing, min_rows=min_rows, decimal_comma=decimal_comma)
+    frame, notes, decimal_comma = _named(path, read_raw(path), columns, whole=whole)
+    table = check_table(frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=decimal_comma)
     return replace(table, notes=(*notes, *table.notes))
 
 
@@ -90,6 +93,7 @@ def check_table(
     columns: Sequence[str] | None = None,
     missing: Missing = "keep",
     min_rows: int = MIN_ROWS,
+    whole: bool = False,
     decimal_comma: bool = False,
 ) -> SourceTable:
     """Check the rows of a table and give its columns the types of `SourceTable`; see `read_table`.
@@ -97,7 +101,7 @@ def check_table(
     Args:
         frame: the table.
         name: what the table is called in messages: the path of a file, or words.
-        columns, missing, min_rows: see `read_table`.
+        columns, missing, min_rows, whole: see `read_table`.
         decimal_comma: whether numbers in texts have a decimal comma.
 
     Raises:
@@ -105,7 +109,7 @@ def check_table(
 
     """
     frame = _choose(name, frame, columns)
-    filled = _filled(frame)
+    filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     frame, notes = _converted(name, frame, decimal_comma=decimal_comma)
     if not filled.all():
         notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
@@ -140,14 +144,16 @@ def check_table(
     return SourceTable(rows, np.flatnonzero(kept.to_numpy()), frame.height, tuple(notes))
 
 
-def _named(path: Path, raw: RawTable, columns: Sequence[str] | None) -> tuple[pl.DataFrame, list[str], bool]:
+def _named(
+    path: Path, raw: RawTable, columns: Sequence[str] | None, *, whole: bool
+) -> tuple[pl.DataFrame, list[str], bool]:
     """Name the columns and select those that were asked for; a column that numbers the rows only if it was."""
     header = raw.frame.columns if raw.header is None else raw.header
     names, renamed = readable_names(header)
     frame, notes = raw.frame, [*raw.notes]
     frame.columns = names
     indexed = frame.width > 1 and header[0].strip() in _INDEX_NAMES and _numbers_rows(frame.to_series(0))
-    if indexed and names[0] not in (columns or ()):
+    if indexed and not whole and names[0] not in (columns or ()):
         renamed = [note for note in renamed if not note.startswith("Column 1 ")]
         notes.append(f"The first column of {path} only numbers the rows and is left out.")
         frame = frame.drop(names[0])

@@ -34,7 +34,8 @@ def impute(
 
     Args:
         source: a finished run or its directory, or a model.
-        table: a file, or a frame, with some or all of the model's columns; other columns are written as they are.
+        table: a file, or a frame, with some or all of the model's columns; other columns are written as they are. NaN
+            in a frame is a gap, too.
         output: the file that is written; None writes none, and the record then has the rows as "frame".
         draws: how many times the gaps are filled, independently. With more than one, the rows of all draws stand below
             each other, after a column ``draw`` that counts from 1.
@@ -53,7 +54,7 @@ def impute(
     if isinstance(source, str | Path):
         source = Run.open(source)
     model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
-    rows = table if isinstance(table, pl.DataFrame) else read_table(table, min_rows=1).rows
+    rows = table if isinstance(table, pl.DataFrame) else read_table(table, min_rows=1, whole=True).rows
     known = [name for name in model.encoding.names if name in rows.columns]
     if not known:
         raise InputError(
@@ -93,10 +94,13 @@ def impute(
 
 
 def _with_types(model: Model, rows: pl.DataFrame, known: list[str]) -> pl.DataFrame:
-    """Give the model's columns the types that they had in training: a column of gaps only has none of its own."""
+    """Give the model's columns the types that they had in training: a column of gaps only has none of its own.
+
+    NaN, which arrays and pandas have for a gap, becomes null.
+    """
     types = model.encoding.types
     for name in known:
-        own = rows[name]
+        own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
         try:
             typed = own.cast(types[name])
         except pl.exceptions.PolarsError:

@@ -77,6 +77,27 @@ def test_no_observed_cell_changes_and_every_gap_is_filled(run: str, table: pl.Da
     assert set(done["side"]) == {"high", "low"}
 
 
+def test_nan_is_a_gap_in_columns_of_the_model_and_a_value_in_all_others(run: str) -> None:
+    table = known_rows(5).with_columns(pl.lit(float("nan")).alias("x"), pl.lit(float("nan")).alias("own"))
+    done = filled(run, table)
+    assert np.isfinite(done["x"].to_numpy()).all()
+    assert done["own"].is_nan().all()
+
+
+def test_rows_without_a_value_and_the_numbers_of_the_rows_stay_where_they_are(run: str, tmp_path: Path) -> None:
+    (tmp_path / "gaps.csv").write_text(",x,y\n7,1.5,2.5\n8,,\n9,,3.5\n", encoding="utf-8")
+    done = filled(run, tmp_path / "gaps.csv")
+    assert done.to_series(0).to_list() == [7, 8, 9]
+    assert done["x"][0] == 1.5
+    assert done["y"].to_list()[::2] == [2.5, 3.5]
+    assert done.null_count().sum_horizontal().item() == 0
+
+
+def test_a_table_whose_only_column_of_the_model_has_empty_rows_keeps_them(run: str, tmp_path: Path) -> None:
+    (tmp_path / "gaps.csv").write_text("x,y\n1.5,2.5\n,\n0.5,\n", encoding="utf-8")
+    assert filled(run, tmp_path / "gaps.csv")["x"].len() == 3
+
+
 def test_the_record_counts_the_filled_cells(run: str, table: pl.DataFrame, tmp_path: Path) -> None:
     record = impute(run, table, output=tmp_path / "filled.csv", draws=2, device="cpu")
     gaps = table.drop("row").null_count().sum_horizontal().item()
