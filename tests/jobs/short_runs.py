@@ -45,5 +45,5 @@ def run_of(record: dict[str, Any]) -> Run:
 
 
 def copy_of(record: dict[str, Any], path: Path) -> Run:
-    """A copy of the run that a record is about, which a test may change."""
-    return Run.open(shutil.copytree(record["run"], path))
+    """A copy of the run that a record is about, as training left it, which a test may change."""
+    return Run.open(shutil.copytree(record["run"], path, ignore=shutil.ignore_patterns("evaluation.json")))
