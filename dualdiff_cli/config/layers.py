@@ -34,7 +34,13 @@ RECIPES: dict[str, Layer] = {
     "precise": {
         "data": {"standardise": "always"},
         "schedule": {"name": "log-snr-uniform"},
-        "objective": {"prediction": "velocity", "stratified": True, "references": 512, "bounded": True},
+        "objective": {
+            "prediction": "velocity",
+            "stratified": True,
+            "references": 512,
+            "bounded": True,
+            "conditional": None,
+        },
         "model": {"activation": "silu", "time_bias": True, "gate_on": "time", "embedding": "multiscale"},
         "training": {
             "learning_rate": 2e-3,
@@ -118,7 +124,7 @@ REFINEMENTS: dict[tuple[str, str], Layer] = {
 # A reflow learns straight lines between noise and points, which a few steps can follow.
 REFLOW: Layer = {
     "schedule": {"name": "straight-line"},
-    "objective": {"prediction": "flow", "references": 0},
+    "objective": {"prediction": "flow", "references": 0, "conditional": 0.0},
     "sampling": {"sampler": "euler", "steps": 5, "grid": "uniform"},
 }
 

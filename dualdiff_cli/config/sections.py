@@ -185,9 +185,10 @@ class ObjectiveConfig(Section):
     """λ of the paper's diversity loss."""
     bounded: bool = False
     """Whether the denoiser's answers are limited by the range of the training points, so that no sample diverges."""
-    conditional: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    conditional: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
     """The share of the rows of a batch in which the network is shown the clean values of a random part of the columns,
-    so that it learns every conditional distribution too."""
+    so that it learns every conditional distribution too. None takes 0.25 for a table of more than one feature, and
+    0 for a density or where noise is coupled to points."""
     balance: NotNegative = 0.0
     """The weight of the load-balancing loss, which is least when all experts are used equally."""
 
@@ -260,3 +261,4 @@ class SettledConfig(Section):
 
     sigma_min: Positive | None = None
     finest_frequency: Positive | None = None
+    conditional: float | None = None

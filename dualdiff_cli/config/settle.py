@@ -20,30 +20,41 @@ LARGEST_OF_FOLDS = 0.005
 SMALLEST_SIGMA_MIN = 1e-4
 OF_PEAK = 0.25
 """The largest σ_min beside a narrow peak, in units of its half-width: noise of this size hardly widens the peak."""
+OF_TABLES = 0.25
+"""The share of rows with given cells in the training on a table."""
 DEFAULT_FREQUENCY = 100.0
 """The finest frequency, in radians per feature unit, under a schedule that has no σ_min of its own."""
 
 
-def settle(config: DiffusionConfig, features: npt.NDArray[np.float64]) -> DiffusionConfig:
+def settle(config: DiffusionConfig, features: npt.NDArray[np.float64], *, table: bool = False) -> DiffusionConfig:
     """Fill in what the configuration leaves to the data, so that nothing of a run is left open.
 
     The least noise level σ_min is the median distance of a training row to its fifth-nearest neighbour, at most 0.02:
     below that distance there is nothing between the rows to learn, and a larger σ_min would blur what there is. In a
     training in folds it is 0.005. In both cases it is less where a feature has a narrow peak (`find_peaks`) that the
-    noise would blur, but not less than 10⁻⁴. The finest frequency of the multiscale embedding is 1/σ_min. What is
-    filled in is noted in ``config.settled``: if a configuration with such a note is used for another run, the data of
+    noise would blur, but not less than 10⁻⁴. The finest frequency of the multiscale embedding is 1/σ_min. A model of
+    a table learns the conditional distributions of its columns too, which nobody asks a density for. What is filled in
+    is noted in ``config.settled``: if a configuration with such a note is used for another run, the data of
     that run decide anew.
 
     Args:
         config: what was asked for.
         features: the training rows as the network sees them, (n, width).
+        table: whether the rows are those of a table, and not of a density.
 
     """
-    schedule, model = config.schedule, config.model
+    schedule, model, objective = config.schedule, config.model, config.objective
     if schedule.sigma_min == config.settled.sigma_min:
         schedule = schedule.model_copy(update={"sigma_min": None})
     if model.finest_frequency == config.settled.finest_frequency:
         model = model.model_copy(update={"finest_frequency": None})
+    if objective.conditional is not None and objective.conditional == config.settled.conditional:
+        objective = objective.model_copy(update={"conditional": None})
+    open_conditional = objective.conditional is None
+    if objective.conditional is None:
+        coupled = objective.coupling != "independent" or objective.teacher is not None
+        share = OF_TABLES if table and features.shape[1] > 1 and not coupled else 0.0
+        objective = objective.model_copy(update={"conditional": share})
     open_sigma_min, open_frequency = schedule.sigma_min is None, model.finest_frequency is None
     if schedule.sigma_min is None and schedule.name in ("variance-exploding", "log-snr-uniform", "learned"):
         largest = LARGEST_OF_FOLDS if config.folds.number else min(_neighbour_distance(features), LARGEST_SIGMA_MIN)
@@ -57,8 +68,10 @@ def settle(config: DiffusionConfig, features: npt.NDArray[np.float64]) -> Diffus
     settled = SettledConfig(
         sigma_min=schedule.sigma_min if open_sigma_min else None,
         finest_frequency=model.finest_frequency if open_frequency else None,
+        conditional=objective.conditional if open_conditional else None,
     )
-    return config.model_copy(update={"schedule": schedule, "model": model, "settled": settled})
+    parts = {"schedule": schedule, "objective": objective, "model": model, "settled": settled}
+    return config.model_copy(update=parts)
 
 
 def _neighbour_distance(features: npt.NDArray[np.float64]) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .schedules import Schedule
 
-__all__ = ["FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser"]
+__all__ = ["FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser", "condition"]
 
 LEAST_VARIANCE = 1e-6
 """Added to the variances of given features, so that they can be inverted."""
@@ -107,30 +107,51 @@ class FullMixtureDenoiser(Denoiser):
         mean: Tensor = (responsibility * posterior).sum(1)
         return mean.to(x_t.dtype)
 
+    @property
+    def covariances(self) -> Tensor:
+        """Σ, (k, d, d) or (n, k, d, d)."""
+        return self.axes @ torch.diag_embed(self.eigenvalues) @ self.axes.mT
+
     def conditioned(self, values: Tensor, given: Tensor) -> FullMixtureDenoiser:
-        """Condition every Gaussian on the given features; see `Denoiser.conditioned`.
-
-        With G the given and F the other features, component k of the conditional distribution has
-
-            μ_F + Σ_FG Σ_GG⁻¹ (x_G − μ_G),    Σ_FF − Σ_FG Σ_GG⁻¹ Σ_GF,    w_k ∝ w_k N(x_G; μ_G, Σ_GG).
-        """
-        covariances = self.axes @ torch.diag_embed(self.eigenvalues) @ self.axes.mT
-        G = given.reshape(-1, 1, given.shape[-1])
-        # Where a feature is not given, the matrix to be inverted is that of the identity, and all else is zero.
-        inside = covariances * (G.unsqueeze(-1) & G.unsqueeze(-2))
-        factor = torch.linalg.cholesky(inside + torch.diag_embed(torch.where(G, LEAST_VARIANCE, 1.0).double()))
-        across = covariances * (~G.unsqueeze(-1) & G.unsqueeze(-2))
-        regression = torch.cholesky_solve(across.mT, factor).mT
-        away = (values.double().unsqueeze(1) - self.means) * G
-        scaled = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
-        log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_weights = self.log_weights - 0.5 * scaled.square().sum(-1) - log_volume
-        means = torch.where(G, values.double().unsqueeze(1), self.means + (regression @ away.unsqueeze(-1)).squeeze(-1))
-        conditional = (covariances - regression @ across.mT) * (~G.unsqueeze(-1) & ~G.unsqueeze(-2))
-        conditional = conditional[0] if len(conditional) == 1 else conditional
-        denoiser = FullMixtureDenoiser(torch.softmax(log_weights, -1), means, conditional, self.schedule)
+        """Condition every Gaussian on the given features; see `Denoiser.conditioned` and `condition`."""
+        log_weights, means, covariances = condition(self.log_weights, self.means, self.covariances, values, given)
+        denoiser = FullMixtureDenoiser(torch.softmax(log_weights, -1), means, covariances, self.schedule)
         denoiser.off_centre = True
         return denoiser
+
+
+def condition(
+    log_weights: Tensor, means: Tensor, covariances: Tensor, values: Tensor, given: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Condition a Gaussian mixture on given features.
+
+    With G the given and F the other features, component k of the conditional distribution has
+
+        μ_F + Σ_FG Σ_GG⁻¹ (x_G − μ_G),    Σ_FF − Σ_FG Σ_GG⁻¹ Σ_GF,    w_k ∝ w_k N(x_G; μ_G, Σ_GG).
+
+    Args:
+        log_weights, means, covariances: log w (k,), μ (k, d) and Σ (k, d, d), all in float64.
+        values: x, (n, d) or (1, d), which counts where it is given.
+        given: which features are G, (d,) or (n, d) bool.
+
+    Returns:
+        log w (n, k), up to a constant of the row; μ (n, k, d), where given features are x; and Σ, (n, k, d, d) or, if
+        all rows have the same G, (k, d, d), where everything about given features is zero.
+
+    """
+    G = given.reshape(-1, 1, given.shape[-1])
+    # Where a feature is not given, the matrix to be inverted is that of the identity, and all else is zero.
+    inside = covariances * (G.unsqueeze(-1) & G.unsqueeze(-2))
+    factor = torch.linalg.cholesky(inside + torch.diag_embed(torch.where(G, LEAST_VARIANCE, 1.0).double()))
+    across = covariances * (~G.unsqueeze(-1) & G.unsqueeze(-2))
+    regression = torch.cholesky_solve(across.mT, factor).mT
+    away = (values.double().unsqueeze(1) - means) * G
+    scaled = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
+    log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_weights = log_weights - 0.5 * scaled.square().sum(-1) - log_volume
+    means = torch.where(G, values.double().unsqueeze(1), means + (regression @ away.unsqueeze(-1)).squeeze(-1))
+    conditional = (covariances - regression @ across.mT) * (~G.unsqueeze(-1) & ~G.unsqueeze(-2))
+    return log_weights, means, conditional[0] if len(conditional) == 1 else conditional
 
 
 def _turned(rows: Tensor, axes: Tensor) -> Tensor:

@@ -9,6 +9,10 @@ regressions"). With the errors a = D_net − x and b = D_mix − x at a noise le
 
     w = (E b·b − E a·b) / (E a·a − 2 E a·b + E b·b).
 
+How good an expert is depends on the given features, too: a mixture is conditioned exactly on any of them, while a
+network has seen few rows with just these. So there are S weights at each level: one for rows without given features,
+and one for each of S − 1 equal slices of the share of features that is given.
+
 The denoising loss, integrated over the log signal-to-noise ratio, is the divergence up to a constant (Guo, Shamai &
 Verdú 2005; Kingma et al. 2021), so that what lowers this loss on unseen rows lowers the divergence.
 """
@@ -58,7 +62,7 @@ class StackedDenoiser(LearntDenoiser):
     Args:
         learnt: D_net.
         closed: D_mix; None before the tensors are loaded.
-        weights: w at the middles of L equal slices of the time axis, (L,).
+        weights: w at the middles of L equal slices of the time axis, (L,) or, for S slices of given features, (S, L).
 
     """
 
@@ -67,18 +71,12 @@ class StackedDenoiser(LearntDenoiser):
         self.learnt, self.closed, self.schedule = learnt, closed, learnt.schedule
         self.network = learnt.network
         self.gate_weights: Tensor
-        self.register_buffer("gate_weights", weights.double())
+        self.register_buffer("gate_weights", weights.reshape(-1, weights.shape[-1]).double())
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
         assert self.closed is not None
-        return self._stacked(self.learnt(x_t, t), self.closed(x_t, t), t)
-
-    def _stacked(self, learnt: Tensor, closed: Tensor, t: Tensor) -> Tensor:
-        """Weigh the answers of both experts, (n, d)."""
-        w = self._weight(t).reshape(-1, 1).to(learnt.dtype)
-        stacked: Tensor = w * learnt + (1 - w) * closed
-        return stacked
+        return _stacked(self.learnt(x_t, t), self.closed(x_t, t), self._weight(t, self.gate_weights[:1]))
 
     def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
         """Weigh both experts' conditional answers as their plain answers; see `Denoiser.conditioned`."""
@@ -94,7 +92,7 @@ class StackedDenoiser(LearntDenoiser):
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Give the weights of the learnt and of the closed-form expert at x_t (n, d) and t, (n, 2)."""
-        w = self._weight(t).reshape(-1, 1).to(x_t.dtype)
+        w = self._weight(t, self.gate_weights[:1]).to(x_t.dtype)
         return torch.cat([w, 1 - w], dim=1).expand(len(x_t), 2)
 
     def weights(self) -> dict[str, Tensor]:
@@ -111,7 +109,8 @@ class StackedDenoiser(LearntDenoiser):
 
         """
         learnt = dict(weights)
-        self.gate_weights = learnt.pop("gate_weights")
+        table = learnt.pop("gate_weights")
+        self.gate_weights = table.reshape(-1, table.shape[-1])  # an older file has one row
         parts = {name: learnt.pop(f"closed.{name}") for name in CLOSED_FORM}
         self.closed = FullMixtureDenoiser(
             parts["log_weights"].exp(), parts["means"], torch.diag_embed(parts["eigenvalues"]), self.schedule
@@ -120,15 +119,19 @@ class StackedDenoiser(LearntDenoiser):
             setattr(self.closed, name, tensor)
         self.learnt.load_weights(learnt)
 
-    def _weight(self, t: Tensor) -> Tensor:
-        """w(t), of the shape of t."""
-        levels = len(self.gate_weights)
+    def _weight(self, t: Tensor, table: Tensor) -> Tensor:
+        """w(t) for times () or (n,), by a table of one row or of n rows (·, L); (1, 1) or (n, 1)."""
+        levels = table.shape[1]
         share = (t - self.schedule.t_min) / (self.schedule.t_max - self.schedule.t_min)
-        place = (share * levels - 0.5).clamp(0, levels - 1).reshape(-1)
+        place = (share * levels - 0.5).clamp(0, levels - 1).reshape(-1, 1)
         below = place.floor().long().clamp(max=max(levels - 2, 0))
         above = (below + 1).clamp(max=levels - 1)
-        low, high = self.gate_weights.index_select(0, below), self.gate_weights.index_select(0, above)
-        return torch.lerp(low, high, place - below).reshape(t.shape)
+        if len(table) == 1:
+            low, high = table[0].take(below), table[0].take(above)
+        else:
+            rows = torch.arange(len(table), device=table.device).unsqueeze(1)
+            low, high = table[rows, below], table[rows, above]
+        return torch.lerp(low, high, place - below)
 
 
 class _ConditionedStack(Denoiser):
@@ -137,9 +140,18 @@ class _ConditionedStack(Denoiser):
     def __init__(self, stack: StackedDenoiser, values: Tensor, given: Tensor) -> None:
         super().__init__()
         assert stack.closed is not None
-        self.schedule, self._combine, self.off_centre = stack.schedule, stack._stacked, True
+        self.schedule, self._weight, self.off_centre = stack.schedule, stack._weight, True
         self.learnt, self.closed = stack.learnt.conditioned(values, given), stack.closed.conditioned(values, given)
+        slices = len(stack.gate_weights) - 1
+        share = given.reshape(-1, given.shape[-1]).double().mean(1)
+        self._table = stack.gate_weights[(share * slices).ceil().long()]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
-        return self._combine(self.learnt(x_t, t), self.closed(x_t, t), t)
+        return _stacked(self.learnt(x_t, t), self.closed(x_t, t), self._weight(t, self._table))
+
+
+def _stacked(learnt: Tensor, closed: Tensor, w: Tensor) -> Tensor:
+    """Weigh the answers of both experts (n, d) by w, (n, 1) or (1, 1)."""
+    w = w.to(learnt.dtype)
+    return w * learnt + (1 - w) * closed

@@ -22,6 +22,7 @@ from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
+from ..training.gaps import training_features
 from ..training.session import Callbacks
 
 if TYPE_CHECKING:
@@ -69,27 +70,28 @@ class DrawingOptions:
     frame: int | None = None
     redraw: bool = True
 
-    def refuse(self, model: str, *, sampler: bool = True) -> None:
+    def refuse(self, model: str, *, sampler: bool = True, given: bool = True) -> None:
         """Refuse the options that a model does not have.
 
         Args:
             model: what the model is called in the message.
             sampler: whether a sampler is refused, too.
+            given: whether given cells are refused, too.
 
         Raises:
             InputError: such an option was given.
 
         """
-        given = {
+        options = {
             "--sampler": sampler and self.sampler is not None,
             "--sample-steps": sampler and self.steps is not None,
             "--precision": self.precision != "float32",
             "--compile": self.compile != "auto",
-            "--given": bool(self.given),
+            "--given": given and bool(self.given),
             "--guidance": self.guidance != 1,
         }
-        for option, is_given in given.items():
-            if is_given:
+        for option, is_there in options.items():
+            if is_there:
                 raise InputError(f"{option} does not apply to {model}.", f"Leave {option} out.")
 
 
@@ -148,14 +150,14 @@ class Model(ABC):
         return pl.concat(self.draw(n, seed=seed, options=options).chunks)
 
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
-        """Draw the missing cells of rows given the other cells of the row; see `conditioning.GapFiller`.
+        """Draw the missing cells of rows given the other cells of the row; see `conditioning.fill_gaps`.
 
         Raises:
             InputError: the model cannot do so.
 
         """
         raise InputError(
-            f"The model {self.config.model.name} cannot fill gaps.", "Train a diffusion model, such as dual-expert."
+            f"The model {self.config.model.name} cannot fill gaps.", "Train one that can, such as dual-expert."
         )
 
     def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
@@ -224,7 +226,7 @@ class TrainableModel(Model):
         del device, run
         standardised = standardises(config, data)
         encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
-        features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
+        features = training_features(encoding, data.train, seed=config.seed)
         return Plan(config, data, encoding, features)
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,11 +27,12 @@ from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
+from ..training.gaps import training_features
 from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
-from .conditioning import GapFiller, conditioned_on
+from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -107,12 +109,13 @@ class DiffusionModel(TrainableModel):
     @property
     def takes_given(self) -> bool:
         """Whether the training showed the network given cells."""
-        return self.config.objective.conditional > 0
+        return bool(self.config.objective.conditional)
 
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         """Draw the missing cells of rows; see `Model.fill`."""
         self._check_takes_given()
-        return GapFiller(self.denoiser, self.encoding, build_sampler(self.config.sampling)).fill(rows, seed=seed)
+        sampler = build_sampler(self.config.sampling)
+        return fill_gaps(self.encoding, rows, partial(draw_by_denoiser, self.denoiser, sampler, seed=seed))
 
     def _given(self, options: DrawingOptions) -> Given | None:
         """Read the given cells of a request.
@@ -244,8 +247,8 @@ class DiffusionModel(TrainableModel):
             encoding, features = plan.encoding, plan.features
         else:
             encoding = basis.encoding
-            features = encoding.encode(data.train, seeding.stream(config.seed, "dequantise"))
-        config = settle(config, features) if run is None else config
+            features = training_features(encoding, data.train, seed=config.seed)
+        config = settle(config, features, table=data.density is None) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
         sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
@@ -283,7 +286,7 @@ class DiffusionModel(TrainableModel):
             last = build_network_denoiser(self.config, self.encoding.width, self.encoding.layout.discrete)
             with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
                 last.load_weights(state["trainer"]["network"])
-            rows = self.encoding.encode(data.train, seeding.stream(self.config.seed, "dequantise"))[:LOSS_POINTS]
+            rows = training_features(self.encoding, data.train, seed=self.config.seed)[:LOSS_POINTS]
             training = torch.from_numpy(rows).float().to(self.device)
             loss = estimate_loss(last.to(self.device), training, seed=seed)
             scores["training_loss_published"] = _score(loss, unit)

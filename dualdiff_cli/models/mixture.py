@@ -6,25 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import polars as pl
 import torch
 from sklearn.mixture import GaussianMixture as Fitted
 
+from .. import seeding
 from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import MixtureConfig, RunConfig
-from ..data import Data, FloatArray, TableEncoding
+from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..errors import InputError
 from ..store.run import Run
+from ..training.gaps import draw_hidden
 from ..training.mixture import (
     COMPONENT_NUMBERS,
     COVARIANCE_FORMS,
     MOST_MIXTURE_ROWS,
     fit_mixture,
-    full_covariances,
+    gaussians_of,
     spread,
 )
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
+from .conditioning import fill_gaps
 
 __all__ = ["Mixture"]
 
@@ -81,17 +85,27 @@ class Mixture(TrainableModel):
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows; see `Model.draw`."""
-        options.refuse(f"the model {self.config.model.name}, which draws rows without steps")
-        gm = self.fitted
-        factors = np.linalg.cholesky(full_covariances(gm))
+        options.refuse(f"the model {self.config.model.name}, which draws rows without steps", given=False)
+        given = given_cells(self.encoding, options.given) if options.given else None
+        z, hidden = np.zeros(self.encoding.width), np.ones(self.encoding.width, dtype=bool)
+        if given is not None:
+            z, hidden = given.values, ~given.given
 
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
-            chosen = rng.choice(gm.n_components, rows, p=gm.weights_)
-            normal = rng.standard_normal((rows, gm.means_.shape[1]))
-            features: FloatArray = gm.means_[chosen] + np.einsum("nij,nj->ni", factors[chosen], normal)
-            return features
+            return draw_hidden(np.tile(z, (rows, 1)), np.tile(hidden, (rows, 1)), gaussians_of(self.fitted), rng)
 
-        return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
+        chunks = draw_blocks(self.encoding, block, n, seed=seed)
+        return Drawing(chunks if given is None else map(given.put, chunks))
+
+    @property
+    def takes_given(self) -> bool:
+        """Every conditional distribution of a Gaussian mixture is one."""
+        return True
+
+    def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+        """Draw the missing cells of rows from their exact distribution given the others; see `Model.fill`."""
+        rng = seeding.stream(seed, "gaps")
+        return fill_gaps(self.encoding, rows, lambda z, given: draw_hidden(z, ~given, gaussians_of(self.fitted), rng))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
         """Give the log of the mixture's density; see `TrainableModel.log_density_of_features`."""

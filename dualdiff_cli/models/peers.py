@@ -21,6 +21,7 @@ import polars as pl
 from .. import seeding
 from ..data import FloatArray, TableEncoding
 from ..errors import InputError
+from ..training.gaps import training_features
 
 __all__ = ["AdversarialForest", "Forest", "Peer", "VineCopula"]
 
@@ -54,7 +55,7 @@ class Peer(ABC):
                 f"The package {cls.package} is not installed.",
                 'Install it with `pip install "dualdiff-cli[peers]"`.',
             )
-        features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
+        features = training_features(encoding, rows, seed=seed)
         with _library(seed, "fit of a peer"):
             return cls(encoding, cls._fit(features, seeding.integer(seed, "peer")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,11 +12,14 @@ from .. import seeding
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
+from .gaps import together
 
 __all__ = ["Exam"]
 
 JUDGED = 1_500
 """The number of noisy rows on which a fold is judged at each noise level."""
+PATTERNS = 8
+"""The number of choices of given features with which a fold is judged at once."""
 
 
 class Exam:
@@ -50,20 +54,49 @@ class Exam:
         self.points = rows.expand(levels, -1, -1)
         self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
 
-    @torch.no_grad()
-    def answers(self, denoiser: Denoiser) -> Tensor:
-        """Ask a denoiser at all levels, (L, F·m, width)."""
-        return torch.stack([denoiser(x, t.expand(len(x))) for x, t in zip(self._noisy, self.times, strict=True)])
+    def shown(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
+        """Choose features that are given, (F·m, width) bool: the same ones for many rows, to save matrices.
+
+        Args:
+            units: for each feature the number of its unit; see `data.FeatureLayout`.
+            least, most: the share of units that is given, on average.
+            seed: of the choice.
+
+        """
+        rng = seeding.torch_stream(seed, f"given features of unseen rows, from {least:.2f}")
+        patterns = self.folds * PATTERNS
+        share = least + (most - least) * torch.rand(patterns, 1, generator=rng)
+        chosen = torch.rand(patterns, max(units) + 1, generator=rng) < share
+        rows = self.points.shape[1]
+        return chosen[:, torch.tensor(units)][torch.arange(rows) * patterns // rows]
 
     @torch.no_grad()
-    def answers_of(self, denoisers: list[FullMixtureDenoiser]) -> Tensor:
+    def answers(self, denoiser: NetworkDenoiser, given: Tensor | None = None) -> Tensor:
+        """Ask a denoiser at all levels, perhaps with given features, (L, F·m, width)."""
+        answers = []
+        for x_t, t in zip(self._noisy, self.times, strict=True):
+            seen = x_t if given is None else torch.where(given, self.points[0], x_t)
+            answers.append(denoiser(seen, t.expand(len(seen)), given))
+        return torch.stack(answers)
+
+    @torch.no_grad()
+    def answers_of(self, denoisers: list[FullMixtureDenoiser], given: Tensor | None = None) -> Tensor:
         """Ask each fold's denoiser about the rows of that fold, (L, F·m, width)."""
-        asked = self._noisy.reshape(len(self.times), self.folds, -1, self._noisy.shape[-1])
-        answers = [
-            torch.stack([each(x, t) for x, t in zip(asked[:, f], self.times, strict=True)])
-            for f, each in enumerate(denoisers)
-        ]
-        return torch.cat(answers, dim=1)
+        rows = torch.arange(self.points.shape[1]).reshape(self.folds, -1)
+        answers = self.points.clone()  # what is given is known
+        for each, own in zip(denoisers, rows, strict=True):
+            for part, denoiser in [(own, each)] if given is None else self._conditioned(each, own, given):
+                for level, t in enumerate(self.times):
+                    answers[level, part] = denoiser(self._noisy[level, part], t)
+        return answers
+
+    def _conditioned(
+        self, denoiser: FullMixtureDenoiser, rows: Tensor, given: Tensor
+    ) -> Iterator[tuple[Tensor, Denoiser]]:
+        """Condition a denoiser on the given features of its rows, in parts with the same given features."""
+        for places in together((~given[rows]).numpy()):
+            part = rows[torch.from_numpy(places)]
+            yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 
     def gain(self, answers: Tensor, better: Tensor) -> tuple[float, float]:
         """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.

@@ -35,7 +35,7 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .exam import Exam
 from .loop import Progress, Record, build_batches
-from .mixture import COMPONENT_NUMBERS, fit_mixture, full_covariances, refit, spread
+from .mixture import COMPONENT_NUMBERS, fit_mixture, gaussians_of, refit, spread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Fitted
@@ -50,6 +50,8 @@ CLEAR = 2.0
 """The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
 WORTH = 0.05
 """… and more than so many bits a row."""
+SLICES = 3
+"""The number of slices of the share of given features that have weights of the experts of their own."""
 SET_ASIDE = 0.01
 """The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
 expert can know a few rows far from all others, and they would decide."""
@@ -220,12 +222,7 @@ class FoldTrainer:
         stacked.learnt.network.load_state_dict(merged)
         stacked.learnt.limits = self.denoiser.limits
         schedule, exam = stacked.schedule, self._exam
-        net, now = torch.empty_like(exam.points), self._averages.vector.clone()
-        for band, kept in enumerate(self._kept):
-            self._averages.vector.copy_(kept)
-            levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
-            net[levels] = exam.answers(exam.denoiser)[levels]
-        self._averages.vector.copy_(now)
+        net = self._answers_of_best()
         sizes = COMPONENT_NUMBERS if c.mixture else (1,)
         fitted = fit_mixture(_spread(self.points, self.layout, seed), sizes=sizes, seed=seed)
         whole = _denoiser_of(fitted, schedule)
@@ -235,7 +232,7 @@ class FoldTrainer:
         weights = torch.ones(c.levels)
         if closed:
             weights = stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
-        stacked.closed, stacked.gate_weights = whole, weights.double()
+        stacked.closed, stacked.gate_weights = whole, torch.stack([weights, *self._given_weights(closed)]).double()
         w = weights.reshape(-1, 1, 1)
         both = w * net + (1 - w) * answers
         gain, error = exam.gain(answers, both)
@@ -253,6 +250,26 @@ class FoldTrainer:
             "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
+
+    def _answers_of_best(self, given: Tensor | None = None) -> Tensor:
+        """Ask the network with the kept weights of each band about unseen rows; see `Exam.answers`."""
+        c, exam, now = self.settings.folds, self._exam, self._averages.vector.clone()
+        net = torch.empty_like(exam.points)
+        for band, kept in enumerate(self._kept):
+            self._averages.vector.copy_(kept)
+            levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
+            net[levels] = exam.answers(exam.denoiser, given)[levels]
+        self._averages.vector.copy_(now)
+        return net
+
+    def _given_weights(self, closed: list[FullMixtureDenoiser]) -> Iterator[Tensor]:
+        """Weigh the experts for rows with given features, for each slice of the share of these; see `stacking`."""
+        exam, slices = self._exam, SLICES if self.settings.objective.conditional else 0
+        for k in range(slices if closed else 0):
+            least, most = k / slices, (k + 1) / slices
+            given = exam.shown(self.layout.units, least=least, most=most, seed=self.settings.seed)
+            net, answers = self._answers_of_best(given), exam.answers_of(closed, given)
+            yield stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""
@@ -304,6 +321,5 @@ def _simpler(components: int, gain: float, error: float) -> str | None:
 
 
 def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:
-    arrays = (fitted.weights_, fitted.means_, full_covariances(fitted))
-    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in arrays)
+    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in gaussians_of(fitted))
     return FullMixtureDenoiser(weights, means, covariances, schedule)

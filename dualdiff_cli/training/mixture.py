@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,10 @@ __all__ = [
     "COMPONENT_NUMBERS",
     "COVARIANCE_FORMS",
     "MOST_MIXTURE_ROWS",
+    "Gaussians",
     "fit_mixture",
     "full_covariances",
+    "gaussians_of",
     "refit",
     "spread",
 ]
@@ -163,6 +165,19 @@ def refit(whole: Fitted, z: FloatArray) -> Fitted:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(z)
+
+
+class Gaussians(NamedTuple):
+    """A Gaussian mixture as arrays: weights (k,), means (k, width) and covariances (k, width, width)."""
+
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+
+
+def gaussians_of(gm: Fitted) -> Gaussians:
+    """Give a fitted mixture as arrays."""
+    return Gaussians(gm.weights_, gm.means_, full_covariances(gm))
 
 
 def full_covariances(gm: Fitted) -> FloatArray:

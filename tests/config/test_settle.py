@@ -143,3 +143,17 @@ def test_a_narrow_peak_of_one_feature_lowers_the_least_noise(recipe: str) -> Non
     assert 0.0003 < peaked < 0.0012
     features[:, 1] *= 1e-6  # however narrow
     assert settle(ask(*sizes, recipe=recipe), features).schedule.sigma_min == 1e-4
+
+
+def test_a_model_of_a_table_learns_conditional_distributions_and_that_of_a_density_does_not(tmp_path: Path) -> None:
+    def share(config: DiffusionConfig, features: Features = LINE, *, table: bool = True) -> float | None:
+        return settle(config, features, table=table).objective.conditional
+
+    assert share(ask()) == 0.25
+    assert share(ask(), table=False) == 0
+    assert share(ask(), LINE[:, :1]) == 0
+    assert share(ask(recipe="paper")) == 0
+    assert share(ask("objective.conditional=0.5")) == 0.5
+    assert share(ask("objective.references=0", "objective.coupling=optimal-transport")) == 0
+    first = Run.create(settle(ask(), LINE), tmp_path / "density")
+    assert share(resolve_diffusion(dataset="line", file=first.path / "config.toml")) == 0.25

@@ -109,7 +109,7 @@ def stacked(levels: int = 4) -> StackedDenoiser:
     root = draws(3, D, D, role="covariances").double()
     weights = torch.tensor([0.2, 0.5, 0.3])
     denoiser.closed = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
-    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square()
+    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square()[None]
     denoiser.learnt.limit(torch.tensor([[-3.0, -2.0], [3.0, 2.0]]))
     return denoiser.requires_grad_(False).eval()
 
@@ -120,7 +120,7 @@ def middles(levels: int) -> Tensor:
 
 def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_between() -> None:
     denoiser = stacked()
-    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights
+    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights[0]
     torch.testing.assert_close(denoiser.gate(x_t, middles(4))[:, 0], w.float())
     between = (middles(4)[:-1] + middles(4)[1:]) / 2
     torch.testing.assert_close(denoiser.gate(x_t[:3], between)[:, 0], (w[:-1] + w[1:]).float() / 2)
@@ -130,9 +130,34 @@ def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_betwee
 
 def test_one_level_has_its_weight_everywhere() -> None:
     denoiser = stacked()
-    denoiser.gate_weights = torch.tensor([0.3], dtype=torch.float64)
+    denoiser.gate_weights = torch.tensor([[0.3]], dtype=torch.float64)
     gate = denoiser.gate(draws(3, D, role="x_t"), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
     torch.testing.assert_close(gate, torch.tensor([[0.3, 0.7]]).expand(3, 2))
+
+
+def test_the_share_of_given_features_decides_which_weights_count() -> None:
+    denoiser, t = stacked(), middles(4)[1]
+    denoiser.gate_weights = torch.tensor([[1.0] * 4, [0.6] * 4, [0.1] * 4], dtype=torch.float64)
+    x_t, values = draws(6, D, role="x_t"), draws(6, D, role="values")
+    given = torch.tensor([[False, False], [True, False], [False, True]]).repeat(2, 1)
+    answer = denoiser.conditioned(values, given)(x_t, t)
+    assert denoiser.closed is not None
+    learnt, closed = (each.conditioned(values, given)(x_t, t) for each in (denoiser.learnt, denoiser.closed))
+    w = torch.tensor([1.0, 0.6, 0.6]).repeat(2)[:, None]
+    torch.testing.assert_close(answer, w * learnt + (1 - w) * closed)
+    shared = torch.tensor([True, True])
+    torch.testing.assert_close(denoiser.conditioned(values, shared)(x_t, t), values)
+    assert denoiser.gate(x_t, t)[:, 0].tolist() == [1.0] * 6
+
+
+def test_the_weights_of_an_older_file_count_whatever_is_given() -> None:
+    denoiser = stacked()
+    older = {**denoiser.weights(), "gate_weights": denoiser.gate_weights[0]}
+    read = fresh()
+    read.load_weights(older)
+    x_t, values, t = draws(6, D, role="x_t"), draws(6, D, role="values"), middles(4)[1]
+    for given in (torch.tensor([True, False]), torch.tensor([False, False])):
+        torch.testing.assert_close(read.conditioned(values, given)(x_t, t), denoiser.conditioned(values, given)(x_t, t))
 
 
 def test_the_rows_of_the_gate_sum_to_one_for_one_time_and_for_one_time_a_point() -> None:

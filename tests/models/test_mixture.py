@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy.stats import multivariate_normal
+from scipy.stats import kstest, multivariate_normal, norm
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import load_data
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.models.base import ROWS_PER_BLOCK
+from dualdiff_cli.models.base import ROWS_PER_BLOCK, DrawingOptions
 from dualdiff_cli.models.mixture import Mixture
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training import mixture as fitting
@@ -156,3 +156,24 @@ def test_a_narrow_peak_across_all_clusters_gets_a_gaussian_of_its_own() -> None:
     assert fitted.means_[narrow, 0] == pytest.approx(0.5, abs=0.002)
     assert fitted.weights_[narrow] == pytest.approx(0.035, abs=0.01)
     assert fitted.weights_.sum() == pytest.approx(1)
+
+
+def test_rows_around_given_cells_and_filled_gaps_have_the_conditional_distribution(tmp_path: Path) -> None:
+    frame = pl.DataFrame(truth(3000, "rows") * SCALE + SHIFT, schema=["a", "b"])
+    model, _, _ = fitted_in(tmp_path, frame, "model.components=3", "model.covariance=full")
+    assert model.takes_given
+    b = 0.02
+    drawn = model.sample(4000, seed=1, options=DrawingOptions(given={"b": b}))
+    filled = model.fill(pl.DataFrame({"b": [b] * 4000, "a": [None] * 4000}, schema_overrides={"a": pl.Float64}), seed=1)
+    assert filled.columns == ["b", "a"]
+    gm, z = model.fitted, float(model.encoding.columns[1].encode(pl.Series("b", [b]), None)[0, 0])
+    mean, variance = gm.means_, gm.covariances_
+    weight = gm.weights_ * norm(mean[:, 1], np.sqrt(variance[:, 1, 1])).pdf(z)
+    weight /= weight.sum()
+    slope = variance[:, 0, 1] / variance[:, 1, 1]
+    centre, spread = mean[:, 0] + slope * (z - mean[:, 1]), np.sqrt(variance[:, 0, 0] - slope * variance[:, 0, 1])
+    shift, scale = (float(each[0]) for each in model.encoding.affine)
+    for rows in (drawn, filled):
+        assert set(rows["b"]) == {b}
+        a = (rows["a"].to_numpy() - shift) / scale
+        assert kstest(a, lambda x: (weight * norm(centre, spread).cdf(np.asarray(x)[:, None])).sum(1)).pvalue > 1e-3

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
@@ -187,6 +188,10 @@ class ColumnEncoding(BaseModel, ABC):
     def units(self) -> tuple[int, ...]:
         """For each feature the number of its unit within the column; see `FeatureLayout`."""
         return (0,) * self.width
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """Say which features (n, width) do not count for the value of their row; (n, width)."""
+        return np.zeros(features.shape, dtype=bool)
 
     @property
     def present_feature(self) -> tuple[int, float] | None:

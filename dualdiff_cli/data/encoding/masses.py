@@ -2,7 +2,7 @@
 
 The distribution of the column is a mixture of point masses and a continuous part. A category says which of them a row
 belongs to, and the features of the continuous part say the rest. A row at a point mass gets a value of the continuous
-part at random, as a missing cell does.
+part at random, as a missing cell does, and training draws it again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import SerializeAsAny, field_validator
 
@@ -107,6 +108,14 @@ class MassesColumn(ColumnEncoding):
                 mass = arrays.asarray(float(self.masses[int(level)]), dtype=value.dtype)
                 value = arrays.where(place == k, mass, value)
         return value
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """The features of the continuous part in rows at a mass; see `ColumnEncoding.unused`."""
+        split = self.inner.width
+        levels = np.array(self.choice.levels)
+        at_mass = levels[self.choice.values(features[:, split:]).astype(int)] != -1
+        inner = self.inner.unused(features[:, :split]) | at_mass[:, None]
+        return np.pad(inner, ((0, 0), (0, self.choice.width)))
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values the type of the continuous part."""

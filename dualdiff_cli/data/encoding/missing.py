@@ -1,7 +1,8 @@
 """Columns with gaps: one feature says whether the cell is there, the others say what the cell holds.
 
 A missing cell needs some value for the other features. That value is drawn from the observed values, so that no gap
-makes a peak in the distribution of the features.
+makes a peak in the distribution of the features. Training then draws it again, from its distribution given the other
+cells of the row (`training.gaps`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -69,8 +71,16 @@ class MissingColumn(ColumnEncoding):
     def values(self, features: Any) -> Any:
         """Decode the observed values; NaN where the last feature says that the cell is missing."""
         value = self.inner.values(features[:, :-1])
-        there = features[:, -1] > self._shift + binary_scale(self.present) / 2
-        return namespace(features).where(there, value, value * 0 + float("nan"))
+        return namespace(features).where(self._there(features), value, value * 0 + float("nan"))
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """The value features of missing cells; see `ColumnEncoding.unused`."""
+        inner = self.inner.unused(features[:, :-1]) | ~self._there(features)[:, None]
+        return np.pad(inner, ((0, 0), (0, 1)))
+
+    def _there(self, features: Any) -> Any:
+        """Say for which rows the last feature says that the cell is there."""
+        return features[:, -1] > self._shift + binary_scale(self.present) / 2
 
     def with_numbers(self, convert: Callable[[float], Any]) -> Self:
         """Convert the numbers of the observed values; the flag is only compared."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
@@ -129,6 +130,11 @@ class TableEncoding(BaseModel):
         """Turn features (n, width) back into rows."""
         columns = zip(self.columns, self.values(features), strict=True)
         return pl.DataFrame([column.series(values) for column, values in columns])
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """Say which features (n, width) do not count for the cells of their row; see `ColumnEncoding.unused`."""
+        parts = [column.unused(features[:, span]) for column, span in zip(self.columns, self.spans, strict=True)]
+        return np.concatenate(parts, axis=1)
 
     @property
     def resolution(self) -> FloatArray:

@@ -1,0 +1,151 @@
+"""The features of training rows, with what gaps hide drawn from its distribution given the rest of the row.
+
+A missing cell has value features that nobody has seen. If values are drawn for them from the column alone, a column
+with 20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are
+drawn from their distribution given the used features, which is fitted at the same time (stochastic expectation
+maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The two steps
+
+    p ← fit to all rows (u, z),    u ~ p(u | z)
+
+are repeated, first with one Gaussian p and then with the Gaussian mixture that BIC chooses. The features that say
+whether a cell is there take no part, because no row shows the value of a missing cell. If gaps occur at random given
+the observed cells, the completed rows become draws from the distribution of complete rows (Little & Rubin 2019, ch.
+10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from .. import seeding
+from ..data import DiscreteSpan, FloatArray, TableEncoding
+from ..diffusion.mixtures import condition
+from .mixture import MOST_MIXTURE_ROWS, Gaussians, fit_mixture, gaussians_of, refit, spread
+
+__all__ = ["draw_hidden", "together", "training_features"]
+
+LEAST_COMMON = 32
+"""So many rows with the same gaps are treated on their own."""
+MOST_MIXED = 256
+"""The number of rows with different gaps that are treated together: each has matrices of its own."""
+MOST_TOGETHER = 2048
+"""The largest number of rows with the same gaps that are treated together."""
+ROUNDS = 10
+"""How often the two steps are repeated with one Gaussian, and then with the mixture."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> FloatArray:
+    """Give training rows as features, (n, width); see the module.
+
+    Args:
+        encoding: fitted to the rows.
+        rows: n rows.
+        seed: of the noise on whole numbers and of what is drawn for gaps.
+
+    """
+    features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
+    unused = encoding.unused(features)
+    if not unused.any():
+        return features
+    flags = [
+        span.start + column.present_feature[0]
+        for column, span in zip(encoding.columns, encoding.spans, strict=True)
+        if column.present_feature is not None
+    ]
+    values = np.setdiff1d(np.arange(encoding.width), flags)
+    place_of = {int(feature): place for place, feature in enumerate(values)}
+    discrete = [
+        span.moved(place_of[span.start] - span.start) for span in encoding.layout.discrete if span.start in place_of
+    ]
+    features[:, values] = _draw_unused(features[:, values], unused[:, values], discrete, seed=seed)
+    return features
+
+
+def _draw_unused(z: FloatArray, unused: Mask, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
+    """Draw the unused features of rows z (n, width) again and again; see the module."""
+    rng = seeding.stream(seed, "values behind gaps")
+    fitted_to = rng.permutation(len(z))[:MOST_MIXTURE_ROWS]
+    some, hidden = z[fitted_to], unused[fitted_to]
+
+    def redraw(z: FloatArray, hidden: Mask, gaussians: Gaussians) -> FloatArray:
+        return _snapped(draw_hidden(z, hidden, gaussians, rng), hidden, discrete)
+
+    for _ in range(ROUNDS):
+        some = redraw(some, hidden, _shrunk_gaussian(some))
+    fitted = fit_mixture(spread(some, discrete, seed=seed), seed=seed)
+    for _ in range(ROUNDS):
+        some = redraw(some, hidden, gaussians_of(fitted))
+        fitted = refit(fitted, spread(some, discrete, seed=seed))
+    return redraw(z, unused, gaussians_of(fitted))
+
+
+def _shrunk_gaussian(z: FloatArray) -> Gaussians:
+    """Fit one Gaussian with a shrunk covariance (Ledoit & Wolf 2004)."""
+    from sklearn.covariance import LedoitWolf  # slow to import, and only tables with gaps need it
+
+    fitted = LedoitWolf().fit(z)
+    return Gaussians(np.ones(1), fitted.location_[None], fitted.covariance_[None])
+
+
+def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.random.Generator) -> FloatArray:
+    """Draw the hidden features of rows z (n, width) from a mixture given the other features of the row; (n, width)."""
+    z = z.copy()
+    log_w = torch.from_numpy(np.log(gaussians.weights))
+    mu, sigma = (torch.from_numpy(np.array(each)) for each in (gaussians.means, gaussians.covariances))
+    for places in together(hidden):
+        own = hidden[places]
+        shared = own[0] if (own == own[0]).all() else own
+        weights, means, covariances = condition(
+            log_w, mu, sigma, torch.from_numpy(z[places]), torch.from_numpy(~shared)
+        )
+        # The largest of log w plus Gumbel noise has the probabilities w.
+        chosen = (weights + torch.from_numpy(rng.gumbel(size=tuple(weights.shape)))).argmax(1)
+        rows = torch.arange(len(places))
+        scales, axes = torch.linalg.eigh(covariances)
+        factors = axes * scales.clamp(min=0).sqrt().unsqueeze(-2)
+        factor = factors[chosen] if factors.dim() == 3 else factors[rows, chosen]
+        noise = torch.from_numpy(rng.standard_normal(own.shape))
+        drawn = means[rows, chosen] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
+        z[places] = np.where(own, drawn.numpy(), z[places])
+    return z
+
+
+def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> FloatArray:
+    """Give drawn features that take few values the nearest of these values, (n, width)."""
+    z = z.copy()
+    for span in discrete:
+        part = slice(span.start, span.start + span.width)
+        shift = np.array(span.shift)
+        b = (z[:, part] - shift) / span.scale
+        nearest = (b > 0.5).astype(float) if span.width == 1 else np.eye(span.width)[b.argmax(1)]
+        z[:, part] = np.where(drawn[:, part], shift + span.scale * nearest, z[:, part])
+    return z
+
+
+def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
+    """Divide the rows that have gaps into parts that are conditioned together.
+
+    Rows with the same gaps share the matrices of the conditioning; rows whose gaps few others have are mixed.
+
+    Args:
+        hidden: which cells or features are hidden, (n, width).
+
+    Yields:
+        Numbers of rows.
+
+    """
+    _, pattern_of, count = np.unique(hidden, axis=0, return_inverse=True, return_counts=True)
+    pattern_of, some = pattern_of.reshape(-1), hidden.any(axis=1)
+    common = count[pattern_of] >= LEAST_COMMON
+    for pattern in np.unique(pattern_of[some & common]):
+        places = np.flatnonzero(pattern_of == pattern)
+        yield from np.split(places, range(MOST_TOGETHER, len(places), MOST_TOGETHER))
+    rest = np.flatnonzero(some & ~common)
+    yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))

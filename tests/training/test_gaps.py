@@ -1,0 +1,108 @@
+"""What gaps hide: training rows are completed by draws that keep what the columns have to do with each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualdiff_cli import seeding
+from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.training.gaps import together, training_features
+
+N = 1500
+CORRELATION = np.array([[1.0, 0.9, -0.5], [0.9, 1.0, -0.4], [-0.5, -0.4, 1.0]])
+
+
+def rows_with_gaps(share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give normal columns and a category that follows from their sign, complete and with gaps at random."""
+    rng = seeding.stream(0, "test")
+    z = rng.multivariate_normal(np.zeros(3), CORRELATION, N)
+    whole = pl.DataFrame(z, schema=["a", "b", "c"]).with_columns(
+        side=pl.when(pl.col("a") > 0).then(pl.lit("R")).otherwise(pl.lit("L"))
+    )
+    hidden = rng.random((N, 4)) < share
+    return whole, whole.with_columns(
+        pl.when(pl.Series(~hidden[:, k])).then(name) for k, name in enumerate(whole.columns)
+    )
+
+
+@pytest.fixture(scope="module")
+def completed() -> tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray]:
+    whole, gaps = rows_with_gaps(0.3)
+    encoding = TableEncoding.fit(gaps)
+    return whole, gaps, encoding, training_features(encoding, gaps, seed=0)
+
+
+def values_behind(encoding: TableEncoding, features: np.ndarray) -> pl.DataFrame:
+    """Decode all cells as if none were missing."""
+    features = features.copy()
+    for column, span in zip(encoding.columns, encoding.spans, strict=True):
+        assert column.present_feature is not None
+        place, value = column.present_feature
+        features[:, span.start + place] = value
+    return encoding.decode(features)
+
+
+def test_completed_rows_keep_the_correlations_that_drawing_from_each_column_loses(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    _, gaps, encoding, features = completed
+    numbers = ["a", "b", "c"]
+    drawn = np.corrcoef(values_behind(encoding, features).select(numbers).to_numpy().T)
+    np.testing.assert_allclose(drawn, CORRELATION, atol=0.06)
+    plain = encoding.encode(gaps, seeding.stream(0, "test"))
+    assert np.corrcoef(values_behind(encoding, plain).select(numbers).to_numpy().T)[0, 1] < 0.6
+
+
+def test_a_category_behind_a_gap_is_one_of_the_values_and_mostly_the_right_one(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    whole, gaps, encoding, features = completed
+    behind = values_behind(encoding, features)["side"].filter(gaps["side"].is_null())
+    assert set(behind) == {"L", "R"}
+    assert (behind == whole["side"].filter(gaps["side"].is_null())).mean() > 0.75
+    span = encoding.layout.discrete[-2]
+    part = (features[:, span.start : span.start + span.width] - np.array(span.shift)) / span.scale
+    np.testing.assert_allclose(part, part.round(), atol=1e-9)
+
+
+def test_observed_cells_and_gaps_stay_as_they_are_and_the_seed_decides_the_rest(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    _, gaps, encoding, features = completed
+    back = encoding.decode(features)
+    assert back.null_count().equals(gaps.null_count())
+    for name in gaps.columns:
+        assert (back[name].is_null() == gaps[name].is_null()).all()
+    np.testing.assert_allclose(back["b"].drop_nulls().to_numpy(), gaps["b"].drop_nulls().to_numpy(), atol=1e-9)
+    some = gaps.head(200)
+    first, again, other = (training_features(encoding, some, seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert not np.allclose(first, other)
+
+
+def test_a_table_without_gaps_or_masses_is_encoded_as_it_is() -> None:
+    whole, _ = rows_with_gaps(0.3)
+    encoding = TableEncoding.fit(whole)
+    assert (training_features(encoding, whole, seed=3) == encoding.encode(whole, seeding.stream(3, "dequantise"))).all()
+
+
+def test_the_continuous_part_behind_a_point_mass_is_not_used() -> None:
+    rng = seeding.stream(0, "test")
+    x = np.where(rng.random(N) < 0.4, 0.0, rng.gamma(3.0, size=N))
+    rows = pl.DataFrame({"x": x, "y": rng.normal(size=N)})
+    encoding = TableEncoding.fit(rows)
+    unused = encoding.unused(training_features(encoding, rows, seed=0))
+    assert (unused[:, 0] == (x == 0)).all()
+    assert not unused[:, 1:].any()
+
+
+def test_rows_with_gaps_are_divided_by_what_is_missing_and_others_are_left_out() -> None:
+    hidden = np.zeros((3000, 3), dtype=bool)
+    hidden[:2500, 1] = True
+    hidden[2990:2995] = [True, False, True]
+    parts = list(together(hidden))
+    assert sorted(np.concatenate(parts)) == [*range(2500), *range(2990, 2995)]
+    assert max(map(len, parts)) == 2048
+    assert all((hidden[part] == hidden[part[0]]).all() for part in parts)
