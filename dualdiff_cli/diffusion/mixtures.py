@@ -98,14 +98,18 @@ class FullMixtureDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`; computed in float64."""
+        return self.with_responsibilities(x_t, t)[0]
+
+    def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Give D (n, d) and r, the probabilities of the components given x_t, (n, k); see `Denoiser.forward`."""
         alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
         variance = alpha**2 * self.eigenvalues + sigma**2
         y = _turned(x_t.double().unsqueeze(1) - alpha * self.means, self.axes)
         log_density = self.log_weights - 0.5 * (y**2 / variance + variance.log()).sum(-1)
-        responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
+        r = torch.softmax(log_density, dim=1)
         posterior = self.means + _turned(alpha * self.eigenvalues / variance * y, self.axes.mT)
-        mean: Tensor = (responsibility * posterior).sum(1)
-        return mean.to(x_t.dtype)
+        mean = (r.unsqueeze(-1) * posterior).sum(1)
+        return mean.to(x_t.dtype), r.to(x_t.dtype)
 
     @property
     def covariances(self) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -14,11 +13,9 @@ from ..data import FloatArray, Given, TableEncoding
 from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import Sampler
-from ..training.gaps import together
+from ..training.gaps import Mask, together
 
 __all__ = ["conditioned_on", "draw_by_denoiser", "fill_gaps"]
-
-Mask = npt.NDArray[np.bool_]
 
 
 def conditioned_on(denoiser: Denoiser, given: Given, *, guidance: float = 1.0) -> Denoiser:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from .gaps import together
@@ -80,19 +79,20 @@ class Exam:
         return torch.stack(answers)
 
     @torch.no_grad()
-    def answers_of(self, denoisers: list[FullMixtureDenoiser], given: Tensor | None = None) -> Tensor:
-        """Ask each fold's denoiser about the rows of that fold, (L, F·m, width)."""
+    def answers_of(self, denoisers: list[FullMixtureDenoiser], given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Ask each fold's denoiser about the rows of that fold, (L, F·m, width), and for its r, (L, F·m, K)."""
         rows = torch.arange(self.points.shape[1]).reshape(self.folds, -1)
         answers = self.points.clone()  # what is given is known
+        r = torch.zeros(*answers.shape[:2], denoisers[0].means.shape[-2])
         for each, own in zip(denoisers, rows, strict=True):
             for part, denoiser in [(own, each)] if given is None else self._conditioned(each, own, given):
                 for level, t in enumerate(self.times):
-                    answers[level, part] = denoiser(self._noisy[level, part], t)
-        return answers
+                    answers[level, part], r[level, part] = denoiser.with_responsibilities(self._noisy[level, part], t)
+        return answers, r
 
     def _conditioned(
         self, denoiser: FullMixtureDenoiser, rows: Tensor, given: Tensor
-    ) -> Iterator[tuple[Tensor, Denoiser]]:
+    ) -> Iterator[tuple[Tensor, FullMixtureDenoiser]]:
         """Condition a denoiser on the given features of its rows, in parts with the same given features."""
         for places in together((~given[rows]).numpy()):
             part = rows[torch.from_numpy(places)]

@@ -52,6 +52,8 @@ WORTH = 0.05
 """… and more than so many bits a row."""
 SLICES = 3
 """The number of slices of the share of given features that have weights of the experts of their own."""
+PRIOR = 30
+"""The number of rows that the common weight of the experts counts as, beside the rows of each Gaussian."""
 SET_ASIDE = 0.01
 """The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
 expert can know a few rows far from all others, and they would decide."""
@@ -64,7 +66,7 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
-    return StackedDenoiser(learnt, None, torch.ones(c.levels))
+    return StackedDenoiser(learnt, None, torch.ones(1, c.levels, 1))
 
 
 @dataclass(frozen=True)
@@ -228,12 +230,12 @@ class FoldTrainer:
         whole = _denoiser_of(fitted, schedule)
         refitted = (refit(fitted, _spread(rows, self.layout, seed)) for rows in self._seen)
         closed = [_denoiser_of(each, schedule) for each in refitted] if c.mixture else []
-        answers = exam.answers_of(closed) if closed else net
-        weights = torch.ones(c.levels)
+        weights, w, answers = torch.ones(1, c.levels, 1), torch.ones(()), net
         if closed:
-            weights = stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
-        stacked.closed, stacked.gate_weights = whole, torch.stack([weights, *self._given_weights(closed)]).double()
-        w = weights.reshape(-1, 1, 1)
+            answers, r = exam.answers_of(closed)
+            weights = torch.stack([self._weights_of(net, answers, r), *self._given_weights(closed)])
+            w = (r * weights[0].unsqueeze(1)).sum(-1, keepdim=True)
+        stacked.closed, stacked.gate_weights = whole, weights.double()
         both = w * net + (1 - w) * answers
         gain, error = exam.gain(answers, both)
         best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
@@ -247,7 +249,7 @@ class FoldTrainer:
             "components": len(whole.means) if c.mixture else 0,
             "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"} if closed else None,
             "simpler": _simpler(len(whole.means), gain, error) if closed else None,
-            "expert_usage": [float(weights.mean()), float(1 - weights.mean())],
+            "expert_usage": [float(w.mean()), float(1 - w.mean())],
         }
         return stacked.requires_grad_(False).eval(), facts
 
@@ -264,12 +266,16 @@ class FoldTrainer:
 
     def _given_weights(self, closed: list[FullMixtureDenoiser]) -> Iterator[Tensor]:
         """Weigh the experts for rows with given features, for each slice of the share of these; see `stacking`."""
-        exam, slices = self._exam, SLICES if self.settings.objective.conditional else 0
-        for k in range(slices if closed else 0):
+        slices = SLICES if self.settings.objective.conditional else 0
+        for k in range(slices):
             least, most = k / slices, (k + 1) / slices
-            given = exam.shown(self.layout.units, least=least, most=most, seed=self.settings.seed)
-            net, answers = self._answers_of_best(given), exam.answers_of(closed, given)
-            yield stacking_weights(net, answers, exam.points, exam.scale, set_aside=SET_ASIDE)
+            given = self._exam.shown(self.layout.units, least=least, most=most, seed=self.settings.seed)
+            yield self._weights_of(self._answers_of_best(given), *self._exam.answers_of(closed, given))
+
+    def _weights_of(self, net: Tensor, closed: Tensor, r: Tensor) -> Tensor:
+        """Weigh the answers of the experts on unseen rows, (L, K)."""
+        prior = PRIOR / len(self.points)
+        return stacking_weights(net, closed, self._exam.points, r, self._exam.scale, prior=prior, set_aside=SET_ASIDE)
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""

@@ -27,7 +27,7 @@ from ..data import DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
 from .mixture import MOST_MIXTURE_ROWS, Gaussians, fit_mixture, gaussians_of, refit, spread
 
-__all__ = ["draw_hidden", "together", "training_features"]
+__all__ = ["Mask", "draw_hidden", "together", "training_features"]
 
 LEAST_COMMON = 32
 """So many rows with the same gaps are treated on their own."""
@@ -39,6 +39,7 @@ ROUNDS = 10
 """How often the two steps are repeated with one Gaussian, and then with the mixture."""
 
 Mask = npt.NDArray[np.bool_]
+"""Which cells or features are hidden or given, (n, width)."""
 
 
 def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> FloatArray:

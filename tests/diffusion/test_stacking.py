@@ -32,20 +32,25 @@ def experts(*, correlation: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
 # The fit of the weights
 
 
+def common_weight(net: Tensor, closed: Tensor, x: Tensor, scale: Tensor, **options: float) -> Tensor:
+    """Fit one weight for all rows, (L,)."""
+    return stacking_weights(net, closed, x, torch.ones(LEVELS, N, 1), scale, **options)[:, 0]
+
+
 def test_an_exact_network_gets_the_whole_weight() -> None:
     x, _, mixture = experts()
-    torch.testing.assert_close(stacking_weights(x.expand(LEVELS, N, D), mixture, x, SCALE), torch.ones(LEVELS))
+    torch.testing.assert_close(common_weight(x.expand(LEVELS, N, D), mixture, x, SCALE), torch.ones(LEVELS))
 
 
 def test_an_exact_mixture_gets_the_whole_weight() -> None:
     x, network, _ = experts()
-    assert stacking_weights(network, x.expand(LEVELS, N, D), x, SCALE).tolist() == [0.0] * LEVELS
+    assert common_weight(network, x.expand(LEVELS, N, D), x, SCALE).tolist() == [0.0] * LEVELS
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4, -0.5])
 def test_the_weights_are_those_of_the_least_error_of_neighbouring_levels(correlation: float) -> None:
     x, network, mixture = experts(correlation=correlation)
-    w = stacking_weights(network, mixture, x, SCALE)
+    w = common_weight(network, mixture, x, SCALE)
     grid = torch.linspace(0, 1, 2001).reshape(-1, 1, 1)
     errors = [
         ((grid * network[i] + (1 - grid) * mixture[i] - x) / SCALE[i]).square().sum((1, 2)) for i in range(LEVELS)
@@ -58,11 +63,11 @@ def test_the_weights_are_those_of_the_least_error_of_neighbouring_levels(correla
 
 def test_rows_that_are_set_aside_do_not_decide() -> None:
     x, network, mixture = experts()
-    plain = stacking_weights(network, mixture, x, SCALE)
+    plain = common_weight(network, mixture, x, SCALE)
     far = mixture.clone()
     far[:, 7] += 1e4
-    assert stacking_weights(network, far, x, SCALE).min() > 0.999
-    torch.testing.assert_close(stacking_weights(network, far, x, SCALE, set_aside=0.005), plain, atol=0.03, rtol=0)
+    assert common_weight(network, far, x, SCALE).min() > 0.999
+    torch.testing.assert_close(common_weight(network, far, x, SCALE, set_aside=0.005), plain, atol=0.03, rtol=0)
 
 
 def test_an_error_counts_in_units_of_the_scale_of_its_level() -> None:
@@ -70,11 +75,11 @@ def test_an_error_counts_in_units_of_the_scale_of_its_level() -> None:
     x, network, mixture = experts()
     of_first = torch.full((LEVELS,), 1e6)
     of_first[0] = 1.0
-    w = stacking_weights(network, mixture, x, of_first)
+    w = common_weight(network, mixture, x, of_first)
     a, b = network[0] - x, mixture[0] - x
     alone = float(((b * b).sum() - (a * b).sum()) / (a - b).square().sum())
     assert w[:2].tolist() == pytest.approx([alone, alone], abs=1e-4)
-    assert abs(float(stacking_weights(network, mixture, x, SCALE)[1]) - alone) > 0.01
+    assert abs(float(common_weight(network, mixture, x, SCALE)[1]) - alone) > 0.01
 
 
 @pytest.mark.parametrize(("better", "weight"), [("network", 1.0), ("mixture", 0.0)])
@@ -84,13 +89,40 @@ def test_weights_beyond_the_two_experts_are_cut_off(better: str, weight: float) 
     a = draws(LEVELS, N, D, role="a")
     near, far = x + a, x + 2 * a
     pair = (near, far) if better == "network" else (far, near)
-    assert stacking_weights(*pair, x, SCALE).tolist() == [weight] * LEVELS
+    assert common_weight(*pair, x, SCALE).tolist() == [weight] * LEVELS
 
 
 def test_equal_answers_have_a_finite_weight() -> None:
     x, network, _ = experts()
-    w = stacking_weights(network, network, x, SCALE)
+    w = common_weight(network, network, x, SCALE)
     assert bool(((w >= 0) & (w <= 1)).all())
+
+
+def two_places() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points of two components; the network is good at the first of them and bad at the second, the mixture not."""
+    x, a, b = draws(N, D, role="x"), draws(LEVELS, N, D, role="a"), draws(LEVELS, N, D, role="b")
+    first = (torch.arange(N) < N // 4).reshape(-1, 1)
+    r = torch.cat([first, ~first], dim=1).float().expand(LEVELS, N, 2)
+    return x, x + torch.where(first, 0.01, 1.0) * a, x + torch.where(first, 1.0, 0.5) * b, r
+
+
+def test_each_component_gets_the_weight_that_its_rows_ask_for() -> None:
+    x, net, closed, r = two_places()
+    w = stacking_weights(net, closed, x, r, SCALE)
+    assert w.shape == (LEVELS, 2)
+    assert w[:, 0].min() > 0.99
+    torch.testing.assert_close(w[:, 1], torch.full((LEVELS,), 0.2), atol=0.1, rtol=0)
+
+
+def test_the_prior_draws_the_weights_of_all_components_towards_the_common_weight() -> None:
+    x, net, closed, r = two_places()
+    common = common_weight(net, closed, x, SCALE)
+    weak, strong = (stacking_weights(net, closed, x, r, SCALE, prior=prior) for prior in (0.2, 1e4))
+    torch.testing.assert_close(strong, common[:, None].expand(-1, 2), atol=1e-3, rtol=0)
+    free = stacking_weights(net, closed, x, r, SCALE)
+    for k in (0, 1):
+        assert bool(((weak[:, k] - common) / (free[:, k] - common) < 0.99).all())
+        assert bool(((weak[:, k] - common) / (free[:, k] - common) > 0.1).all())
 
 
 # The denoiser
@@ -109,7 +141,7 @@ def stacked(levels: int = 4) -> StackedDenoiser:
     root = draws(3, D, D, role="covariances").double()
     weights = torch.tensor([0.2, 0.5, 0.3])
     denoiser.closed = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
-    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square()[None]
+    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square().reshape(1, -1, 1)
     denoiser.learnt.limit(torch.tensor([[-3.0, -2.0], [3.0, 2.0]]))
     return denoiser.requires_grad_(False).eval()
 
@@ -120,7 +152,7 @@ def middles(levels: int) -> Tensor:
 
 def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_between() -> None:
     denoiser = stacked()
-    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights[0]
+    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights.flatten()
     torch.testing.assert_close(denoiser.gate(x_t, middles(4))[:, 0], w.float())
     between = (middles(4)[:-1] + middles(4)[1:]) / 2
     torch.testing.assert_close(denoiser.gate(x_t[:3], between)[:, 0], (w[:-1] + w[1:]).float() / 2)
@@ -130,14 +162,26 @@ def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_betwee
 
 def test_one_level_has_its_weight_everywhere() -> None:
     denoiser = stacked()
-    denoiser.gate_weights = torch.tensor([[0.3]], dtype=torch.float64)
+    denoiser.gate_weights = torch.tensor([[[0.3]]], dtype=torch.float64)
     gate = denoiser.gate(draws(3, D, role="x_t"), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
     torch.testing.assert_close(gate, torch.tensor([[0.3, 0.7]]).expand(3, 2))
 
 
+def test_the_gate_weighs_the_experts_by_the_components_of_the_mixture() -> None:
+    denoiser, x_t, t = stacked(), draws(6, D, role="x_t"), middles(4)[1]
+    w_k = torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64)
+    denoiser.gate_weights = w_k.expand(1, 4, 3)
+    assert denoiser.closed is not None
+    closed, r = denoiser.closed.with_responsibilities(x_t, t)
+    torch.testing.assert_close(r.sum(1), torch.ones(6))
+    w = (r * w_k).sum(1, keepdim=True).float()
+    torch.testing.assert_close(denoiser.gate(x_t, t)[:, :1], w)
+    torch.testing.assert_close(denoiser(x_t, t), w * denoiser.learnt(x_t, t) + (1 - w) * closed)
+
+
 def test_the_share_of_given_features_decides_which_weights_count() -> None:
     denoiser, t = stacked(), middles(4)[1]
-    denoiser.gate_weights = torch.tensor([[1.0] * 4, [0.6] * 4, [0.1] * 4], dtype=torch.float64)
+    denoiser.gate_weights = torch.tensor([1.0, 0.6, 0.1], dtype=torch.float64).reshape(3, 1, 1).expand(3, 4, 1)
     x_t, values = draws(6, D, role="x_t"), draws(6, D, role="values")
     given = torch.tensor([[False, False], [True, False], [False, True]]).repeat(2, 1)
     answer = denoiser.conditioned(values, given)(x_t, t)
@@ -152,7 +196,7 @@ def test_the_share_of_given_features_decides_which_weights_count() -> None:
 
 def test_the_weights_of_an_older_file_count_whatever_is_given() -> None:
     denoiser = stacked()
-    older = {**denoiser.weights(), "gate_weights": denoiser.gate_weights[0]}
+    older = {**denoiser.weights(), "gate_weights": denoiser.gate_weights.flatten()}
     read = fresh()
     read.load_weights(older)
     x_t, values, t = draws(6, D, role="x_t"), draws(6, D, role="values"), middles(4)[1]
@@ -218,7 +262,7 @@ def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_ou
 def fresh() -> StackedDenoiser:
     """The denoiser before anything is loaded."""
     denoiser = stacked()
-    empty = StackedDenoiser(denoiser.learnt, None, torch.ones(4))
+    empty = StackedDenoiser(denoiser.learnt, None, torch.ones(1, 4, 1))
     with torch.no_grad():
         for parameter in empty.learnt.network.parameters():
             parameter.zero_()

@@ -11,9 +11,10 @@ from tiny import tiny
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
-from dualdiff_cli.models import DrawingOptions, conditioning
+from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_denoiser
+from dualdiff_cli.training import gaps as gaps_of_rows
 
 N = 4000
 NAMES = ["a", "b", "c", "d"]
@@ -77,7 +78,7 @@ def test_filled_gaps_have_the_conditional_distribution(model: DiffusionModel, gi
 def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cells(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditioning, "LEAST_COMMON", N)  # every pattern counts as rare
+    monkeypatch.setattr(gaps_of_rows, "LEAST_COMMON", N)  # every pattern counts as rare
     tables = [
         pl.DataFrame({name: pl.Series([given.get(name)] * 700, dtype=pl.Float64) for name in NAMES})
         for given in CONDITIONS
@@ -86,18 +87,6 @@ def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cel
     filled = model.fill(pl.concat(tables)[order], seed=3)[np.argsort(order)]
     for k, given in enumerate(CONDITIONS):
         assert_conditional(filled[700 * k : 700 * (k + 1)], given)
-
-
-def test_rows_are_divided_into_parts_that_share_their_gaps_and_a_mixed_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditioning, "MOST_MIXED", 10)
-    gaps = np.zeros((200, 6), dtype=bool)
-    gaps[:50, 0], gaps[50:90, 1:3] = True, True
-    rng = np.random.default_rng(1)
-    gaps[90:120] = rng.random((30, 6)) < 0.5
-    parts = list(conditioning._together(gaps))
-    assert np.array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(gaps.any(1)))
-    for part in parts:
-        assert len(part) <= 10 or (gaps[part] == gaps[part[0]]).all()
 
 
 def test_guidance_of_one_changes_nothing_and_more_moves_the_mean_beyond_the_conditional_one(

