@@ -72,6 +72,12 @@ FAMILIES = (
     Family("Relations between columns", ("correlation",), FRESH_ROWS, ("association",)),
     Family("Neighbourhoods", ("fraction", "balls"), FRESH_ROWS, ("precision", "recall", "density", "coverage")),
     Family(
+        "What the rows teach",
+        ("fraction", "R²"),
+        "The floor is what trees get that have learnt from real rows. `evaluate --target COLUMN` asks for the score.",
+        ("tstr",),
+    ),
+    Family(
         "Closeness to the training rows",
         ("fraction",),
         "The floor is what rows get that the model has not learnt.",

@@ -38,6 +38,7 @@ __all__ = ["evaluate"]
 @examples(
     "dualdiff evaluate",
     "dualdiff evaluate runs/moons-dual-expert-1 --exact",
+    "dualdiff evaluate --target species",
     "dualdiff evaluate --samples generated.csv --against real.csv",
 )
 def evaluate(
@@ -90,6 +91,14 @@ def evaluate(
             rich_help_panel=SCORES,
         ),
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Also score how well trees that have learnt from generated rows predict this column of real rows.",
+            metavar="COLUMN",
+            rich_help_panel=SCORES,
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
@@ -125,6 +134,7 @@ def evaluate(
             n=n,
             options=DrawingOptions(sampler=sampler, steps=sample_steps, precision=precision),
             exact=exact,
+            target=target,
             diagnosis=diagnose,
             seed=seed,
             device=device,

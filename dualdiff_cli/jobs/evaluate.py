@@ -71,6 +71,7 @@ def evaluate(
     exact: bool = False,
     diagnosis: bool = False,
     metrics: Collection[str] | None = None,
+    target: str | None = None,
     seed: int = 0,
     device: str = "auto",
     announce: Announce = lambda what: None,
@@ -89,6 +90,7 @@ def evaluate(
         exact: whether to score the model's likelihood, too; see `diagnose.exact_scores`.
         diagnosis: whether to split the divergences by their causes; see `diagnose.diagnose`.
         metrics: the names of the wanted scores, see `metrics.METRICS`; None takes all of them, and so does a diagnosis.
+        target: a column that trees are to predict from the others, for the score "tstr"; None where no column is.
         seed: of the generated rows, of subsamples, and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         announce: told what is being computed.
@@ -140,7 +142,7 @@ def evaluate(
     real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns)
     truth = Truth(data, real, generated.height, seed=seed)
     # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
-    scores = truth.score(generated, memorisation=source is not None, metrics=metrics, announce=announce)
+    scores = truth.score(generated, memorisation=source is not None, metrics=metrics, target=target, announce=announce)
     if samples is not None:
         _warn_of_copies(scores, samples)
     if samples is None and subject.run is not None:
@@ -156,7 +158,7 @@ def evaluate(
             diagnosed, data, real=truth.real, scores=scores, options=options, seed=seed
         )
     record = _record(subject, truth, generated, scores) | drawn
-    own = options == DrawingOptions() and samples is None and against is None and metrics is None
+    own = options == DrawingOptions() and samples is None and against is None and metrics is None and target is None
     if own and subject.run is not None:
         subject.run.save_evaluation(record)
     return record

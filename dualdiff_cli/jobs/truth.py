@@ -10,6 +10,7 @@ import polars as pl
 
 from .. import seeding
 from ..data import Data, FloatArray, TableEncoding, draw
+from ..errors import InputError
 from ..metrics import ColumnPart, Score, score_samples
 
 __all__ = ["REAL", "Announce", "Truth"]
@@ -62,6 +63,7 @@ class Truth:
         *,
         memorisation: bool = True,
         metrics: Collection[str] | None = None,
+        target: str | None = None,
         announce: Announce = lambda what: None,
     ) -> dict[str, Score]:
         """Score generated rows; see `score_samples`.
@@ -70,13 +72,21 @@ class Truth:
             generated: with the columns of the data.
             memorisation: whether the rows are compared with the training rows, too.
             metrics: the names of the wanted scores; None takes all of them.
+            target: the column that is to be predicted from the others; None where no column is.
             announce: told what is being computed.
 
         Raises:
-            InputError: there are too few rows, or a metric is unknown.
+            InputError: there are too few rows, a metric is unknown, or the data are no table with such a target.
 
         """
         density = self._data.density
+        parts = None if density else _parts(self.encoding)
+        if target is not None and target not in {part.column for part in parts or ()}:
+            known = ", ".join(dict.fromkeys(part.column for part in parts or ()))
+            raise InputError(
+                f"'{target}' is no column that can be predicted.",
+                f"Give one of {known} to --target." if parts else "Leave --target out: a density has no target.",
+            )
         return score_samples(
             real=self.real,
             generated=self.prepare(generated),
@@ -88,7 +98,8 @@ class Truth:
             only=metrics,
             unit=self.unit,
             resolution=self.encoding.resolution.tolist(),
-            parts=None if density else _parts(self.encoding),
+            parts=parts,
+            target=target,
             seed=self._seed,
             progress=announce,
         )

@@ -12,6 +12,7 @@ from .columns import association, distances_of_columns
 from .divergence import kl_generated_real, kl_published, kl_real_generated
 from .manifold import shares_of_manifolds
 from .modes import scores_of_modes
+from .prediction import prediction_of_target
 from .score import Points, Reference, Score
 from .transport import exact_transport, sliced_transport
 
@@ -53,6 +54,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(distances_of_columns, ("column_distance", "worst_column"), needs="parts"),
         Metric(association, ("association",), needs="parts"),
         Metric(shares_of_manifolds, ("precision", "recall", "density", "coverage"), needs="parts"),
+        Metric(prediction_of_target, ("tstr",), needs="target"),
         Metric(closeness_to_training, ("memorisation", "copies"), needs="training"),
         Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), needs="modes"),
     )

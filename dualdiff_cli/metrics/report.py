@@ -42,6 +42,7 @@ def score_samples(
     unit: str = "data units",
     resolution: Sequence[float] | None = None,
     parts: Sequence[ColumnPart] | None = None,
+    target: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Score]:
@@ -71,14 +72,16 @@ def score_samples(
             spread already.
         parts: which features belong to which column, for the scores of tables; None where the points are no table. A
             divergence is not computed if a column has features with few values.
+        target: the column of `parts` that is to be predicted from the others; None where no column is.
         seed: seed of everything random here.
         progress: called with the names of the scores that are computed next.
 
     Returns:
         Scores by name in the order of `METRICS`: kl_real_generated and kl_generated_real (bits), kl_published (bits;
         D(training points ‖ generated), with `published_real`), sliced_wasserstein, wasserstein2, classifier_two_sample,
-        classifier_auc, with `training` memorisation and copies, and with `modes` mode_coverage, off_mode_share and
-        mode_share_tv. A score for which the rows are too few has the value nan and a note that says so.
+        classifier_auc, with `parts` the scores of tables, with `target` tstr, with `training` memorisation and copies,
+        and with `modes` mode_coverage, off_mode_share and mode_share_tv. A score for which the rows are too few has the
+        value nan and a note that says so.
 
     Raises:
         InputError: fewer than 6 points on a side, NaN or infinity, different numbers of columns, unfit modes, or an
@@ -104,6 +107,7 @@ def score_samples(
         modes=None if modes is None else _moved_modes(modes, origin, scale),
         resolution=None if resolution is None else np.asarray(resolution, dtype=np.float64) / scale,
         parts=parts,
+        target=target if parts is not None else None,
         unit=unit,
         seed=seed,
     )

@@ -55,7 +55,7 @@ class Score:
 
     Attributes:
         value: the value of the metric; nan where the points do not determine it, and then a note says why.
-        unit: "bits", "data units", "standard deviations", "accuracy", "AUC" or "fraction".
+        unit: "bits", "data units", "standard deviations", "accuracy", "AUC", "R²" or "fraction".
         ci95: 95 % interval of the value; None where the points are too few for an interval or none was asked for.
         floor: score of perfect samples; None where it is not known.
         floor_spread: standard deviation of the metric over several draws of perfect samples; None for fewer than two.
@@ -128,6 +128,7 @@ class Reference:
         modes: centres, radii and weights of the modes; None where the distribution has no known modes.
         resolution: for each column the distance of neighbouring values, 0 for a column of real numbers, (d,).
         parts: which features belong to which column of a table; None where the points are no table.
+        target: the column that is to be predicted from the others; None where no column is.
         unit: the unit of the columns and therefore of the transport distances.
         seed: seed of everything random in the metrics.
 
@@ -139,6 +140,7 @@ class Reference:
     modes: Modes | None = None
     resolution: Points | None = None
     parts: Sequence[ColumnPart] | None = None
+    target: str | None = None
     unit: str = "data units"
     seed: int = 0
 

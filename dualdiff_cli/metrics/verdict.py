@@ -36,12 +36,13 @@ THRESHOLDS: Mapping[str, tuple[float, float]] = {
     "AUC": (0.01, 0.1),
     "fraction": (0.01, 0.1),
     "correlation": (0.01, 0.1),
+    "R²": (0.02, 0.2),
     "balls": (0.05, 0.5),
 }
 """For each unit the excess up to which a score is good, and the excess beyond which a score is bad."""
 RELATIVE: Mapping[str, tuple[float, float]] = {"data units": (0.25, 2.0)}
 """The same as multiples of the floor."""
-MORE_IS_BETTER = frozenset({"mode_coverage", "precision", "recall", "density", "coverage"})
+MORE_IS_BETTER = frozenset({"mode_coverage", "precision", "recall", "density", "coverage", "tstr"})
 """The scores of which more is better; of all others less is better."""
 COUNTED_FLOORS = frozenset({"copies"})
 """The scores whose floor is a share of the held-out rows, and therefore has the spread of a binomial share."""

@@ -116,6 +116,12 @@ MEANINGS: Mapping[str, Meaning] = {
         "The share of real rows whose ball holds at least one sample; perfect samples get about 0.97.",
         "The score depends on the number of samples, so compare with the floor.",
     ),
+    "tstr": Meaning(
+        "Train on samples, test on real rows",
+        "How well boosted trees that have learnt from samples predict the target column of real rows: the share of "
+        "right predictions for a column with few values, and R² for a number.",
+        "The score sees only what the target depends on, and a model that copies its training rows gets the floor.",
+    ),
     "mode_coverage": Meaning(
         "Modes that are found",
         "The share of the modes of the density that hold at least a fifth of the samples that they should hold.",

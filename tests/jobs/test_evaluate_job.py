@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,20 @@ def test_a_runs_samples_are_scored_against_a_file(of_people: dict[str, Any]) -> 
     record = evaluate(of_people["run"], against=Path("truth.csv"), n=100, metrics=FILES, device="cpu")
     assert (record["n_real"], record["n_generated"]) == (150, 100)
     assert record["metrics"]["sliced_wasserstein"]["unit"] == "standard deviations"
+
+
+def test_a_column_is_predicted_by_trees_that_have_learnt_from_the_samples(
+    of_people: dict[str, Any], trained: dict[str, Any]
+) -> None:
+    write_people(Path("truth.csv"), n=150, seed=4)
+    names = pl.read_csv("truth.csv").columns
+    asked: dict[str, Any] = {"against": Path("truth.csv"), "n": 100, "metrics": ["tstr"], "device": "cpu"}
+    score = evaluate(of_people["run"], target=names[0], **asked)["metrics"]["tstr"]
+    assert score["unit"] == "R²"
+    assert score["floor"] is not None
+    for run, target, wanted in ((of_people, "nmae", names[0]), (trained, "x", "--target")):
+        with pytest.raises(InputError, match=rf"'{target}' is no column.*{re.escape(wanted)}"):
+            evaluate(run["run"], target=target, n=100, device="cpu", metrics=["tstr"])
 
 
 def test_two_files_are_scored_without_a_run() -> None:

@@ -32,7 +32,7 @@ def scores(*, shift: float = 0.0, units: tuple[float, ...] = (1.0, 1.0), unit: s
     centres, radii, weights = MODES
     modes = ((centres + shift) * stretched, radii * stretched, weights)
     parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False)]
-    return score_samples(**moved, perfect=[moved["real"]], modes=modes, parts=parts, unit=unit)
+    return score_samples(**moved, perfect=[moved["real"]], modes=modes, parts=parts, target="y", unit=unit)
 
 
 @pytest.mark.parametrize("name", METRICS)
