@@ -71,8 +71,8 @@ def draw_by_denoiser(
 def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatArray, Mask]:
     """Give the features of the observed cells, and which features are given, both (n, width).
 
-    A cell that is to be filled has to be present: where the model knows that cells may be missing, the feature that
-    says so is given.
+    Features that do not count for a cell are not given. A cell that is to be filled has to be present: where the model
+    knows that cells may be missing, the feature that says so is given.
     """
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
@@ -81,7 +81,7 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
         if column.name in rows.columns:
             there = rows[column.name].is_not_null().to_numpy()
             features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
-            given[there, span] = True
+            given[there, span] = ~column.unused(features[there, span])
         if (present := column.present_feature) is not None:
             place, value = present
             features[~there, span.start + place], given[~there, span.start + place] = value, True

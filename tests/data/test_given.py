@@ -24,7 +24,9 @@ def test_every_value_of_the_training_rows_can_be_given_as_it_is_or_as_text(name:
         assert given.cells.schema == {name: FRAME[name].dtype}
         assert given.cells.item() == value
         span = ENCODING.spans[ENCODING.names.index(name)]
-        assert np.array_equal(np.flatnonzero(given.given), np.arange(span.start, span.stop))
+        assert given.given[span].any()
+        assert not np.delete(given.given, np.r_[span]).any()
+        assert np.array_equal(given.given[span], ~ENCODING.unused(given.values[None])[0, span])
         decoded = ENCODING.decode(given.values[None])[name]
         assert decoded[0] == pytest.approx(value) if decoded.dtype.is_float() else decoded[0] == value
         assert not given.values[~given.given].any()

@@ -84,3 +84,32 @@ def test_the_masses_keep_the_decimals_and_the_type_of_the_rest() -> None:
     assert 0.1 < (drawn == 0).mean() < 0.6
     counts = np.where(RNG.random(N) < 0.6, 0, RNG.poisson(200, N))
     assert TableEncoding.fit(pl.DataFrame({"n": counts})).types["n"] == pl.Int64
+
+
+def test_a_mass_among_the_other_values_keeps_its_place_and_one_beyond_them_has_none() -> None:
+    x = spoiled(RNG.gamma(4.0, size=N), zero=0.2)
+    x = np.where(RNG.random(N) < 0.15, 4.0, x)
+    column = MassesColumn.fit(pl.Series("x", x), standardise=True)
+    assert column.masses == (0.0, 4.0)
+    assert column.inside == (False, True)
+    z = column.encode(pl.Series("x", x), np.random.default_rng(1))
+    unused = column.unused(z)
+    assert (unused[:, 0] == (x == 0)).all()
+    assert not unused[:, 1:].any()
+    place = column.inner.encode(pl.Series("x", [4.0]), None)[0, 0]
+    near = z[x == 4.0, 0]
+    assert abs(near.mean() - place) < 0.05
+    assert 0.05 < near.std() < 0.2
+    seen = x > 0
+    assert np.corrcoef(x[seen], z[seen, 0])[0, 1] > 0.9
+    assert column.encode(pl.Series("x", [4.0]), None)[0, 0] == place
+    assert (column.series(column.values(z)).to_numpy()[~seen] == 0).all()
+
+
+def test_an_older_file_without_the_places_of_the_masses_is_read() -> None:
+    x = spoiled(RNG.normal(10.0, 2.0, N), cap=0.1)
+    written = MassesColumn.fit(pl.Series("x", x), standardise=True).model_dump(mode="json")
+    del written["inside"]
+    column = MassesColumn.model_validate(written)
+    z = column.encode(pl.Series("x", x), np.random.default_rng(1))
+    assert (column.unused(z)[:, 0] == (x == 9.75)).all()

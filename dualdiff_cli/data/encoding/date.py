@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -82,6 +83,11 @@ class DateColumn(ColumnEncoding):
             return self.inner.encode(pl.Series(self.name, moments // self.unit), rng)
         days = pl.Series(self.name, moments // DAY)
         return np.concatenate([self.inner.encode(days // 7, rng), self.weekday.encode(days % 7, rng)], axis=1)
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """See `ColumnEncoding.unused`."""
+        split = self.inner.width
+        return np.pad(self.inner.unused(features[:, :split]), ((0, 0), (0, features.shape[1] - split)))
 
     def values(self, features: Any) -> Any:
         """Compute the number of microseconds since 1970."""

@@ -27,7 +27,7 @@ class Given:
     Attributes:
         cells: the values, one row with the given columns only, in the columns' own types.
         values: the features of the row, (width,); zero where they are not given.
-        given: which features are given, (width,) bool.
+        given: which features are given, (width,) bool; those that do not count for a cell are not.
 
     """
 
@@ -69,7 +69,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
                 f"The column '{name}' cannot be {value}: it is learnt as {column.summary}.",
                 "Give a value that the column can have.",
             )
-        values[span], given[span] = features[0], True
+        values[span], given[span] = features[0], ~column.unused(features)[0]
         typed.append(cell)
     return Given(pl.DataFrame(typed), values, given)
 

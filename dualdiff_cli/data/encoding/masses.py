@@ -1,8 +1,10 @@
 """Numbers of which some values repeat far more often than a density allows: exact zeros, caps, exact ones.
 
 The distribution of the column is a mixture of point masses and a continuous part. A category says which of them a row
-belongs to, and the features of the continuous part say the rest. A row at a point mass gets a value of the continuous
-part at random, as a missing cell does, and training draws it again.
+belongs to, and the features of the continuous part say the rest. A point mass among the values of the continuous part
+has its place there, so that what follows from larger values follows from larger masses, too. A mass beyond them, such
+as the zero of amounts that are otherwise positive, has none: its rows get a value of the continuous part at random,
+as a missing cell does, and training draws it again.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ NEIGHBOURS = 10
 """The number of distinct values on each side that a value is compared with."""
 LEAST_CONTINUOUS = 30
 """The continuous part has at least so many distinct values, unless …"""
+AROUND = 0.1
+"""The standard deviation of the noise around the place of a mass, in feature units, so that the mass makes no peak."""
 DOMINANT = 0.9
 """… one value has at least this share of the rows, and all others are exceptions."""
 
@@ -41,6 +45,7 @@ class MassesColumn(ColumnEncoding):
 
     Attributes:
         masses: the values of the point masses, ascending.
+        inside: for each mass, whether it lies among the values of the continuous part.
         low, high: the least and the largest mass, where no other value lies beyond it; otherwise None.
         choice: the encoding of the place: −1 for the continuous part, and the number of the mass otherwise.
         inner: the encoding of the continuous part.
@@ -49,6 +54,7 @@ class MassesColumn(ColumnEncoding):
 
     kind: Literal["masses"] = "masses"
     masses: tuple[float, ...]
+    inside: tuple[bool, ...] = ()
     low: float | None
     high: float | None
     choice: CategoryColumn
@@ -79,22 +85,28 @@ class MassesColumn(ColumnEncoding):
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Find the masses, and fit an encoding to the rest; see `ColumnEncoding.fit`."""
         masses = point_masses(column)
-        inner = fit_column(column.filter(~column.is_in(masses)), standardise=standardise, after="masses")
+        rest = column.filter(~column.is_in(masses))
+        inner = fit_column(rest, standardise=standardise, after="masses")
         values = tuple(float(mass) for mass in masses)
         choice = CategoryColumn.fit(_choice(column, values), standardise=standardise)
         least, most = float(column.min()), float(column.max())  # type: ignore[arg-type]
         low, high = values[0] if values[0] == least else None, values[-1] if values[-1] == most else None
-        return cls(name=column.name, masses=values, low=low, high=high, choice=choice, inner=inner)
+        ends = float(rest.min()), float(rest.max())  # type: ignore[arg-type]
+        inside = tuple(ends[0] < mass < ends[1] for mass in values)
+        return cls(name=column.name, masses=values, inside=inside, low=low, high=high, choice=choice, inner=inner)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Encode the continuous part and the choice; see `ColumnEncoding.encode`."""
         chosen = _choice(column, self.masses)
-        free = (chosen == -1).to_numpy()
+        mass = chosen.to_numpy()
+        placed = self._placed(mass)
         features = np.zeros((len(column), self.inner.width))
-        continuous = self.inner.encode(column.filter(pl.Series(free)), rng)
-        features[free] = continuous
-        if rng is not None and len(continuous):
-            features[~free] = continuous[rng.integers(len(continuous), size=int((~free).sum()))]
+        features[placed] = self.inner.encode(column.filter(pl.Series(placed)), rng)
+        if rng is not None:
+            free, near = np.flatnonzero(mass == -1), placed & (mass != -1)
+            features[near] += AROUND * rng.standard_normal((int(near.sum()), self.inner.width))
+            if len(free):
+                features[~placed] = features[free[rng.integers(len(free), size=int((~placed).sum()))]]
         return np.concatenate([features, self.choice.encode(chosen, rng)], axis=1)
 
     def values(self, features: Any) -> Any:
@@ -110,12 +122,23 @@ class MassesColumn(ColumnEncoding):
         return value
 
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
-        """The features of the continuous part in rows at a mass; see `ColumnEncoding.unused`."""
+        """The features of the continuous part in rows at a mass beyond it; see `ColumnEncoding.unused`."""
         split = self.inner.width
-        levels = np.array(self.choice.levels)
-        at_mass = levels[self.choice.values(features[:, split:]).astype(int)] != -1
-        inner = self.inner.unused(features[:, :split]) | at_mass[:, None]
+        mass = np.array(self.choice.levels)[self.choice.values(features[:, split:]).astype(int)]
+        inner = self.inner.unused(features[:, :split]) | ~self._placed(mass)[:, None]
         return np.pad(inner, ((0, 0), (0, self.choice.width)))
+
+    def _placed(self, mass: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Say for the numbers of masses (n,), −1 for the continuous part, whether they have a place in that part."""
+        inside = np.array([*(self.inside or [False] * len(self.masses)), True])  # −1 is the last place
+        placed: npt.NDArray[np.bool_] = inside[mass]
+        return placed
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The choice is a unit of its own: a mass beyond the continuous part says nothing about that part."""
+        inner = self.inner.units
+        return (*inner, *[max(inner, default=-1) + 1] * self.choice.width)
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values the type of the continuous part."""
