@@ -45,9 +45,9 @@ def prediction_of_target(reference: Reference, generated: Points, *, intervals: 
         predicted = _regression(y[:, others], y[:, numbers[0].start], x[:, others], seed=reference.seed)
         loss, most = (truth - predicted) ** 2, (truth - truth.mean()) ** 2
     else:
-        truth, taught = _classes(x, y, own[0])
-        predicted = _classification(y[:, others], taught, x[:, others], seed=reference.seed)
-        loss, most = (truth != predicted).astype(float), np.ones(len(x))
+        classes, taught = _classes(x, y, own[0])
+        answers = _classification(y[:, others], taught, x[:, others], seed=reference.seed)
+        loss, most = (classes != answers).astype(float), np.ones(len(x))
     value = 1 - float(loss.sum() / most.sum()) if most.any() else math.nan
     groups = group_count(len(x), at_most=GROUPS, leaving=2) if intervals else 0
     place = stream(reference.seed, "groups of the test").permutation(len(x)) % max(groups, 1)
