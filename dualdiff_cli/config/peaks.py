@@ -15,7 +15,7 @@ __all__ = ["Peak", "find_peaks"]
 
 LEAST_SHARE = 0.01
 """A peak holds at least this share of the different values of its feature, …"""
-LEAST_VALUES = 40
+LEAST_VALUES = 20
 """… and at least so many: fewer stand close together by chance somewhere."""
 OF_TWICE = 0.8
 """A range that is twice as wide holds so few more values that this share is inside the peak, …"""
