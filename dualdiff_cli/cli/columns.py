@@ -46,6 +46,8 @@ def columns(
     record = job(file, schema=schema, output=output)
     for note in record["notes"]:
         console.note(note)
+    for relation in record["relations"]:
+        console.note(f"In every row {relation}. To keep it exactly: dualdiff train {file} --constraint '{relation}'")
     heads = (Column("column"), Column("kind"), Column("learnt as"), Column("missing", ","), Column("distinct", ","))
     body = tuple((c["name"], c["kind"], c["learnt_as"], c["missing"], c["distinct"]) for c in record["columns"])
     console.result(record, lambda: [Table(f"{file}: {record['rows']:,} rows", heads, body)])

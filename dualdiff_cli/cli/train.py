@@ -148,6 +148,15 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A linear equation that holds in all rows, such as "total = minutes + 60*hours": the column total is '
+            "computed and not learnt. May be repeated.",
+            metavar="EQUATION",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -208,7 +217,7 @@ def train(
             ("seed",): seed,
             ("data", "columns"): names(columns),
             ("data", "missing"): missing,
-            ("data", "kinds"): None if schema is None else _read_schema(schema),
+            ("data", "kinds"): _kinds(schema, constraint or []),
         }
     )
     if what is not None and dataset is not None:
@@ -284,10 +293,15 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
         )
 
 
-def _read_schema(path: Path) -> dict[str, str]:
+def _kinds(schema: Path | None, constraints: list[str]) -> dict[str, str] | None:
+    """Read the kinds of columns from a schema file, and the formulas of columns from constraints."""
+    if schema is None and not constraints:
+        return None
+    from ..config.formulas import read_constraint
     from ..data.schema_file import read_schema
 
-    return read_schema(path)
+    kinds = {} if schema is None else read_schema(schema)
+    return kinds | {name: str(formula) for name, formula in map(read_constraint, constraints)}
 
 
 def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:

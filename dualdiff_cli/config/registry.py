@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from ..errors import unknown_name
+from .formulas import is_formula, read_formula
 
 __all__ = [
     "ALIASES",
@@ -200,6 +201,7 @@ COLUMN_KINDS = Registry(
         "bounded": "data.encoding.bounded:BoundedColumn",
         "skewed": "data.encoding.skewed:SkewedColumn",
         "number": "data.encoding.number:NumberColumn",
+        "derived": "data.encoding.derived:DerivedColumn",
     },
 )
 """Subclasses of ``data.encoding.base.ColumnEncoding``; the first whose ``suits`` says yes encodes a column.
@@ -212,10 +214,12 @@ IDENTIFIER = "identifier"
 
 
 def check_column_kind(name: str) -> str:
-    """Give back the name of a kind that a user may ask for.
+    """Give back the name of a kind that a user may ask for, or a formula; see `config.formulas`.
 
     Raises:
-        InputError: there is no such kind; the message lists those that there are.
+        InputError: there is no such kind, and the message lists those that there are; or the formula cannot be read.
 
     """
+    if is_formula(name):
+        return str(read_formula(name))
     return name if name == IDENTIFIER else COLUMN_KINDS.check(name)

@@ -7,7 +7,9 @@ from typing import Any
 
 from ..config.registry import IDENTIFIER
 from ..data import ColumnEncoding, TableEncoding, read_table
+from ..data.encoding.derived import DerivedColumn
 from ..data.encoding.missing import MissingColumn
+from ..data.relations import find_relations
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out
 from ..store.atomic import replaced
@@ -25,7 +27,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
 
     Returns:
         {"file", "rows", "columns": [{"name", "kind", "learnt_as", "missing", "distinct", "features"}], "notes",
-        "output"}.
+        "relations", "output"}; the relations are equations that hold in all rows.
 
     Raises:
         InputError: the file or the schema is refused, or the output cannot be written.
@@ -38,6 +40,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
     encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}
+    relations = find_relations(learnt.drop(x.name for x in encodings if isinstance(x, DerivedColumn)))
     found: list[dict[str, Any]] = [
         {
             "name": column.name,
@@ -57,10 +60,13 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
         "rows": rows.height,
         "columns": found,
         "notes": list(table.notes),
+        "relations": [f"{name} {formula}" for name, formula in relations.items()],
         "output": None if output is None else str(output),
     }
 
 
 def _kind(encoding: ColumnEncoding) -> str:
-    """Name the kind of a column; the kind of a column with gaps is that of its observed values."""
+    """Name the kind of a column, or give its formula; the kind of a column with gaps is that of its observed values."""
+    if isinstance(encoding, DerivedColumn):
+        return str(encoding.formula)
     return encoding.inner.kind if isinstance(encoding, MissingColumn) else encoding.kind

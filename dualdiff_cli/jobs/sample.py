@@ -70,7 +70,8 @@ def sample(
     started = time.perf_counter()
     selection = None if where is None else Selection(where)
     if where is not None and model.takes_given:
-        options = replace(options, given={**equalities(where), **options.given})
+        equal = {name: value for name, value in equalities(where).items() if model.encoding.can_be_given(name)}
+        options = replace(options, given={**equal, **options.given})
     if selection is None:
         drawing = model.draw(n, seed=seed, options=options)
         chunks = drawing.chunks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import Sampler
 from ..training.gaps import Mask, together
 
-__all__ = ["conditioned_on", "draw_by_denoiser", "fill_gaps"]
+__all__ = ["conditioned_on", "draw_by_denoiser", "fill_gaps", "put_given"]
 
 
 def conditioned_on(denoiser: Denoiser, given: Given, *, guidance: float = 1.0) -> Denoiser:
@@ -49,7 +49,13 @@ def fill_gaps(
     """
     known = [name for name in encoding.names if name in rows.columns]
     cells = encoding.decode(draw(*_given_features(encoding, rows.select(known))))
-    return rows.with_columns(pl.coalesce(pl.col(name), cells[name]).alias(name) for name in known)
+    filled = encoding.with_derived(rows.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known))
+    return rows.with_columns(pl.coalesce(pl.col(name), filled[name]).alias(name) for name in known)
+
+
+def put_given(given: Given | None, chunks: Iterator[pl.DataFrame], encoding: TableEncoding) -> Iterator[pl.DataFrame]:
+    """Write given cells into rows exactly, and compute what follows from them."""
+    return chunks if given is None else (encoding.with_derived(given.put(chunk)) for chunk in chunks)
 
 
 def draw_by_denoiser(

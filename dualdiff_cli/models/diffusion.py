@@ -32,7 +32,7 @@ from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
-from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
+from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps, put_given
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -104,7 +104,7 @@ class DiffusionModel(TrainableModel):
             denoiser = conditioned_on(self.denoiser, given, guidance=options.guidance)
             model = replace(model, prepared=denoiser, reach=reach)
         chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), frame=options.frame, facts=facts)
-        return Drawing(chunks if given is None else map(given.put, chunks), facts)
+        return Drawing(put_given(given, chunks, self.encoding), facts)
 
     @property
     def takes_given(self) -> bool:

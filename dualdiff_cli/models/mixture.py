@@ -28,7 +28,7 @@ from ..training.mixture import (
 )
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
-from .conditioning import fill_gaps
+from .conditioning import fill_gaps, put_given
 
 __all__ = ["Mixture"]
 
@@ -95,7 +95,7 @@ class Mixture(TrainableModel):
             return draw_hidden(np.tile(z, (rows, 1)), np.tile(hidden, (rows, 1)), gaussians_of(self.fitted), rng)
 
         chunks = draw_blocks(self.encoding, block, n, seed=seed)
-        return Drawing(chunks if given is None else map(given.put, chunks))
+        return Drawing(put_given(given, chunks, self.encoding))
 
     @property
     def takes_given(self) -> bool:

@@ -114,6 +114,9 @@ class ColumnEncoding(BaseModel, ABC):
     on_request: ClassVar[bool] = False
     """Whether only a schema chooses this kind, because data alone do not show it."""
 
+    can_be_given: ClassVar[bool] = True
+    """Whether rows can be drawn that have a given value of the column."""
+
     @property
     def width(self) -> int:
         """How many features the column has."""

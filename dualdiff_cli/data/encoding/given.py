@@ -61,6 +61,11 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
             )
         place = encoding.names.index(name)
         column, span = encoding.columns[place], encoding.spans[place]
+        if not column.can_be_given:
+            raise InputError(
+                f"The column '{name}' cannot be given: it is {column.summary}.",
+                "Give the columns that it is computed from, or use --where.",
+            )
         cell = _typed(name, value, types[name])
         features = column.encode(cell, None)
         back = column.series(column.values(features))

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
+from ...config.formulas import is_formula
 from ...errors import InputError
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
+from .derived import DerivedColumn
 
 __all__ = ["TableEncoding"]
 
@@ -65,14 +67,27 @@ class TableEncoding(BaseModel):
         Args:
             rows: n rows.
             standardise: whether features have zero mean and unit variance; otherwise they keep the column's unit.
-            kinds: for the names of some columns the kinds that were asked for; the data decide the others.
+            kinds: for the names of some columns the kinds that were asked for, or formulas of other columns; the data
+                decide the others.
 
         Raises:
-            InputError: no kind suits a column, the kind that was asked for does not suit, or no column has anything to
-                learn.
+            InputError: no kind suits a column, the kind that was asked for does not suit, a formula does not hold, or
+                no column has anything to learn.
 
         """
-        encoding = cls(columns=tuple(fit_column(x, standardise=standardise, kind=kinds.get(x.name)) for x in rows))
+        formulas = {name: kind for name, kind in kinds.items() if is_formula(kind)}
+        derived = {name: DerivedColumn.of(rows, name, formula) for name, formula in formulas.items()}
+        computed_from = {name for column in derived.values() for name in column.factors}
+        if chained := sorted(computed_from & set(derived)):
+            raise InputError(
+                f"The column '{chained[0]}' has a formula and stands in another one.",
+                "Write each formula with columns that have none.",
+            )
+        fitted = (
+            derived.get(x.name) or _fit(x, standardise, kinds.get(x.name), in_formula=x.name in computed_from)
+            for x in rows
+        )
+        encoding = cls(columns=tuple(fitted))
         if not encoding.width:
             raise InputError(
                 "Every column has the same value in all rows, so there is nothing to learn.",
@@ -89,6 +104,10 @@ class TableEncoding(BaseModel):
     def types(self) -> dict[str, pl.DataType]:
         """The types of the columns, by name."""
         return dict(self.decode(np.zeros((1, self.width))).schema)
+
+    def can_be_given(self, name: str) -> bool:
+        """Say whether the column of this name can be given; a name that is no column is not refused here."""
+        return all(column.can_be_given for column in self.columns if column.name == name)
 
     def can_hold_values(self, name: str) -> bool:
         """Say whether the column of this name was not empty in the training rows."""
@@ -124,12 +143,25 @@ class TableEncoding(BaseModel):
         """Turn features (n, width) into one vector (n,) a column; NumPy arrays and torch tensors alike."""
         # A column without features gets one of another column: ONNX Runtime takes no array without elements.
         spans = [span if column.width else slice(0, 1) for column, span in zip(self.columns, self.spans, strict=True)]
-        return [column.values(features[:, span]) for column, span in zip(self.columns, spans, strict=True)]
+        values = [column.values(features[:, span]) for column, span in zip(self.columns, spans, strict=True)]
+        by_name = dict(zip(self.names, values, strict=True))
+        return [
+            column.computed(by_name) if isinstance(column, DerivedColumn) else own
+            for column, own in zip(self.columns, values, strict=True)
+        ]
 
     def decode(self, features: FloatArray) -> pl.DataFrame:
         """Turn features (n, width) back into rows."""
         columns = zip(self.columns, self.values(features), strict=True)
-        return pl.DataFrame([column.series(values) for column, values in columns])
+        return self.with_derived(pl.DataFrame([column.series(values) for column, values in columns]))
+
+    def with_derived(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Compute the columns that follow from others anew, from the final values of these."""
+        for column in self.columns:
+            if isinstance(column, DerivedColumn) and {column.name, *column.factors} <= set(rows.columns):
+                others = {name: rows[name].cast(pl.Float64).to_numpy() for name in column.factors}
+                rows = rows.with_columns(column.series(column.computed(others)))
+        return rows
 
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """Say which features (n, width) do not count for the cells of their row; see `ColumnEncoding.unused`."""
@@ -183,6 +215,16 @@ class TableEncoding(BaseModel):
                 )
             total += slope
         return total
+
+
+def _fit(column: pl.Series, standardise: bool, kind: str | None, *, in_formula: bool) -> ColumnEncoding:
+    """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories."""
+    fitted = fit_column(column, standardise=standardise, kind=kind)
+    inner = getattr(fitted, "inner", fitted)
+    if in_formula and inner.kind == "category":
+        numbers = "integer" if column.dtype.is_integer() else "number"
+        return fit_column(column, standardise=standardise, kind=numbers)
+    return fitted
 
 
 def _filled(column: ColumnEncoding, rows: pl.DataFrame) -> pl.Series:

@@ -1,0 +1,146 @@
+"""A column that follows from other columns by a formula: nothing is learnt, and the formula holds in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+
+from ...config.formulas import Formula, read_formula
+from ...errors import InputError, did_you_mean
+from ..densities.families import FloatArray
+from .base import ColumnEncoding
+
+__all__ = ["DerivedColumn"]
+
+MOST_DECIMALS = 12
+"""More decimals than these are rounding errors of the numbers."""
+ROUNDING = 1e-9
+"""The formula may be off by this share of the largest number in it, which is rounding."""
+
+
+class DerivedColumn(ColumnEncoding):
+    """A column without features, computed from the other columns of the row.
+
+    Attributes:
+        factors: by the name of the other column.
+        constant: what is added.
+        decimals: the number of decimals of the values; None for whole numbers.
+
+    """
+
+    kind: Literal["derived"] = "derived"
+    factors: dict[str, float]
+    constant: float
+    decimals: int | None
+
+    on_request: ClassVar[bool] = True
+    can_be_given: ClassVar[bool] = False
+
+    @property
+    def width(self) -> int:
+        """No feature at all."""
+        return 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the computed values are whole numbers."""
+        return self.decimals is None
+
+    @property
+    def formula(self) -> Formula:
+        """What the values are computed by."""
+        return Formula(self.factors, self.constant)
+
+    @classmethod
+    def suits(cls, column: pl.Series) -> bool:
+        """No column by itself follows from others."""
+        return False
+
+    @classmethod
+    def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
+        """Refuse: a column by itself does not say what it follows from; see `of`."""
+        raise InputError(f"The column '{column.name}' needs a formula.", "Give it with --constraint, or in the schema.")
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, name: str, text: str) -> Self:
+        """Read the formula of a column, and see that the formula holds in the training rows.
+
+        Args:
+            rows: n rows with the column and all others of the formula.
+            name: of the column.
+            text: the formula; see `config.formulas`.
+
+        Raises:
+            InputError: there is no such column, a column holds no numbers, or the formula does not hold.
+
+        """
+        formula = read_formula(text)
+        for other in (name, *formula.factors):
+            if other not in rows.columns:
+                raise InputError(
+                    f"There is no column '{other}', which a formula names.",
+                    f"{did_you_mean(other, rows.columns)}Correct the formula {text.strip()!r}.",
+                )
+            if not rows[other].dtype.is_numeric() or (other in formula.factors and other == name):
+                raise InputError(
+                    f"The column '{other}' cannot stand in the formula {text.strip()!r}.",
+                    "A formula computes numbers from other columns of numbers.",
+                )
+        column = rows[name]
+        decimals = None if column.dtype.is_integer() else _decimals(column)
+        derived = cls(name=name, factors=dict(formula.factors), constant=formula.constant, decimals=decimals)
+        values = derived.computed({other: rows[other].cast(pl.Float64).to_numpy() for other in formula.factors})
+        truth, size = column.cast(pl.Float64).to_numpy(), abs(formula.constant)
+        for other, factor in formula.factors.items():
+            size = np.maximum(size, abs(factor) * np.abs(rows[other].cast(pl.Float64).to_numpy()))
+        unit = 0.0 if decimals in (None, MOST_DECIMALS) else 0.51 * 10.0**-decimals
+        wrong = np.flatnonzero(np.abs(values - truth) > unit + ROUNDING * size)  # NaN, a gap, is not larger
+        if len(wrong):
+            first = wrong[0]
+            raise InputError(
+                f"{name} {formula} does not hold in {len(wrong):,} of {len(column):,} training rows, such as one where "
+                f"{name} is {truth[first]:g} and the formula gives {values[first]:g}.",
+                "Correct these rows, or leave the constraint out.",
+            )
+        return derived
+
+    def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
+        """Give n rows without features."""
+        return np.empty((len(column), 0))
+
+    def values(self, features: Any) -> Any:
+        """Give NaN: the column alone does not say its values; see `computed`."""
+        return features.sum(-1) * 0 + float("nan")
+
+    def computed(self, values: Mapping[str, Any]) -> Any:
+        """Compute the values (n,) from those of the other columns, by name; NumPy arrays and torch tensors alike."""
+        total: Any = self.constant
+        for name, factor in self.factors.items():
+            total = total + factor * values[name]
+        return total
+
+    def series(self, values: FloatArray) -> pl.Series:
+        """Round the values; NaN is a missing cell."""
+        column = pl.Series(self.name, values).fill_nan(None)
+        return column.round().cast(pl.Int64) if self.decimals is None else column.round(self.decimals)
+
+    def log_slope(self, features: FloatArray) -> FloatArray:
+        """Give 0: the density is that of the other columns, from which this one follows."""
+        return np.zeros(len(features))
+
+    @property
+    def summary(self) -> str:
+        """Say what the values are computed from."""
+        return f"computed {self.formula}"
+
+
+def _decimals(column: pl.Series) -> int:
+    """Give the number of decimals with which all values of a column can be written."""
+    values = column.drop_nulls()
+    for decimals in range(MOST_DECIMALS):
+        if bool((values.round(decimals) == values).all()):
+            return decimals
+    return MOST_DECIMALS

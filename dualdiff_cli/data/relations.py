@@ -1,0 +1,70 @@
+"""Linear relations between columns that hold in every row, such as total = minutes + 60*hours."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ..config.formulas import Formula
+from ..errors import InputError
+from .encoding.derived import DerivedColumn
+
+__all__ = ["find_relations"]
+
+ROWS_A_COLUMN = 5
+"""A relation is looked for only among so many times as many complete rows as columns: fewer meet one by chance."""
+MOST_ROWS = 20_000
+"""The number of rows in which relations are looked for; each that is found is then checked in all rows."""
+MOST_COLUMNS = 100
+"""Among more columns no relation is looked for."""
+MOST_TERMS = 6
+"""A relation of more columns is rarely meant."""
+DIGITS = 6
+"""The factors of a relation have at most so many significant digits."""
+EXACT = 1e-6
+"""The largest residual of a relation, in standard deviations of its column, before the factors are rounded."""
+
+
+def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
+    """Find columns of numbers that follow from others of the rows in every row.
+
+    Returns:
+        For each such column its formula; no column of a formula has a formula itself.
+
+    """
+    numbers = rows.select(x for x in rows if x.dtype.is_numeric() and x.drop_nulls().n_unique() > 2)
+    complete = numbers.drop_nulls().head(MOST_ROWS)
+    if not 1 < numbers.width <= MOST_COLUMNS or complete.height < ROWS_A_COLUMN * numbers.width:
+        return {}
+    names, z = numbers.columns, complete.cast(pl.Float64).to_numpy()
+    scale = z.std(axis=0)
+    z = (z - z.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+    found: dict[str, Formula] = {}
+    for target in reversed(range(len(names))):
+        others = [k for k in range(len(names)) if k != target and names[k] not in found]
+        if any(names[target] in formula.factors for formula in found.values()) or not others:
+            continue
+        solution, *_ = np.linalg.lstsq(z[:, others], z[:, target], rcond=1e-10)
+        if np.abs(z[:, others] @ solution - z[:, target]).max() > EXACT:
+            continue
+        factors = {
+            names[k]: float(f"{b * scale[target] / scale[k]:.{DIGITS}g}")
+            for k, b in zip(others, solution, strict=True)
+            if abs(b) > EXACT
+        }
+        rest = complete[names[target]].cast(pl.Float64).to_numpy().astype(float)
+        for name, factor in factors.items():
+            rest = rest - factor * complete[name].cast(pl.Float64).to_numpy()
+        formula = Formula(factors, float(f"{np.median(rest):.{DIGITS}g}") if abs(np.median(rest)) > EXACT else 0.0)
+        if factors and len(factors) <= MOST_TERMS and _holds(rows, names[target], formula):
+            found[names[target]] = formula
+    return found
+
+
+def _holds(rows: pl.DataFrame, name: str, formula: Formula) -> bool:
+    """Say whether a formula holds in every row."""
+    try:
+        DerivedColumn.of(rows, name, str(formula))
+    except InputError:
+        return False
+    return True
