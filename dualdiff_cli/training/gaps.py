@@ -25,7 +25,7 @@ import torch
 from .. import seeding
 from ..data import DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
-from .mixture import MOST_MIXTURE_ROWS, Gaussians, fit_mixture, gaussians_of, refit, spread
+from .mixture import Gaussians, fit_mixture, gaussians_of, refit, spread
 
 __all__ = ["Mask", "draw_hidden", "together", "training_features"]
 
@@ -35,6 +35,8 @@ MOST_MIXED = 256
 """The number of rows with different gaps that are treated together: each has matrices of its own."""
 MOST_TOGETHER = 2048
 """The largest number of rows with the same gaps that are treated together."""
+MOST_FITTED = 5_000
+"""The number of rows that the two steps are repeated with; what the others hide is drawn once, from the last fit."""
 ROUNDS = 10
 """How often the two steps are repeated with one Gaussian, and then with the mixture."""
 
@@ -72,7 +74,7 @@ def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int)
 def _draw_unused(z: FloatArray, unused: Mask, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
     """Draw the unused features of rows z (n, width) again and again; see the module."""
     rng = seeding.stream(seed, "values behind gaps")
-    fitted_to = rng.permutation(len(z))[:MOST_MIXTURE_ROWS]
+    fitted_to = rng.permutation(len(z))[:MOST_FITTED]
     some, hidden = z[fitted_to], unused[fitted_to]
 
     def redraw(z: FloatArray, hidden: Mask, gaussians: Gaussians) -> FloatArray:
