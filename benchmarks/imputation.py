@@ -69,12 +69,15 @@ Filled = list[pl.DataFrame]
 """One or more fillings of the same table."""
 
 
-def ours(gaps: pl.DataFrame, *, seed: int, steps: int | None) -> Filled:
+def ours(gaps: pl.DataFrame, *, seed: int, steps: int | None, model: str) -> Filled:
     """Train a model on the table with its gaps, and draw each gap several times."""
     with tempfile.TemporaryDirectory() as folder:
         gaps.write_parquet(Path(folder, "table.parquet"))
-        options: dict[str, Any] = {"seed": seed, **({"training": {"steps": steps}} if steps else {})}
-        config = resolve(dataset=str(Path(folder, "table.parquet")), rows=gaps.height, options=options)
+        options: dict[str, Any] = {
+            "seed": seed,
+            **({"training": {"steps": steps}} if steps and model == "dual-expert" else {}),
+        }
+        config = resolve(dataset=str(Path(folder, "table.parquet")), model=model, rows=gaps.height, options=options)
         run = train(config, path=Path(folder, "run"), device="cpu")["run"]
         frame = impute(run, gaps, draws=DRAWS, seed=seed, device="cpu")["frame"]
     return [frame.filter(draw=k).drop("draw") for k in range(1, DRAWS + 1)]
@@ -163,7 +166,8 @@ def scores(truth: pl.DataFrame, removed: np.ndarray, filled: Filled) -> dict[str
 
 
 OTHERS = ("mean or mode", "KNNImputer", "IterativeImputer", "IterativeImputer, draws")
-OURS = "dualdiff"
+OURS = {"dualdiff": "dual-expert", "dualdiff, mixture": "mixture"}
+"""Our imputers and the models that they are."""
 
 
 def measure(table: str, imputer: str, seed: int, steps: int | None) -> dict[str, Any]:
@@ -174,9 +178,12 @@ def measure(table: str, imputer: str, seed: int, steps: int | None) -> dict[str,
         pl.when(pl.Series(~removed[:, k])).then(pl.col(name)).alias(name) for k, name in enumerate(truth.columns)
     )
     started = time.monotonic()
-    filled = ours(gaps, seed=seed, steps=steps) if imputer == OURS else by_scikit_learn(imputer, gaps, seed=seed)
+    if imputer in OURS:
+        filled = ours(gaps, seed=seed, steps=steps, model=OURS[imputer])
+    else:
+        filled = by_scikit_learn(imputer, gaps, seed=seed)
     seconds = time.monotonic() - started
-    cell = {"table": table, "imputer": imputer, "seed": seed, "steps": steps if imputer == OURS else None}
+    cell = {"table": table, "imputer": imputer, "seed": seed, "steps": steps if imputer == "dualdiff" else None}
     return {**cell, "rows": truth.height, "columns": truth.width, "seconds": seconds, **scores(truth, removed, filled)}
 
 
@@ -185,7 +192,7 @@ def table_of(cells: list[dict[str, Any]]) -> Table:
     heads = ("table", "imputer", "seeds", "error", "one draw", "wrong categories", f"inside central {CENTRAL:.0%}")
     body = []
     for table in dict.fromkeys(cell["table"] for cell in cells):
-        for imputer in (*OTHERS, OURS):
+        for imputer in (*OTHERS, *OURS):
             own = [cell for cell in cells if (cell["table"], cell["imputer"]) == (table, imputer)]
             if own:
                 shown = [_over_seeds([cell[key] for cell in own]) for key in ("error", "error_of_one_draw")]
@@ -221,8 +228,8 @@ def main() -> None:
     there = {(cell["table"], cell["imputer"], cell["seed"], cell["steps"]) for cell in cells}
     for seed in () if asked.show else asked.seeds:
         for table in asked.tables:
-            for imputer in (*OTHERS, OURS):
-                if (table, imputer, seed, asked.steps if imputer == OURS else None) not in there:
+            for imputer in (*OTHERS, *OURS):
+                if (table, imputer, seed, asked.steps if imputer == "dualdiff" else None) not in there:
                     cells.append(measure(table, imputer, seed, asked.steps))
                     write_json(asked.output, {"removed": REMOVED, "draws": DRAWS, "cells": cells})
                     print(json.dumps(cells[-1]), flush=True)
