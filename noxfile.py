@@ -171,8 +171,12 @@ def looks(session: nox.Session) -> None:
     session.run("dualdiff", "report", str(run))
     session.run("dualdiff", "explore", str(run), "-o", str(scripts / "of-run"))
     session.run("dualdiff", "explore", "--dataset", "two-modes", "-o", str(scripts / "two-modes"))
+    table, conditional = scripts / "flowers.csv", scripts / "conditional"
+    session.run("python", str(scripts / "flowers.py"), str(table))
+    session.run("dualdiff", "train", str(table), "--steps", "2000", "--run-dir", str(conditional))
+    session.run("dualdiff", "explore", str(conditional), "--given", "kind=tall", "-o", str(scripts / "given"))
     with session.chdir(scripts):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
         session.run("node", "report.mjs", str(run / "report.html"), str(kept), external=True)
-        for page in ("of-run", "two-modes"):
+        for page in ("of-run", "two-modes", "given"):
             session.run("node", "explorer.mjs", page, str(kept / f"explorer-{page}"), external=True)

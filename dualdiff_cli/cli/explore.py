@@ -15,10 +15,12 @@ from .options import (
     DebugOption,
     DeviceOption,
     ExactDensityOption,
+    GivenOption,
     JsonOption,
     QuietOption,
     RunArgument,
     SeedOption,
+    cells,
     examples,
     handled,
 )
@@ -27,7 +29,11 @@ __all__ = ["explore"]
 
 
 @handled
-@examples("dualdiff explore -o page", "dualdiff explore --dataset two-modes -o page")
+@examples(
+    "dualdiff explore -o page",
+    "dualdiff explore --dataset two-modes -o page",
+    "dualdiff explore runs/penguins --given species=Gentoo -o page",
+)
 def explore(
     run: RunArgument = None,
     dataset: ExactDensityOption = None,
@@ -44,11 +50,13 @@ def explore(
     sampler: Annotated[
         list[str] | None,
         typer.Option(
-            help="A sampler to show, one option each; default: ancestral, ddim, heun, dpmpp-2m-sde and langevin.",
+            help="A sampler to show, one option each; default: ancestral, ddim, heun and dpmpp-2m-sde, and langevin "
+            "without --given.",
             metavar="NAME",
             rich_help_panel=DRAWING,
         ),
     ] = None,
+    given: GivenOption = None,
     points: Annotated[
         int, typer.Option(min=1, max=2000, help="Number of points to follow.", metavar="N", rich_help_panel=DRAWING)
     ] = 2000,
@@ -62,11 +70,13 @@ def explore(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a page on which the diffusion of a model of two columns can be played with.
+    """Write a page on which the diffusion of two columns can be played with.
 
     The page has a time slider, several samplers side by side from the same noise, the field of posterior means, the
     log-density, and the weights of the experts. It needs no server and no network. With --dataset it shows the exact
-    denoiser of a density, which needs no training.
+    denoiser of a density, which needs no training. With --given it shows the two columns that are left, and a slider
+    for the guidance weight W: 0 pays no attention to the given cells, 1 draws from the conditional distribution, and 2
+    and 4 exaggerate what is typical of it.
     """
     from ..jobs.explore import explore as job
 
@@ -77,6 +87,7 @@ def explore(
             dataset=dataset,
             output=output,
             samplers=sampler,
+            given=cells(given),
             points=points,
             frames=frames,
             seed=seed,

@@ -38,6 +38,7 @@ __all__ = [
     "DeviceOption",
     "ExactDensityOption",
     "FromOption",
+    "GivenOption",
     "JsonOption",
     "PrecisionOption",
     "QuietOption",
@@ -48,10 +49,10 @@ __all__ = [
     "TrustOption",
     "add_command",
     "at_least",
+    "cells",
     "examples",
     "handled",
     "names",
-    "pair",
     "source",
 ]
 
@@ -155,6 +156,15 @@ PrecisionOption = Annotated[
         "--precision",
         help="Precision of the network's matmuls; auto takes bfloat16 where the processor is fast at it.",
         rich_help_panel=MACHINE,
+    ),
+]
+GivenOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        help="A cell that every row is to have, such as --given detector=B; may be given several times.",
+        metavar="COLUMN=VALUE",
+        rich_help_panel=DRAWING,
     ),
 ]
 FromOption = Annotated[
@@ -286,16 +296,19 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
-def pair(text: str, option: str) -> tuple[str, str]:
-    """Take COLUMN=VALUE apart.
+def cells(texts: list[str] | None) -> dict[str, str]:
+    """Take the texts COLUMN=VALUE of ``--given`` apart.
 
     Raises:
         InputError: there is no equals sign, or nothing before it.
 
     """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise InputError(
-            f"{option} {text} is not of the form COLUMN=VALUE.", f"Write, for example, {option} detector=B."
-        )
-    return name.strip(), value
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(
+                f"--given {text} is not of the form COLUMN=VALUE.", "Write, for example, --given detector=B."
+            )
+        pairs[name.strip()] = value
+    return pairs

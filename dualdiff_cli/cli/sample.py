@@ -16,6 +16,7 @@ from .options import (
     DebugOption,
     DeviceOption,
     FromOption,
+    GivenOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
@@ -25,9 +26,9 @@ from .options import (
     SeedOption,
     TrustOption,
     at_least,
+    cells,
     examples,
     handled,
-    pair,
     source,
 )
 
@@ -75,15 +76,7 @@ def sample(
             rich_help_panel=MACHINE,
         ),
     ] = "auto",
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--given",
-            help="A cell that every row is to have, such as --given detector=B; may be given several times.",
-            metavar="COLUMN=VALUE",
-            rich_help_panel=DRAWING,
-        ),
-    ] = None,
+    given: GivenOption = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -116,8 +109,7 @@ def sample(
     from ..models import DrawingOptions
 
     console = Console(as_json=as_json, quiet=quiet or output == "-")
-    cells = dict(pair(text, "--given") for text in given or ())
-    options = DrawingOptions(sampler, sample_steps, precision, compile_, given=cells, guidance=guidance)
+    options = DrawingOptions(sampler, sample_steps, precision, compile_, given=cells(given), guidance=guidance)
     with console.progress("sampling", unit="rows") as bar:
         bar.start(n)
         record = job(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .denoisers import Denoiser
 
-__all__ = ["GuidedDenoiser"]
+__all__ = ["FreeDenoiser", "GuidedDenoiser"]
 
 
 class GuidedDenoiser(Denoiser):
@@ -38,3 +38,25 @@ class GuidedDenoiser(Denoiser):
         plain = self.plain(x_t, t)
         guided: Tensor = plain + self.weight * (self.given(x_t, t) - plain)
         return guided
+
+
+class FreeDenoiser(Denoiser):
+    """E[x_F | x_F,t, x_G], where F are the features that are not given: a conditioned denoiser of these features alone.
+
+    Args:
+        conditioned: E[x | x_t, x_G], whose answers do not depend on the noisy values of the given features.
+        values: the clean features, of which the given ones matter, (d,).
+        free: the numbers of the features in F, ascending, (f,).
+
+    """
+
+    def __init__(self, conditioned: Denoiser, values: Tensor, free: Tensor) -> None:
+        super().__init__()
+        self.conditioned_on_all, self.values, self.free = conditioned, values, free
+        self.schedule, self.off_centre = conditioned.schedule, True
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`; x_t has the features in F, (n, f)."""
+        whole = self.values.to(x_t.dtype).expand(len(x_t), -1).index_copy(1, self.free, x_t)
+        answers: Tensor = self.conditioned_on_all(whole, t)
+        return answers[:, self.free]

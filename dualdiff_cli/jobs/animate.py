@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import InputError
 from ..present.figures.film import Film, check_film
 from ..store.run import Run
-from .trajectories import forward_process, reverse_process, shown_model
+from .shown import shown_model
+from .trajectories import forward_process, reverse_process
 from .truth import Announce
 
 __all__ = ["animate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from ..data import FloatArray
+from ..diffusion.likelihood import log_density
 from ..errors import InputError
 from ..present.explorer.page import packed, packed_bytes, write_explorer
 from ..store.run import Run
 from .plot import experts_over_levels
-from .trajectories import MOST_POINTS, Process, Shown, forward_process, reverse_process, shown_model
+from .shown import MOST_POINTS, Shown, shown_model, words_of
+from .trajectories import Process, forward_process, reverse_process
 from .truth import Announce
 
 __all__ = ["EXPLORED", "explore"]
@@ -28,6 +30,10 @@ EXPLORED = {
     "langevin": "Langevin at one noise level",
 }
 """The samplers of the page, and what the page calls them."""
+WITHOUT_GIVEN = ("langevin",)
+"""The samplers that are left out where cells are given: what they teach is about modes, and not about conditions."""
+GUIDANCE = (0.0, 1.0, 2.0, 4.0)
+"""The guidance weights that a page with given cells has points of."""
 FIELD = 17
 """Arrows along each side of the plane."""
 DENSITY_CELLS, MODEL_CELLS = 96, 48
@@ -44,6 +50,7 @@ def explore(
     dataset: str | None = None,
     output: str | Path,
     samplers: Sequence[str] | None = None,
+    given: Mapping[str, Any] | None = None,
     points: int = MOST_POINTS,
     frames: int = 40,
     seed: int = 0,
@@ -53,11 +60,14 @@ def explore(
     """Compute the points on their way and write the page.
 
     Args:
-        source: a finished run of a diffusion model of two features, or its directory; None finds the newest run.
+        source: a finished run of a diffusion model, or its directory; None finds the newest run. The two features of
+            the model are shown, or the two that are left when cells are given.
         dataset: the name of a density whose exact denoiser takes the place of a model.
         output: the folder of the page, which is made if need be; its ``index.html`` opens without a server.
         samplers: names of samplers, shown side by side from the same noise; None takes `EXPLORED`, without those that
-            do not suit the model.
+            do not suit the model, and with given cells without `WITHOUT_GIVEN`.
+        given: for some columns the value, or its text, that all points are to have. The page then has the points of
+            every weight in `GUIDANCE`.
         points: how many points are followed, at most 2,000.
         frames: how many states of each point are kept; the page interpolates between them.
         seed: of the noise.
@@ -66,7 +76,7 @@ def explore(
 
     Returns:
         The record of the ``explore`` command: "run", "dataset", "output", "page", "bytes", "samplers", "points" and
-        "frames".
+        "frames"; with given cells also "given" and "guidance", the weights.
 
     Raises:
         InputError: see `shown_model` and `reverse_process`; or there are fewer than 2 frames, or the folder is a file.
@@ -78,49 +88,63 @@ def explore(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder.", "Name a folder with -o.")
-    shown = shown_model(source, dataset, n=points, device=device)
-    processes = [forward_process(shown, frames=frames, seed=seed)]
-    for name in samplers or tuple(EXPLORED):
+    shown = shown_model(source, dataset, n=points, given=given, device=device)
+    weights = GUIDANCE if given else (1.0,)
+    forward = forward_process(shown, frames=frames, seed=seed)
+    drawn: list[list[Process]] = []
+    for name in samplers or [name for name in EXPLORED if not given or name not in WITHOUT_GIVEN]:
         announce(f"points of {name}")
         try:
-            processes.append(reverse_process(shown, name, n=points, frames=frames, seed=seed))
+            drawn.append(
+                [reverse_process(shown, name, n=points, frames=frames, seed=seed, guidance=w) for w in weights]
+            )
         except InputError:
             if samplers is not None:
                 raise
     announce("the field of the denoiser")
-    files = write_explorer(folder, _data(shown, processes))
+    files = write_explorer(folder, _data(shown, forward, drawn))
     return {
         "run": None if shown.run is None else str(shown.run),
         "dataset": dataset,
         "output": str(folder),
         "page": str(folder / "index.html"),
         "bytes": sum(path.stat().st_size for path in files),
-        "samplers": [process.name for process in processes[1:]],
-        "points": processes[1].states.shape[1],
-        "frames": len(processes[1].states),
+        "samplers": [first.name for first, *_ in drawn],
+        "points": drawn[0][0].states.shape[1],
+        "frames": len(drawn[0][0].states),
+        **({"given": dict(given), "guidance": list(weights)} if given else {}),
     }
 
 
-def _data(shown: Shown, processes: Sequence[Process]) -> dict[str, Any]:
-    """Give everything that the page shows, as plain values."""
-    limit = _limit(processes)
-    noise = processes[0].noise
+def _data(shown: Shown, forward: Process, drawn: Sequence[Sequence[Process]]) -> dict[str, Any]:
+    """Give everything that the page shows, as plain values.
+
+    Args:
+        shown: whose diffusion it is.
+        forward: of the true points; left out of the page where no true point has the given cells.
+        drawn: for each sampler a process for every guidance weight.
+
+    """
+    limit = _limit([forward, *drawn[0]])
+    noise = forward.noise
+    groups = [[forward]] if forward.states.size else []
     return {
         "title": shown.title,
         "columns": shown.columns,
         "limit": limit,
         "frames": len(noise),
-        "points": processes[-1].states.shape[1],
+        "points": drawn[0][0].states.shape[1],
         "noise": [level if math.isfinite(level) else None for level in noise.tolist()],
+        "given": None if shown.given is None else {"words": words_of(shown.given), "weights": GUIDANCE},
         "processes": [
             {
-                "name": process.name,
-                "label": "Forward process" if process.name == "forward" else EXPLORED.get(process.name, process.name),
-                "still": float(process.noise[0]) if len(np.unique(process.noise[:-1])) == 1 else None,
-                "points": process.states.shape[1],
-                "states": packed(process.states, limit=limit),
+                "name": first.name,
+                "label": "Forward process" if first.name == "forward" else EXPLORED.get(first.name, first.name),
+                "still": float(first.noise[0]) if len(np.unique(first.noise[:-1])) == 1 else None,
+                "points": first.states.shape[1],
+                "states": [packed(process.states, limit=limit) for process in (first, *others)],
             }
-            for process in processes
+            for first, *others in [*groups, *drawn]
         ],
         "field": {"side": FIELD, "answers": packed(_field(shown, noise, limit), limit=limit)},
         "density": _density(shown, limit),
@@ -131,7 +155,8 @@ def _data(shown: Shown, processes: Sequence[Process]) -> dict[str, Any]:
 
 def _limit(processes: Sequence[Process]) -> float:
     """Give the half-width of a square that holds nearly all points at all times."""
-    reach = max(float(np.quantile(np.abs(process.states[[0, -1]]), 0.9995)) for process in processes[:2])
+    ends = [np.abs(process.states[[0, -1]]) for process in processes if process.states.size]
+    reach = max(float(np.quantile(end, 0.9995)) for end in ends)
     return 1.08 * reach
 
 
@@ -149,7 +174,7 @@ def _square(limit: float, cells: int) -> FloatArray:
 @torch.no_grad()
 def _field(shown: Shown, noise: FloatArray, limit: float) -> FloatArray:
     """Give E[x | x_t] on a grid of positions at every frame, (F, FIELD², 2); at the clean end the position itself."""
-    schedule = shown.denoiser.schedule
+    denoiser, schedule = shown.of_plane, shown.denoiser.schedule
     grid = torch.from_numpy(_square(limit, FIELD)).to(schedule.device)
     answers = []
     for level in noise:
@@ -160,19 +185,23 @@ def _field(shown: Shown, noise: FloatArray, limit: float) -> FloatArray:
             torch.tensor(-2 * math.log(level) if math.isfinite(level) else -math.inf, dtype=torch.float64)
         )
         alpha, sigma = schedule(t)
-        answers.append(shown.denoiser(grid * torch.sqrt(alpha**2 + sigma**2), t).cpu().numpy())
+        answers.append(denoiser(grid * torch.sqrt(alpha**2 + sigma**2), t).cpu().numpy())
     return np.stack(answers)
 
 
 def _density(shown: Shown, limit: float) -> dict[str, Any] | None:
-    """Give the log-density of the clean points as shares of the shown range; None where neither has one."""
+    """Give the log-density of the clean points as shares of the shown range; None where neither has one.
+
+    It is that of the two shown features given the cells, unless one of the two is itself given.
+    """
     cells = DENSITY_CELLS if shown.density is not None else MODEL_CELLS
     places = _square(limit, cells)
     if shown.density is not None and shown.affine is not None:
         shift, scale = shown.affine
         values, of = shown.density.log_prob(places * scale + shift), "the density"
     elif shown.model is not None:
-        values, of = shown.model.log_density_of_features(places), "the model"
+        denoiser = shown.denoiser if shown.width == 2 else shown.of_plane
+        values, of = log_density(denoiser, places), "the model"
     else:
         return None
     shares = 1 - (np.max(values) - values) / DENSITY_RANGE
@@ -191,7 +220,7 @@ def _experts(shown: Shown) -> dict[str, Any] | None:
 
 def _modes(shown: Shown) -> dict[str, Any] | None:
     """Give the centres of a density's modes as features, and their true shares; None where there are none or many."""
-    modes = None if shown.density is None else shown.density.modes
+    modes = None if shown.density is None or shown.given is not None else shown.density.modes
     if modes is None or len(modes.weights) > MOST_MODES or shown.affine is None:
         return None
     shift, scale = shown.affine

@@ -9,75 +9,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
-from ..compute.device import choose_device
-from ..config.recipes import resolve_diffusion
 from ..config.registry import SAMPLERS
-from ..config.schema import DiffusionConfig
-from ..data import Density, FloatArray, draw, get_density
-from ..diffusion.denoisers import Denoiser
-from ..diffusion.exact import exact_denoiser
+from ..data import FloatArray
 from ..diffusion.samplers import Level, Sampler, build_sampler, draw_noise
 from ..diffusion.samplers.langevin import Langevin
-from ..diffusion.schedules import Schedule, build_schedule
+from ..diffusion.schedules import Schedule
 from ..errors import InputError
-from ..models import load_model
-from ..models.diffusion import DiffusionModel, check_sampler
-from ..store.run import Run
-from .inputs import data_of_run
+from ..models.diffusion import check_sampler
+from .shown import Shown
 
-__all__ = ["MOST_POINTS", "Process", "Shown", "forward_process", "reverse_process", "shown_model"]
+__all__ = ["Process", "forward_process", "reverse_process"]
 
 T = TypeVar("T")
 
-MOST_POINTS = 2_000
-"""The largest number of points; all of them come from one block of noise."""
 STEPS_A_FRAME = 2
 """Steps of a sampler between two frames."""
-SCALED_ON = 10_000
-"""The points of a density that decide its feature units."""
-EXACT = ("schedule.sigma_min=0.02", "schedule.sigma_max=20.0", "model.finest_frequency=50.0")
-"""The noise levels of a density; the finest frequency is that of a network, of which there is none."""
 LANGEVIN_NOISE = 0.1
 """σ/α of the Langevin dynamics."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A model, or a density with its exact denoiser, whose diffusion is shown.
-
-    Attributes:
-        title: what it is called.
-        run: where the model is; None for a density.
-        denoiser: of two features.
-        columns: the names of the two axes: the columns, or "feature 1" and "feature 2".
-        affine: (shift, scale), each (2,): value of a column = shift + scale·feature; None where a column is encoded in
-            another way.
-        config: the noise schedule and the spacing of the levels.
-        rows: true rows.
-        points: the same rows as features, (n, 2).
-        density: what the rows were drawn from; None for a file.
-        model: the run's; None for a density.
-
-    """
-
-    title: str
-    run: Run | None
-    denoiser: Denoiser
-    columns: list[str]
-    affine: tuple[FloatArray, FloatArray] | None
-    config: DiffusionConfig
-    rows: pl.DataFrame
-    points: FloatArray
-    density: Density | None
-    model: DiffusionModel | None
 
 
 @dataclass(frozen=True)
@@ -96,80 +50,6 @@ class Process:
     states: FloatArray
 
 
-def shown_model(source: Run | str | Path | None, dataset: str | None, *, n: int, device: str = "auto") -> Shown:
-    """Find whose diffusion is to be shown.
-
-    Args:
-        source: a finished run of a diffusion model or its directory; None finds the newest run.
-        dataset: the name of a density whose exact denoiser is shown in place of a model.
-        n: the number of true rows.
-        device: where a model is loaded.
-
-    Raises:
-        InputError: a run and a density are both named, one does not exist, the model is no diffusion model, or its rows
-            do not have exactly two features.
-        DeviceError: the device is not there.
-
-    """
-    if not 1 <= n <= MOST_POINTS:
-        raise InputError(f"{n:,} points cannot be shown.", f"Ask for 1 to {MOST_POINTS:,} points.")
-    if dataset is not None:
-        if source is not None:
-            raise InputError(f"The run {source} and the density {dataset} were both named.", "Leave one of them out.")
-        return _of_density(get_density(dataset), n)
-    run = Run.open(source)
-    model = load_model(run, device=choose_device(device))
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"The model of the run {run} is a {model.config.model.name}, which has no noise levels to show.",
-            "Name the run of a diffusion model, or a density with --dataset.",
-        )
-    if model.encoding.width != 2:
-        raise InputError(
-            f"The model of the run {run} has {model.encoding.width} features, and a plane shows exactly 2.",
-            "Train on two columns with --columns A,B, or name a density with --dataset.",
-        )
-    data = data_of_run(run)
-    title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
-    rows, encoding = data.held_out[:n], model.encoding
-    is_affine = len(encoding.columns) == 2 and all(column.affine is not None for column in encoding.columns)
-    return Shown(
-        title=title,
-        run=run,
-        denoiser=model.denoiser,
-        columns=encoding.names if is_affine else ["feature 1", "feature 2"],
-        affine=encoding.affine if is_affine else None,
-        config=model.config,
-        rows=rows,
-        points=encoding.encode(rows, None),
-        density=data.density,
-        model=model,
-    )
-
-
-def _of_density(density: Density, n: int) -> Shown:
-    """Give a density with its exact denoiser under the noise schedule of the recipe `precise`.
-
-    The origin stays where it is, because it is where plain Langevin dynamics start: between the modes of a density that
-    lies symmetrically about it. So that the start is right for all other samplers, the schedule ends in more noise.
-    """
-    config = resolve_diffusion(dataset=density.name, recipe="precise", settings=EXACT)
-    scale = np.sqrt(np.mean(draw(density, SCALED_ON, seed=0, role="units").to_numpy() ** 2, axis=0))
-    rows = draw(density, n, seed=0, role="shown")
-    return Shown(
-        title=f"{density.name} · exact denoiser",
-        run=None,
-        denoiser=exact_denoiser(density, build_schedule(config.schedule), scale=scale),
-        columns=list(density.columns),
-        affine=(np.zeros(2), scale),
-        config=config,
-        rows=rows,
-        points=rows.to_numpy() / scale,
-        density=density,
-        model=None,
-    )
-
-
 class _SmallNoise(Langevin):
     """Langevin dynamics at a level with so much noise that a point reaches a mode within the frames."""
 
@@ -184,13 +64,21 @@ def forward_process(shown: Shown, *, frames: int, seed: int) -> Process:
     """Noise the true points with the same ε at every level: the noise that the samplers start from."""
     levels = _frames_of(_sampler(shown, "ddim", frames).levels(shown.denoiser.schedule), frames)
     clean = torch.from_numpy(shown.points)
-    epsilon = draw_noise(seed, 0, dim=2, draws=1)[0, : len(clean)].double()
+    epsilon = draw_noise(seed, 0, dim=shown.width, draws=1)[0, : len(clean), list(shown.plane)].double()
     states = [_position(level.alpha * clean + level.sigma * epsilon, level) for level in levels]
     return Process("forward", np.array([_noise_of(level) for level in levels]), np.stack(states))
 
 
-def reverse_process(shown: Shown, sampler: str, *, n: int, frames: int, seed: int) -> Process:
+def reverse_process(shown: Shown, sampler: str, *, n: int, frames: int, seed: int, guidance: float = 1.0) -> Process:
     """Let a sampler turn noise into n points; every sampler starts from the same noise.
+
+    Args:
+        shown: whose diffusion is shown.
+        sampler: its name.
+        n: the number of points.
+        frames: the number of states that are kept of each point.
+        seed: of the noise.
+        guidance: how strongly the points follow the given cells, W of `GuidedDenoiser`.
 
     Raises:
         InputError: the sampler is unknown, adapts its steps, or does not suit the training of the model.
@@ -202,10 +90,10 @@ def reverse_process(shown: Shown, sampler: str, *, n: int, frames: int, seed: in
     if shown.model is not None:
         check_sampler(shown.model.config, method)
     device = shown.denoiser.schedule.device
-    noise = draw_noise(seed, 0, dim=2, draws=method.draws)[:, :n].to(device)
-    visited = list(method.states(shown.denoiser, noise[0], noise[1:] if len(noise) > 1 else None))
+    noise = draw_noise(seed, 0, dim=shown.width, draws=method.draws)[:, :n].to(device)
+    visited = list(method.states(shown.guided(guidance), noise[0], noise[1:] if len(noise) > 1 else None))
     chosen = _frames_of(visited, frames)
-    states = np.stack([_position(x, level) for level, x in chosen])
+    states = np.stack([_position(x[:, list(shown.plane)], level) for level, x in chosen])
     return Process(sampler, np.array([_noise_of(level) for level, _ in chosen]), states)
 
 

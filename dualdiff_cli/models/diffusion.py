@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -125,11 +125,20 @@ class DiffusionModel(TrainableModel):
 
         """
         if options.given:
-            self._check_takes_given()
-            return given_cells(self.encoding, options.given)
+            return self.read_given(options.given)
         if options.guidance != 1:
             raise InputError("There are no given cells for --guidance to follow.", "Name some with --given.")
         return None
+
+    def read_given(self, cells: Mapping[str, Any]) -> Given:
+        """Read given cells: for some columns a value, or its text.
+
+        Raises:
+            InputError: the model was not trained for given cells, or cannot have them.
+
+        """
+        self._check_takes_given()
+        return given_cells(self.encoding, cells)
 
     def _check_takes_given(self) -> None:
         if not self.takes_given:

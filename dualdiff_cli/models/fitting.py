@@ -21,6 +21,7 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from ..store.run import Run
 from ..training.folds import FoldTrainer, build_stacked
+from ..training.judging import MOST_JUDGED, HeldOutRows
 from ..training.loop import Trainer
 from ..training.reflow import Pairs, draw_pairs
 from ..training.session import Callbacks, restore, train_in_run
@@ -89,6 +90,7 @@ def fit_network(
         seed=config.seed,
         noise=None if pairs is None else pairs.noise.to(device),
         units=layout.units,
+        held_out=_held_out(plan, pairs, denoiser.schedule, device),
         execution=execution,
     )
     _warn_of_signal_left(denoiser.schedule)
@@ -117,6 +119,19 @@ def fit_folds(
     denoiser, facts = trainer.finish()
     parameters = sum(tensor.numel() for tensor in denoiser.weights().values())
     return denoiser.to(device), {"steps": trainer.step, "parameters": parameters, **spent._asdict(), **facts}
+
+
+def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch.device) -> HeldOutRows | None:
+    """Give the rows on which the training is judged, those of the pairs for a reflow; None where none is held out."""
+    seed = plan.config.seed
+    if pairs is not None:
+        points, noise = pairs.held_out.to(device)
+        return HeldOutRows(points, schedule, seed=seed, noise=noise)
+    rows = plan.data.held_out[:MOST_JUDGED]
+    if not rows.height:
+        return None
+    features = plan.encoding.encode(rows, seeding.stream(seed, "dequantise held-out rows"))
+    return HeldOutRows(torch.from_numpy(features).float().to(device), schedule, seed=seed)
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .tables import Bounded, Column, Estimate, Range, Table, Value
+from .verdicts import COLOURS, marked, spoken
 
 __all__ = ["evaluation_tables"]
 
@@ -25,22 +26,26 @@ def evaluation_tables(record: Mapping[str, Any], *, title: str) -> list[Table]:
 
 
 def _scores(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
-    """Give one row for each metric: the value, its interval, the floor that perfect samples get, and the sizes."""
+    """Give one row for each metric: the value, its interval, the floor that perfect samples get, and the verdict."""
+    from ..metrics import overall_verdict, verdict  # the help of the command needs none of the metrics
+
     rows = tuple(
         (
             name,
             score["value"],
             None if score["ci95"] is None else Range(*score["ci95"]),
             None if score["floor"] is None else Estimate(score["floor"], score.get("floor_spread")),
+            marked(verdict(name, score).level),
             score["unit"],
             score["n_real"] or None,
             score["n_generated"] or None,
         )
         for name, score in metrics.items()
     )
-    heads = ("metric", "value", "95 % interval", "floor", "unit", "real points", "generated points")
-    notes = tuple(f"{name}: {note}" for name, score in metrics.items() for note in score.get("notes", ()))
-    return Table(title, tuple(Column(head, DIGITS) for head in heads), rows, notes)
+    heads = ("metric", "value", "95 % interval", "floor", "verdict", "unit", "real points", "generated points")
+    columns = tuple(Column(head, DIGITS, COLOURS if head == "verdict" else {}) for head in heads)
+    notes = [f"{name}: {note}" for name, score in metrics.items() for note in score.get("notes", ())]
+    return Table(title, columns, rows, (*notes, spoken(overall_verdict(metrics))))
 
 
 def _diagnosis(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:

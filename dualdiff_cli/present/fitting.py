@@ -7,7 +7,7 @@ they have to.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -32,6 +32,7 @@ class _Strip:
     words: bool
     wraps: bool
     least: int
+    colours: Mapping[str, str]
 
 
 def fitted(table: Table, width: int) -> Iterator[RichTable | Text]:
@@ -58,7 +59,8 @@ def _strips(table: Table, width: int) -> list[_Strip]:
     for i in range(lead):
         least[i] = whole[i] if names_fit else min(least[i], max(room // lead, 1))
     wraps = [is_words and not (i < lead and names_fit) for i, is_words in enumerate(words)]
-    return [_Strip(*parts) for parts in zip(heads, texts, words, wraps, least, strict=True)]
+    colours = [column.colours for column in table.columns]
+    return [_Strip(*parts) for parts in zip(heads, texts, words, wraps, least, colours, strict=True)]
 
 
 def _blocks(strips: Sequence[_Strip], lead: int, width: int) -> Iterator[list[_Strip]]:
@@ -92,7 +94,8 @@ def _drawn(strips: Sequence[_Strip], groups: Sequence[int]) -> RichTable:
             overflow="fold",
         )
     for i, row in enumerate(zip(*(strip.texts for strip in strips), strict=True)):
-        table.add_row(*map(Text, row), end_section=i + 1 in groups)
+        cells = [Text(text, strip.colours.get(text, "")) for strip, text in zip(strips, row, strict=True)]
+        table.add_row(*cells, end_section=i + 1 in groups)
     return table
 
 

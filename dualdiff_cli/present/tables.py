@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import TypeAlias
 
 from tabulate import LATEX_ESCAPE_RULES, SEPARATING_LINE, tabulate
@@ -61,11 +61,13 @@ class Column:
         head: the name over the column.
         spec: in Python's format language: ".3f" gives three decimals, "+.3f" the sign too, ".3g" three significant
             digits, which are never written with a positive exponent.
+        colours: the colours of some texts on a terminal, in the words of rich.
 
     """
 
     head: str
     spec: str = ".3f"
+    colours: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def text(self, value: Value) -> str:
         """Write one value."""

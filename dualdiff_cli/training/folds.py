@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .exam import Exam
-from .loop import Progress, Record, build_batches
+from .loop import JudgedRecord, Progress, Record, build_batches
 from .mixture import COMPONENT_NUMBERS, fit_mixture, gaussians_of, refit, spread
 
 if TYPE_CHECKING:
@@ -67,13 +66,6 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
     return StackedDenoiser(learnt, None, torch.ones(1, c.levels, 1))
-
-
-@dataclass(frozen=True)
-class JudgedRecord(Record):
-    """A line of the log with the loss on unseen rows, averaged over folds and noise levels."""
-
-    held_out: float
 
 
 class _Judged(BaseModel):

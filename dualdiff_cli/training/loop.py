@@ -32,9 +32,10 @@ from ..config.sections import ObjectiveConfig, TrainingConfig
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.schedules import Schedule
 from .batches import Batches, ConditionalBatches, Draws, PlainBatches, PosteriorMeanBatches
+from .judging import HeldOutRows
 from .loss import batch_loss
 
-__all__ = ["Progress", "Record", "Trainer", "build_batches"]
+__all__ = ["JudgedRecord", "Progress", "Record", "Trainer", "build_batches"]
 
 MOST_FEATURES_FOR_REFERENCES = 12
 """The largest number of features with which posterior means over a reference set are worth their time."""
@@ -50,6 +51,13 @@ class Record:
     step: int
     loss: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class JudgedRecord(Record):
+    """A line of the log with the loss of the averaged weights on rows that the training does not learn."""
+
+    held_out: float
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ class Trainer:
         seed: the seed of all random numbers of the training.
         noise: the noise that belongs to each point, (N, d); None draws new noise for every batch.
         units: see `build_batches`.
+        held_out: the rows on which the averaged weights are judged at the first logged step after every
+            ``checkpoint_every`` steps, and at the end; None where there are none.
         execution: how the arithmetic is carried out; the caller sets the number of threads.
 
     Attributes:
@@ -128,6 +138,7 @@ class Trainer:
         seed: int,
         noise: Tensor | None = None,
         units: Sequence[int] = (),
+        held_out: HeldOutRows | None = None,
         execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
@@ -137,7 +148,7 @@ class Trainer:
         self.step = 0
         self._generator = seeding.torch_stream(seed, "batches", points.device)
         self._batches = build_batches(points, denoiser.schedule, objective, seed=seed, noise=noise, units=units)
-        self._execution = execution
+        self._execution, self._held_out = execution, held_out
         self._loss = _Loss(denoiser, objective, self._batches, bfloat16=execution.precision == "bfloat16")
         self._weights, self._averages = (
             [FlatParameters(part, prefix=f"denoiser.{name}") for name, part in _parts(d)]
@@ -151,7 +162,7 @@ class Trainer:
         plain, whole = partial(self._descend, fused_adamw), partial(self._descend, adamw)
         self._call = Compiled(whole, otherwise=plain, required=execution.required) if execution.compiled else plain
         self._graphed = self._graph() if execution.graphed else None
-        self._pending: deque[tuple[int, Readback]] = deque()
+        self._pending: deque[tuple[int, list[Readback]]] = deque()
 
     @property
     def is_done(self) -> bool:
@@ -165,12 +176,23 @@ class Trainer:
             self._optimize()
             if self.step % every == 0 or self.step == last:
                 interval = self.step % every or every
-                self._pending.append((self.step, Readback(self._loss_sum / interval)))
+                self._pending.append((self.step, [Readback(value) for value in self._values_to_log(interval)]))
                 self._loss_sum.zero_()
                 yield Progress(self.step, self._records(wait=self.step == last))
             if should_stop():
                 yield Progress(self.step, self._records(wait=True))
                 return
+
+    def _values_to_log(self, interval: int) -> Iterator[Tensor]:
+        """Give the mean loss of the last ``interval`` steps and, where weights are judged, the loss on held-out rows.
+
+        Whether weights are judged depends on the step alone, so that a resumed training judges the same weights.
+        """
+        yield self._loss_sum / interval
+        every = self.config.checkpoint_every
+        is_due = self.step // every > (self.step - interval) // every or self.step == self.config.steps
+        if self._held_out is not None and is_due:
+            yield self._held_out.loss(self.average)
 
     def _optimize(self) -> None:
         self._rates.fill(learning_rate(self.step, self.config), self.step + 1, beta_2=self.config.beta2)
@@ -223,9 +245,11 @@ class Trainer:
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
         """Give the records whose losses have arrived from the device; with ``wait``, wait for all of them."""
         records = []
-        while self._pending and (wait or self._pending[0][1].ready()):
-            step, readback = self._pending.popleft()
-            records.append(Record(step, readback.item(), learning_rate(step, self.config)))
+        while self._pending and (wait or all(readback.ready() for readback in self._pending[0][1])):
+            step, readbacks = self._pending.popleft()
+            loss, *held_out = (readback.item() for readback in readbacks)
+            values = (step, loss, learning_rate(step, self.config))
+            records.append(JudgedRecord(*values, *held_out) if held_out else Record(*values))
         return tuple(records)
 
     @property

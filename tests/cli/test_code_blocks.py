@@ -44,6 +44,8 @@ SMALLER: dict[str, list[str]] = {
         *SIZES,
         *settings("schedule.length=8", "sampling.steps=8"),
     ],
+    "dualdiff train penguins.csv --columns bill_length_mm,flipper_length_mm,species": ["--steps", "9", *NETWORK],
+    "dualdiff explore --given species=Gentoo -o gentoo": ["--points", "20", "--frames", "3"],
     "dualdiff sample -n 10k -o samples.parquet": ["-n", "500"],
     "dualdiff evaluate runs/by-the-paper --diagnose": ["-n", "200"],
     "dualdiff evaluate --from circle.onnx": ["-n", "200"],
@@ -127,6 +129,9 @@ def write_files(folder: Path) -> None:
     weights = [None if i % 20 == 0 else float(w) for i, w in enumerate(rng.normal(10, 2, 300))]
     animals = {"animal": rng.choice(["cat", "dog"], 300), "weight": weights, "is_tame": rng.random(300) < 0.6}
     pl.DataFrame(animals).write_csv(folder / "animals.csv")
+    species = rng.choice(["Adelie", "Chinstrap", "Gentoo"], 300)
+    lengths = {"bill_length_mm": rng.normal(44, 5, 300), "flipper_length_mm": rng.integers(172, 232, 300)}
+    pl.DataFrame({"species": species, **lengths}).write_csv(folder / "penguins.csv")
     shutil.copytree(ROOT / "examples", folder / "examples")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
-from dualdiff_cli.diffusion.conditions import GuidedDenoiser
+from dualdiff_cli.diffusion.conditions import FreeDenoiser, GuidedDenoiser
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
@@ -60,6 +60,19 @@ def test_a_gaussian_is_conditioned_by_the_textbook_formula(t: float, n: int) -> 
     own = denoiser(x_t, time)
     torch.testing.assert_close(own[:, F], gaussian_mean(m, C, x_t[:, F], alpha, sigma), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(own[:, G], values[:, G].expand(6, -1), atol=1e-9, rtol=0)
+
+
+def test_the_denoiser_of_the_free_features_is_that_of_their_conditional_distribution() -> None:
+    (w, (mean,), (covariance,)) = mixture(1)
+    values, x_t = normal(D, role="values"), 2 * normal(6, 2, role="x")
+    G, F = GIVEN.nonzero().flatten(), (~GIVEN).nonzero().flatten()
+    regression = covariance[F][:, G] @ torch.linalg.inv(covariance[G][:, G])
+    m, C = mean[F] + regression @ (values[G] - mean[G]), covariance[F][:, F] - regression @ covariance[G][:, F]
+    time = torch.tensor(0.4, dtype=torch.float64)
+    alpha, sigma = (float(c) for c in SCHEDULE(time))
+    whole = FullMixtureDenoiser(w, mean[None], covariance[None], SCHEDULE).conditioned(values[None], GIVEN)
+    own = FreeDenoiser(whole, values, F)(x_t, time)
+    torch.testing.assert_close(own, gaussian_mean(m, C, x_t, alpha, sigma), atol=1e-4, rtol=1e-4)
 
 
 def test_components_are_weighed_by_how_well_they_explain_the_given_features() -> None:

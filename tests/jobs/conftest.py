@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conditions import quick_request, write_known_rows
 from people import write_people
 from short_runs import QUICK, short, simple
 
@@ -38,3 +39,17 @@ def of_people(shared: Path) -> dict[str, Any]:
 def simpler(request: pytest.FixtureRequest, shared: Path) -> dict[str, Any]:
     """The record of each model that is no diffusion model."""
     return train(simple(request.param), path=shared / request.param, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def file_with_gaps(shared: Path) -> Path:
+    """A file of rows with known conditional distributions, of which 5 % of the cells are missing."""
+    return write_known_rows(shared / "known.csv", gaps=0.05)
+
+
+@pytest.fixture(scope="session")
+def of_gaps(file_with_gaps: Path, shared: Path) -> dict[str, Any]:
+    """The record of a model of that file, which answers questions about any of its columns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+        return train(quick_request(file_with_gaps), path=shared / "known", device="cpu")

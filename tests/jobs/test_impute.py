@@ -23,16 +23,13 @@ N = 2000
 
 
 @pytest.fixture(scope="module")
-def file(shared: Path) -> Path:
-    """A file with 5 % gaps."""
-    return write_known_rows(shared / "known.csv", gaps=0.05)
+def file(file_with_gaps: Path) -> Path:
+    return file_with_gaps
 
 
 @pytest.fixture(scope="module")
-def trained(file: Path, shared: Path) -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
-        return train(quick_request(file), path=shared / "known", device="cpu")
+def trained(of_gaps: dict[str, Any]) -> dict[str, Any]:
+    return of_gaps
 
 
 @pytest.fixture(scope="module")

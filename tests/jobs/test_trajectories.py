@@ -12,8 +12,9 @@ from short_runs import run_of, short
 from dualdiff_cli.data import get_density
 from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.shown import Shown, shown_model
 from dualdiff_cli.jobs.train import train
-from dualdiff_cli.jobs.trajectories import STEPS_A_FRAME, Shown, forward_process, reverse_process, shown_model
+from dualdiff_cli.jobs.trajectories import STEPS_A_FRAME, forward_process, reverse_process
 from dualdiff_cli.metrics import mode_scores
 
 FRAMES = 9

@@ -22,6 +22,15 @@ const look = (page) => page.evaluate(() => panels.map((panel) => {
   for (let i = 3; i < data.length; i += 4) painted += data[i] > 150;
   return { name: panel.process.name, points: Array.from(panel.points), painted, image: panel.canvas.toDataURL() };
 }));
+// Chooses a guidance weight by its place in the list; gives the panels and the words below the slider.
+const guide = async (page, place) => {
+  await page.$eval("#guidance", (slider, at) => {
+    slider.value = at;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }, place);
+  await settle(page);
+  return { panels: await look(page), words: await page.$eval("#guidance-words", (words) => words.textContent) };
+};
 const must = (holds, words) => { if (!holds) throw new Error(words); };
 
 const browser = await launch();
@@ -48,6 +57,23 @@ try {
     must(arrows.some((panel, k) => panel.image !== halfway[k].image), "the arrows are not drawn");
     const start = noise.filter((panel) => panel.name !== "forward");
     must(start.every((panel) => panel.points.every((value, i) => value === start[0].points[i])), "the noise differs");
+    const weights = await page.evaluate(() => DUALDIFF.given && DUALDIFF.given.weights);
+    must(Boolean(weights) === (await page.$eval("#guidance-choice", (label) => label.offsetHeight > 0)), "the guidance slider is shown wrongly");
+    if (weights) {
+      await moveTo(page, 1);
+      const own = await guide(page, weights.indexOf(1));
+      must(own.words.includes("conditional distribution"), `the caption of W = 1 is: ${own.words}`);
+      for (const [place, weight] of weights.entries()) {
+        const other = await guide(page, place);
+        must(other.words.includes(`W = ${weight}`), `the caption of W = ${weight} is: ${other.words}`);
+        await page.screenshot({ path: `${prefix}-${size.name}-guidance-${weight}.png`, fullPage: true });
+        for (const [k, panel] of other.panels.entries()) {
+          const moved = panel.image !== own.panels[k].image;
+          must(moved === (weight !== 1 && panel.name !== "forward"), `${panel.name} at W = ${weight}: the points ${moved ? "" : "do not "}change`);
+        }
+      }
+      await guide(page, weights.indexOf(1));
+    }
 
     await moveTo(page, 0);
     await page.click("#play");

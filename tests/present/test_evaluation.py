@@ -21,14 +21,16 @@ SCORE: dict[str, Any] = {
 def test_a_score_has_value_interval_floor_unit_sizes_and_notes() -> None:
     (scores,) = evaluation_tables({"metrics": {"kl": SCORE}}, title="dino")
     assert scores.title == "dino"
-    assert scores.texts() == [["kl", "0.1235", "0.1 … 0.2", "0.01 ± 0.002", "bits", "1,000", "–"]]
-    assert scores.notes == ("kl: Some coincide.",)
+    assert scores.texts() == [["kl", "0.1235", "0.1 … 0.2", "0.01 ± 0.002", "◐ not yet", "bits", "1,000", "–"]]
+    assert scores.notes[0] == "kl: Some coincide."
+    assert "not yet" in scores.notes[1]
+    assert "0 of 1" in scores.notes[1]
 
 
 def test_a_score_without_interval_or_floor_has_dashes_there() -> None:
     bare = {**SCORE, "ci95": None, "floor": None, "floor_spread": None, "notes": []}
     (scores,) = evaluation_tables({"metrics": {"kl": bare}}, title="")
-    assert scores.texts() == [["kl", "0.1235", "–", "–", "bits", "1,000", "–"]]
+    assert scores.texts() == [["kl", "0.1235", "–", "–", "? unknown", "bits", "1,000", "–"]]
 
 
 def test_a_diagnosis_has_a_column_for_each_part_and_their_sum() -> None:

@@ -10,8 +10,8 @@ from ...metrics import Verdict, overall_verdict, verdict
 from ..comparison import models_table
 from ..meanings import meaning_of
 from ..tables import Column, Range
+from ..verdicts import MARKS
 from .page import fill_page
-from .scores import MARKS
 
 __all__ = ["comparison_page"]
 

@@ -15,10 +15,11 @@ from ..figures.correlations import correlation_map, rank_correlations
 from ..figures.marginals import marginal
 from ..figures.points import rows_beside_samples
 from ..figures.scales import ColumnScale, scale_of
+from ..verdicts import MARKS
 from .columns import STATISTICS, summarise_columns
 from .inline import inline_svg
 from .page import fill_page
-from .scores import MARKS, score_cards
+from .scores import score_cards
 
 __all__ = ["RunContents", "run_page"]
 

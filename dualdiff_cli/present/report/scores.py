@@ -9,11 +9,10 @@ from typing import Any
 from ...metrics import verdict
 from ..meanings import Meaning, meaning_of
 from ..tables import Bounded, Column, Estimate
+from ..verdicts import MARKS
 
-__all__ = ["MARKS", "ScoreCard", "score_cards", "score_text"]
+__all__ = ["ScoreCard", "score_cards", "score_text"]
 
-MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
-"""The sign of each verdict, so that nobody depends on its colour."""
 DIGITS = Column("", ".3g")
 
 

@@ -47,6 +47,23 @@ function words(level) {
   return level === 0 ? "no noise" : `σ/α = ${level < 0.1 ? level.toPrecision(2) : level.toFixed(2)}`;
 }
 
+// What the guidance weight of the slider does, in a sentence.
+function meaningOf(weight, cells) {
+  if (weight === 0) return `W = 0 pays no attention to ${cells}: the points are those of all rows.`;
+  if (weight === 1) return `W = 1 is the conditional distribution: the points are those of rows with ${cells}.`;
+  return `W = ${weight} exaggerates what is typical of ${cells}. The conditional distribution is that of W = 1.`;
+}
+
+function guide() {
+  const { words: cells, weights: choices } = DUALDIFF.given;
+  const place = Number(find("guidance").value);
+  for (const panel of panels) panel.choose(place);
+  find("weight").textContent = `W = ${choices[place]}`;
+  find("guidance").setAttribute("aria-valuetext", `W = ${choices[place]}`);
+  find("guidance-words").textContent = meaningOf(choices[place], cells);
+  state.changed = true;
+}
+
 function draw() {
   const dark = darkness.matches;
   const looks = { arrows: find("arrows").checked, density: find("density").checked ? heat : null, dark };
@@ -90,6 +107,13 @@ document.title = find("title").textContent = DUALDIFF.title;
 find("axes").textContent = `Across: ${DUALDIFF.columns[0]}; up: ${DUALDIFF.columns[1]}.`;
 for (const panel of panels) find("panels").append(panel.element);
 find("time").max = last;
+for (const id of ["guidance-choice", "guidance-words", "guidance-told"]) find(id).hidden = !DUALDIFF.given;
+if (DUALDIFF.given) {
+  find("guidance").max = DUALDIFF.given.weights.length - 1;
+  find("guidance").value = DUALDIFF.given.weights.indexOf(1);
+  find("guidance").addEventListener("input", guide);
+  guide();
+}
 find("density-choice").hidden = !DUALDIFF.density;
 find("experts").hidden = !weights;
 find("controls").addEventListener("submit", (event) => event.preventDefault());

@@ -10,7 +10,8 @@ class Panel {
     this.process = process;
     this.shared = shared;
     this.frames = data.frames;
-    this.positions = positionsOf(process.states);
+    this.every = process.states.map(positionsOf); // one for each guidance weight, or only one
+    this.positions = this.every[0];
     this.points = new Float32Array(2 * process.points);
     this.centres = data.modes && data.modes.centres.map((centre) => centre.map((value) => value / data.limit));
     this.truth = data.modes && data.modes.shares;
@@ -35,6 +36,11 @@ class Panel {
       groups[Math.min(HUES - 1, Math.floor(((angle + Math.PI) / (2 * Math.PI)) * HUES))].push(k);
     }
     return groups;
+  }
+
+  // Shows the points of a guidance weight, by the place of the weight in the list.
+  choose(place) {
+    this.positions = this.every[Math.min(place, this.every.length - 1)];
   }
 
   fit() {
