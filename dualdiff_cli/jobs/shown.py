@@ -49,7 +49,7 @@ class Shown:
             another way.
         config: the noise schedule and the spacing of the levels.
         rows: true rows.
-        points: those of the true rows that have the given cells, as features, (n, 2).
+        points: true rows as features, (n, 2); where cells are given, those rows that have them, learnt ones too.
         density: what the rows were drawn from; None for a file.
         model: the run's; None for a density.
         given: the cells that all drawn points are to have; None where no cell is given.
@@ -77,7 +77,9 @@ class Shown:
 
     def guided(self, guidance: float) -> Denoiser:
         """Give the denoiser of all features that follows the given cells with a weight; see `conditioned_on`."""
-        return self.denoiser if self.given is None else conditioned_on(self.denoiser, self.given, guidance=guidance)
+        if self.given is None or guidance == 0:
+            return self.denoiser
+        return conditioned_on(self.denoiser, self.given, guidance=guidance)
 
     @property
     def of_plane(self) -> Denoiser:
@@ -149,6 +151,7 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
     alike = data.held_out
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
+        alike = pl.concat([alike, data.train.select(alike.columns)])  # few of the held-out rows may have the cells
         alike = alike.join(cells.cells, on=cells.cells.columns, how="semi", maintain_order="left").drop_nulls()
         title += f" · {words_of(cells)}"
     is_affine = encoding.width == 2 and all(column.affine is not None for column in encoding.columns)

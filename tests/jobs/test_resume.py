@@ -39,6 +39,8 @@ def whole(recipe: str, shared: Path) -> Run:
     """A run of the recipe that nothing stopped."""
     path = shared / f"whole-{recipe}"
     train(short(recipe=recipe), path=path, device="cpu")
+    judged = [line["step"] for line in Run(path).load_metrics() if "held_out" in line]
+    assert judged == [10, 12]  # the first logged step after the checkpoint at 7, and the last step
     return Run(path)
 
 
