@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
 from ..config.schema import RunConfig
 from ..data import Data
+from ..metrics import overall_verdict
 from ..models import AS_DRAWN, Plan, TrainableModel, kind_of
 from ..store.run import Run
 from ..training.session import Callbacks
@@ -21,6 +24,20 @@ from .plot import PICTURED, draw_pictures
 from .truth import Truth
 
 __all__ = ["Callbacks", "resume", "train"]
+
+QUICK_SCORES = (
+    "kl_generated_real",
+    "sliced_wasserstein",
+    "column_distance",
+    "worst_column",
+    "association",
+    "memorisation",
+    "copies",
+    "mode_coverage",
+    "off_mode_share",
+    "mode_share_tv",
+)
+"""The scores at the end of a training: those that take about a second together."""
 
 
 def train(
@@ -110,6 +127,7 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
     model.save(run)
     generated = model.sample(PICTURED, seed=0, options=AS_DRAWN)
     draw_pictures(run, model, data, generated)
+    scores = _quick_scores(data, generated, seed=config.seed)
     record = {
         "run": str(run),
         "dataset": config.dataset,
@@ -118,18 +136,23 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
         "seed": config.seed,
         "train_seconds": seconds,
         **facts,
-        "memorisation": _memorisation(data, generated, seed=config.seed),
+        "memorisation": _memorisation(scores),
+        "verdict": asdict(overall_verdict(scores)),
         "device": device,
     }
     run.save_training(record)
     return record
 
 
-def _memorisation(data: Data, generated: pl.DataFrame, *, seed: int) -> dict[str, Any]:
+def _quick_scores(data: Data, generated: pl.DataFrame, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Give `QUICK_SCORES` of generated rows, as `evaluate` writes scores in its record."""
+    scores = Truth(data, data.held_out, generated.height, seed=seed).score(generated, metrics=QUICK_SCORES)
+    return {name: score.to_dict() for name, score in scores.items()}
+
+
+def _memorisation(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Say how close generated rows are to the training rows: values with their floors, None where rows are too few."""
-    names = ("memorisation", "copies")
-    scores = Truth(data, data.held_out, generated.height, seed=seed).score(generated, metrics=names)
-    nearer, copies = (scores[name].to_dict() for name in names)
+    nearer, copies = scores["memorisation"], scores["copies"]
     return {
         "share_nearer_training": nearer["value"],
         "ci95": nearer["ci95"],

@@ -45,7 +45,8 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
     heads = ("metric", "value", "95 % interval", "floor", "verdict", "unit", "real points", "generated points")
     columns = tuple(Column(head, DIGITS, COLOURS if head == "verdict" else {}) for head in heads)
     notes = [f"{name}: {note}" for name, score in metrics.items() for note in score.get("notes", ())]
-    return Table(title, columns, rows, (*notes, spoken(overall_verdict(metrics))))
+    judged = overall_verdict(metrics)
+    return Table(title, columns, rows, (*notes, spoken(judged.level, judged.sentence)))
 
 
 def _diagnosis(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..metrics import Verdict
 
 __all__ = ["COLOURS", "MARKS", "marked", "spoken"]
 
@@ -19,9 +15,9 @@ def marked(level: str) -> str:
     return f"{MARKS[level]} {level}"
 
 
-def spoken(judged: Verdict) -> str:
-    """Say a verdict and why it is so, in one sentence after the level."""
-    return f"Verdict: {marked(judged.level)}. {judged.sentence}"
+def spoken(level: str, sentence: str) -> str:
+    """Say the level of a `Verdict` and its sentence."""
+    return f"Verdict: {marked(level)}. {sentence}"
 
 
 COLOURS: Mapping[str, str] = {marked("good"): "green", marked("not yet"): "yellow", marked("bad"): "bold red"}

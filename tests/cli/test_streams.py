@@ -37,6 +37,7 @@ def test_the_held_out_loss_has_its_unit_and_is_told_apart_from_the_training_loss
     shown = dualdiff(*BASELINE).stdout
     assert re.search(r"^held_out_loss +[\d.]+ \(mean squared error of the noise\)$", shown, re.MULTILINE)
     assert "another quantity" in shown
+    assert re.search(r"^Verdict: [✓◐✕] (good|not yet|bad)\. .*`dualdiff evaluate`", shown, re.MULTILINE)
 
 
 def test_a_run_that_goes_on_is_not_said_to_be_new(run: Path) -> None:

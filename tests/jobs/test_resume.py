@@ -35,9 +35,9 @@ def recipe(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: str, shared: Path) -> Run:
+def whole(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of the recipe that nothing stopped."""
-    path = shared / f"whole-{recipe}"
+    path = tmp_path_factory.mktemp("whole") / recipe
     train(short(recipe=recipe), path=path, device="cpu")
     judged = [line["step"] for line in Run(path).load_metrics() if "held_out" in line]
     assert judged == [10, 12]  # the first logged step after the checkpoint at 7, and the last step

@@ -33,6 +33,8 @@ def test_the_record_of_a_training_says_what_was_trained(trained: dict[str, Any])
     assert 0 < trained["held_out_loss"] < 1.5
     assert trained["held_out_loss_unit"] == "mean squared error of the noise"
     assert sum(trained["expert_usage"]) == pytest.approx(1)
+    assert trained["verdict"]["level"] in ("not yet", "bad")  # 12 steps are too few
+    assert "sliced_wasserstein" in trained["verdict"]["sentence"]
     assert json.loads(json.dumps(trained, allow_nan=False)) == trained
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+from rich.console import Console
+
 from dualdiff_cli.present.evaluation import evaluation_tables
+from dualdiff_cli.present.fitting import fitted
 
 SCORE: dict[str, Any] = {
     "value": 0.123456,
@@ -39,3 +43,14 @@ def test_a_diagnosis_has_a_column_for_each_part_and_their_sum() -> None:
     _, table = evaluation_tables({"metrics": {"kl": SCORE}, "diagnosis": diagnosis}, title="")
     assert [column.head for column in table.columns] == ["metric", "floor", "schedule and sampler", "network", "total"]
     assert table.texts()[0][1:3] == ["0.25 (0.15 … 0.35)", "0.5 (0.4 … 0.6)"]
+
+
+def test_the_verdict_of_a_score_has_a_colour_beside_its_word_and_sign() -> None:
+    at_floor = {**SCORE, "value": 0.01, "ci95": [0.0, 0.02]}
+    far = {**SCORE, "value": 5.0, "ci95": [4.9, 5.1]}
+    (table,) = evaluation_tables({"metrics": {"near": at_floor, "far": far}}, title="")
+    shown = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
+    with shown.capture() as text:
+        shown.print(*fitted(table, 120))
+    assert "\x1b[32m✓ good" in text.get()
+    assert "\x1b[1;31m✕ bad" in text.get()
