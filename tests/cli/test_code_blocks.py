@@ -2,7 +2,8 @@
 
 What would take minutes runs with the small settings of the tables below. A line that cannot run in a test stands in
 `NOT_RUN`, and a page in `PAGES_NOT_RUN`, each with the reason. A key of a table that is in no block fails the test, so
-that none of them is forgotten.
+that none of them is forgotten. A training that several pages ask for with the same words runs once, and the other pages
+get a copy of its run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -55,7 +57,7 @@ SMALLER: dict[str, list[str]] = {
     "dualdiff animate --sampler ddim -o moons.gif": ["--points", "20", "--frames", "3"],
     "dualdiff reproduce all --seeds 3 --jobs 2": [
         *("--seeds", "1", "--jobs", "1", "--steps", "5", "--dataset", "line"),
-        *settings("model.width=8", "model.blocks=1", "model.gate_hidden=[8]"),
+        *settings("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "schedule.length=8", "sampling.steps=8"),
         *SIZES,
     ],
     "dualdiff export -o circle.onnx": ["--sampler", "ddim", "--sample-steps", "4"],
@@ -71,6 +73,7 @@ SMALLER: dict[str, list[str]] = {
 """The words that are added to a command to make it small; the last of two equal options counts."""
 SMALLER_PYTHON = {
     "steps=1500": "steps=9, settings={'model.width': 8, 'model.blocks': 1, 'sampling.steps': 4}",
+    ".sample(1000)": ".sample(100)",
     ".evaluate()": ".evaluate(n=200)",
     '"training.steps=2000"': '"training.steps=9", "model.width=8", "data.points=300", "data.held_out_points=300"',
     "evaluate(run)": "evaluate(run, n=200)",
@@ -110,15 +113,62 @@ def test_the_tables_of_this_test_name_what_is_in_the_blocks() -> None:
     assert all(blocks(page) for page in PAGES_NOT_RUN)
 
 
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the files that the pages name."""
+    folder = tmp_path_factory.mktemp("pages") / "files"
+    folder.mkdir()
+    write_files(folder)
+    return folder
+
+
+@dataclass
+class Trained:
+    """The runs that lines of the pages have trained so far, copied into a folder."""
+
+    folder: Path
+    runs: dict[str, Path] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="session")
+def trained_before(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of trainings, which have tests of their own, and draw few rows for scores and pages."""
+    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+    for place in ("jobs.train.PICTURED", "jobs.report.PICTURED", "paper.reproduce.POINTS"):
+        monkeypatch.setattr(f"dualdiff_cli.{place}", 300)
+    monkeypatch.setattr("dualdiff_cli.jobs.explore.MODEL_CELLS", 8)
+
+
+@pytest.mark.usefixtures("_cheap")
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_a_page_runs(tmp_path: Path, page: str) -> None:
-    write_files(tmp_path)
+def test_every_block_of_a_page_runs(tmp_path: Path, page: str, files: Path, trained_before: Trained) -> None:
+    for path in files.iterdir():
+        (tmp_path / path.name).symlink_to(path)  # a run keeps the place of its file
     for language, text in blocks(page):
         if language == "python":
             run_python(text)
         elif language == "console":
             for line in text.splitlines():
-                run_line(line)
+                if line.startswith("dualdiff train "):
+                    run_training(line, trained_before)
+                else:
+                    run_line(line)
+
+
+def run_training(line: str, trained_before: Trained) -> None:
+    """Run a training, or take its run from a page that has the same line."""
+    if (before := trained_before.runs.get(line)) is not None:
+        shutil.copytree(before, Path("runs", before.name), copy_function=shutil.copyfile)  # now it is the newest run
+        return
+    known = set(Path("runs").glob("*"))
+    run_line(line)
+    (made,) = set(Path("runs").glob("*")) - known
+    trained_before.runs[line] = shutil.copytree(made, trained_before.folder / str(len(trained_before.runs)) / made.name)
 
 
 def write_files(folder: Path) -> None:
