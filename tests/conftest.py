@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from painting import unpainted
 from tiny import TINY, tiny
 
 from dualdiff_cli.config.schema import RunConfig
@@ -32,6 +33,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unpainted() -> Iterator[None]:
+    """Trainings leave no pictures, unless a test lets them by `painting.painted`."""
+    with unpainted():
+        yield
 
 
 @pytest.fixture

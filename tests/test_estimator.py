@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
+from painting import painted
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -41,7 +42,8 @@ def gaussian(**parameters: Any) -> DualDiff:
 
 @pytest.fixture(scope="module")
 def fitted() -> DualDiff:
-    return gaussian().fit(ROWS)
+    with painted():
+        return gaussian().fit(ROWS)
 
 
 # The conventions of scikit-learn

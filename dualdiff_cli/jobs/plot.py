@@ -81,13 +81,17 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.Dat
 
 
 def picture_of_losses(run: Run, *, title: str) -> Figure | None:
-    """Draw the logged losses of a run and, where the run has them, those on unseen rows; None where none was logged."""
+    """Draw the logged losses of a run and, where the run has them, those on unseen rows; None where none was logged.
+
+    A single loss on unseen rows makes no curve.
+
+    """
     metrics = run.load_metrics()
     if not metrics:
         return None
     steps, losses = ([record[key] for record in metrics] for key in ("step", "loss"))
     held_out = [(record["step"], record["held_out"]) for record in metrics if "held_out" in record]
-    return loss_curve(steps, losses, held_out=held_out, title=title)
+    return loss_curve(steps, losses, held_out=held_out if len(held_out) > 1 else (), title=title)
 
 
 def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -> Figure | None:

@@ -137,8 +137,7 @@ def trained_before(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures of trainings, which have tests of their own, and draw few rows for scores and pages."""
-    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
+    """Draw few rows for scores and pages."""
     for place in ("jobs.train.PICTURED", "jobs.report.PICTURED", "paper.reproduce.POINTS"):
         monkeypatch.setattr(f"dualdiff_cli.{place}", 300)
     monkeypatch.setattr("dualdiff_cli.jobs.explore.MODEL_CELLS", 8)

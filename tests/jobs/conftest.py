@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from conditions import quick_request, write_known_rows
+from painting import painted
 from people import write_people
 from short_runs import QUICK, short, simple
 
@@ -24,21 +25,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(shared: Path) -> dict[str, Any]:
-    """The record of a gated model of a density with known modes."""
-    return train(short("eight-gaussians"), path=shared / "gated", device="cpu")
+    """The record of a gated model of a density with known modes, with its pictures."""
+    with painted():
+        return train(short("eight-gaussians"), path=shared / "gated", device="cpu")
 
 
 @pytest.fixture(scope="session")
 def of_people(shared: Path) -> dict[str, Any]:
     """The record of a single network of a file with a column of whole numbers."""
     people = write_people(shared / "people.csv", n=300)
-    return train(short(str(people), model="baseline"), path=shared / "people", device="cpu")
+    with painted():
+        return train(short(str(people), model="baseline"), path=shared / "people", device="cpu")
 
 
 @pytest.fixture(scope="session", params=QUICK)
 def simpler(request: pytest.FixtureRequest, shared: Path) -> dict[str, Any]:
     """The record of each model that is no diffusion model."""
-    return train(simple(request.param), path=shared / request.param, device="cpu")
+    with painted():
+        return train(simple(request.param), path=shared / request.param, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +54,4 @@ def file_with_gaps(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def of_gaps(file_with_gaps: Path, shared: Path) -> dict[str, Any]:
     """The record of a model of that file, which answers questions about any of its columns."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
-        return train(quick_request(file_with_gaps), path=shared / "known", device="cpu")
+    return train(quick_request(file_with_gaps), path=shared / "known", device="cpu")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,19 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from painting import painted
 from short_runs import copy_of, run_of, short
 
 from dualdiff_cli.jobs.plot import plot
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.figures.gates import gate_profile
+
+
+@pytest.fixture(autouse=True)
+def _painted() -> Iterator[None]:
+    with painted():
+        yield
 
 
 def pictures(record: dict[str, Any]) -> set[str]:

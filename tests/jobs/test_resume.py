@@ -23,12 +23,6 @@ class Killed(BaseException):
     """Stands for a process that is gone: nothing of the program catches it."""
 
 
-@pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than these trainings, and are left out."""
-    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
-
-
 @pytest.fixture(scope="module", params=["paper", "precise"])
 def recipe(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -60,7 +54,6 @@ def stop_after(step: int) -> Callable[[], bool]:
     return should_stop
 
 
-@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("step", [1, 7, 10, 11])
 def test_a_run_that_was_stopped_ends_in_the_same_bytes_as_one_that_was_not(step: int, recipe: str, whole: Run) -> None:
     with pytest.raises(Interrupted, match=rf"after {step} of 12 steps.*--resume runs/line-dual-expert-1`"):
@@ -73,7 +66,6 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes_as_one_that_was_not(step:
     assert_same_run(run, whole)
 
 
-@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize(("step", "saved"), [(5, None), (10, None), (12, 10)])
 def test_a_run_that_was_killed_ends_in_the_same_bytes_as_one_that_was_not(
     step: int, saved: int | None, recipe: str, whole: Run
@@ -101,7 +93,6 @@ def test_resuming_a_finished_run_changes_nothing(whole: Run, tmp_path: Path) -> 
     assert (run.path / "state.pt").read_bytes() == (whole.path / "state.pt").read_bytes()
 
 
-@pytest.mark.usefixtures("unpainted")
 def test_resuming_a_finished_run_of_a_model_that_is_no_diffusion_model_gives_the_same_model(
     simpler: dict[str, Any], tmp_path: Path
 ) -> None:
