@@ -173,7 +173,7 @@ def looks(session: nox.Session) -> None:
     session.run("dualdiff", "explore", "--dataset", "two-modes", "-o", str(scripts / "two-modes"))
     table, conditional = scripts / "flowers.csv", scripts / "conditional"
     session.run("python", str(scripts / "flowers.py"), str(table))
-    session.run("dualdiff", "train", str(table), "--steps", "2000", "--run-dir", str(conditional))
+    session.run("dualdiff", "train", str(table), "--steps", "300", "--run-dir", str(conditional))
     session.run("dualdiff", "explore", str(conditional), "--given", "kind=tall", "-o", str(scripts / "given"))
     with session.chdir(scripts):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
