@@ -11,6 +11,7 @@
     metrics.jsonl        one object a logged step
     training.json        what `train` answered when the training had finished
     evaluation.json      the last scores
+    lock.json            while a process trains, which one it is
     samples/ figures/ exports/
 
 Every file is written beside its name and renamed into place, so that a run that is killed at any moment is whole.
@@ -27,11 +28,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checked import LARGEST_TEXT, MIB, check_schema, parse_json, read_bytes, read_object, refusing
+from ..checked import LARGEST_TEXT, MIB, check_schema, check_version, parse_json, read_bytes, read_object, refusing
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
-from .atomic import read_json, replaced, write_json, write_text
+from .atomic import create_text, read_json, replaced, write_json, write_text
 from .schemas import (
     EvaluationFile,
     LoggedStep,
@@ -51,7 +52,8 @@ __all__ = ["FORMAT", "RUNS", "Run"]
 
 RUNS = Path("runs")
 FORMAT = 2
-"""The version of the run directory's format; a run of another version is refused."""
+"""The version of the run directory's format; a run of another version is refused. Whoever raises this number keeps the
+runs in tests/formats/, whose tests then show what becomes of them."""
 LARGEST_WEIGHTS = 16 * 1024 * MIB
 """The largest size of the weights of a model, in bytes: twice what the bounds of the configuration allow."""
 
@@ -92,8 +94,8 @@ class Run:
                 raise InputError(
                     f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
                 )
-            run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.path / "config.toml", config.to_toml())
+        if not create_text(run.path / "config.toml", config.to_toml()):  # another process was a moment earlier
+            raise InputError(f"The run directory {run} has just been taken by another process.", "Use another one.")
         return run
 
     @classmethod
@@ -209,8 +211,7 @@ class Run:
                 f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
             )
         description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
-        if description is None or description.get("format_version") != FORMAT:
-            raise InputError(f"The run {self} was written by another version of dualdiff.", "Train the run again.")
+        check_version((description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.")
         description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
         assert description is not None
         with refusing(f"The model {path} cannot be read.", "Train the run again."):
@@ -254,8 +255,7 @@ class Run:
             with warnings.catch_warnings(action="ignore"):  # torch warns of what a damaged file seems to be
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             version = state.get("format_version")
-        if version != FORMAT:
-            raise InputError(f"The training state {path} is of another version.", "Remove it to start over.")
+        check_version(version, FORMAT, f"The training state {path}", "Remove it to start over.")
         with refusing(f"The training state {path} is damaged.", "Remove it to start over."):
             check_schema(state, StateFile)
         return state

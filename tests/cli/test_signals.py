@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, settings, start
+from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, refused, settings, start
 from tiny import tiny_of
 
 from dualdiff_cli.cli.signals import StopRequests
 from dualdiff_cli.jobs.train import train
+from dualdiff_cli.store.lock import sole_use
 from dualdiff_cli.store.run import Run
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -82,6 +83,17 @@ def test_a_second_signal_of_another_kind_does_not_keep_the_state_from_being_save
     state = Run("run").load_state()
     assert state is not None
     assert state["trainer"]["step"] >= 5
+
+
+def test_a_run_that_is_being_trained_is_refused_until_its_process_is_gone(started: Start) -> None:
+    program = started(*LONG, *settings("training.log_every=5", "training.checkpoint_every=100"), until=begun)
+    said = refused("train", "--resume", "run")
+    assert "run is in use" in said
+    assert f"process {program.pid} " in said
+    program.kill()
+    program.wait()
+    with sole_use(Path("run")):
+        assert Run("run").load_metrics()
 
 
 def test_a_third_signal_stops_also_while_the_state_is_being_saved(tmp_path: Path) -> None:
