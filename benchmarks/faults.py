@@ -43,7 +43,7 @@ SETTINGS = (
 )
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 TRAIN = ["train", "moons", "--recipe", "paper", "--device", "cpu", "--steps", "1500", *SMALL]
-OF_TABLE = ["model.width=16", "folds.levels=8", "training.log_every=50", "sampling.steps=8", "training.batch=32"]
+OF_TABLE = ["model.width=16", "folds.levels=6", "training.log_every=50", "sampling.steps=8", "training.batch=32"]
 TRAIN_TABLE = ["train", "gaps.csv", "--device", "cpu", "--steps", "200"]
 TRAIN_TABLE += [word for setting in OF_TABLE for word in ("--set", setting)]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -124,12 +124,12 @@ WORKS = {
         bytes_of("model.safetensors", "metrics.jsonl", "config.toml"),
         ("train", "--resume", "OUT", "--device", "cpu"),
     ),
-    "sample": Work(("sample", "whole", "-n", "100k", "-o", "OUT.csv"), bytes_of()),
+    "sample": Work(("sample", "whole", "-n", "30k", "-o", "OUT.csv"), bytes_of()),
     "export": Work(("export", "whole", "-o", "OUT.onnx"), bytes_of()),
-    "impute": Work(("impute", "table", "gaps.csv", "--draws", "20", "-o", "OUT.csv"), bytes_of()),
+    "impute": Work(("impute", "table", "gaps.csv", "--draws", "5", "-o", "OUT.csv"), bytes_of()),
     "compare": Work(
         ("compare", "--dataset", "moons", "--model", "mixture", "--model", "baseline", "-n", "500", "--steps", "300",
-         *SMALL, "--set", "recipe=paper", "--run-dir", "OUT"),
+         *SMALL, "--run-dir", "OUT"),
         scores_of_comparison,
     ),
     "reproduce": Work((*TABLE, "--jobs", "1"), scores_of_reproduction),

@@ -20,6 +20,7 @@ Every file is written beside its name and renamed into place, so that a run that
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -236,8 +237,11 @@ class Run:
         """Keep what training resumes from."""
         import torch
 
+        # Written to a file by torch itself, a full disk would appear as a RuntimeError.
+        content = io.BytesIO()
+        torch.save({"format_version": FORMAT, **state}, content)
         with replaced(self.path / "state.pt") as temporary:
-            torch.save({"format_version": FORMAT, **state}, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_state(self) -> dict[str, Any] | None:
         """Give the state that was saved last; None where training was stopped before the first.

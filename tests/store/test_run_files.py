@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disks import files_of_at_most
 from safetensors.torch import save_file
 from torch import nn
 
@@ -217,6 +218,14 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_whole(run: Run, save: 
     before = {path.name: path.read_bytes() for path in run.path.iterdir()}
     with pytest.raises((AttributeError, TypeError)):
         save(run, lambda: None)
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_the_old_state_whole(run: Run) -> None:
+    run.save_state(STATE)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    with files_of_at_most(100), pytest.raises(OSError, match="too large"):
+        run.save_state(STATE)
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 
 
