@@ -113,9 +113,10 @@ class StopRequests:
         """End the process at once; files that were being written disappear."""
         if not self.owns_process:
             raise KeyboardInterrupt
-        from ..store.atomic import abandon
-
-        abandon()
+        # Nothing is imported here, because the signal may have arrived in the middle of an import. Where this module is
+        # not loaded yet, no file is being written.
+        atomic = sys.modules.get("dualdiff_cli.store.atomic")
+        getattr(atomic, "abandon", lambda: None)()
         text = f"Error: {INTERRUPTED[0]}\n{INTERRUPTED[1]}\n"
         with suppress(OSError):
             shown_cursor = "\x1b[?25h" if os.isatty(2) else ""

@@ -63,6 +63,23 @@ def test_every_command_can_be_stopped_before_its_libraries_are_loaded(command: s
     assert_stopped(program)
 
 
+def test_a_signal_in_the_middle_of_an_import_leaves_no_traceback() -> None:
+    code = """
+import os, signal, sys
+from dualdiff_cli.cli import signals
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic.version":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Sender())
+signals.listen()
+import pydantic
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert SENTENCES.fullmatch(done.stderr)
+
+
 def test_rows_that_are_being_drawn_leave_no_part_of_a_file(started: Start, tmp_path: Path) -> None:
     train(tiny_of("mixture", dataset="line"), path="mixture", device="cpu")
     words = ("sample", "mixture", "-n", "100M", "-o", "rows/rows.csv")
