@@ -50,7 +50,7 @@ def sole_use(directory: Path) -> Iterator[None]:
 
     """
     path = directory / LOCK
-    text = json.dumps(_myself(), indent=2) + "\n"
+    text = json.dumps(_myself())
     try:
         while not create_text(path, text):
             _make_way(path)
@@ -58,7 +58,7 @@ def sole_use(directory: Path) -> Iterator[None]:
             yield
     finally:
         with suppress(OSError):
-            if path.read_text(encoding="utf-8") == text:  # otherwise somebody removed the file by hand
+            if path.read_bytes() == text.encode():  # otherwise somebody removed the file by hand
                 path.unlink()
 
 

@@ -155,6 +155,13 @@ def test_a_damaged_file_is_refused(own: dict[str, Any], tmp_path: Path, change: 
     assert "remove this file" in error.remedy
 
 
+@pytest.mark.parametrize("content", [b"", b"\x86", b"[" * 100_000, b"null"])
+def test_a_file_with_anything_in_it_is_refused_and_stays(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOCK).write_bytes(content)
+    assert "damaged" in refusal(tmp_path).problem
+    assert (tmp_path / LOCK).read_bytes() == content
+
+
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its processes by fork")
 def test_of_eight_processes_that_find_the_file_of_a_gone_one_exactly_one_gets_the_directory(
