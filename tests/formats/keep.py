@@ -8,12 +8,12 @@ never again: `tests/test_formats.py` then says whether the files can still be re
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from kept import answers_of_file, answers_of_model
 from tiny import narrow, tiny, tiny_of, untrained
 
 from dualdiff_cli.compute.device import choose_device
@@ -25,21 +25,21 @@ from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.export import export
 from dualdiff_cli.jobs.train import Callbacks, train
 from dualdiff_cli.models import load_model
+from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.run import FORMAT, Run
 
-ROWS = 5
 FOLDS = ["folds.number=2", "folds.levels=4", "folds.bands=2", "training.steps=20"]
 
 
 def keep_runs(folder: Path) -> None:
-    """Keep a finished run of every kind of model with rows that it draws, and a training that was stopped."""
+    """Keep a finished run of every kind of model with its answers, and a training that was stopped."""
     configs: dict[str, RunConfig] = {name: tiny(name) for name in ("paper", "precise")}
     configs["few-rows"] = tiny("few-rows", settings=FOLDS)
     configs |= {kind: tiny_of(kind, dataset="line") for kind in ("mixture", "kernel-density", "spline-flow")}
-    rows = {}
+    answers = {}
     for name, config in configs.items():
         run = Run(train(config, path=folder / name, device="cpu")["run"])
-        rows[name] = load_model(run, device=choose_device("cpu")).sample(ROWS, seed=0).to_dict(as_series=False)
+        answers[name] = answers_of_model(load_model(run, device=choose_device("cpu")))
         shutil.rmtree(run.path / "figures")
         for file in ("state.pt", "environment.json"):
             (run.path / file).unlink(missing_ok=True)
@@ -47,17 +47,16 @@ def keep_runs(folder: Path) -> None:
     with suppress(Interrupted):
         train(configs["paper"], path=folder / "stopped", device="cpu", callbacks=Callbacks(should_stop=lambda: True))
     (folder / "stopped" / "environment.json").unlink()
-    (folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "answers.json", answers)
 
 
 def keep_export(folder: Path) -> None:
-    """Keep a sampler as an ONNX file, with rows that it draws."""
+    """Keep a sampler as an ONNX file, with its answers."""
     run = Run.create(narrow(), folder / "run")
     untrained(narrow()).save(run)
     path = export(run, output=folder / "sampler.onnx", device="cpu")["output"]
     shutil.rmtree(run.path)
-    rows = ExportedModel.open(path, device="cpu").sample(ROWS, seed=0).to_dict(as_series=False)
-    (folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "answers.json", answers_of_file(ExportedModel.open(path, device="cpu")))
 
 
 if __name__ == "__main__":
