@@ -52,12 +52,14 @@ class Work:
         words: of the command, whose results go to the path that is put in for OUT.
         content: reads the results.
         again: the words after a kill that has left a run behind; none are the same words.
+        always_cold: whether every try starts a new interpreter, because a fork cannot end a pool of processes.
 
     """
 
     words: tuple[str, ...]
     content: Callable[[Path], Content]
     again: tuple[str, ...] = ()
+    always_cold: bool = False
 
     def start(self, out: Path) -> tuple[str, ...]:
         """Give the words for the results that are there so far."""
@@ -91,7 +93,7 @@ WORKS = {
         scores_of_comparison,
     ),
     "reproduce": Work((*TABLE, "--jobs", "1"), scores_of_reproduction),
-    "reproduce with two processes": Work((*TABLE, "--jobs", "2"), scores_of_reproduction),
+    "reproduce with two processes": Work((*TABLE, "--jobs", "2"), scores_of_reproduction, always_cold=True),
 }  # fmt: skip
 STOPPED = {
     **WORKS,

@@ -84,9 +84,9 @@ class Harness:
         self.seconds: dict[str, float] = {}
         self.whole: dict[str, Content] = {}
 
-    def start(self, words: tuple[str, ...]) -> BaseProcess:
+    def start(self, words: tuple[str, ...], *, always_cold: bool = False) -> BaseProcess:
         """Start a command."""
-        cold = self.draws.random() < self._cold
+        cold = self.draws.random() < self._cold or always_cold
         program = self._context.Process(target=be_the_program, args=(words, self.folder, cold))
         program.start()
         return program
@@ -95,10 +95,10 @@ class Harness:
         """Give what the last command wrote to standard error."""
         return (self.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
 
-    def finish(self, words: tuple[str, ...]) -> float:
+    def finish(self, words: tuple[str, ...], *, always_cold: bool = False) -> float:
         """Run a command that has to succeed; give the time that it takes, in seconds."""
         started = time.monotonic()
-        program = self.start(words)
+        program = self.start(words, always_cold=always_cold)
         program.join()
         if program.exitcode:
             raise SystemExit(f"{' '.join(words)} ended in {program.exitcode}: {self.said()}")
@@ -115,7 +115,7 @@ class Harness:
         for name in names:
             work = STOPPED[name]
             out = self.clean(work)
-            self.seconds[name] = self.finish(work.start(out))
+            self.seconds[name] = self.finish(work.start(out), always_cold=work.always_cold)
             if name in WORKS:
                 self.whole[name] = work.content(out)
                 if not self.whole[name]:
@@ -163,7 +163,7 @@ def kill(harness: Harness, names: list[str], kills: int, until: float) -> dict[s
         work, count = WORKS[name], done[name]
         out, mine = harness.clean(work), 0
         while True:
-            program = harness.start(work.start(out))
+            program = harness.start(work.start(out), always_cold=work.always_cold)
             if mine < MOST_KILLS:
                 program.join(harness.draws.uniform(0, 1.1 * harness.seconds[name]))
                 program.kill()
@@ -195,7 +195,7 @@ def send_signals(harness: Harness, names: list[str], tries: int, until: float) -
         name = names[number % len(names)]
         work, count = STOPPED[name], done[name]
         out = harness.clean(work)
-        program = harness.start(work.start(out))
+        program = harness.start(work.start(out), always_cold=work.always_cold)
         while program.is_alive() and not listens(program.pid or 0):
             time.sleep(0.001)
         program.join(harness.draws.uniform(0, harness.seconds[name]))
