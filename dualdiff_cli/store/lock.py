@@ -75,17 +75,23 @@ def _make_way(path: Path) -> None:
         InputError: the process lives, or may live, or the file is damaged.
 
     """
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        # Of several processes that find the same old file, one removes it, and none removes the file that follows.
-        if fcntl is not None:
+    with suppress(FileNotFoundError):
+        if fcntl is None:
+            _remove(path)
+            return
+        with open(path, "rb") as file:
+            # Of several processes that find the same old file, one removes it, and none removes the file that follows.
             with suppress(OSError):  # a file system without such locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            return
-        holder = _read(path)
-        if holder is not None and _lives(holder):
-            raise _refusal(path, holder)
-        path.unlink()
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    holder = _read(path)
+    if holder is not None and _lives(holder):
+        raise _refusal(path, holder)
+    path.unlink()
 
 
 def _refusal(path: Path, holder: dict[str, Any]) -> InputError:
