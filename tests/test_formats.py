@@ -20,6 +20,8 @@ from dualdiff_cli.jobs.train import resume
 from dualdiff_cli.models import load_model
 from dualdiff_cli.store.run import FORMAT, Run
 
+pytestmark = pytest.mark.slow
+
 KEPT = Path(__file__).parent / "formats"
 RUNS = sorted(path.parent for path in KEPT.glob("run-*/*/model.json"))
 STOPPED = sorted(KEPT.glob("run-*/stopped"))
