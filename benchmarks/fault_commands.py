@@ -73,8 +73,8 @@ class Work:
 
     @property
     def output(self) -> str:
-        """The last part of the path of the results."""
-        return next(word for word in self.words if word.startswith("OUT"))
+        """The last part of the path of the results; a command without results has none there."""
+        return next((word for word in self.words if word.startswith("OUT")), "OUT")
 
 
 TABLE = ("reproduce", "table1", "--dataset", "line", "--seeds", "1", "--steps", "200", *SMALL, "--output", "OUT")

@@ -104,22 +104,26 @@ class Harness:
             raise SystemExit(f"{' '.join(words)} ended in {program.exitcode}: {self.said()}")
         return time.monotonic() - started
 
-    def prepare(self, names: list[str]) -> None:
-        """Make the runs that the commands need, and let each command finish once."""
+    def prepare(self) -> None:
+        """Make the runs that the commands need."""
         rng = seeding.stream(0, "a table with gaps")
         rows = [[f"{value:.4f}" if rng.random() > 0.1 else "" for value in rng.normal(size=3)] for _ in range(120)]
         text = "a,b,c\n" + "".join(",".join(row) + "\n" for row in rows)
         (self.folder / "gaps.csv").write_text(text, encoding="utf-8")
         self.finish((*TRAIN, "--run-dir", "whole"))
         self.finish((*TRAIN_TABLE, "--run-dir", "table"))
-        for name in names:
-            work = STOPPED[name]
-            out = self.clean(work)
-            self.seconds[name] = self.finish(work.start(out), always_cold=work.always_cold)
-            if name in WORKS:
-                self.whole[name] = work.content(out)
-                if not self.whole[name]:
-                    raise SystemExit(f"{name} made nothing to compare.")
+
+    def learn(self, name: str) -> None:
+        """Let a command finish once, to know how long it takes and what it makes."""
+        if name in self.seconds:
+            return
+        work = STOPPED[name]
+        out = self.clean(work)
+        self.seconds[name] = self.finish(work.start(out), always_cold=work.always_cold)
+        if name in WORKS:
+            self.whole[name] = work.content(out)
+            if not self.whole[name]:
+                raise SystemExit(f"{name} made nothing to compare.")
 
     def clean(self, work: Work) -> Path:
         """Remove what earlier tries left; give the path of the results."""
@@ -161,6 +165,7 @@ def kill(harness: Harness, names: list[str], kills: int, until: float) -> dict[s
     while sum(count["kills"] for count in done.values()) < kills and time.monotonic() < until:
         name = min(names, key=lambda name: done[name]["kills"])
         work, count = WORKS[name], done[name]
+        harness.learn(name)
         out, mine = harness.clean(work), 0
         while True:
             program = harness.start(work.start(out), always_cold=work.always_cold)
@@ -194,6 +199,7 @@ def send_signals(harness: Harness, names: list[str], tries: int, until: float) -
             break
         name = names[number % len(names)]
         work, count = STOPPED[name], done[name]
+        harness.learn(name)
         out = harness.clean(work)
         program = harness.start(work.start(out), always_cold=work.always_cold)
         while program.is_alive() and not listens(program.pid or 0):
@@ -244,7 +250,7 @@ def main() -> int:
     stopped = asked.command if asked.signals else []
     with tempfile.TemporaryDirectory(prefix="dualdiff-faults-") as folder:
         harness = Harness(Path(folder), random.Random(asked.seed), asked.cold)
-        harness.prepare(list(dict.fromkeys([*killed, *stopped])))
+        harness.prepare()
         parts = {}
         for said, part, names, number in (
             ("SIGKILL", kill, killed, asked.kills),
