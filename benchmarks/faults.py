@@ -1,161 +1,228 @@
 """Kill and interrupt the real program at random moments, and see that nothing is lost.
 
     python benchmarks/faults.py --kills 100 --signals 100 --minutes 30 --seed 1
+    python benchmarks/faults.py --kills 100 --signals 0 --command export impute
 
-A tiny training is killed with SIGKILL again and again and resumed each time, until it finishes: its weights must equal
-those of the training that nobody killed, byte for byte, and no file may be half-written under its own name. A second
-part sends SIGINT, SIGTERM or SIGHUP, one to three of them, at random moments of `train`, `sample`, `evaluate` and
-`export`: the exit code must be 130, or 0 where the command was already done, and standard error must hold no traceback.
-The figures are printed at the end; the exit code is 1 if anything was lost.
+Each command is killed with SIGKILL at a random moment and started again, with the words that a user would use, until
+it finishes: at the latest after six kills. Its results must then equal those of the same command that nobody killed:
+weights, logs, rows and exported files byte for byte, and the scores of `reproduce` and `compare`. After each kill every
+file under its own name must be whole. A second part sends SIGINT, SIGTERM or SIGHUP, one to three of them, at random
+moments of many commands: the exit code must be 130, or 0 where the command was already done, standard error must hold
+no traceback, and no file may be half-written.
+
+A try is the real program in a process of its own. Most of these processes are forks of one that has loaded the
+libraries, so that the moments fall into the work; the share `--cold` of them starts a new interpreter. The figures are
+printed at the end; the exit code is 1 if anything was lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from fault_commands import STOPPED, TRAIN, TRAIN_TABLE, WORKS, Content, Work
+
+from dualdiff_cli import seeding
 from dualdiff_cli.store.run import Run
 
-SETTINGS = (
-    *("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "schedule.length=8", "schedule.beta_max=0.9"),
-    *("objective.references=0", "sampling.steps=8", "data.points=400", "data.held_out_points=400", "training.batch=16"),
-    *("training.log_every=20", "training.checkpoint_every=40"),
-)
-STEPS = 1_500
-WORDS = ["train", "moons", "--recipe", "paper", "--device", "cpu", "--steps", str(STEPS)]
-WORDS += [word for setting in SETTINGS for word in ("--set", setting)]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MOST_KILLS = 6
+"""A command is killed so many times at most before it may finish."""
+LONGEST = 600.0
+"""A command that takes longer, in seconds, has not heard what it was sent."""
+JOBS = ("animate", "compare", "evaluate", "explore", "export", "impute", "report", "sample", "train")
+LOADED = [
+    "torch",
+    "dualdiff_cli.cli.app",
+    "dualdiff_cli.paper.reproduce",
+    *(f"dualdiff_cli.jobs.{job}" for job in JOBS),
+]
+"""The modules of the process that most tries are forks of."""
 
 
-def start(words: Sequence[str], folder: Path) -> subprocess.Popen[str]:
-    """Start the program as a user does, with one thread."""
-    command = [sys.executable, "-m", "dualdiff_cli", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=environment, encoding="utf-8", **pipes)  # type: ignore[call-overload,no-any-return]
+def be_the_program(words: tuple[str, ...], folder: Path, cold: bool) -> None:
+    """Do in this process what the console script does; for ``cold`` in a new interpreter."""
+    os.chdir(folder)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # `nohup` may have let this process ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    if cold:
+        os.execv(sys.executable, [sys.executable, "-m", "dualdiff_cli", *words])
+    from dualdiff_cli.__main__ import main
+
+    sys.argv[1:] = words
+    main()
 
 
-def finish(words: Sequence[str], folder: Path) -> None:
-    """Run a command that has to succeed."""
-    program = start(words, folder)
-    _, said = program.communicate()
-    if program.returncode:
-        raise SystemExit(f"{' '.join(words)} ended in {program.returncode}: {said}")
+class Harness:
+    """Starts commands, and sees what they leave behind.
+
+    Args:
+        folder: where the commands run.
+        draws: gives the moments.
+        cold: the share of tries that start a new interpreter.
+
+    """
+
+    def __init__(self, folder: Path, draws: random.Random, cold: float) -> None:
+        self.folder, self.draws, self._cold = folder, draws, cold
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["__main__", *LOADED])
+        self.seconds: dict[str, float] = {}
+        self.whole: dict[str, Content] = {}
+
+    def start(self, words: tuple[str, ...], *, always_cold: bool = False) -> BaseProcess:
+        """Start a command."""
+        cold = self.draws.random() < self._cold or always_cold
+        program = self._context.Process(target=be_the_program, args=(words, self.folder, cold))
+        program.start()
+        return program
+
+    def said(self) -> str:
+        """Give what the last command wrote to standard error."""
+        return (self.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
+
+    def finish(self, words: tuple[str, ...], *, always_cold: bool = False) -> float:
+        """Run a command that has to succeed; give the time that it takes, in seconds."""
+        started = time.monotonic()
+        program = self.start(words, always_cold=always_cold)
+        program.join()
+        if program.exitcode:
+            raise SystemExit(f"{' '.join(words)} ended in {program.exitcode}: {self.said()}")
+        return time.monotonic() - started
+
+    def prepare(self) -> None:
+        """Make the runs that the commands need."""
+        rng = seeding.stream(0, "a table with gaps")
+        rows = [[f"{value:.4f}" if rng.random() > 0.1 else "" for value in rng.normal(size=3)] for _ in range(120)]
+        text = "a,b,c\n" + "".join(",".join(row) + "\n" for row in rows)
+        (self.folder / "gaps.csv").write_text(text, encoding="utf-8")
+        self.finish((*TRAIN, "--run-dir", "whole"))
+        self.finish((*TRAIN_TABLE, "--run-dir", "table"))
+
+    def learn(self, name: str) -> None:
+        """Let a command finish once, to know how long it takes and what it makes."""
+        if name in self.seconds:
+            return
+        work = STOPPED[name]
+        out = self.clean(work)
+        self.seconds[name] = self.finish(work.start(out), always_cold=work.always_cold)
+        if name in WORKS:
+            self.whole[name] = work.content(out)
+            if not self.whole[name]:
+                raise SystemExit(f"{name} made nothing to compare.")
+
+    def clean(self, work: Work) -> Path:
+        """Remove what earlier tries left; give the path of the results."""
+        for path in self.folder.iterdir():
+            if path.name.lstrip(".").startswith("out"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return self.folder / work.output.replace("OUT", "out")
+
+    def damage(self, name: str, out: Path) -> str | None:
+        """Say what is not whole after a kill; None where all is."""
+        work = STOPPED[name]
+        if work.makes_file:
+            part = out.exists() and name in self.whole and work.content(out) != self.whole[name]
+            return f"{out.name} is not whole" if part else None
+        for config in out.rglob("config.toml"):
+            try:
+                read_all(Run(config.parent))
+            except Exception as error:
+                return str(error)
+        return None
 
 
-def wait_a_moment(program: subprocess.Popen[str], seconds: float, run: Path | None, draws: random.Random) -> None:
-    """Wait for a random moment: of the time that the command takes, or, of a training, after its first step."""
-    deadline = time.monotonic() + draws.uniform(0, seconds)
-    if run is not None and draws.random() < 0.8:
-        log = run / "metrics.jsonl"
-        size = log.stat().st_size if log.exists() else 0
-        while program.poll() is None and not (log.exists() and log.stat().st_size > size):
-            time.sleep(0.001)
-        deadline = time.monotonic() + draws.uniform(0, 0.5)
-    while program.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
+def read_all(run: Run) -> None:
+    """Read every file of a run."""
+    run.load_state()
+    run.load_metrics()
+    run.load_data()
+    run.load_environment()
+    run.load_evaluation()
+    run.load_training()
+    if run.is_trained:
+        run.load_model()
+    run.config.to_toml()
 
 
-def readable(run: Run) -> str | None:
-    """Say which file of a run cannot be read; None where all can."""
-    try:
-        run.load_state()
-        run.load_metrics()
-        run.load_data()
-        run.load_environment()
-        if run.is_trained:
-            run.load_model()
-        run.config.to_toml()
-    except Exception as error:
-        return str(error)
-    return None
-
-
-def kill_trainings(
-    kills: int, folder: Path, whole: Path, seconds: float, until: float, draws: random.Random
-) -> dict[str, int]:
-    """Kill trainings and resume them, each until it finishes, until there have been so many kills or the time is up."""
-    done = {"kills": 0, "trainings": 0, "equal weights": 0, "unreadable files": 0}
-    while done["kills"] < kills and time.monotonic() < until:
-        run = folder / "run"
-        shutil.rmtree(run, ignore_errors=True)
-        while not (run / "training.json").exists():
-            begun = (run / "config.toml").exists()
-            if not begun:
-                shutil.rmtree(run, ignore_errors=True)
-            program = start(["train", "--resume", "run"] if begun else [*WORDS, "--run-dir", "run"], folder)
-            if done["kills"] < kills and time.monotonic() < until:
-                wait_a_moment(program, seconds, run, draws)
-            else:
-                program.wait()
-            if program.poll() is None:
-                program.send_signal(signal.SIGKILL)
-            _, said = program.communicate()
-            if program.returncode == -signal.SIGKILL:
-                done["kills"] += 1
-                if (run / "config.toml").exists() and (problem := readable(Run(run))):
-                    done["unreadable files"] += 1
-                    print(problem)
-            elif program.returncode:
-                raise SystemExit(f"The training ended in {program.returncode}: {said}")
-        done["trainings"] += 1
-        names = ("model.safetensors", "metrics.jsonl", "config.toml")
-        done["equal weights"] += all((run / name).read_bytes() == (whole / name).read_bytes() for name in names)
-        print(json.dumps(done), flush=True)
+def kill(harness: Harness, names: list[str], kills: int, until: float) -> dict[str, Counter[str]]:
+    """Kill the commands in turn, each until it finishes, until there have been so many kills or the time is up."""
+    done = {name: Counter[str]() for name in names}
+    while sum(count["kills"] for count in done.values()) < kills and time.monotonic() < until:
+        name = min(names, key=lambda name: done[name]["kills"])
+        work, count = WORKS[name], done[name]
+        harness.learn(name)
+        out, mine = harness.clean(work), 0
+        while True:
+            program = harness.start(work.start(out), always_cold=work.always_cold)
+            if mine < MOST_KILLS:
+                program.join(harness.draws.uniform(0, 1.1 * harness.seconds[name]))
+                program.kill()
+            program.join()
+            if program.exitcode != -signal.SIGKILL:
+                break
+            mine += 1
+            count["kills"] += 1
+            if problem := harness.damage(name, out):
+                count["damaged"] += 1
+                print(f"{name}: {problem}", flush=True)
+            if not work.makes_file and not (out / "config.toml").exists() and work.again:
+                harness.clean(work)  # no run was begun
+        count["finished"] += 1
+        equal = program.exitcode == 0 and work.content(out) == harness.whole[name]
+        count["equal"] += equal
+        if not equal:
+            print(f"{name} ended in {program.exitcode} after {mine} kills: {harness.said()}", flush=True)
+        print(name, json.dumps(count), flush=True)
     return done
 
 
-def send_signals(
-    tries: int, folder: Path, whole: Path, seconds: float, until: float, draws: random.Random
-) -> dict[str, int]:
-    """Send one to three signals at random moments of commands; count what the commands answered."""
-    done = {"tries": 0, "exit code 130": 0, "already done": 0, "outside the contract": 0}
-    commands = {
-        "train": [*WORDS, "--run-dir", "interrupted"],
-        "sample": ["sample", str(whole), "-n", "200k", "-o", "rows.csv"],
-        "evaluate": ["evaluate", str(whole)],
-        "export": ["export", str(whole), "-o", "sampler.onnx"],
-    }
+def send_signals(harness: Harness, names: list[str], tries: int, until: float) -> dict[str, Counter[str]]:
+    """Send one to three signals at random moments of the commands in turn; count what the commands answered."""
+    done = {name: Counter[str]() for name in names}
     for number in range(tries):
         if time.monotonic() > until:
             break
-        for name in ("interrupted", "rows.csv", "sampler.onnx"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / name).unlink(missing_ok=True)
-        command = list(commands)[number % len(commands)]
-        program = start(commands[command], folder)
-        while program.poll() is None and not listens(program.pid):
+        name = names[number % len(names)]
+        work, count = STOPPED[name], done[name]
+        harness.learn(name)
+        out = harness.clean(work)
+        program = harness.start(work.start(out), always_cold=work.always_cold)
+        while program.is_alive() and not listens(program.pid or 0):
             time.sleep(0.001)
-        wait_a_moment(program, seconds, folder / "interrupted" if command == "train" else None, draws)
-        for _ in range(draws.choice((1, 1, 2, 3))):
-            if program.poll() is None:
-                program.send_signal(draws.choice(SIGNALS))
-            time.sleep(draws.choice((0, 0, 0.01, 0.1)))
-        try:
-            _, said = program.communicate(timeout=300)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            _, said = program.communicate()
-            said += "\nThe signal went unheard."
-        done["tries"] += 1
-        left = [path.name for path in folder.glob("rows.csv")] + [path.name for path in folder.glob("sampler.onnx")]
-        good = program.returncode in (0, 130) and "Traceback" not in said and not (program.returncode and left)
-        done["exit code 130"] += good and program.returncode == 130
-        done["already done"] += good and program.returncode == 0
-        if not good:
-            done["outside the contract"] += 1
-            print(f"{command} ended in {program.returncode} and left {left}: {said}", flush=True)
-    print(json.dumps(done), flush=True)
+        program.join(harness.draws.uniform(0, harness.seconds[name]))
+        for _ in range(harness.draws.choice((1, 1, 2, 3))):
+            if program.is_alive():
+                os.kill(program.pid or 0, harness.draws.choice(SIGNALS))
+            program.join(harness.draws.choice((0, 0, 0.01, 0.1)))
+        program.join(LONGEST)
+        program.kill()
+        program.join()
+        said, code = harness.said(), program.exitcode
+        problem = "a traceback" if "Traceback" in said else harness.damage(name, out)
+        if code and work.makes_file and out.exists():
+            problem = f"{out.name} is there"
+        if code not in (0, 130) or problem:
+            count["outside the contract"] += 1
+            print(f"{name} ended in {code}; {problem}: {said}", flush=True)
+        else:
+            count["exit code 130" if code else "already done"] += 1
+        count["tries"] += 1
+        print(name, json.dumps(count), flush=True)
     return done
 
 
@@ -174,21 +241,27 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="number of SIGKILLs")
     parser.add_argument("--signals", type=int, default=20, help="number of commands that are asked to stop")
     parser.add_argument("--minutes", type=float, default=60.0, help="time after which no further fault is made, a part")
+    parser.add_argument("--command", nargs="+", choices=STOPPED, default=list(STOPPED), help="the commands")
+    parser.add_argument("--cold", type=float, default=0.1, help="share of tries that start a new interpreter")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     asked = parser.parse_args()
-    draws = random.Random(asked.seed)
-    with tempfile.TemporaryDirectory(prefix="dualdiff-faults-") as name:
-        folder, started = Path(name), time.monotonic()
-        finish([*WORDS, "--run-dir", "whole"], folder)
-        seconds = time.monotonic() - started
-        parts = []
-        for part, number in ((kill_trainings, asked.kills), (send_signals, asked.signals)):
-            until = time.monotonic() + 60 * asked.minutes
-            parts.append(part(number, folder, folder / "whole", seconds, until, draws) if number else {})
-        killed, stopped = parts
-    print(json.dumps({"SIGKILL": killed, "SIGINT, SIGTERM, SIGHUP": stopped}, indent=2))
-    lost = killed.get("trainings", 0) != killed.get("equal weights", 0) or killed.get("unreadable files", 0)
-    return int(bool(lost or stopped.get("outside the contract", 0)))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    killed = [name for name in asked.command if name in WORKS and asked.kills]
+    stopped = asked.command if asked.signals else []
+    with tempfile.TemporaryDirectory(prefix="dualdiff-faults-") as folder:
+        harness = Harness(Path(folder), random.Random(asked.seed), asked.cold)
+        harness.prepare()
+        parts = {}
+        for said, part, names, number in (
+            ("SIGKILL", kill, killed, asked.kills),
+            ("SIGINT, SIGTERM, SIGHUP", send_signals, stopped, asked.signals),
+        ):
+            if names:
+                parts[said] = part(harness, names, number, time.monotonic() + 60 * asked.minutes)
+    totals = {said: dict(sum(counts.values(), Counter())) for said, counts in parts.items()}
+    print(json.dumps({said: {"all": totals[said], **counts} for said, counts in parts.items()}, indent=2))
+    counts = [count for counts in parts.values() for count in counts.values()]
+    return int(any(c["damaged"] or c["outside the contract"] or c["finished"] != c["equal"] for c in counts))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ __all__ = [
     "MIB",
     "check_nesting",
     "check_schema",
+    "check_version",
     "parse_json",
     "read_bytes",
     "read_object",
@@ -119,6 +120,28 @@ def check_schema(value: Any, schema: Any) -> None:
 
     """
     _adapter(schema).validate_python(value, strict=True)
+
+
+def check_version(found: Any, own: int, what: str, remedy: str) -> None:
+    """Refuse a file of another version of its format.
+
+    Args:
+        found: the version that the file names.
+        own: the version that this program reads.
+        what: the subject of the error, such as a path.
+        remedy: what to do about a file of an older version, or of none.
+
+    Raises:
+        InputError: the versions differ.
+
+    """
+    if type(found) is int and found > own:
+        raise InputError(
+            f"{what} was written by a newer version of dualdiff: its format is {found}, and this version reads {own}.",
+            "Install the newest version of dualdiff.",
+        )
+    if type(found) is not int or found != own:
+        raise InputError(f"{what} was written by another version of dualdiff.", remedy)
 
 
 def read_object(path: Path, schema: Any, remedy: str, *, limit: int = LARGEST_TEXT) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ from dualdiff_cli.paper.experiment import Experiment
 from dualdiff_cli.present.evaluation import evaluation_tables
 from dualdiff_cli.present.report.comparison import comparison_page
 from dualdiff_cli.store.atomic import write_json
+from dualdiff_cli.store.lock import LOCK, in_use
 from dualdiff_cli.store.run import Run
 
 __all__ = ["Target", "targets"]
@@ -121,7 +122,10 @@ def _of_a_run(run: Run) -> dict[str, Target]:
     def resumed() -> None:
         kind_of(run).fit(plan, run, device=CPU)
 
+    holder = {"process": 1234, "host": "elsewhere", "birth": 10.5, "since": 1.8e9}
+    write_json(run.path / LOCK, holder)
     return {
+        "lock.json": Target(run.path / LOCK, lambda: in_use(run.path)),
         "state.pt": Target(run.path / "state.pt", resumed, (damaged_bytes, _state), 0.5),
         "metrics.jsonl": Target(run.path / "metrics.jsonl", lambda: picture_of_losses(run, title="")),
         "data.json": Target(run.path / "data.json", lambda: data_of_run(run)),
@@ -170,7 +174,6 @@ def _of_records(folder: Path, run: Run) -> dict[str, Target]:
     scores = run.load_evaluation() or {}
     asked = {"sampling": [None, None], "generated": 10_000, "metrics": None}
     trained = (run.load_training() or {}) | {"seconds_around": 1.0}
-    run.path.rename(experiment.path) if False else None
     write_json(
         experiment.result_path, {"train": trained, "evaluations": [scores | {"asked": asked, "evaluate_seconds": 1.0}]}
     )

@@ -52,7 +52,7 @@ def _bench_facts(record: Mapping[str, Any]) -> dict[str, object]:
         "device": e["device"],
         **(gpu if e["device"] != "cpu" else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in e["versions"].items()),
-        "provider, asked → actual": "; ".join(f"{name} {a} → {b}" for name, a, b in sorted(providers)),
+        "provider, asked → actual": "; ".join(f"{name} {a} → {b}" for name, a, b in sorted(providers, key=str)),
     }
 
 

@@ -54,6 +54,7 @@ __all__ = [
     "handled",
     "names",
     "source",
+    "unwritable",
 ]
 
 _COUNT = re.compile(
@@ -263,15 +264,7 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
         except DualdiffError as error:
             _fail(console, error, debug=debug)
         except OSError as error:  # for example, a folder without write permission, or a full disk
-            place = f"{error.filename}: " if error.filename else ""
-            problem = f"{place}{error.strerror or error}."
-            _fail(
-                console,
-                InputError(
-                    problem, "Name another place, or make this place readable and writable, with room on its disk."
-                ),
-                debug=debug,
-            )
+            _fail(console, unwritable(error), debug=debug)
         except MemoryError:
             _fail(console, InputError(*NO_MEMORY), debug=debug)
         except RuntimeError as error:
@@ -284,6 +277,15 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return wrapper
+
+
+def unwritable(error: OSError) -> InputError:
+    """Give the error that names the place where the system failed to read or write."""
+    place = f"{error.filename}: " if error.filename else ""
+    return InputError(
+        f"{place}{error.strerror or error}.",
+        "Name another place, or make this place readable and writable, with room on its disk.",
+    )
 
 
 def _fail(console: Console, error: DualdiffError, *, debug: bool) -> None:

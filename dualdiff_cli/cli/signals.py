@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .streams import LenientStream
+
 if TYPE_CHECKING:
     from ..present.terminal import Console
 
@@ -111,9 +113,10 @@ class StopRequests:
         """End the process at once; files that were being written disappear."""
         if not self.owns_process:
             raise KeyboardInterrupt
-        from ..store.atomic import abandon
-
-        abandon()
+        # Nothing is imported here, because the signal may have arrived in the middle of an import. Where this module is
+        # not loaded yet, no file is being written.
+        atomic = sys.modules.get("dualdiff_cli.store.atomic")
+        getattr(atomic, "abandon", lambda: None)()
         text = f"Error: {INTERRUPTED[0]}\n{INTERRUPTED[1]}\n"
         with suppress(OSError):
             shown_cursor = "\x1b[?25h" if os.isatty(2) else ""
@@ -198,7 +201,7 @@ def _survive_the_terminal() -> None:
         stream = getattr(sys, name)
         with suppress(AttributeError, OSError, ValueError):
             if os.isatty(stream.fileno()) or not _is_open(stream.fileno()):
-                setattr(sys, name, _Lenient(stream))
+                setattr(sys, name, LenientStream(stream))
 
 
 def _is_open(descriptor: int) -> bool:
@@ -208,27 +211,3 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-class _Lenient:
-    """A stream that drops what cannot be written.
-
-    Args:
-        stream: the stream, which answers everything else.
-
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()

@@ -10,6 +10,7 @@ import gzip
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -168,6 +169,15 @@ def _common_dtype(path: Path, frame: pl.DataFrame) -> np.dtype[Any]:
     return np.result_type(*types)
 
 
+@contextmanager
+def _reporting_full_disks(error_of_package: type[Exception]) -> Iterator[None]:
+    """Turn a package's own exception about a file, which holds the OSError, into this OSError."""
+    try:
+        yield
+    except error_of_package as error:
+        raise next((arg for arg in error.args if isinstance(arg, OSError)), OSError(str(error))) from error
+
+
 def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
     """Write one sheet, row after row."""
     try:
@@ -187,7 +197,7 @@ def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
         "strings_to_urls": False,
         "strings_to_numbers": False,
     }
-    with xlsxwriter.Workbook(path, settings) as book:
+    with _reporting_full_disks(xlsxwriter.exceptions.FileCreateError), xlsxwriter.Workbook(path, settings) as book:
         sheet = book.add_worksheet()
         formats = {
             pl.Date: book.add_format({"num_format": "yyyy-mm-dd"}),

@@ -7,6 +7,7 @@ the archive. The number of points is dynamic, and there is no second file beside
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 import sys
@@ -89,8 +90,9 @@ class _Pt2(Artifact):
                         node.meta.pop(note, None)
 
     def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
-        with path.open("wb") as file:
-            torch.export.save(self.program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
+        content = io.BytesIO()
+        torch.export.save(self.program, content, extra_files={METADATA_FILE: json.dumps(metadata)})
+        path.write_bytes(content.getbuffer())
 
 
 class _TorchScript(Artifact):
@@ -107,8 +109,11 @@ class _TorchScript(Artifact):
             self.module = torch.jit.trace(module, example)  # type: ignore[no-untyped-call]
 
     def save(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        # Written to a file by torch itself, a full disk would end the process.
+        content = io.BytesIO()
         with _without_deprecations():
-            torch.jit.save(self.module, str(path), _extra_files={METADATA_FILE: json.dumps(metadata)})
+            torch.jit.save(self.module, content, _extra_files={METADATA_FILE: json.dumps(metadata)})
+        path.write_bytes(content.getbuffer())
 
 
 class _ScriptedWalk(nn.Module):

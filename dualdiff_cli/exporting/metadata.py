@@ -14,7 +14,7 @@ from ..store.schemas import ReachFile
 __all__ = ["FORMAT_VERSION", "check_metadata", "not_ours", "parse_extra_file", "parse_properties"]
 
 FORMAT_VERSION = 2
-"""Of the metadata that exported files carry."""
+"""The version of the metadata that exported files carry; see ``FORMAT`` in ``store/run.py``."""
 MOST_CHARACTERS = 2**26
 """The largest length of a value: a column of a million categories takes a fifth of that."""
 MOST_OUTPUTS = 100_002
@@ -25,7 +25,7 @@ class _Metadata(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
 
-    format_version: Literal[2]
+    format_version: int
     what: Literal["sampler", "denoiser"]
     config: dict[str, JsonValue]
     encoding: dict[str, JsonValue]

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ..checked import refusing
+from ..checked import check_version, refusing
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig, parse_config
 from ..config.sections import SamplingConfig
@@ -26,7 +26,7 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
 from ..models import Drawing, DrawingOptions, Model
 from .loading import CPU, Runtime, cannot_run, open_file
-from .metadata import check_metadata, not_ours
+from .metadata import FORMAT_VERSION, check_metadata, not_ours
 from .program import compile_sampler
 
 __all__ = ["ExportedModel"]
@@ -78,6 +78,8 @@ class ExportedModel(Model):
         """
         path = Path(path)
         metadata, provider, run = open_file(path, device=device, io_binding=io_binding, trust=trust)
+        if "format_version" in metadata:
+            check_version(metadata["format_version"], FORMAT_VERSION, str(path), "Export the run again.")
         with refusing(*not_ours(path)):
             check_metadata(metadata)
             config = parse_config(metadata["config"])

@@ -23,6 +23,7 @@ from ..errors import InputError, Interrupted
 from ..models import AS_DRAWN, load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
+from ..store.lock import sole_use
 from ..store.run import Run
 from ..store.schemas import KeptScores
 from ..training.loop import Progress
@@ -160,7 +161,7 @@ def _folder(path: str | Path | None, request: Mapping[str, Any]) -> Iterator[Pat
     """Give the folder of a comparison: a new one, that of the same request, or a temporary one.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or another process compares models there.
 
     """
     if path is None:
@@ -176,7 +177,8 @@ def _folder(path: str | Path | None, request: Mapping[str, Any]) -> Iterator[Pat
             )
     else:
         write_json(folder / "request.json", request)
-    yield folder
+    with sole_use(folder):
+        yield folder
 
 
 class _Comparison:

@@ -17,6 +17,7 @@ from ..config.schema import RunConfig
 from ..data import Data
 from ..metrics import overall_verdict
 from ..models import AS_DRAWN, Plan, TrainableModel, kind_of
+from ..store.lock import sole_use
 from ..store.run import Run
 from ..training.session import Callbacks
 from .inputs import data_of_run, load_run_data
@@ -86,7 +87,9 @@ def train(
     kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]
     # Everything that can be refused is refused here, before a directory is made.
     plan = kind.plan(config, data, device=place)
-    return _train(kind, plan, Run.create(plan.config, path), str(place), callbacks)
+    run = Run.create(plan.config, path)
+    with sole_use(run.path):
+        return _train(kind, plan, run, str(place), callbacks)
 
 
 def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks 
 
     Raises:
         Interrupted, InputError, DeviceError: see `train`.
-        InputError: there is no run, or its data file has changed since the run was begun.
+        InputError: there is no run, another process trains it, or its data file has changed since the run was begun.
 
     Examples:
         >>> import dualdiff_cli as dualdiff
@@ -113,9 +116,10 @@ def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks 
 
     """
     place, run = choose_device(device), Run.open(run)
-    kind = kind_of(run)
-    plan = kind.plan(run.config, data_of_run(run), device=place, run=run)
-    return _train(kind, plan, run, str(place), callbacks)
+    with sole_use(run.path):
+        kind = kind_of(run)
+        plan = kind.plan(run.config, data_of_run(run), device=place, run=run)
+        return _train(kind, plan, run, str(place), callbacks)
 
 
 def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callbacks: Callbacks) -> dict[str, Any]:

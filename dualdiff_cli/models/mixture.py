@@ -129,7 +129,7 @@ class Mixture(TrainableModel):
             assert isinstance(config, MixtureConfig)
             encoding = TableEncoding.read(description["encoding"])
             weights, means, covariances = (tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
-            if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+            if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-9:
                 raise ValueError("weights and means do not suit the encoding")
             fitted = Fitted(len(weights), covariance_type=description["covariance"])
             fitted.weights_, fitted.means_, fitted.covariances_ = weights, means, covariances

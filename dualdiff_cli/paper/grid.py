@@ -2,7 +2,7 @@
 
 joblib spreads the experiments over local processes or, with ``engine="ray"``, over a Ray cluster. The processes share a
 file system and nothing else: the parent process reads the progress from the files of the runs, and a stop file asks all
-processes to stop. Only one grid at a time may work in a folder of runs.
+processes to stop. Only one grid at a time works in a folder of runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from ..data import check_source
 from ..errors import InputError, Interrupted
+from ..store.lock import in_use, sole_use
 from ..store.run import Run
 from .experiment import Experiment
 
@@ -33,6 +34,8 @@ __all__ = ["GridEngine", "GridProgress", "run_grid"]
 GridEngine = Literal["joblib", "ray"]
 
 POLL_SECONDS = 0.5
+LONGEST_WAIT = 60.0
+"""The longest time that a grid waits for the workers of an earlier grid, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def run_grid(
 
     Raises:
         Interrupted: the grid was stopped; everything is saved.
-        InputError: an experiment names what does not exist, or Ray is not installed.
+        InputError: an experiment names what does not exist, another grid works in the folder, or Ray is not installed.
 
     """
     if engine == "ray":  # The workers of a cluster have working directories of their own.
@@ -91,17 +94,20 @@ def run_grid(
     progress = _Progress(
         experiments, on_progress, jobs or joblib.cpu_count()
     )  # It resolves every configuration, so a bad request fails here.
-    unfinished = [each for each in experiments if not each.is_done()]
-    for each in unfinished:
-        each.forget_failure()
-    stop_file = Path(experiments[0].runs, f".stop-{uuid4().hex}")
-    stop_file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with _watching(progress, stop_file, should_stop):
-            loss = _spread(unfinished, stop_file, engine=engine, jobs=jobs)
-        stopped = stop_file.exists() or should_stop()
-    finally:
-        stop_file.unlink(missing_ok=True)
+    folder = Path(experiments[0].runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    stop_file = folder / f".stop-{uuid4().hex}"
+    with sole_use(folder):
+        unfinished = [each for each in experiments if not each.is_done()]
+        _wait_for_earlier_workers(unfinished, should_stop)
+        for each in unfinished:
+            each.forget_failure()
+        try:
+            with _watching(progress, stop_file, should_stop):
+                loss = _spread(unfinished, stop_file, engine=engine, jobs=jobs)
+            stopped = stop_file.exists() or should_stop()
+        finally:
+            stop_file.unlink(missing_ok=True)
     unfinished = [each for each in unfinished if not each.is_done()]
     if unfinished and stopped:
         raise Interrupted(
@@ -112,6 +118,13 @@ def run_grid(
         if loss and "error" not in each.result():
             each.fail(loss)
     return [each.result() for each in experiments]
+
+
+def _wait_for_earlier_workers(experiments: Sequence[Experiment], should_stop: Callable[[], bool]) -> None:
+    """Wait until no run is in use: the workers of a grid that was killed notice it after the step that they take."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while any(in_use(each.path) for each in experiments) and time.monotonic() < deadline and not should_stop():
+        time.sleep(POLL_SECONDS)
 
 
 @contextmanager

@@ -11,10 +11,27 @@ from typing import Any
 
 from ..checked import LARGEST_TEXT, parse_json, read_bytes
 
-__all__ = ["abandon", "read_json", "replaced", "write_json", "write_text"]
+__all__ = ["abandon", "create_text", "passing", "read_json", "replaced", "write_json", "write_text"]
 
-_open: set[Path] = set()
-"""The temporary files that are being written."""
+_passing: set[Path] = set()
+"""The files that exist only while this process works."""
+
+
+@contextmanager
+def passing(path: Path) -> Iterator[None]:
+    """Let `abandon` remove a file while the block runs."""
+    _passing.add(path)
+    try:
+        yield
+    finally:
+        _passing.discard(path)
+
+
+def abandon() -> None:
+    """Remove the files that exist only while this process works, before the process ends at once."""
+    for path in tuple(_passing):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -23,29 +40,51 @@ def replaced(path: Path) -> Iterator[Path]:
 
     When the block ends, the temporary file takes the place of ``path``; when the block raises, the file is removed.
     """
+    temporary = _beside(path)
+    with passing(temporary):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Name a temporary file in the same directory, which is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    _open.add(temporary)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        _open.discard(temporary)
-
-
-def abandon() -> None:
-    """Remove the temporary files that are being written, before the process ends at once."""
-    for temporary in tuple(_open):
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text."""
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write UTF-8 text to a file that must not exist yet; of several processes that ask at once, one makes the file.
+
+    Returns:
+        Whether the file was made; False where there is one already.
+
+    """
+    temporary = _beside(path)
+    with passing(temporary):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links, where another process may see a part of the text
+                with open(path, "x", encoding="utf-8") as file:
+                    file.write(text)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

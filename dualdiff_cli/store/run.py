@@ -11,6 +11,7 @@
     metrics.jsonl        one object a logged step
     training.json        what `train` answered when the training had finished
     evaluation.json      the last scores
+    lock.json            while a process trains, which one it is
     samples/ figures/ exports/
 
 Every file is written beside its name and renamed into place, so that a run that is killed at any moment is whole.
@@ -19,6 +20,7 @@ Every file is written beside its name and renamed into place, so that a run that
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -27,11 +29,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checked import LARGEST_TEXT, MIB, check_schema, parse_json, read_bytes, read_object, refusing
+from ..checked import LARGEST_TEXT, MIB, check_schema, check_version, parse_json, read_bytes, read_object, refusing
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
-from .atomic import read_json, replaced, write_json, write_text
+from .atomic import create_text, read_json, replaced, write_json, write_text
 from .schemas import (
     EvaluationFile,
     LoggedStep,
@@ -51,7 +53,8 @@ __all__ = ["FORMAT", "RUNS", "Run"]
 
 RUNS = Path("runs")
 FORMAT = 2
-"""The version of the run directory's format; a run of another version is refused."""
+"""The version of the run directory's format; a run of another version is refused. Whoever raises this number keeps the
+runs in tests/formats/, whose tests then show what becomes of them."""
 LARGEST_WEIGHTS = 16 * 1024 * MIB
 """The largest size of the weights of a model, in bytes: twice what the bounds of the configuration allow."""
 
@@ -92,8 +95,8 @@ class Run:
                 raise InputError(
                     f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
                 )
-            run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.path / "config.toml", config.to_toml())
+        if not create_text(run.path / "config.toml", config.to_toml()):  # another process was a moment earlier
+            raise InputError(f"The run directory {run} has just been taken by another process.", "Use another one.")
         return run
 
     @classmethod
@@ -209,8 +212,7 @@ class Run:
                 f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
             )
         description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
-        if description is None or description.get("format_version") != FORMAT:
-            raise InputError(f"The run {self} was written by another version of dualdiff.", "Train the run again.")
+        check_version((description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.")
         description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
         assert description is not None
         with refusing(f"The model {path} cannot be read.", "Train the run again."):
@@ -235,8 +237,11 @@ class Run:
         """Keep what training resumes from."""
         import torch
 
+        # Written to a file by torch itself, a full disk would appear as a RuntimeError.
+        content = io.BytesIO()
+        torch.save({"format_version": FORMAT, **state}, content)
         with replaced(self.path / "state.pt") as temporary:
-            torch.save({"format_version": FORMAT, **state}, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_state(self) -> dict[str, Any] | None:
         """Give the state that was saved last; None where training was stopped before the first.
@@ -254,8 +259,7 @@ class Run:
             with warnings.catch_warnings(action="ignore"):  # torch warns of what a damaged file seems to be
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             version = state.get("format_version")
-        if version != FORMAT:
-            raise InputError(f"The training state {path} is of another version.", "Remove it to start over.")
+        check_version(version, FORMAT, f"The training state {path}", "Remove it to start over.")
         with refusing(f"The training state {path} is damaged.", "Remove it to start over."):
             check_schema(state, StateFile)
         return state

@@ -13,6 +13,7 @@ __all__ = [
     "ComparisonFile",
     "EvaluationFile",
     "ExperimentFile",
+    "HolderFile",
     "KeptScores",
     "LoggedStep",
     "MachineFile",
@@ -38,6 +39,15 @@ Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
+
+
+class HolderFile(_Part):
+    """``lock.json``: the process that works in a directory; see ``store.lock``."""
+
+    process: Annotated[int, Field(ge=1, lt=2**32)]
+    host: Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    birth: Seconds
+    since: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 
 
 class ProvenanceFile(_Part):

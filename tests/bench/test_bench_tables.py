@@ -33,6 +33,14 @@ def test_a_benchmark_is_the_machine_and_a_table_for_each_data_set_and_task(recor
     assert sum(len(table.rows) for table in tables) == len(timed)
 
 
+def test_providers_that_were_not_asked_for_stand_beside_those_that_were(record: dict[str, Any]) -> None:
+    record["rows"] = [record["rows"][0] | {"requested_provider": asked} for asked in (None, "CPU")]
+    facts, *_ = bench_tables(record)
+    (shown,) = (row[1] for row in facts.rows if str(row[0]).startswith("provider"))
+    assert "None" in str(shown)
+    assert "CPU" in str(shown)
+
+
 def test_a_row_has_its_times_with_three_digits_and_the_part_that_was_timed(record: dict[str, Any]) -> None:
     _, training, sampling, *_ = bench_tables(record)
     row = next(row for row in record["rows"] if (row["model"], row["backend"]) == ("dual-expert", "eager"))

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, settings, start
+from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, refused, settings, start
 from tiny import tiny_of
 
 from dualdiff_cli.cli.signals import StopRequests
 from dualdiff_cli.jobs.train import train
+from dualdiff_cli.store.lock import sole_use
 from dualdiff_cli.store.run import Run
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -62,6 +63,23 @@ def test_every_command_can_be_stopped_before_its_libraries_are_loaded(command: s
     assert_stopped(program)
 
 
+def test_a_signal_in_the_middle_of_an_import_leaves_no_traceback() -> None:
+    code = """
+import os, signal, sys
+from dualdiff_cli.cli import signals
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic.version":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Sender())
+signals.listen()
+import pydantic
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert SENTENCES.fullmatch(done.stderr)
+
+
 def test_rows_that_are_being_drawn_leave_no_part_of_a_file(started: Start, tmp_path: Path) -> None:
     train(tiny_of("mixture", dataset="line"), path="mixture", device="cpu")
     words = ("sample", "mixture", "-n", "100M", "-o", "rows/rows.csv")
@@ -84,18 +102,32 @@ def test_a_second_signal_of_another_kind_does_not_keep_the_state_from_being_save
     assert state["trainer"]["step"] >= 5
 
 
+def test_a_run_that_is_being_trained_is_refused_until_its_process_is_gone(started: Start) -> None:
+    program = started(*LONG, *settings("training.log_every=5", "training.checkpoint_every=100"), until=begun)
+    said = refused("train", "--resume", "run")
+    assert "run is in use" in said
+    assert f"process {program.pid} " in said
+    program.kill()
+    program.wait()
+    with sole_use(Path("run")):
+        assert Run("run").load_metrics()
+
+
 def test_a_third_signal_stops_also_while_the_state_is_being_saved(tmp_path: Path) -> None:
     """The save that never ends is the only thing here that is not the real program."""
     slow = """
-import os, signal, sys, time, torch
+import os, pathlib, signal, sys, time
 from dualdiff_cli.__main__ import main
-def save(state, path):
-    open(path, "w").close()
+whole = pathlib.Path.write_bytes
+def write_bytes(path, content):
+    if path.suffix != ".pt":
+        return whole(path, content)
+    whole(path, content[:10])
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         os.kill(os.getpid(), number)
         time.sleep(0.05)
     time.sleep(1000)
-torch.save = save
+pathlib.Path.write_bytes = write_bytes
 main()
 """
     words = [*LONG, *settings("training.checkpoint_every=10")]

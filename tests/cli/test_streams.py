@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from commands import TINY_WORDS, dualdiff, start
+import pytest
+from commands import SENTENCES, TINY_WORDS, dualdiff, start
 
 BASELINE = ("train", "--dataset", "line", "--model", "baseline", *TINY_WORDS)
 
@@ -91,3 +95,26 @@ def test_a_reader_that_has_had_enough_is_no_error(run: Path, tmp_path: Path) -> 
         program.stdout.close()
         assert program.stderr.read() == ""
         assert program.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "redirection", "code"),
+    [
+        ("--version", "> /dev/full", 2),
+        ("--help", "> /dev/full", 2),
+        ("datasets", ">&-", 0),
+        ("columns nowhere.csv", "2> /dev/full", 2),
+        ("columns nowhere.csv", "<&- >&- 2>&-", 2),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_stream_that_cannot_be_written_to_ends_in_an_exit_code_of_the_contract(
+    words: str, redirection: str, code: int
+) -> None:
+    command = f"{shlex.quote(sys.executable)} -m dualdiff_cli {words} {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 2 and "2>" not in redirection:
+        assert SENTENCES.fullmatch(done.stderr)
+        assert "No space left" in done.stderr

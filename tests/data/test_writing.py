@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from full_disks import files_of_at_most
 
 from dualdiff_cli.data import WRITABLE, read_table, write_chunks
 from dualdiff_cli.errors import InputError
@@ -76,6 +78,19 @@ def test_what_an_excel_file_would_change_or_lose_is_refused(tmp_path: Path) -> N
         write_chunks(tmp_path / "t.xlsx", chunks(), rows=2**20)
     assert ".csv" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the temporary files of xlsxwriter
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy", ".xlsx", ".ndjson"])
+def test_a_disk_that_is_full_is_said_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".xlsx":
+        pytest.importorskip("xlsxwriter")
+    with files_of_at_most(100), pytest.raises(InputError, match=f"t{suffix} cannot be written") as caught:
+        write_chunks(tmp_path / f"t{suffix}", chunks(), rows=ROWS)
+    assert "another file" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+    del caught
+    gc.collect()
 
 
 def test_a_missing_cell_is_an_empty_field_and_a_text_is_never_changed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx
 import polars as pl
 import pytest
 import torch
+from full_disks import files_of_at_most
 from people import write_people
 from tiny import XY, finished, narrow, tiny
 from torch import Tensor
@@ -66,6 +67,13 @@ def test_a_lower_precision_has_a_tolerance_of_its_own(precision: str, run: Run, 
 def test_a_runtime_that_lacks_the_precision_says_so(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"bfloat16 denoiser: Could not find an implementation.*--precision"):
         export(run, what="denoiser", precision="bfloat16", output=tmp_path / "file.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(run: Run, format: str, tmp_path: Path) -> None:
+    with files_of_at_most(1000), pytest.raises(OSError, match="too large"):
+        export(run, what="denoiser", output=tmp_path / f"denoiser{FORMATS[format]}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.compare import COMPARED, compare
 from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.models.peers import VineCopula
+from dualdiff_cli.store.lock import sole_use
 from dualdiff_cli.store.run import Run
 
 pytestmark = pytest.mark.slow
@@ -135,6 +136,13 @@ def test_without_a_folder_nothing_is_left_behind(tmp_path: Path) -> None:
     assert "--run-dir" in caught.value.remedy
     assert tiny_comparison(models=["mixture"])["run_dir"] is None
     assert list(tmp_path.iterdir()) == []  # the tests of the jobs run in this directory
+
+
+def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        tiny_comparison(models=["mixture"], path=tmp_path, should_stop=lambda: True)
+    with sole_use(tmp_path), pytest.raises(InputError, match=f"{tmp_path} is in use"):
+        tiny_comparison(models=["mixture"], path=tmp_path)
 
 
 def test_what_fails_is_a_row_with_its_reason_and_is_tried_again(

@@ -107,6 +107,14 @@ def test_every_form_of_covariance_is_saved_whole(form: str, tmp_path: Path) -> N
     assert_allclose(generated.std(axis=0), frame.to_numpy().std(axis=0), rtol=0.1)
 
 
+def test_weights_that_do_not_add_up_to_one_are_refused(tmp_path: Path) -> None:
+    model, _, run = fitted_in(tmp_path, pl.DataFrame(truth(200, "fit"), schema=["x", "y"]))
+    model.fitted.weights_ = model.fitted.weights_ * (1 + 1e-7)
+    model.save(run)
+    with pytest.raises(InputError, match="is damaged"):
+        Mixture.load(run, device=CPU)
+
+
 def test_the_probabilities_of_integers_add_up_to_one(tmp_path: Path) -> None:
     counts = pl.DataFrame({"k": seeding.stream(0, "test").poisson(3.0, 500)})
     model, _, _ = fitted_in(tmp_path, counts, "model.components=1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from grids import TINY, experiment, scores
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.paper.experiment import Experiment
 from dualdiff_cli.paper.grid import GridProgress, run_grid
+from dualdiff_cli.store.lock import sole_use
 
 
 class Fatal(Experiment):
@@ -61,6 +64,30 @@ def test_bad_request_fails_before_anything_is_begun(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dual-exprt"):
         run_grid([experiment(tmp_path / "runs"), experiment(tmp_path / "runs", model="dual-exprt")], jobs=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_grid_in_the_same_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with sole_use(tmp_path), pytest.raises(InputError, match=f"{tmp_path} is in use"):
+        run_grid([experiment(tmp_path)], jobs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_waits_for_the_workers_of_a_grid_that_was_killed(tmp_path: Path) -> None:
+    run = experiment(tmp_path).path
+    run.mkdir()
+    worker = threading.Event()
+
+    def work() -> None:
+        with sole_use(run):
+            worker.set()
+            time.sleep(0.7)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    worker.wait()
+    (result,) = run_grid([experiment(tmp_path)], jobs=1)
+    thread.join()
+    assert "error" not in result
 
 
 def test_two_experiments_of_one_run_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from pictures import densities, drawn
 
 from dualdiff_cli.present.figures.correlations import correlation_map, rank_correlations
@@ -50,6 +51,15 @@ def test_dates_are_days_and_truth_values_are_two_places() -> None:
     np.testing.assert_array_equal(of(hours).place(hours), [0.5])
     flags = pl.Series("f", [True, False, None])
     np.testing.assert_array_equal(of(flags).place(flags), [1, 0, np.nan])
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_the_first_and_the_last_dates_can_be_drawn(year: int) -> None:
+    days = pl.Series("d", [date(year, month, 1) for month in (1, 6, 12)])
+    scale, figure = of(days), Figure()
+    scale.dress(axes := figure.subplots(), "x", scale.limits(scale.place(days)))
+    figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()]
 
 
 def test_rare_words_and_words_that_the_data_lack_share_the_last_place() -> None:

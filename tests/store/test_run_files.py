@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disks import files_of_at_most
 from safetensors.torch import save_file
 from torch import nn
 
@@ -121,7 +122,7 @@ def test_no_damage_to_the_model_escapes_as_anything_but_a_bad_input(run: Run, na
     run.save_model({"weight": torch.ones(3)}, DESCRIPTION)
     refusals = refusals_when_damaged(run.path / name, run.load_model)
     assert len(refusals) > 100
-    assert all("model." in refusal or "another version" in refusal for refusal in refusals)
+    assert all("model." in refusal or "version of dualdiff" in refusal for refusal in refusals)
 
 
 def test_no_flipped_bit_of_the_weights_passes_unseen(run: Run) -> None:
@@ -145,10 +146,19 @@ def test_a_model_of_another_version_or_without_description_is_refused(
     assert caught.value.exit_code == 2
 
 
-def test_a_state_of_another_version_is_refused(run: Run) -> None:
-    torch.save({"format_version": FORMAT - 1, **STATE}, run.path / "state.pt")
-    with pytest.raises(InputError, match="another version"):
+@pytest.mark.parametrize(("version", "said"), [(FORMAT - 1, "another version"), (FORMAT + 1, "newer version")])
+def test_a_state_of_another_version_is_refused(run: Run, version: int, said: str) -> None:
+    torch.save({"format_version": version, **STATE}, run.path / "state.pt")
+    with pytest.raises(InputError, match=said):
         run.load_state()
+
+
+def test_a_model_of_a_newer_version_is_refused_with_the_remedy_to_install_it(run: Run) -> None:
+    run.save_model({"weight": torch.ones(3)}, {**DESCRIPTION, "format_version": FORMAT + 1, "kind": ["unknown"]})
+    with pytest.raises(InputError, match="newer version") as caught:
+        run.load_model()
+    assert "Install" in caught.value.remedy
+    assert caught.value.exit_code == 2
 
 
 def test_the_pairs_of_a_reflow_come_back_as_they_were_with_the_encoding(run: Run) -> None:
@@ -208,6 +218,14 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_whole(run: Run, save: 
     before = {path.name: path.read_bytes() for path in run.path.iterdir()}
     with pytest.raises((AttributeError, TypeError)):
         save(run, lambda: None)
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_the_old_state_whole(run: Run) -> None:
+    run.save_state(STATE)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    with files_of_at_most(100), pytest.raises(OSError, match="too large"):
+        run.save_state(STATE)
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 
 

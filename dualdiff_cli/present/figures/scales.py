@@ -28,6 +28,10 @@ LEAST_SKEWNESS = 1.5
 """The skewness of positive values from which a logarithmic axis is tried."""
 
 
+DRAWABLE_DAYS = (-719_162.0, 2_932_896.0)
+"""The days since 1970 that matplotlib can draw: those of the years 1 to 9999."""
+
+
 @dataclass(frozen=True)
 class ColumnScale:
     """Where the values of a column lie on an axis.
@@ -67,6 +71,8 @@ class ColumnScale:
             low, high = limits_of(np.log10(places[places > 0]))
             return np.array([10**low, 10**high])
         limits = limits_of(places)
+        if self.kind == "date":
+            return np.clip(limits, *DRAWABLE_DAYS)
         if self.kind == "whole" and np.ptp(limits) < FEW:
             return np.array([np.ceil(limits[0]) - 0.6, np.floor(limits[1]) + 0.6])
         return limits
