@@ -106,7 +106,11 @@ class _Observed(Denoiser):
         self.values, self.given = values, given
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """See `Denoiser.forward`; one time for all points, computed in float64."""
+        """See `Denoiser.forward`."""
+        return self.with_responsibilities(x_t, t)[0]
+
+    def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See `FullMixtureDenoiser.with_responsibilities`; one time for all points, computed in float64."""
         mixture, given = self.mixture, self.given
         alpha, sigma = self.schedule(t)
         covariances = mixture.covariances
@@ -118,10 +122,10 @@ class _Observed(Denoiser):
         away = y.unsqueeze(1) - a * mixture.means
         solved = (away.transpose(0, 1) @ inverse).transpose(0, 1)
         log_density = mixture.log_weights - 0.5 * ((away * solved).sum(-1) + log_volume)
-        responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
+        r = torch.softmax(log_density, dim=1)
         posterior = mixture.means + ((a * solved).transpose(0, 1) @ covariances).transpose(0, 1)
-        mean = (responsibility * posterior).sum(1)
-        return torch.where(given, self.values.double(), mean).to(x_t.dtype)
+        mean = (r.unsqueeze(-1) * posterior).sum(1)
+        return torch.where(given, self.values.double(), mean).to(x_t.dtype), r.to(x_t.dtype)
 
 
 def inverted(matrices: Tensor) -> tuple[Tensor, Tensor]:

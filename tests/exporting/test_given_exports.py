@@ -59,7 +59,7 @@ def model_of_few_rows() -> DiffusionModel:
             if not parameter.any():
                 parameter.copy_(0.1 * draws(*parameter.shape, role=f"parameter {k}"))
         denoiser.learnt.limit(torch.from_numpy(encoding.encode(frame(), None)).float())
-        denoiser.gate_weights = torch.sigmoid(draws(*denoiser.gate_weights.shape, role="weights of the experts"))
+        denoiser.gate_weights = torch.sigmoid(draws(3, 6, COMPONENTS, role="weights of the experts"))
     d = encoding.width
     factors = draws(COMPONENTS, d, d, role="factors") / d**0.5
     weights = torch.softmax(draws(COMPONENTS, role="weights"), 0)
