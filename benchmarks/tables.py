@@ -24,9 +24,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -113,25 +113,30 @@ class Drawn(NamedTuple):
     sample_seconds: float
 
 
+def processor_time() -> float:
+    """Give the seconds of processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
 def of_our_model(name: str, data: Data, file: Path, n: int, seed: int) -> Drawn:
     """Train one of our models at its defaults, without the pictures of `dualdiff train`, and draw n rows."""
-    started, device = time.process_time(), choose_device("cpu")
+    started, device = processor_time(), choose_device("cpu")
     config = resolve(dataset=str(file), model=name, options={"seed": seed}, rows=data.train.height)
     kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]
     plan = kind.plan(config, data, device=device)
     model, _ = kind.fit(plan, Run.create(plan.config, file.parent / "run"), device=device)
-    trained = time.process_time()
+    trained = processor_time()
     rows = model.sample(n, seed=seed, options=AS_DRAWN)
-    return Drawn(rows, trained - started, time.process_time() - trained)
+    return Drawn(rows, trained - started, processor_time() - trained)
 
 
 def of_peer(name: str, data: Data, n: int, seed: int) -> Drawn:
     """Fit a model of another package to the features that our models see, as `dualdiff compare` does."""
-    started = time.process_time()
+    started = processor_time()
     fitted = PEERS[name].fit(data.train, data.encoding, seed=seed)
-    trained = time.process_time()
+    trained = processor_time()
     rows = fitted.sample(n, seed=seed)
-    return Drawn(rows, trained - started, time.process_time() - trained)
+    return Drawn(rows, trained - started, processor_time() - trained)
 
 
 def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
@@ -140,15 +145,31 @@ def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
     model = getattr(package, name)()
     model.set_random_state(seed)
     discrete = [column.name for column in rows if column.dtype in (pl.String, pl.Boolean)]
-    started = time.process_time()
+    started = processor_time()
     model.fit(rows.to_pandas(), discrete)
-    trained = time.process_time()
+    trained = processor_time()
     drawn = model.sample(n)
-    return Drawn(with_types_of(rows, pl.from_pandas(drawn)), trained - started, time.process_time() - trained)
+    return Drawn(with_types_of(rows, pl.from_pandas(drawn)), trained - started, processor_time() - trained)
 
 
-RIVALS = {"CTGAN": "ctgan", "TVAE": "ctgan"}
-"""Models that see the table itself, and the module that each needs."""
+def of_argn(name: str, data: Data, n: int, seed: int) -> Drawn:
+    """Fit an autoregressive network of the package mostlyai-engine to the table itself."""
+    package, rows = importlib.import_module("mostlyai.engine"), data.train
+    package.set_random_state(seed)
+    started = processor_time()
+    model = getattr(package, name)()
+    model.fit(rows.to_pandas())
+    trained = processor_time()
+    drawn = model.sample(n)
+    return Drawn(with_types_of(rows, pl.from_pandas(drawn)), trained - started, processor_time() - trained)
+
+
+RIVALS: dict[str, tuple[str, Callable[[str, Data, int, int], Drawn]]] = {
+    "CTGAN": ("ctgan", of_ctgan),
+    "TVAE": ("ctgan", of_ctgan),
+    "TabularARGN": ("mostlyai", of_argn),
+}
+"""Models that see the table itself: the module that each needs, and the function that fits it."""
 MODELS = (OURS, "mixture", "kernel-density", "spline-flow", "arf", "forest", *RIVALS)
 
 
@@ -172,7 +193,7 @@ def prepared(table: str, folder: Path) -> Path:
 
 def is_there(model: str) -> bool:
     """Say whether the package of a model is installed."""
-    package = RIVALS.get(model) or (PEERS[model].package if model in PEERS else "dualdiff_cli")
+    package = RIVALS[model][0] if model in RIVALS else PEERS[model].package if model in PEERS else "dualdiff_cli"
     return find_spec(package) is not None
 
 
@@ -188,7 +209,7 @@ def measure(cell: Cell) -> dict[str, Any]:
             if cell.model in PEERS:
                 drawn = of_peer(cell.model, data, n, cell.seed)
             elif cell.model in RIVALS:
-                drawn = of_ctgan(cell.model, data, n, cell.seed)
+                drawn = RIVALS[cell.model][1](cell.model, data, n, cell.seed)
             else:
                 drawn = of_our_model(cell.model, data, file, n, cell.seed)
             scores = Truth(data, data.held_out, n, seed=cell.seed).score(drawn.rows, metrics=SCORES)
