@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,12 @@ def _check_density(model: Model) -> None:
     without = [c for c in columns if c.log_slope(np.zeros((1, c.width))) is None]
     if without:
         names = ", ".join(f"'{column.name}' ({column.kind})" for column in without)
-        others = [column.name for column in columns if column not in without]
+        others = shlex.quote(",".join(column.name for column in columns if column not in without) or "a,b")
+        gaps = any(column.present_feature is not None for column in without)
         raise InputError(
             f"The model has no density, because these columns have none in their own units: {names}.",
-            f"Train a model of the columns {', '.join(others)} alone; `train --columns` chooses columns."
-            if others
-            else "Train a model of columns of numbers without gaps.",
+            f"Train a model of numbers alone, with `train --columns {others}`"
+            + (" and, for columns with gaps, `train --missing drop`." if gaps else "."),
         )
 
 

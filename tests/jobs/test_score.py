@@ -181,11 +181,14 @@ def test_a_value_that_a_column_cannot_have_is_refused_with_its_row(of_people: di
 
 
 def test_columns_without_a_density_are_named_with_what_can_be_done(tmp_path: Path) -> None:
-    rows = measured(100, seed=6).with_columns(side=pl.Series(["left", "right"] * 50))
+    rows = measured(100, seed=6).with_columns(
+        side=pl.Series(["left", "right"] * 50), gap=pl.Series([None, *range(99)], dtype=pl.Float64)
+    )
     rows.write_csv(tmp_path / "rows.csv")
     config = resolve(dataset=str(tmp_path / "rows.csv"), model="mixture", settings=["model.components=1"])
     run = str(train(config, path=tmp_path / "run", device="cpu")["run"])
     with pytest.raises(InputError) as caught:
         score(run, rows, device="cpu")
-    assert "'side' (category)" in caught.value.problem
-    assert "load, shift" in caught.value.remedy
+    assert "'side' (category), 'gap' (missing)" in caught.value.problem
+    assert "--columns load,shift" in caught.value.remedy
+    assert "--missing drop" in caught.value.remedy
