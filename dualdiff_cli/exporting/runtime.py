@@ -25,6 +25,7 @@ from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generat
 from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
 from ..models import Drawing, DrawingOptions, Model
+from ..models.conditioning import put_given
 from .given import GIVEN_INPUTS, nothing_given
 from .loading import CPU, Runtime, cannot_run, open_file
 from .metadata import check_metadata, not_ours
@@ -205,7 +206,7 @@ class ExportedModel(Model):
             "redrawing": redrawing,
         }
         rows = map(self.encoding.decode, generate_by(walk, n, **request))
-        return Drawing(_counted(rows if given is None else map(given.put, rows), redrawing, facts), facts)
+        return Drawing(_counted(put_given(given, rows, self.encoding), redrawing, facts), facts)
 
     def _given(self, options: DrawingOptions) -> Given | None:
         """Read the given cells of a request.

@@ -174,10 +174,10 @@ def _check_values(model: Model, rows: pl.DataFrame) -> None:
         InputError: there is such a value.
 
     """
+    decoded = model.encoding.decode(model.encoding.encode(rows, None))
     for column in model.encoding.columns:
         cells = rows[column.name]
-        x = cells.cast(pl.Float64).to_numpy()
-        back = column.series(column.values(column.encode(cells, None))).cast(pl.Float64).to_numpy()
+        x, back = (side[column.name].cast(pl.Float64).to_numpy() for side in (rows, decoded))
         scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
         wrong = np.flatnonzero(~np.isfinite(x) | ~np.isclose(x, back, rtol=1e-6, atol=1e-9 * scale))
         if len(wrong):

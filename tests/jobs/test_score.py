@@ -192,3 +192,17 @@ def test_columns_without_a_density_are_named_with_what_can_be_done(tmp_path: Pat
     assert "'side' (category), 'gap' (missing)" in caught.value.problem
     assert "--columns load,shift" in caught.value.remedy
     assert "--missing drop" in caught.value.remedy
+
+
+def test_a_column_that_follows_from_others_adds_no_density_and_has_to_follow(tmp_path: Path) -> None:
+    rows = measured(100, seed=7).with_columns(double=2 * pl.col("load"))
+    rows.write_csv(tmp_path / "rows.csv")
+    settings = ["model.components=1", "data.kinds.double='= 2 * load'"]
+    config = resolve(dataset=str(tmp_path / "rows.csv"), model="mixture", settings=settings)
+    run = str(train(config, path=tmp_path / "run", device="cpu")["run"])
+    encoding = loaded(run).encoding
+    z = encoding.encode(rows, None)
+    expected = (loaded(run).log_density_of_features(z) - encoding.log_slope(z)) / math.log(2)
+    np.testing.assert_allclose(bits(run, rows), expected)
+    with pytest.raises(InputError, match=r"'double' cannot have the value .* of row 2: it is learnt as computed"):
+        score(run, rows.with_columns(double=pl.col("double") + pl.Series([0.0, 1.0] + [0.0] * 98)), device="cpu")
