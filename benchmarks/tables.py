@@ -28,7 +28,7 @@ import os
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,11 +140,12 @@ def of_peer(name: str, data: Data, n: int, seed: int) -> Drawn:
 
 
 def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
-    """Fit CTGAN or TVAE to the table itself, whose texts and Booleans are its discrete columns."""
+    """Fit CTGAN or TVAE to the table itself, with the columns that we learn as categories as its discrete columns."""
     package, rows = importlib.import_module("ctgan"), data.train
     model = getattr(package, name)()
     model.set_random_state(seed)
-    discrete = [column.name for column in rows if column.dtype in (pl.String, pl.Boolean)]
+    kinds = {column.name: getattr(column, "inner", column).kind for column in data.encoding.columns}
+    discrete = [name for name, kind in kinds.items() if kind == "category"]
     started = processor_time()
     model.fit(rows.to_pandas(), discrete)
     trained = processor_time()
@@ -254,28 +255,42 @@ def table_of(cells: list[dict[str, Any]]) -> Table:
     specs = ["", "", "", ".3f", ".3f", ".3f", ".3f", ".3f", ".1f", ".3g"]
     columns = tuple(Column(head, spec) for head, spec in zip(HEADS, specs, strict=True))
     title = "Real tables: half of the rows learnt, the other half as truth; mean ± standard deviation over seeds"
-    return Table(title, columns, tuple(body), (*standing(means), *failures))
+    return Table(title, columns, tuple(body), (uncertainty(cells), *standing(means), *failures))
 
 
 def standing(means: dict[str, dict[str, tuple[Estimate | None, ...]]]) -> list[str]:
-    """Say on which tables `OURS` has the best and the worst mean of each score, and who has the best one elsewhere."""
-    said = []
-    for place, head in enumerate(HEADS[3:9]):
-        least = CHANCE.get(head, 0.0)
-        best, others, worst = 0, [], []
-        for table, models in means.items():
-            known = {m: max(found[place].mean, least) for m, found in models.items() if found[place] is not None}  # type: ignore[union-attr]
-            ours = known.pop(OURS, None)
-            if ours is None or not known:
-                continue
-            rival = min(known, key=lambda model: known[model])
-            best += ours <= known[rival]
-            others += [f"{table} ({rival})"] if known[rival] < ours else []
-            worst += [table] if ours > max(known.values()) else []
-        text = f"{head}: {OURS} is the best on {best} of {best + len(others)} tables"
-        text += f"; another model is better on {', '.join(others)}" if others else ""
-        said.append(f"{text}; {OURS} is the worst on {', '.join(worst) or 'none'}.")
-    return said
+    """Say on which tables `OURS` has the best and the worst mean of each score, and who has a better one elsewhere."""
+    others = [model for model in MODELS if model in PEERS or model in RIVALS]
+    said = [_standing(means, head, place, MODELS) for place, head in enumerate(HEADS[3:9])]
+    return [*said, f"Among models of other packages alone, {_standing(means, HEADS[3], 0, others)}"]
+
+
+def _standing(
+    means: dict[str, dict[str, tuple[Estimate | None, ...]]], head: str, place: int, models: Sequence[str]
+) -> str:
+    """Say how `OURS` stands among models by one score."""
+    least = CHANCE.get(head, 0.0)
+    best, better, worst = 0, [], []
+    for table, all_found in means.items():
+        found = {model: scores[place] for model, scores in all_found.items() if model in (OURS, *models)}
+        known = {model: max(score.mean, least) for model, score in found.items() if score is not None}
+        ours = known.pop(OURS, None)
+        if ours is None or not known:
+            continue
+        rival = min(known, key=lambda model: known[model])
+        best += ours <= known[rival]
+        better += [f"{table} ({rival})"] if known[rival] < ours else []
+        worst += [table] if ours > max(known.values()) else []
+    text = f"{head}: {OURS} is the best on {best} of {best + len(better)} tables"
+    text += f"; another model is better on {', '.join(better)}" if better else ""
+    return f"{text}; {OURS} is the worst on {', '.join(worst) or 'none'}."
+
+
+def uncertainty(cells: list[dict[str, Any]]) -> str:
+    """Say how wide the intervals of single AUCs are."""
+    intervals = [cell["scores"]["classifier_auc"]["ci95"] for cell in cells if "scores" in cell]
+    halves = [(high - low) / 2 for low, high in filter(None, intervals)]
+    return f"The 95 % interval of a single AUC is ±{min(halves):.2f} to ±{max(halves):.2f}." if halves else ""
 
 
 def main(words: list[str] | None = None) -> None:

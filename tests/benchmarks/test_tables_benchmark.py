@@ -52,7 +52,8 @@ def test_the_standing_names_the_tables_on_which_another_model_is_better(script: 
         "two": {"dual-expert": scores(0.8, 0.6), "mixture": scores(0.7, 0.4)},
         "alone": {"dual-expert": scores(0.8, 0.6)},
     }
-    auc, _, _, _, nearer, copies = script["standing"](means)
+    auc, _, _, _, nearer, copies, among_packages = script["standing"](means)
+    assert "best on 0 of 0 tables" in among_packages  # a mixture is no model of another package
     assert "the best on 1 of 2 tables; another model is better on two (mixture)" in auc
     assert "the worst on two." in auc
     assert "the best on 1 of 2 tables" in nearer  # 0.45 is as good as 0.49: nearness below chance is no merit
