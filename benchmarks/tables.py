@@ -140,12 +140,12 @@ def of_peer(name: str, data: Data, n: int, seed: int) -> Drawn:
 
 
 def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
-    """Fit CTGAN or TVAE to the table itself, with the columns that we learn as categories as its discrete columns."""
+    """Fit CTGAN or TVAE to the table itself; texts, Booleans and what we learn as categories are discrete columns."""
     package, rows = importlib.import_module("ctgan"), data.train
     model = getattr(package, name)()
     model.set_random_state(seed)
     kinds = {column.name: getattr(column, "inner", column).kind for column in data.encoding.columns}
-    discrete = [name for name, kind in kinds.items() if kind == "category"]
+    discrete = [name for name, kind in kinds.items() if kind == "category" or not rows[name].dtype.is_numeric()]
     started = processor_time()
     model.fit(rows.to_pandas(), discrete)
     trained = processor_time()
