@@ -27,6 +27,7 @@ from .jobs.evaluate import GENERATED, evaluate
 from .jobs.export import export
 from .jobs.impute import impute
 from .jobs.inputs import IN_MEMORY, data_of_run, load_run_data
+from .jobs.score import log_densities
 from .jobs.train import Callbacks, train
 from .metrics import METRICS
 from .models import DrawingOptions, TrainableModel, load_model
@@ -264,7 +265,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             seed: of the noise that spreads whole numbers over their unit interval.
 
         Raises:
-            InputError: the model is not fitted or has no density, or the rows are refused.
+            InputError: the model is not fitted, the model or a column has no density, or the rows are refused, for
+                example because a cell is missing.
 
         Examples:
             >>> import numpy as np
@@ -276,7 +278,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             True
 
         """
-        return self._fitted().log_density(self._rows(X), seed=seed)
+        return log_densities(self._fitted(), self._rows(X, whole=True), seed=seed)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Give the mean of `score_samples`, which scikit-learn's model selection maximises.
@@ -344,12 +346,12 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
                 data, metrics = replace(data, held_out=self._rows(X)), list(METRICS) if metrics is None else metrics
         return evaluate(run, data=data, n=n, metrics=metrics, exact=exact, seed=seed, device=self.device)
 
-    def _rows(self, X: Any) -> pl.DataFrame:
-        """Give rows of any type as a frame with the model's columns."""
+    def _rows(self, X: Any, *, whole: bool = False) -> pl.DataFrame:
+        """Give rows of any type as a frame with the model's columns; `whole` keeps rows without any value."""
         names = list(self.feature_names_in_)
         frame = CONTAINERS[container_of(X)].take(X, names)
         try:
-            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, min_rows=1).rows
+            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, min_rows=1, whole=whole).rows
         except InputError as error:
             raise error.without_options("Mend these values.") from error
 

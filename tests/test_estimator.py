@@ -179,6 +179,13 @@ def test_rows_with_other_columns_are_not_scored(fitted: DualDiff) -> None:
     assert "x, y" in caught.value.remedy
 
 
+@pytest.mark.parametrize("gap", [[None, 1.0], [None, None]], ids=["a cell", "a whole row"])
+def test_rows_with_gaps_are_not_scored_as_other_rows(fitted: DualDiff, gap: list[float | None]) -> None:
+    rows = pl.DataFrame([[0.0, 5.0], gap], schema=["x", "y"], orient="row")
+    with pytest.raises(InputError, match="'x' of the table has 1 missing cell, the first one in row 2"):
+        fitted.score_samples(rows)
+
+
 # What it computes
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "report",
     "reproduce",
     "sample",
+    "score",
     "train",
 }
 """A command is called like the job that it calls; no other two things share a name."""

@@ -25,6 +25,7 @@ from .plot import plot
 from .report import report
 from .reproduce import reproduce
 from .sample import sample
+from .score import score
 from .train import train
 
 __all__ = ["app"]
@@ -58,6 +59,7 @@ for command in (
     train,
     sample,
     impute,
+    score,
     evaluate,
     compare,
     report,

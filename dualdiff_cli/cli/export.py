@@ -30,6 +30,7 @@ __all__ = ["export"]
 @examples(
     "dualdiff export -o model.onnx",
     "dualdiff export -o model.pt2 --sampler dpmpp-2m --sample-steps 20",
+    "dualdiff export -o penguins.onnx --given",
 )
 def export(
     run: RunArgument = None,
@@ -74,6 +75,14 @@ def export(
         int | None,
         typer.Option(help="Version of the ONNX operators; default: torch chooses.", metavar="N", rich_help_panel=FILES),
     ] = None,
+    given: Annotated[
+        bool,
+        typer.Option(
+            "--given",
+            help="Let the sampler take given cells as inputs, for `sample --from FILE --given COLUMN=VALUE`.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -99,6 +108,7 @@ def export(
             sampler=sampler,
             sample_steps=sample_steps,
             opset=opset,
+            given=given,
             device=device,
             announce=announce,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .formats import FORMATS, METADATA_FILE, Artifact, convert
-from .modules import PRECISIONS, ExportedDenoiser, ExportedSampler, ExportPrecision
+from .modules import PRECISIONS, ExportedDenoiser, ExportedGivenSampler, ExportedSampler, ExportPrecision
 
 __all__ = [
     "FORMATS",
@@ -12,6 +12,7 @@ __all__ = [
     "Artifact",
     "ExportPrecision",
     "ExportedDenoiser",
+    "ExportedGivenSampler",
     "ExportedSampler",
     "convert",
 ]

@@ -7,10 +7,11 @@ weights that made it are left behind: that is what makes an exported sampler sma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, fx, nn
-
-from ..diffusion.denoisers import Denoiser
 
 __all__ = ["fold_constants", "part_by_time", "round_linear_layers", "trace"]
 
@@ -21,18 +22,28 @@ PRODUCTS = (aten.linear.default, aten.baddbmm.default)
 """The networks' matrix products."""
 
 
-def trace(denoiser: Denoiser, dim: int, dtype: torch.dtype) -> fx.GraphModule:
-    """Give the graph of D for x_t (n, dim) of a dtype and any n ≥ 1, and t () float64, with constants folded."""
+def trace(
+    denoiser: nn.Module, dim: int, dtype: torch.dtype, *, further: Mapping[str, Tensor] = MappingProxyType({})
+) -> fx.GraphModule:
+    """Give the graph of D for x_t (n, dim) of a dtype and any n ≥ 1, and t () float64, with constants folded.
+
+    Args:
+        denoiser: D, which has a schedule.
+        dim, dtype: of the points.
+        further: examples of further inputs of D, by name; a matrix has a row for each of two points.
+
+    """
     points = torch.zeros(2, dim, dtype=dtype)
-    time = torch.tensor(denoiser.schedule.t_max, dtype=torch.float64)
+    t_max: float = denoiser.schedule.t_max  # type: ignore[union-attr, assignment]
+    example = {"x_t": points, "t": torch.tensor(t_max, dtype=torch.float64), **further}
+    n = torch.export.Dim("n", min=1)
+    axes = tuple({0: n} if value.dim() > 1 else None for value in example.values())
     with torch.no_grad():
-        program = torch.export.export(
-            denoiser, (points, time), dynamic_shapes=({0: torch.export.Dim("n", min=1)}, None), strict=False
-        )
+        program = torch.export.export(denoiser, tuple(example.values()), dynamic_shapes=axes, strict=False)
     traced = program.module(check_guards=False)
-    x_t, t = (node for node in traced.graph.nodes if node.op == "placeholder")
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     graph = fx.Graph()
-    copies = {x_t: graph.placeholder("x_t"), t: graph.placeholder("t")}
+    copies = {node: graph.placeholder(name) for node, name in zip(inputs, example, strict=True)}
     for node in traced.graph.nodes:
         if node.op == "output":
             graph.output(copies[node.all_input_nodes[0]])
@@ -68,8 +79,8 @@ def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
 def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut D(x_t, t) in two: t → what the points need of it, a tuple of tensors, and (x_t, *these) → x̂.
 
-    Of weights that the time chooses among, the points get the choice and not the weights, which every row of a table
-    would repeat.
+    Further inputs of D, such as given values, stand behind x_t. Of weights that the time chooses among, the points get
+    the choice and not the weights, which every row of a table would repeat.
     """
     inputs = _inputs(module.graph)
     of_time = {node for node, names in inputs.items() if names == {"t"} and node.op != "output"}
@@ -85,9 +96,9 @@ def part_by_time(module: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule
     for node in module.graph.nodes:
         if node in of_time or not inputs[node]:
             in_first[node] = first.node_copy(node, lambda n: in_first[n])
-        if node.op == "placeholder" and node not in of_time:  # x_t, which goes before what stands for time
+        if node.op == "placeholder" and node not in of_time:
             in_second[node] = second.node_copy(node)
-            in_second |= {kept: second.placeholder(kept.name) for kept in cut}
+    in_second |= {kept: second.placeholder(kept.name) for kept in cut}
     first.output(tuple(in_first[node] for node in cut))
     for node in module.graph.nodes:
         if (node not in of_time or node in selected) and node.op != "placeholder":

@@ -25,7 +25,7 @@ from torch.export import ExportedProgram
 
 from .. import __version__
 from ..errors import InputError
-from .modules import ExportedDenoiser, ExportedSampler, Walk
+from .modules import ExportedDenoiser, ExportedGivenSampler, ExportedSampler, Walk
 
 __all__ = ["FORMATS", "METADATA_FILE", "Artifact", "convert"]
 
@@ -68,6 +68,10 @@ def convert(module: ExportedSampler | ExportedDenoiser, *, to: str, opset: int |
         raise InputError(f"A {to} file has no opset.", "Leave --opset out, or use --format onnx.")
     module = module.eval()
     if to == "torchscript":
+        if isinstance(module, ExportedGivenSampler):
+            raise InputError(
+                "A torchscript file takes no given cells.", "Use --format onnx or pt2, or leave --given out."
+            )
         return _TorchScript(module)
     return _Onnx(module, opset) if to == "onnx" else _Pt2(module)
 

@@ -20,6 +20,9 @@ MOST_CHARACTERS = 2**26
 MOST_OUTPUTS = 100_002
 """The largest number of outputs: those of 100,000 columns, the features and the samples."""
 
+MOST_INPUTS = 4
+"""The largest number of inputs: noise, step noise, given values, and which of them are given."""
+
 
 class _Metadata(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
@@ -35,6 +38,7 @@ class _Metadata(BaseModel):
     dataset: str | None = None
     model: str | None = None
     recipe: str | None = None
+    inputs: Annotated[list[str], Field(max_length=MOST_INPUTS)] = []
     outputs: Annotated[list[str], Field(min_length=1, max_length=MOST_OUTPUTS)]
     network_evaluations: Annotated[int, Field(ge=1, le=10**6)] = 1
     step_draws: Annotated[int, Field(ge=0, le=10**6)] = 0

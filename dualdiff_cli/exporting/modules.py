@@ -8,20 +8,21 @@ differ only by the rounding of their matrix products. A float32 state would mult
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._higher_order_ops.scan import scan
 
 from ..data import TableEncoding
 from ..diffusion.denoisers import Denoiser
 from .folding import part_by_time, round_linear_layers, trace
+from .given import GIVEN_INPUTS, GivenDenoiser, nothing_given
 from .program import Program
 
-__all__ = ["PRECISIONS", "ExportPrecision", "ExportedDenoiser", "ExportedSampler", "Walk"]
+__all__ = ["PRECISIONS", "ExportPrecision", "ExportedDenoiser", "ExportedGivenSampler", "ExportedSampler", "Walk"]
 
 ExportPrecision = Literal["float32", "float16", "bfloat16"]
 PRECISIONS: dict[str, torch.dtype] = {
@@ -78,7 +79,7 @@ class Step(nn.Module):
     """One evaluation: S ← A·[S, x̂, z] with x̂ = D(S_0, t).
 
     Args:
-        points: (x_t, *what it needs of time) → x̂.
+        points: (x_t, *given values and features, *what it needs of time) → x̂.
         of_time: what it needs of time, at any time.
         stochastic: whether there is a z.
 
@@ -103,11 +104,23 @@ class Step(nn.Module):
             yield part.reshape(shape).to(dtype)
             used[wide] += shape.numel()
 
+    def denoised(self, x_t: Tensor, coefficients: Tensor, features: Tensor, *given: Tensor) -> Tensor:
+        """(n, d), (C,), (W,), and what is given, if the denoiser takes it → (n, d)."""
+        x: Tensor = self.points(x_t, *given, *self._unpack(coefficients, features))
+        return x
+
     def forward(
-        self, state: Tensor, coefficients: Tensor, features: Tensor, mixing: Tensor, step_noise: Tensor, draws: Tensor
+        self,
+        state: Tensor,
+        coefficients: Tensor,
+        features: Tensor,
+        mixing: Tensor,
+        step_noise: Tensor,
+        draws: Tensor,
+        *given: Tensor,
     ) -> Tensor:
-        """(R, n, d), (C,), (W,), (R, R + 1 + q), (K, n, d), (q,) → (R, n, d)."""
-        sources = [state, self.points(state[0], *self._unpack(coefficients, features)).unsqueeze(0)]
+        """(R, n, d), (C,), (W,), (R, R + 1 + q), (K, n, d), (q,), and what is given → (R, n, d)."""
+        sources = [state, self.denoised(state[0], coefficients, features, *given).unsqueeze(0)]
         if self.stochastic:
             sources.append(step_noise.index_select(0, draws).double())
         return (mixing @ torch.cat(sources).flatten(1)).reshape(state.shape)
@@ -129,12 +142,12 @@ class Walk(nn.Module):
         self.coefficients, self.features = nn.Buffer(coefficients), nn.Buffer(features)
         self.mixing, self.draws = nn.Buffer(program.mixing), nn.Buffer(program.draws)
 
-    def forward(self, state: Tensor, step_noise: Tensor) -> Tensor:
-        """(R, n, d), (K, n, d) → (R, n, d)."""
+    def forward(self, state: Tensor, step_noise: Tensor, *given: Tensor) -> Tensor:
+        """(R, n, d), (K, n, d), and what is given → (R, n, d)."""
 
         def body(carry: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
             coefficients, features, mixing, draws = row
-            return self.step(carry, coefficients, features, mixing, step_noise, draws), []
+            return self.step(carry, coefficients, features, mixing, step_noise, draws, *given), []
 
         end: Tensor = scan(body, state, (self.coefficients, self.features, self.mixing, self.draws))[0]
         return end
@@ -165,12 +178,12 @@ RESERVED = ("", "samples", "features", "noise", "step_noise")
 """Names that no column's output may have: inputs and other outputs have them, and ONNX takes "" for no value."""
 
 
-def _output_names(columns: Sequence[str]) -> list[str]:
+def _output_names(columns: Sequence[str], reserved: Collection[str]) -> list[str]:
     """Name an output after each column; a reserved name has ``_column`` appended until no other column has it."""
-    taken, names = {*RESERVED, *columns}, []
+    taken, names = {*reserved, *columns}, []
     for column in columns:
         name = column
-        if column in RESERVED:
+        if column in reserved:
             while name in taken:
                 name += "_column"
             taken.add(name)
@@ -193,6 +206,8 @@ class ExportedSampler(nn.Module):
 
     """
 
+    reserved: ClassVar[tuple[str, ...]] = RESERVED
+
     def __init__(
         self,
         program: Program,
@@ -204,7 +219,7 @@ class ExportedSampler(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.step_draws = encoding.width, program.step_draws
-        of_time, points = part_by_time(trace(denoiser, self.width, torch.float64))
+        of_time, points = part_by_time(self._trace(denoiser))
         if precision != "float32":
             round_linear_layers(points, PRECISIONS[precision])
         with torch.no_grad():
@@ -215,7 +230,10 @@ class ExportedSampler(nn.Module):
         self.walk: nn.Module = Walk(step, coefficients, features, program)
         self.end = _End(encoding, named=named)
         self.input_names = ("noise", "step_noise") if self.step_draws else ("noise",)
-        self.output_names = ("samples", *(_output_names(encoding.names) if named else ()), "features")
+        self.output_names = ("samples", *(_output_names(encoding.names, self.reserved) if named else ()), "features")
+
+    def _trace(self, denoiser: Denoiser) -> fx.GraphModule:
+        return trace(denoiser, self.width, torch.float64)
 
     def example(self, n: int) -> tuple[Tensor, ...]:
         """Inputs for n rows."""
@@ -226,4 +244,54 @@ class ExportedSampler(nn.Module):
         """Walk from noise to rows."""
         fresh = noise.unsqueeze(0) if step_noise is None else step_noise  # not used where there is none
         outputs: tuple[Tensor, ...] = self.end(self.walk(self.start(noise), fresh)[1])
+        return outputs
+
+
+class ExportedGivenSampler(ExportedSampler):
+    """An `ExportedSampler` of rows with given cells: two more inputs, values (n, width) and given (width,).
+
+    The values of the given features may differ from row to row; which features are given is the same for all rows. Rows
+    start around α E[x | x_t = 0, x_G] of the first level, as in `Sampler.states`; if nothing is given, at the noise.
+
+    Args:
+        program, denoiser, encoding, named, precision: see `ExportedSampler`; the denoiser takes given features.
+
+    """
+
+    reserved = (*RESERVED, *GIVEN_INPUTS)
+
+    def __init__(
+        self,
+        program: Program,
+        denoiser: Denoiser,
+        encoding: TableEncoding,
+        *,
+        named: bool = False,
+        precision: ExportPrecision = "float32",
+    ) -> None:
+        super().__init__(program, denoiser, encoding, named=named, precision=precision)
+        self.input_names = ("noise", *GIVEN_INPUTS, *self.input_names[1:])
+        self.alpha = nn.Buffer(denoiser.schedule(program.times[0])[0].double().cpu())
+
+    def _trace(self, denoiser: Denoiser) -> fx.GraphModule:
+        return trace(GivenDenoiser(denoiser), self.width, torch.float64, further=nothing_given(2, self.width))
+
+    def example(self, n: int) -> tuple[Tensor, ...]:
+        """Inputs for n rows."""
+        noise, *step_noise = super().example(n)
+        return (noise, *nothing_given(n, self.width).values(), *step_noise)
+
+    def forward(  # type: ignore[override]
+        self, noise: Tensor, values: Tensor, given: Tensor, step_noise: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Walk from noise to rows."""
+        fresh = noise.unsqueeze(0) if step_noise is None else step_noise
+        start, walk = self.start(noise), self.walk
+        assert isinstance(walk, Walk)
+        nowhere = torch.zeros_like(start[0])
+        centre = walk.step.denoised(nowhere, walk.coefficients[0], walk.features[0], values, given)
+        centre = torch.where(given.any(), self.alpha * centre, nowhere)
+        held = torch.zeros(len(start), 1, 1, dtype=start.dtype)
+        held[:2] = 1  # the question and the point; the other entries of the state are answers
+        outputs: tuple[Tensor, ...] = self.end(walk(start + held * centre, fresh, values, given)[1])
         return outputs

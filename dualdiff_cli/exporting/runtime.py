@@ -19,12 +19,14 @@ from ..checked import check_version, refusing
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig, parse_config
 from ..config.sections import SamplingConfig
-from ..data import TableEncoding
+from ..data import Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generate, generate_by
 from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
 from ..models import Drawing, DrawingOptions, Model
+from ..models.conditioning import put_given
+from .given import GIVEN_INPUTS, nothing_given
 from .loading import CPU, Runtime, cannot_run, open_file
 from .metadata import FORMAT_VERSION, check_metadata, not_ours
 from .program import compile_sampler
@@ -105,13 +107,32 @@ class ExportedModel(Model):
         except InputError:
             return None
 
-    def walk(self, noise: Tensor, step_noise: Tensor | None = None, *, output: str = "samples") -> Tensor:
+    @property
+    def takes_given(self) -> bool:
+        """Whether the file has inputs for given cells."""
+        return set(GIVEN_INPUTS) <= set(self.metadata.get("inputs", ()))
+
+    def walk(
+        self,
+        noise: Tensor,
+        step_noise: Tensor | None = None,
+        *,
+        output: str = "samples",
+        given: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Turn a sampler's noise (n, width) and step noise (K, n, width) into one output; see `outputs`."""
-        (values,) = self._checked(self.run(_inputs(noise, step_noise), [output]), len(noise))
+        (values,) = self._checked(self.run(self._inputs(noise, step_noise, given), [output]), len(noise))
         return values
 
-    def outputs(self, noise: Tensor, step_noise: Tensor | None = None) -> dict[str, Tensor]:
+    def outputs(
+        self, noise: Tensor, step_noise: Tensor | None = None, given: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Give all outputs of a sampler, by name.
+
+        Args:
+            noise, step_noise: see `walk`.
+            given: for a file that takes given cells their features, (1, width) or (n, width), and which features are
+                given, (width,) bool; None gives no cell.
 
         Returns:
             ``samples`` (n, columns) float64, the columns of a file (n,) each in its own type, and ``features``
@@ -119,7 +140,20 @@ class ExportedModel(Model):
 
         """
         names = list(self.metadata["outputs"])
-        return dict(zip(names, self._checked(self.run(_inputs(noise, step_noise), names), len(noise)), strict=True))
+        found = self._checked(self.run(self._inputs(noise, step_noise, given), names), len(noise))
+        return dict(zip(names, found, strict=True))
+
+    def _inputs(
+        self, noise: Tensor, step_noise: Tensor | None, given: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Name the inputs, in the order of the file."""
+        inputs = {"noise": noise}
+        if self.takes_given:
+            inputs |= nothing_given(*noise.shape)
+        if given is not None:
+            values, features = given
+            inputs |= dict(zip(GIVEN_INPUTS, (values.expand(len(noise), -1).contiguous(), features), strict=True))
+        return inputs if step_noise is None else inputs | {"step_noise": step_noise}
 
     def _checked(self, outputs: list[Tensor], n: int) -> list[Tensor]:
         """See that every output has n rows.
@@ -138,7 +172,7 @@ class ExportedModel(Model):
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows: those that the run gives for the seed, within the file's tolerance; see `Model.draw`."""
-        options.refuse(f"the exported file {self.path}", sampler=False)
+        given = self._given(options)
         own = self.sampling
         sampling = with_sampling(own, sampler=options.sampler, steps=options.steps)
         facts = {
@@ -148,7 +182,10 @@ class ExportedModel(Model):
             "provider": self.provider,
             "network_evaluations": self.evaluations(sampling),
         }
-        width, redrawing = self.encoding.width, Redrawing(self.reach) if options.redraw else None
+        reach = self.reach
+        if reach is not None and given is not None:
+            reach = reach.including(given.values, given.given)
+        width, redrawing = self.encoding.width, Redrawing(reach) if options.redraw else None
         if self.what == "denoiser":
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
             features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu, redrawing=redrawing)
@@ -161,7 +198,8 @@ class ExportedModel(Model):
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
         draws = 1 + self.metadata["step_draws"]
-        walk = partial(self.walk, output="features")
+        cells = None if given is None else (torch.from_numpy(given.values)[None], torch.from_numpy(given.given))
+        walk = partial(self.walk, output="features", given=cells)
         request: dict[str, Any] = {
             "dim": width,
             "draws": draws,
@@ -169,8 +207,23 @@ class ExportedModel(Model):
             "per_call": per_call,
             "redrawing": redrawing,
         }
-        features = generate_by(walk, n, **request)
-        return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
+        rows = map(self.encoding.decode, generate_by(walk, n, **request))
+        return Drawing(_counted(put_given(given, rows, self.encoding), redrawing, facts), facts)
+
+    def _given(self, options: DrawingOptions) -> Given | None:
+        """Read the given cells of a request.
+
+        Raises:
+            InputError: the file has no inputs for them or cannot have the values, or another option does not apply.
+
+        """
+        options.refuse(f"the exported file {self.path}", sampler=False, given=False)
+        if options.given and not self.takes_given:
+            raise InputError(
+                f"The exported file {self.path} has no inputs for given cells.",
+                "Export a file that has them, with `dualdiff export --given`, or draw from the run.",
+            )
+        return given_cells(self.encoding, options.given) if options.given else None
 
 
 def _counted(
@@ -180,10 +233,6 @@ def _counted(
     yield from chunks
     if redrawing is not None:
         facts["redrawn"] = redrawing.count
-
-
-def _inputs(noise: Tensor, step_noise: Tensor | None) -> dict[str, Tensor]:
-    return {"noise": noise} if step_noise is None else {"noise": noise, "step_noise": step_noise}
 
 
 class _FileDenoiser(Denoiser):

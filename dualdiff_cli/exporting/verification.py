@@ -29,6 +29,8 @@ __all__ = ["Agreement", "compare_denoisers", "compare_samplers"]
 
 BATCHES = (1, 2, 7, BLOCK)
 MARGIN, LEAST_TOLERANCE = 10.0, 1e-3
+ASKED = 64
+"""The number of rows with given cells that a file is compared on."""
 DECODING_TOLERANCE = 1e-9
 """Decoding is one multiplication and one addition in float64, whose rounding is far smaller."""
 FAR = 6.0
@@ -79,7 +81,8 @@ def compare_samplers(
     """Draw with the file and with the run from the same noise: in batches of 1, 2, 7 and many, and far outside.
 
     Features are compared with the run's features. The columns, where rounding can make a difference of one or of
-    another category, are compared with what the run's encoding makes of the file's own features.
+    another category, are compared with what the run's encoding makes of the file's own features. A file that takes
+    given cells is also compared on rows around the cells of other rows.
 
     Args:
         model: on the CPU.
@@ -95,8 +98,8 @@ def compare_samplers(
     def run(noise: Tensor, denoiser: Denoiser = model.denoiser) -> Tensor:
         return sampler(denoiser, noise[0], noise[1:])
 
-    def file(noise: Tensor) -> dict[str, Tensor]:
-        return exported.outputs(noise[0], noise[1:] if sampler.draws > 1 else None)
+    def file(noise: Tensor, *given: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return exported.outputs(noise[0], noise[1:] if sampler.draws > 1 else None, *given)
 
     batches = [common[:, :n] for n in BATCHES] + [outside]
     by_run, by_run_outside = run(common), run(outside)
@@ -108,6 +111,13 @@ def compare_samplers(
         for twin in _twins(model.denoiser, precision)
     )
     divergences = _divergences(run(fresh), by_run, by_file=results[len(BATCHES) - 1])
+    for given in _questions(model.encoding, by_run[:ASKED]) if exported.takes_given else ():
+        noise = common[:, :ASKED]
+        expected.append(run(noise, model.denoiser.conditioned(*given)))
+        outputs.append(file(noise, given))
+        results.append(outputs[-1]["features"])
+        twins = _twins(model.denoiser, precision, given)
+        own = max(own, *(_largest([run(noise, twin)], expected[-1:]) for twin in twins))
     decoding_errors = torch.stack([_decoding_error(model.encoding, output) for output in outputs])
     return _agreement(results, expected, own, divergences, float(decoding_errors.max()))
 
@@ -128,6 +138,28 @@ def compare_denoisers(model: DiffusionModel, exported: ExportedModel, *, precisi
             expected.append(model.denoiser(x_t, t))
             own = max(own, *(_largest([twin(x_t, t)], expected[-1:]) for twin in twins))
     return _agreement(results, expected, own, {})
+
+
+def _questions(encoding: TableEncoding, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Give the cells of rows as given cells: of every second column, and of all columns but the last one.
+
+    Args:
+        encoding: of the columns.
+        rows: features (n, width).
+
+    Returns:
+        Pairs of features (n, width) and which of them are given, (width,) bool.
+
+    """
+    cells = torch.from_numpy(encoding.encode(encoding.decode(rows.numpy()), None))
+    learnt = [span for span in encoding.spans if span.stop > span.start]
+    questions = []
+    for spans in (learnt[::2], learnt[:-1]):
+        given = torch.zeros(encoding.width, dtype=torch.bool)
+        for span in spans:
+            given[span] = True
+        questions.append((cells, given))
+    return questions
 
 
 def _decoding_error(encoding: TableEncoding, outputs: dict[str, Tensor]) -> Tensor:
@@ -190,18 +222,31 @@ def _outside(noise: Tensor) -> Tensor:
     return outside
 
 
-def _twins(denoiser: LearntDenoiser, precision: ExportPrecision) -> list[Denoiser]:
-    """Give the denoisers that say the same as the run's but for rounding, which is a file's of this precision."""
+def _twins(
+    denoiser: LearntDenoiser, precision: ExportPrecision, given: tuple[Tensor, Tensor] | None = None
+) -> list[Denoiser]:
+    """Give the denoisers that say the same as the run's but for rounding, which is a file's of this precision.
+
+    Args:
+        denoiser: the run's.
+        precision: of the file's matrix products.
+        given: what the denoisers are conditioned on; None for nothing.
+
+    """
+
+    def asked(denoiser: Denoiser) -> Denoiser:
+        return denoiser if given is None else denoiser.conditioned(*given)
+
     twin = copy.deepcopy(denoiser)
     if precision == "float32":
         twin.network.double()
-        return [twin, _Float32State(denoiser)]
+        return [asked(twin), _Float32State(asked(denoiser))]
     for layer in twin.modules():
         if isinstance(layer, GroupedLinear):
             layer.weight.copy_(_rounded(layer.weight, precision))
             layer.register_forward_pre_hook(lambda _, inputs: _rounded_inputs(inputs, precision))
             layer.register_forward_hook(lambda _, inputs, output: _rounded(output, precision))
-    return [twin]
+    return [asked(twin)]
 
 
 def _rounded(x: Tensor, precision: ExportPrecision) -> Tensor:
@@ -219,7 +264,7 @@ class _Float32State(Denoiser):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self.schedule = denoiser.schedule
+        self.schedule, self.off_centre = denoiser.schedule, denoiser.off_centre
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x | x_t]."""

@@ -16,7 +16,16 @@ from ..config.sections import SamplingConfig
 from ..data import DENSITIES
 from ..diffusion.samplers import build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
-from ..exporting import FORMATS, PRECISIONS, ExportedDenoiser, ExportedSampler, ExportPrecision, convert
+from ..exporting import (
+    FORMATS,
+    PRECISIONS,
+    ExportedDenoiser,
+    ExportedGivenSampler,
+    ExportedSampler,
+    ExportPrecision,
+    convert,
+)
+from ..exporting.given import require_few_features
 from ..exporting.metadata import FORMAT_VERSION
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import ExportedModel
@@ -41,6 +50,7 @@ def export(
     sampler: str | None = None,
     sample_steps: int | None = None,
     opset: int | None = None,
+    given: bool = False,
     device: str = "cpu",
     announce: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
@@ -54,6 +64,7 @@ def export(
         precision: of the matrix products.
         sampler, sample_steps: the method and its number of steps; None takes the run's own.
         opset: of the ONNX operators; None takes torch's choice.
+        given: whether the sampler takes given cells as two more inputs: their features, and which features are given.
         device: where the file is compared with the run.
         announce: told what is being done.
 
@@ -87,6 +98,8 @@ def export(
             f"The model {model.config.model.name} of the run {run} has no denoiser to export.",
             "Export the run of a diffusion model.",
         )
+    if given:
+        _check_given(model, what)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
     check_sampler(model.config, method)
@@ -98,7 +111,8 @@ def export(
     if what == "sampler":
         program = compile_sampler(method, model.denoiser.schedule)
         named = model.config.dataset not in DENSITIES
-        module = ExportedSampler(program, model.denoiser, model.encoding, named=named, precision=exact)
+        sampler_type = ExportedGivenSampler if given else ExportedSampler
+        module = sampler_type(program, model.denoiser, model.encoding, named=named, precision=exact)
     else:
         module = ExportedDenoiser(model.denoiser, model.encoding.width, precision=exact)
     artifact = convert(module, to=format, opset=opset)
@@ -108,7 +122,7 @@ def export(
     metadata = _describe(run, model, sampling) | evaluations
     metadata["description"] = _description(model, what, sampling)
     metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
-    path = Path(output or run.output_path("exports", _name(what, sampling, precision) + FORMATS[format]))
+    path = Path(output or run.output_path("exports", _name(what, sampling, precision, given=given) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         artifact.save(temporary, metadata)
@@ -177,8 +191,26 @@ def format_of(output: str | Path | None, asked: str | None) -> str:
     return asked or said or "onnx"
 
 
-def _name(what: str, sampling: SamplingConfig, precision: str) -> str:
+def _check_given(model: DiffusionModel, what: str) -> None:
+    """Refuse a file with given cells that the model cannot have.
+
+    Raises:
+        InputError: a denoiser is to be exported, the model has not learnt conditions, or it has too many features.
+
+    """
+    if what != "sampler":
+        raise InputError("--given is about samplers, and a denoiser was asked for.", "Leave --given or --what out.")
+    if not model.takes_given:
+        raise InputError(
+            "This model has not learnt to draw some columns when others are given.",
+            "Leave --given out, or train with `train --set objective.conditional=0.25`.",
+        )
+    require_few_features(model.encoding.width)
+
+
+def _name(what: str, sampling: SamplingConfig, precision: str, *, given: bool) -> str:
     stem = f"{what}-{sampling.sampler}-{sampling.steps}" if what == "sampler" else what
+    stem += "-given" if given else ""
     return stem if precision == "float32" else f"{stem}-{precision}"
 
 
@@ -201,6 +233,9 @@ def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict
         "model": config.model.name,
         "recipe": config.recipe,
         "encoding": model.encoding.model_dump(mode="json"),
+        "spans": {
+            name: [at.start, at.stop] for name, at in zip(model.encoding.names, model.encoding.spans, strict=True)
+        },
         "reach": None if model.reach is None else asdict(model.reach),
         "sampling": sampling.model_dump(mode="json"),
         "schedule": config.schedule.model_dump(mode="json"),

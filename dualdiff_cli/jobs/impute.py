@@ -14,6 +14,7 @@ from ..data import read_table, write_chunks
 from ..errors import InputError
 from ..models import Model, load_model
 from ..store.run import Run
+from .inputs import with_types
 
 __all__ = ["impute"]
 
@@ -61,7 +62,7 @@ def impute(
             f"The table has none of the model's columns, which are {', '.join(model.encoding.names)}.",
             "Give a table with columns of these names.",
         )
-    rows = _with_types(model, rows, known)
+    rows = with_types(model, rows, known)
     # A column that was empty in the training stays empty.
     gaps = sum(rows[name].null_count() for name in known if model.encoding.can_hold_values(name))
     if draws < 1:
@@ -91,24 +92,3 @@ def impute(
         return record | {"frame": pl.concat(list(filled()))}
     write_chunks(output, filled(), rows=rows.height * draws)
     return record
-
-
-def _with_types(model: Model, rows: pl.DataFrame, known: list[str]) -> pl.DataFrame:
-    """Give the model's columns the types that they had in training: a column of gaps only has none of its own.
-
-    NaN, which arrays and pandas have for a gap, becomes null.
-    """
-    types = model.encoding.types
-    for name in known:
-        own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
-        try:
-            typed = own.cast(types[name])
-        except pl.exceptions.PolarsError:
-            typed = None
-        if typed is None or (own.null_count() < len(own) and not typed.cast(own.dtype).equals(own)):
-            raise InputError(
-                f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
-                "Give a table whose columns have the types of the training file.",
-            )
-        rows = rows.with_columns(typed)
-    return rows

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from ..config.schema import RunConfig
 from ..data import Data, load_data
 from ..errors import InputError
+from ..models import Model
 from ..store.run import Run
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "load_run_data"]
+__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "load_run_data", "with_types"]
 
 IN_MEMORY = "memory"
 """The ``source`` in the provenance of rows that were given from Python and are in no file."""
@@ -64,6 +68,36 @@ def data_of_file(exported: ExportedModel) -> Data:
     data = load_run_data(exported.config)
     _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")
     return data
+
+
+def with_types(model: Model, rows: pl.DataFrame, known: Iterable[str]) -> pl.DataFrame:
+    """Give columns the types that they had in training: a column of gaps only has none of its own.
+
+    NaN, which arrays and pandas have for a gap, becomes null.
+
+    Args:
+        model: whose encoding has the types.
+        rows: n rows of a table that is not the training file.
+        known: the columns of the rows that the model has, too.
+
+    Raises:
+        InputError: a column has values that the type of the training does not hold.
+
+    """
+    types = model.encoding.types
+    for name in known:
+        own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
+        try:
+            typed = own.cast(types[name])
+        except pl.exceptions.PolarsError:
+            typed = None
+        if typed is None or (own.null_count() < len(own) and not typed.cast(own.dtype).equals(own)):
+            raise InputError(
+                f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
+                "Give a table whose columns have the types of the training file.",
+            )
+        rows = rows.with_columns(typed)
+    return rows
 
 
 def _check_kept(before: dict[str, Any] | None, whose: str) -> None:

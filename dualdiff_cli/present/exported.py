@@ -39,13 +39,18 @@ def export_table(record: Mapping[str, Any]) -> Table:
 
 def usage_of_onnx(record: Mapping[str, Any]) -> str:
     """Give lines of Python that draw 1,000 rows from an exported sampler."""
-    width, draws = record["features"], record["step_draws"]
+    width, draws, takes_given = record["features"], record["step_draws"], "given" in record["inputs"]
     lines = [
         "import numpy as np, onnxruntime",
         f"session = onnxruntime.InferenceSession({record['output']!r})",
         'normal = lambda *shape: np.random.default_rng().standard_normal(shape, "float32")',
         f'inputs = {{"noise": normal(1000, {width})}}',
         *([f'inputs["step_noise"] = normal({draws}, 1000, {width})'] if draws else []),
+        *(
+            [f'inputs |= {{"values": np.zeros((1000, {width})), "given": np.zeros({width}, bool)}}']
+            if takes_given
+            else []
+        ),
         'rows = session.run(["samples"], inputs)[0]',
     ]
     return "\n".join(f"    {line}" for line in lines)

@@ -87,6 +87,8 @@ def assert_said(stderr: str, problem: str, remedy: str) -> None:
         (("evaluate", "half"), "half has no trained model", "--resume half"),
         (("plot", "half"), "half has no trained model", "--resume half"),
         (("export", "half"), "half has no trained model", "--resume half"),
+        (("export", "RUN", "--given"), "not learnt to draw some columns when others are given", "--given"),
+        (("export", "RUN", "--given", "--what", "denoiser"), "--given is about samplers", "--what"),
         (("evaluate", "RUN", "--samples", "nowhere.csv"), "nowhere.csv", "path"),
         (("evaluate", "RUN", "--samples", "people.csv"), "people.csv has no column 'x'", "income"),
         (("evaluate", "RUN", "--samples", "people.csv", "--exact"), "--exact", "--samples"),
