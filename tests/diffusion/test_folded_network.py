@@ -93,3 +93,11 @@ def test_the_output_starts_at_zero_and_the_layers_before_it_do_not(bands: int) -
     first = network.trunks.first.weight
     assert not torch.equal(first[0], first[1])
     assert first.any()
+
+
+@pytest.mark.parametrize("bands", [3, 6, 7, 24])
+def test_a_time_on_a_boundary_belongs_to_the_upper_band_in_every_precision(bands: int) -> None:
+    network = folded(bands=bands)
+    for k in range(bands):
+        for dtype in (torch.float32, torch.float64):
+            assert int(network._band(torch.tensor([k * SPAN / bands], dtype=dtype))) == k

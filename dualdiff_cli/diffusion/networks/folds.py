@@ -17,6 +17,9 @@ from .experts import Network
 
 __all__ = ["ByFold", "FoldedMLP"]
 
+BOUNDARY = 1e-5
+"""In units of a band: more than the rounding of a time in float32, so that every precision chooses the same band."""
+
 
 class FoldedMLP(Network):
     """The mean of the folds' MLPs, each with weights of its own in each band of noise levels.
@@ -65,8 +68,8 @@ class FoldedMLP(Network):
         return output.reshape(x.shape)
 
     def _band(self, t: Tensor) -> Tensor:
-        """The number of the band, ⌊B·t/T⌋, of the shape of t."""
-        return (t * (self.bands / self.span)).long().clamp(0, self.bands - 1)
+        """The number of the band, ⌊B·t/T⌋, of the shape of t; on a boundary, but for rounding, the upper one."""
+        return (t * (self.bands / self.span) + BOUNDARY).long().clamp(0, self.bands - 1)
 
 
 class ByFold(nn.Module):
