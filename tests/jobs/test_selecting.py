@@ -15,6 +15,7 @@ from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.sample import sample
 from dualdiff_cli.jobs.selecting import LEAST_CANDIDATES, Selection, equalities
 from dualdiff_cli.jobs.train import train
+from dualdiff_cli.models import DrawingOptions
 
 
 def rows(n: int = LEAST_CANDIDATES) -> Iterator[pl.DataFrame]:
@@ -163,13 +164,15 @@ def test_the_same_seed_selects_the_same_rows(mixture: str, tmp_path: Path) -> No
     assert first == again != other
 
 
-def test_a_model_that_takes_no_given_cells_refuses_them_and_selects_equal_values_among_its_rows(mixture: str) -> None:
-    from dualdiff_cli.models import DrawingOptions
-
+def test_a_model_that_takes_no_given_cells_refuses_them_and_selects_equal_values_among_its_rows(
+    shared: Path, mixture: str
+) -> None:
+    run = str(train(simple("kernel-density"), path=shared / "density-to-select-from", device="cpu")["run"])
     with pytest.raises(InputError, match="--given"):
-        sample(mixture, n=5, options=DrawingOptions(given={"x": 1.0}), device="cpu")
+        sample(run, n=5, options=DrawingOptions(given={"x": 1.0}), device="cpu")
     with pytest.raises(InputError, match=r"meet the condition x = 0.5"):
-        sample(mixture, n=5, where="x = 0.5", device="cpu")
+        sample(run, n=5, where="x = 0.5", device="cpu")
+    assert sample(mixture, n=5, where="x = 0.5", device="cpu")["acceptance_rate"] == 1
 
 
 def test_nothing_is_left_behind_where_nothing_meets_the_condition(mixture: str, tmp_path: Path) -> None:
