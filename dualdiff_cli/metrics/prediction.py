@@ -53,6 +53,7 @@ def prediction_of_target(reference: Reference, generated: Points, *, intervals: 
     place = stream(reference.seed, "groups of the test").permutation(len(x)) % max(groups, 1)
     left_out = [1 - float(loss[place != g].sum() / most[place != g].sum()) for g in range(groups)]
     interval = jackknife_interval(value, left_out)
+    interval = None if interval is None else (interval[0], min(interval[1], 1.0))
     return {"tstr": Score(value=value, unit=unit, ci95=interval, n_real=len(x), n_generated=len(y))}
 
 
