@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from torch import Tensor
 
 from .. import seeding
 from ..data import DiscreteSpan, FloatArray, TableEncoding
@@ -35,6 +36,10 @@ MOST_MIXED = 256
 """The number of rows with different gaps that are treated together: each has matrices of its own."""
 MOST_TOGETHER = 2048
 """The largest number of rows with the same gaps that are treated together."""
+MOST_NUMBERS = 2**24
+"""The largest number of entries of the matrices of rows that are treated together."""
+MOST_FEATURES = 64
+"""With more features the matrices of rows take too long, and gaps keep the values that were drawn for their column."""
 MOST_FITTED = 5_000
 """The number of rows that the two steps are repeated with; what the others hide is drawn once, from the last fit."""
 ROUNDS = 10
@@ -55,7 +60,7 @@ def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int)
     """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
-    if not unused.any():
+    if not unused.any() or encoding.width > MOST_FEATURES:
         return features
     flags = [
         span.start + column.present_feature[0]
@@ -102,22 +107,30 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
     z = z.copy()
     log_w = torch.from_numpy(np.log(gaussians.weights))
     mu, sigma = (torch.from_numpy(np.array(each)) for each in (gaussians.means, gaussians.covariances))
+    entries = sigma.numel()
     for places in together(hidden):
-        own = hidden[places]
-        shared = own[0] if (own == own[0]).all() else own
-        weights, means, covariances = condition(
-            log_w, mu, sigma, torch.from_numpy(z[places]), torch.from_numpy(~shared)
-        )
-        # The largest of log w plus Gumbel noise has the probabilities w.
-        chosen = (weights + torch.from_numpy(rng.gumbel(size=tuple(weights.shape)))).argmax(1)
-        rows = torch.arange(len(places))
-        scales, axes = torch.linalg.eigh(covariances)
-        factors = axes * scales.clamp(min=0).sqrt().unsqueeze(-2)
-        factor = factors[chosen] if factors.dim() == 3 else factors[rows, chosen]
-        noise = torch.from_numpy(rng.standard_normal(own.shape))
-        drawn = means[rows, chosen] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
-        z[places] = np.where(own, drawn.numpy(), z[places])
+        mixed = not (hidden[places] == hidden[places[0]]).all()
+        parts = -(-len(places) * entries // MOST_NUMBERS) if mixed else 1
+        for part in np.array_split(places, min(parts, len(places))):
+            z[part] = _drawn(z[part], hidden[part], log_w, mu, sigma, rng)
     return z
+
+
+def _drawn(
+    z: FloatArray, hidden: Mask, log_w: Tensor, mu: Tensor, sigma: Tensor, rng: np.random.Generator
+) -> FloatArray:
+    """Draw the hidden features of rows z (n, width) that are treated together; see `draw_hidden`."""
+    shared = hidden[0] if (hidden == hidden[0]).all() else hidden
+    weights, means, covariances = condition(log_w, mu, sigma, torch.from_numpy(z), torch.from_numpy(~shared))
+    # The largest of log w plus Gumbel noise has the probabilities w.
+    chosen = (weights + torch.from_numpy(rng.gumbel(size=tuple(weights.shape)))).argmax(1)
+    rows = torch.arange(len(z))
+    scales, axes = torch.linalg.eigh(covariances)
+    factors = axes * scales.clamp(min=0).sqrt().unsqueeze(-2)
+    factor = factors[chosen] if factors.dim() == 3 else factors[rows, chosen]
+    noise = torch.from_numpy(rng.standard_normal(hidden.shape))
+    drawn = means[rows, chosen] + (factor @ noise.unsqueeze(-1)).squeeze(-1)
+    return np.where(hidden, drawn.numpy(), z)
 
 
 def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> FloatArray:

@@ -119,3 +119,18 @@ def test_rows_are_divided_into_parts_that_share_their_gaps_and_a_mixed_rest(monk
     assert np.array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(gaps.any(1)))
     for part in parts:
         assert len(part) <= 10 or (gaps[part] == gaps[part[0]]).all()
+
+
+def test_matrices_of_rows_are_made_for_few_rows_at_a_time_and_for_few_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, gaps = rows_with_gaps(0.3)
+    some = gaps.head(300)
+    encoding = TableEncoding.fit(some)
+    whole = training_features(encoding, some, seed=1)
+    monkeypatch.setattr(gaps_of_rows, "MOST_NUMBERS", 500)
+    parts = training_features(encoding, some, seed=1)
+    assert np.isfinite(parts).all()
+    unused = encoding.unused(whole)
+    assert np.array_equal(parts[~unused], whole[~unused])
+    monkeypatch.setattr(gaps_of_rows, "MOST_FEATURES", encoding.width - 1)
+    plain = encoding.encode(some, seeding.stream(1, "dequantise"))
+    assert np.array_equal(training_features(encoding, some, seed=1), plain)
