@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,8 @@ def columns(
     for note in record["notes"]:
         console.note(note)
     for relation in record["relations"]:
-        console.note(f"In every row {relation}. To keep it exactly: dualdiff train {file} --constraint '{relation}'")
+        command = shlex.join(["dualdiff", "train", str(file), "--constraint", relation])
+        console.note(f"In every row {relation}. To keep it exactly: {command}")
     heads = (Column("column"), Column("kind"), Column("learnt as"), Column("missing", ","), Column("distinct", ","))
     body = tuple((c["name"], c["kind"], c["learnt_as"], c["missing"], c["distinct"]) for c in record["columns"])
     console.result(record, lambda: [Table(f"{file}: {record['rows']:,} rows", heads, body)])

@@ -46,6 +46,7 @@ class Formula(NamedTuple):
         ]
         if self.constant or not terms:
             terms.append((self.constant, _written(abs(self.constant))))
+        terms.sort(key=lambda term: term[0] < 0)  # a sum that begins with a minus sign is hard to read
         text = "".join(f" {'-' if number < 0 else '+'} {term}" for number, term in terms)
         return "= " + text.removeprefix(" + ").lstrip()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
@@ -17,8 +19,8 @@ MOST_ROWS = 20_000
 """The number of rows in which relations are looked for; each that is found is then checked in all rows."""
 MOST_COLUMNS = 100
 """Among more columns no relation is looked for."""
-MOST_TERMS = 6
-"""A relation of more columns is rarely meant."""
+MOST_TERMS = 7
+"""A relation of so many columns or more is rarely meant."""
 DIGITS = 6
 """The factors of a relation have at most so many significant digits."""
 EXACT = 1e-6
@@ -48,17 +50,35 @@ def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
         if np.abs(z[:, others] @ solution - z[:, target]).max() > EXACT:
             continue
         factors = {
-            names[k]: float(f"{b * scale[target] / scale[k]:.{DIGITS}g}")
-            for k, b in zip(others, solution, strict=True)
-            if abs(b) > EXACT
+            names[k]: b * scale[target] / scale[k] for k, b in zip(others, solution, strict=True) if abs(b) > EXACT
         }
-        rest = complete[names[target]].cast(pl.Float64).to_numpy().astype(float)
-        for name, factor in factors.items():
-            rest = rest - factor * complete[name].cast(pl.Float64).to_numpy()
-        formula = Formula(factors, float(f"{np.median(rest):.{DIGITS}g}") if abs(np.median(rest)) > EXACT else 0.0)
-        if factors and len(factors) <= MOST_TERMS and _holds(rows, names[target], formula):
-            found[names[target]] = formula
+        if not 0 < len(factors) < MOST_TERMS:
+            continue
+        chosen = _readable(rows, complete, {names[target]: -1.0, **factors})
+        if chosen is not None and not any(name in found for name in chosen[1].factors):
+            found[chosen[0]] = chosen[1]
     return found
+
+
+def _readable(rows: pl.DataFrame, complete: pl.DataFrame, weights: Mapping[str, float]) -> tuple[str, Formula] | None:
+    """Solve Σ weight · column = constant for each of its columns, and give the formula that reads best of those that hold.
+
+    A sum reads better than a difference, and short factors better than long ones.
+    """
+    solved = []
+    for name, own in weights.items():
+        factors = {other: _rounded(-weight / own) for other, weight in weights.items() if other != name}
+        rest = complete[name].cast(pl.Float64).to_numpy().astype(float)
+        for other, factor in factors.items():
+            rest = rest - factor * complete[other].cast(pl.Float64).to_numpy()
+        constant = _rounded(float(np.median(rest)))
+        solved.append((name, Formula(factors, constant if abs(constant) > EXACT else 0.0)))
+    solved.sort(key=lambda pair: (sum(factor < 0 for factor in pair[1].factors.values()), len(str(pair[1]))))
+    return next((pair for pair in solved if _holds(rows, *pair)), None)
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
 
 
 def _holds(rows: pl.DataFrame, name: str, formula: Formula) -> bool:

@@ -68,7 +68,7 @@ def score(
     rows = _complete_rows(model, rows)
     _check_values(model, rows)
     announce(f"density at {rows.height:,} rows")
-    values = log_densities(model, rows, seed=seed) / math.log(2)
+    values = model.log_density(rows, seed=seed) / math.log(2)
     frame = pl.DataFrame({SCORE_COLUMN: values})
     mean = float(values.mean())
     notes = [NOTE_ON_STEPS] if model.encoding.resolution.any() else []
