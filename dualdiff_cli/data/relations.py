@@ -61,7 +61,7 @@ def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
 
 
 def _readable(rows: pl.DataFrame, complete: pl.DataFrame, weights: Mapping[str, float]) -> tuple[str, Formula] | None:
-    """Solve Σ weight · column = constant for each of its columns, and give the formula that reads best of those that hold.
+    """Solve Σ weight · column = constant for each column, and give the formula that reads best of those that hold.
 
     A sum reads better than a difference, and short factors better than long ones.
     """
