@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
@@ -23,17 +22,18 @@ from ..config.settle import settle
 from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, generate, points_per_call, prepare
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, prepare
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
 from ..training.gaps import training_features
 from ..training.loss import LossEstimate, estimate_loss, expert_usage
-from ..training.reflow import Pairs, held_out_loss
+from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
 from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps, put_given
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
+from .walking import walk_counted
 
 __all__ = ["DiffusionModel", "check_sampler"]
 
@@ -175,37 +175,19 @@ class DiffusionModel(TrainableModel):
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
-        calls, done, redrawing = 0, 0, Redrawing(self.reach) if self.redraws else None
-
-        def count(*_: Any) -> None:
-            nonlocal calls
-            calls += redrawing is None or not redrawing.is_busy
-
-        denoiser, how = self.prepared or self.denoiser, self.execution
-        counting = denoiser.register_forward_hook(count)
-        per_call = points_per_call(self.device, n, how)
-        per_call = per_call if frame is None else min(per_call, frame)
-        features = generate(
+        features = walk_counted(
+            self.prepared or self.denoiser,
             sampler,
-            denoiser,
             n,
             dim=self.encoding.width,
             seed=seed,
             device=self.device,
-            execution=how,
-            redrawing=redrawing,
-            **({} if frame is None else {"chunk": frame}),
+            execution=self.execution,
+            redrawing=Redrawing(self.reach) if self.redraws else None,
+            frame=frame,
+            facts=facts,
         )
-        try:
-            for chunk in features:
-                done += len(chunk)
-                if facts is not None:
-                    facts["network_evaluations"] = round(calls / -(-done // per_call))
-                if facts is not None and redrawing is not None:
-                    facts["redrawn"] = redrawing.count
-                yield self.encoding.decode(chunk)
-        finally:
-            counting.remove()
+        return map(self.encoding.decode, features)
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
@@ -249,7 +231,8 @@ class DiffusionModel(TrainableModel):
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
-            teacher = _load_teacher(config, data, device)
+            teacher = cls.load(Run.open(config.objective.teacher), device=device)
+            check_teacher(teacher.config, teacher.encoding, config, data)
         basis = pairs or teacher
         if basis is None:
             plan = super().plan(config, data, device=device)
@@ -350,26 +333,3 @@ def _score(estimate: LossEstimate, unit: str) -> Score:
 
 def _loss_unit(config: DiffusionConfig) -> str:
     return f"mean squared error of the {config.objective.prediction}"
-
-
-def _load_teacher(config: DiffusionConfig, data: Data, device: torch.device) -> DiffusionModel:
-    """Read the run that a configuration names as its teacher.
-
-    Raises:
-        InputError: the run is not finished, or has learnt other rows.
-
-    """
-    assert config.objective.teacher is not None
-    run = Run.open(Path(config.objective.teacher))
-    teacher = DiffusionModel.load(run, device=device)
-    if teacher.config.dataset != config.dataset or teacher.encoding.names != data.train.columns:
-        raise InputError(
-            f"The teacher {run} is of the data {teacher.config.dataset}, not of {config.dataset}.",
-            "Leave --dataset and --columns out: a reflow takes them from its teacher.",
-        )
-    if data.density is None and teacher.config.seed != config.seed:
-        raise InputError(
-            f"With seed {config.seed} rows of {data.name} would be held out that the teacher {run} has learnt.",
-            f"Leave --seed out, or use its seed, {teacher.config.seed}.",
-        )
-    return teacher

@@ -20,16 +20,14 @@ Every file is written beside its name and renamed into place, so that a run that
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checked import LARGEST_TEXT, MIB, check_schema, check_version, parse_json, read_bytes, read_object, refusing
+from ..checked import LARGEST_TEXT, check_schema, check_version, parse_json, read_bytes, read_object, refusing
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
@@ -43,6 +41,7 @@ from .schemas import (
     StateFile,
     TrainingFile,
 )
+from .tensors import packed_tensors, pickled, read_pairs, read_pickled, read_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +54,6 @@ RUNS = Path("runs")
 FORMAT = 2
 """The version of the run directory's format; a run of another version is refused. Whoever raises this number keeps the
 runs in tests/formats/, whose tests then show what becomes of them."""
-LARGEST_WEIGHTS = 16 * 1024 * MIB
-"""The largest size of the weights of a model, in bytes: twice what the bounds of the configuration allow."""
 
 
 class Run:
@@ -188,9 +185,7 @@ class Run:
 
     def save_model(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Keep the weights that samples come from, and a description; a run with both is finished."""
-        from safetensors.torch import save
-
-        weights = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        weights = packed_tensors(tensors)
         checksum = hashlib.sha256(weights).hexdigest()
         # The weights come last: a run that is killed between the two files is not finished, and can be resumed.
         write_json(self.path / "model.json", {"format_version": FORMAT, "sha256": checksum, **description})
@@ -204,8 +199,6 @@ class Run:
             InputError: training has not finished, or a file is damaged, of another version, or of another training.
 
         """
-        from safetensors.torch import load
-
         path = self.path / "model.safetensors"
         if not path.exists():
             raise InputError(
@@ -215,14 +208,7 @@ class Run:
         check_version((description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.")
         description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
         assert description is not None
-        with refusing(f"The model {path} cannot be read.", "Train the run again."):
-            weights = read_bytes(path, limit=LARGEST_WEIGHTS)
-        if hashlib.sha256(weights).hexdigest() != description["sha256"]:
-            raise InputError(f"The model {path} is not the one that model.json describes.", "Train the run again.")
-        with refusing(f"The model {path} cannot be read.", "Train the run again."):
-            tensors = load(weights)
-        _check_finite(tensors, path, "Train the run again.")
-        return tensors, description
+        return read_weights(path, sha256=description["sha256"]), description
 
     @property
     def model_sha256(self) -> str | None:
@@ -235,13 +221,8 @@ class Run:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what training resumes from."""
-        import torch
-
-        # Written to a file by torch itself, a full disk would appear as a RuntimeError.
-        content = io.BytesIO()
-        torch.save({"format_version": FORMAT, **state}, content)
         with replaced(self.path / "state.pt") as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(pickled({"format_version": FORMAT, **state}))
 
     def load_state(self) -> dict[str, Any] | None:
         """Give the state that was saved last; None where training was stopped before the first.
@@ -250,26 +231,19 @@ class Run:
             InputError: the file is damaged, of another version, or holds more than tensors and plain values.
 
         """
-        import torch
-
         path = self.path / "state.pt"
         if not path.exists():
             return None
-        with refusing(f"The training state {path} cannot be read.", "Remove it to start over."):
-            with warnings.catch_warnings(action="ignore"):  # torch warns of what a damaged file seems to be
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            version = state.get("format_version")
-        check_version(version, FORMAT, f"The training state {path}", "Remove it to start over.")
+        state = read_pickled(path, f"The training state {path} cannot be read.", "Remove it to start over.")
+        check_version(state.get("format_version"), FORMAT, f"The training state {path}", "Remove it to start over.")
         with refusing(f"The training state {path} is damaged.", "Remove it to start over."):
             check_schema(state, StateFile)
         return state
 
     def save_pairs(self, tensors: Mapping[str, Tensor], encoding: Mapping[str, Any]) -> None:
         """Keep what a reflow trains on, and the encoding of the columns, which is the teacher's."""
-        from safetensors.torch import save
-
         with replaced(self.path / "pairs.safetensors") as temporary:
-            temporary.write_bytes(save(dict(tensors), metadata={"encoding": json.dumps(encoding)}))
+            temporary.write_bytes(packed_tensors(tensors, encoding=json.dumps(encoding)))
 
     def load_pairs(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Give what a reflow trains on; None where there is nothing.
@@ -278,23 +252,8 @@ class Run:
             InputError: the file is damaged.
 
         """
-        from safetensors import safe_open
-
         path = self.path / "pairs.safetensors"
-        if not path.exists():
-            return None
-        remedy = "Remove it to have the pairs drawn again."
-        with refusing(f"The pairs {path} cannot be read.", remedy):
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in ("points", "noise", "held_out")}
-                encoding: dict[str, Any] = parse_json(file.metadata()["encoding"])
-            points, noise, held_out = tensors.values()
-            if points.shape != noise.shape or held_out.shape != (2, len(held_out[0]), points.shape[1]):
-                raise ValueError("the shapes do not belong together")
-            if any(not tensor.is_floating_point() for tensor in tensors.values()):
-                raise ValueError("the numbers are no floating-point numbers")
-        _check_finite(tensors, path, remedy)
-        return tensors, encoding
+        return read_pairs(path) if path.exists() else None
 
     # What was measured
 
@@ -363,12 +322,3 @@ class Run:
         directory = self.path / folder
         os.makedirs(directory, exist_ok=True)
         return directory / name
-
-
-def _check_finite(tensors: Mapping[str, Tensor], path: Path, remedy: str) -> None:
-    """Refuse tensors that hold NaN or infinity."""
-    import torch
-
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{path} holds numbers that are not finite, in {name!r}.", remedy)

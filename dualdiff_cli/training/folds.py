@@ -5,7 +5,7 @@ of the training rows differs most from that of the data. So the rows are split i
 together as one grouped product, each learn all parts but one. The denoising loss on the part that a network has not
 seen is followed in B bands of noise levels, and for each band the weights with the least loss are kept. The mean of the
 F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture is the
-closed-form expert, and `diffusion.stacking` weighs the two, by level, on the same unseen rows.
+closed-form expert, and the same unseen rows decide how much each of the two counts (`weighing.py`).
 
 The training ends when no band has improved at `patience` checkpoints in a row, or after the configured steps.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -26,18 +26,14 @@ from ..checked import check_schema
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
-from ..data import DiscreteSpan, FeatureLayout, FloatArray
-from ..diffusion.mixtures import FullMixtureDenoiser
+from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
-from ..diffusion.schedules import Schedule, build_schedule
-from ..diffusion.stacking import StackedDenoiser, stacking_weights
+from ..diffusion.schedules import build_schedule
+from ..diffusion.stacking import StackedDenoiser
 from .exam import Exam
 from .loop import JudgedRecord, Progress, Record, build_batches
-from .mixture import COMPONENT_NUMBERS, fit_mixture, gaussians_of, refit, spread
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture as Fitted
+from .weighing import weigh_experts
 
 __all__ = ["FoldTrainer", "build_stacked"]
 
@@ -45,17 +41,6 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
-CLEAR = 2.0
-"""The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
-WORTH = 0.05
-"""… and more than so many bits a row."""
-SLICES = 3
-"""The number of slices of the share of given features that have weights of the experts of their own."""
-PRIOR = 30
-"""The number of rows that the common weight of the experts counts as, beside the rows of each Gaussian."""
-SET_ASIDE = 0.01
-"""The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
-expert can know a few rows far from all others, and they would decide."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
@@ -209,41 +194,22 @@ class FoldTrainer:
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
-        c, seed = self.settings.folds, self.settings.seed
         stacked = build_stacked(self.settings, self.layout.width, self.layout.discrete)
         per_band = [self._averages.unpack(kept) for kept in self._kept]
         merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
         stacked.learnt.network.load_state_dict(merged)
         stacked.learnt.limits = self.denoiser.limits
-        schedule, exam = stacked.schedule, self._exam
-        net = self._answers_of_best()
-        sizes = COMPONENT_NUMBERS if c.mixture else (1,)
-        fitted = fit_mixture(_spread(self.points, self.layout, seed), sizes=sizes, seed=seed)
-        whole = _denoiser_of(fitted, schedule)
-        refitted = (refit(fitted, _spread(rows, self.layout, seed)) for rows in self._seen)
-        closed = [_denoiser_of(each, schedule) for each in refitted] if c.mixture else []
-        weights, w, answers = torch.ones(1, c.levels, 1), torch.ones(()), net
-        if closed:
-            answers, r = exam.answers_of(closed)
-            weights = torch.stack([self._weights_of(net, answers, r), *self._given_weights(closed)])
-            w = (r * weights[0].unsqueeze(1)).sum(-1, keepdim=True)
-        stacked.closed, stacked.gate_weights = whole, weights.double()
-        both = w * net + (1 - w) * answers
-        gain, error = exam.gain(answers, both)
+        facts = weigh_experts(
+            stacked,
+            self._exam,
+            self._answers_of_best,
+            self.points,
+            self._seen,
+            config=self.settings,
+            layout=self.layout,
+        )
         best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
-        facts = {
-            "best_step": best["step"],
-            "unseen_loss": float(exam.losses(both).mean()),
-            "unseen_loss_of": {
-                "network": float(exam.losses(net).mean()),
-                "mixture": float(exam.losses(answers).mean()) if closed else None,
-            },
-            "components": len(whole.means) if c.mixture else 0,
-            "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"} if closed else None,
-            "simpler": _simpler(len(whole.means), gain, error) if closed else None,
-            "expert_usage": [float(w.mean()), float(1 - w.mean())],
-        }
-        return stacked.requires_grad_(False).eval(), facts
+        return stacked.requires_grad_(False).eval(), {"best_step": best["step"], **facts}
 
     def _answers_of_best(self, given: Tensor | None = None) -> Tensor:
         """Ask the network with the kept weights of each band about unseen rows; see `Exam.answers`."""
@@ -255,19 +221,6 @@ class FoldTrainer:
             net[levels] = exam.answers(exam.denoiser, given)[levels]
         self._averages.vector.copy_(now)
         return net
-
-    def _given_weights(self, closed: list[FullMixtureDenoiser]) -> Iterator[Tensor]:
-        """Weigh the experts for rows with given features, for each slice of the share of these; see `stacking`."""
-        slices = SLICES if self.settings.objective.conditional else 0
-        for k in range(slices):
-            least, most = k / slices, (k + 1) / slices
-            given = self._exam.shown(self.layout.units, least=least, most=most, seed=self.settings.seed)
-            yield self._weights_of(self._answers_of_best(given), *self._exam.answers_of(closed, given))
-
-    def _weights_of(self, net: Tensor, closed: Tensor, r: Tensor) -> Tensor:
-        """Weigh the answers of the experts on unseen rows, (L, K)."""
-        prior = PRIOR / len(self.points)
-        return stacking_weights(net, closed, self._exam.points, r, self._exam.scale, prior=prior, set_aside=SET_ASIDE)
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""
@@ -303,21 +256,3 @@ class FoldTrainer:
             if own.shape != kept.shape:
                 raise ValueError("another number of bands or folds")
             own.copy_(kept)
-
-
-def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
-    """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
-    return spread(rows.double().numpy(), layout.discrete, seed=seed)
-
-
-def _simpler(components: int, gain: float, error: float) -> str | None:
-    """Say that the mixture alone is as good, if both experts together gain little or not clearly; otherwise nothing."""
-    if gain > max(CLEAR * error, WORTH):
-        return None
-    gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
-    return f"On unseen rows {gaussians} is as good here: --model mixture."
-
-
-def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:
-    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in gaussians_of(fitted))
-    return FullMixtureDenoiser(weights, means, covariances, schedule)

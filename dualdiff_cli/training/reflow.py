@@ -13,13 +13,15 @@ from torch import Tensor
 
 from ..checked import refusing
 from ..config.registry import SAMPLERS
-from ..data import TableEncoding
+from ..config.schema import DiffusionConfig
+from ..data import Data, TableEncoding
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.samplers import BLOCK, draw_noise, points_per_call
+from ..errors import InputError
 from ..store.run import Run
 from .loss import LossEstimate, estimate_loss
 
-__all__ = ["Pairs", "draw_pairs", "held_out_loss"]
+__all__ = ["Pairs", "check_teacher", "draw_pairs", "held_out_loss"]
 
 STEPS = 50
 """Steps of Heun's method along the teacher's flow: 99 evaluations of the network."""
@@ -80,6 +82,30 @@ def draw_pairs(denoiser: Denoiser, encoding: TableEncoding, n: int, *, seed: int
     calls = torch.split(noise, points_per_call(device, len(noise)))
     points = torch.cat([sampler(denoiser, z.to(device)).float().cpu() for z in calls])
     return Pairs(points[:n], noise[:n], torch.stack([points[n:], noise[n:]]), encoding)
+
+
+def check_teacher(teacher: DiffusionConfig, encoding: TableEncoding, config: DiffusionConfig, data: Data) -> None:
+    """Refuse a teacher that has learnt other rows than the reflow is to learn.
+
+    Args:
+        teacher, encoding: of the teacher's run.
+        config, data: of the reflow.
+
+    Raises:
+        InputError: the rows are others.
+
+    """
+    run = config.objective.teacher
+    if teacher.dataset != config.dataset or encoding.names != data.train.columns:
+        raise InputError(
+            f"The teacher {run} is of the data {teacher.dataset}, not of {config.dataset}.",
+            "Leave --dataset and --columns out: a reflow takes them from its teacher.",
+        )
+    if data.density is None and teacher.seed != config.seed:
+        raise InputError(
+            f"With seed {config.seed} rows of {data.name} would be held out that the teacher {run} has learnt.",
+            f"Leave --seed out, or use its seed, {teacher.seed}.",
+        )
 
 
 def held_out_loss(denoiser: LearntDenoiser, points: Tensor, pairs: Pairs | None, *, seed: int) -> LossEstimate:

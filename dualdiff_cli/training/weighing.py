@@ -1,0 +1,130 @@
+"""The end of a training in folds: a Gaussian mixture joins the networks, and unseen rows decide how much each counts.
+
+The weights depend on the noise level, on the Gaussian that a row probably belongs to, and on the share of features that
+are given; `diffusion.stacking` has the least-squares fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config.schema import DiffusionConfig
+from ..data import FeatureLayout, FloatArray
+from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.schedules import Schedule
+from ..diffusion.stacking import StackedDenoiser, stacking_weights
+from .exam import Exam
+from .mixture import COMPONENT_NUMBERS, fit_mixture, gaussians_of, refit, spread
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture as Fitted
+
+__all__ = ["Ask", "weigh_experts"]
+
+Ask = Callable[[Tensor | None], Tensor]
+"""Asks the networks about unseen rows, of which some features may be given; see `Exam.answers`."""
+
+CLEAR = 2.0
+"""The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
+WORTH = 0.05
+"""… and more than so many bits a row."""
+SLICES = 3
+"""The number of slices of the share of given features that have weights of the experts of their own."""
+PRIOR = 30
+"""The number of rows that the common weight of the experts counts as, beside the rows of each Gaussian."""
+SET_ASIDE = 0.01
+"""The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
+expert can know a few rows far from all others, and they would decide."""
+
+
+def weigh_experts(
+    stacked: StackedDenoiser,
+    exam: Exam,
+    ask: Ask,
+    points: Tensor,
+    seen: list[Tensor],
+    *,
+    config: DiffusionConfig,
+    layout: FeatureLayout,
+) -> dict[str, Any]:
+    """Give the denoiser of trained networks its mixture and the weights of both experts.
+
+    Args:
+        stacked: with trained networks; its mixture and its weights are set.
+        exam: of the networks.
+        ask: answers the exam with the networks.
+        points: the training rows as features, (N, width).
+        seen: for each fold the rows that its network has learnt, (n, width); the mixture that is judged on the other
+            rows is fitted to these.
+        config: of the run.
+        layout: of the features.
+
+    Returns:
+        What is to be said of the experts: their losses on unseen rows, what the networks gain over the mixture, whether
+        the mixture alone is as good, and how much each counts.
+
+    """
+    c, seed, net = config.folds, config.seed, ask(None)
+    sizes = COMPONENT_NUMBERS if c.mixture else (1,)
+    fitted = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
+    stacked.closed = _denoiser_of(fitted, stacked.schedule)
+    facts: dict[str, Any] = {
+        "unseen_loss": float(exam.losses(net).mean()),
+        "unseen_loss_of": {"network": float(exam.losses(net).mean()), "mixture": None},
+        "components": 0,
+        "gain_over_mixture": None,
+        "simpler": None,
+        "expert_usage": [1.0, 0.0],
+    }
+    if not c.mixture:
+        stacked.gate_weights = torch.ones(1, c.levels, 1).double()
+        return facts
+    refitted = (refit(fitted, _spread(rows, layout, seed)) for rows in seen)
+    closed = [_denoiser_of(each, stacked.schedule) for each in refitted]
+    answers, r = exam.answers_of(closed)
+
+    def weights_of(net: Tensor, answers: Tensor, r: Tensor) -> Tensor:
+        prior = PRIOR / len(points)
+        return stacking_weights(net, answers, exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
+
+    def weights_by_given() -> Iterator[Tensor]:
+        for k in range(SLICES if config.objective.conditional else 0):
+            given = exam.shown(layout.units, least=k / SLICES, most=(k + 1) / SLICES, seed=seed)
+            yield weights_of(ask(given), *exam.answers_of(closed, given))
+
+    weights = torch.stack([weights_of(net, answers, r), *weights_by_given()])
+    stacked.gate_weights = weights.double()
+    w = (r * weights[0].unsqueeze(1)).sum(-1, keepdim=True)
+    both = w * net + (1 - w) * answers
+    gain, error = exam.gain(answers, both)
+    facts["unseen_loss"] = float(exam.losses(both).mean())
+    facts["unseen_loss_of"]["mixture"] = float(exam.losses(answers).mean())
+    return facts | {
+        "components": len(stacked.closed.means),
+        "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"},
+        "simpler": _simpler(len(stacked.closed.means), gain, error),
+        "expert_usage": [float(w.mean()), float(1 - w.mean())],
+    }
+
+
+def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
+    """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
+    return spread(rows.double().numpy(), layout.discrete, seed=seed)
+
+
+def _simpler(components: int, gain: float, error: float) -> str | None:
+    """Say that the mixture alone is as good, if both experts together gain little or not clearly; otherwise nothing."""
+    if gain > max(CLEAR * error, WORTH):
+        return None
+    gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
+    return f"On unseen rows {gaussians} is as good here: --model mixture."
+
+
+def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:
+    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in gaussians_of(fitted))
+    return FullMixtureDenoiser(weights, means, covariances, schedule)
