@@ -68,8 +68,9 @@ class MixtureSettings(Section):
     name: str = "mixture"
     components: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The number of Gaussians; None chooses the number by the Bayesian information criterion."""
-    covariance: Literal["full", "tied", "diag", "spherical"] | None = None
-    """The form of the covariance matrices; None chooses the form by the same criterion."""
+    covariance: Literal["full", "tied", "diag", "spherical", "full-scales", "tied-scales"] | None = None
+    """The form of the covariance matrices; None chooses the form by the same criterion. With "-scales" every Gaussian
+    has several widths around its mean, and so heavier tails."""
     largest: Annotated[int, Field(ge=1, le=10_000)] = 100
     """The largest number of Gaussians that is tried."""
 

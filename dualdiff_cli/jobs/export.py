@@ -14,7 +14,7 @@ from ..config.recipes import with_sampling
 from ..config.registry import known_name
 from ..config.sections import SamplingConfig
 from ..data import DENSITIES
-from ..diffusion.samplers import build_sampler
+from ..diffusion.samplers import Sampler, build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
 from ..exporting import (
     FORMATS,
@@ -27,7 +27,7 @@ from ..exporting import (
 )
 from ..exporting.given import require_few_features
 from ..exporting.metadata import FORMAT_VERSION
-from ..exporting.program import compile_sampler
+from ..exporting.program import Program, compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers
 from ..models import load_model
@@ -106,20 +106,13 @@ def export(
 
     announce(f"{what} to {format}")
     started = time.perf_counter()
-    module: ExportedSampler | ExportedDenoiser
-    program = None
-    if what == "sampler":
-        program = compile_sampler(method, model.denoiser.schedule)
-        named = model.config.dataset not in DENSITIES
-        sampler_type = ExportedGivenSampler if given else ExportedSampler
-        module = sampler_type(program, model.denoiser, model.encoding, named=named, precision=exact)
-    else:
-        module = ExportedDenoiser(model.denoiser, model.encoding.width, precision=exact)
+    program = compile_sampler(method, model.denoiser.schedule) if what == "sampler" else None
+    module = _module(model, program, given=given, precision=exact)
     artifact = convert(module, to=format, opset=opset)
     seconds = time.perf_counter() - started
 
-    evaluations = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
-    metadata = _describe(run, model, sampling) | evaluations
+    calls = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
+    metadata = _describe(run, model, sampling) | calls
     metadata["description"] = _description(model, what, sampling)
     metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
     path = Path(output or run.output_path("exports", _name(what, sampling, precision, given=given) + FORMATS[format]))
@@ -127,28 +120,7 @@ def export(
     with replaced(path) as temporary:
         artifact.save(temporary, metadata)
         announce("comparison with the run")
-        try:
-            exported = ExportedModel.open(temporary, device=device, trust=True)
-        except InputError as error:
-            problem = error.problem.replace(str(temporary), f"the {precision} {what}")
-            raise InputError(problem, "Use another --precision or another --format.") from error
-        if isinstance(module, ExportedSampler):
-            agreement = compare_samplers(model, method, exported, precision=exact)
-        else:
-            agreement = compare_denoisers(model, exported, precision=exact)
-        if agreement.objection:
-            raise ToleranceError(
-                f"The exported file {agreement.objection}; it is not left behind.",
-                "Export with --precision float32, or in another format.",
-            )
-        measured = {
-            "max_abs_error": agreement.max_abs_error,
-            "max_rel_error": agreement.max_rel_error,
-            "median_abs_error": agreement.median_abs_error,
-            "tolerance": agreement.tolerance,
-            "decoding_error": agreement.decoding_error,
-            **agreement.divergences,
-        }
+        measured, provider = _verified(temporary, module, model, method, precision=exact, device=device)
         artifact.save(temporary, metadata | {"measured": measured})
     return {
         "run": str(run),
@@ -158,14 +130,67 @@ def export(
         "output": str(path),
         "bytes": path.stat().st_size,
         "seconds": seconds,
-        **({"sampler": sampling.sampler, "sample_steps": sampling.steps} | evaluations if program else {}),
+        **({"sampler": sampling.sampler, "sample_steps": sampling.steps} | calls if calls else {}),
         **measured,
         "opset": artifact.opset,
-        "provider": exported.provider,
+        "provider": provider,
         "features": model.encoding.width,
         "inputs": list(module.input_names),
         "outputs": list(module.output_names),
     }
+
+
+def _module(
+    model: DiffusionModel, program: Program | None, *, given: bool, precision: ExportPrecision
+) -> ExportedSampler | ExportedDenoiser:
+    """Make the module that becomes the file: the sampler with a program, or the denoiser without one."""
+    if program is None:
+        return ExportedDenoiser(model.denoiser, model.encoding.width, precision=precision)
+    named = model.config.dataset not in DENSITIES
+    sampler_type = ExportedGivenSampler if given else ExportedSampler
+    return sampler_type(program, model.denoiser, model.encoding, named=named, precision=precision)
+
+
+def _verified(
+    path: Path,
+    module: ExportedSampler | ExportedDenoiser,
+    model: DiffusionModel,
+    method: Sampler,
+    *,
+    precision: ExportPrecision,
+    device: str,
+) -> tuple[dict[str, Any], str]:
+    """Load a file as a stranger would and compare it with the run; give the errors and the execution provider.
+
+    Raises:
+        InputError: no runtime can run the file.
+        ToleranceError: the file does not do what the run does.
+
+    """
+    what = "sampler" if isinstance(module, ExportedSampler) else "denoiser"
+    try:
+        exported = ExportedModel.open(path, device=device, trust=True)
+    except InputError as error:
+        problem = error.problem.replace(str(path), f"the {precision} {what}")
+        raise InputError(problem, "Use another --precision or another --format.") from error
+    if what == "sampler":
+        agreement = compare_samplers(model, method, exported, precision=precision)
+    else:
+        agreement = compare_denoisers(model, exported, precision=precision)
+    if agreement.objection:
+        raise ToleranceError(
+            f"The exported file {agreement.objection}; it is not left behind.",
+            "Export with --precision float32, or in another format.",
+        )
+    measured = {
+        "max_abs_error": agreement.max_abs_error,
+        "max_rel_error": agreement.max_rel_error,
+        "median_abs_error": agreement.median_abs_error,
+        "tolerance": agreement.tolerance,
+        "decoding_error": agreement.decoding_error,
+        **agreement.divergences,
+    }
+    return measured, exported.provider
 
 
 def format_of(output: str | Path | None, asked: str | None) -> str:

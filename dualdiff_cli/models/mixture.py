@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 import torch
-from sklearn.mixture import GaussianMixture as Fitted
 
 from .. import seeding
 from ..checked import refusing
@@ -18,12 +17,13 @@ from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..errors import InputError
 from ..store.run import Run
 from ..training.gaps import draw_hidden
+from ..training.gaussians import Gaussians
 from ..training.mixture import (
     COMPONENT_NUMBERS,
     COVARIANCE_FORMS,
     MOST_MIXTURE_ROWS,
     fit_mixture,
-    gaussians_of,
+    full_covariances,
     spread,
 )
 from ..training.session import Callbacks
@@ -40,7 +40,7 @@ class Mixture(TrainableModel):
     Attributes:
         config: of the run.
         encoding: between columns and features.
-        fitted: scikit-learn's mixture.
+        gaussians: the mixture as arrays.
 
     """
 
@@ -48,7 +48,7 @@ class Mixture(TrainableModel):
 
     config: MixtureConfig
     encoding: TableEncoding
-    fitted: Fitted = field(repr=False)
+    gaussians: Gaussians = field(repr=False)
 
     @classmethod
     def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
@@ -74,12 +74,13 @@ class Mixture(TrainableModel):
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
         features = spread(plan.features, plan.encoding.layout.discrete, seed=config.seed)
-        model = cls(config, plan.encoding, fit_mixture(features, sizes=sizes, forms=forms, seed=config.seed))
+        fitted = fit_mixture(features, sizes=sizes, forms=forms, seed=config.seed)
+        model = cls(config, plan.encoding, fitted.gaussians)
         return model, {
             "steps": None,
-            "parameters": int(model.fitted._n_parameters()),
-            "components": int(model.fitted.n_components),
-            "covariance": model.fitted.covariance_type,
+            "parameters": fitted.parameters,
+            "components": fitted.components,
+            "covariance": fitted.form,
             **model.held_out_bits(plan.data),
         }
 
@@ -92,7 +93,7 @@ class Mixture(TrainableModel):
             z, hidden = given.values, ~given.given
 
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
-            return draw_hidden(np.tile(z, (rows, 1)), np.tile(hidden, (rows, 1)), gaussians_of(self.fitted), rng)
+            return draw_hidden(np.tile(z, (rows, 1)), np.tile(hidden, (rows, 1)), self.gaussians, rng)
 
         chunks = draw_blocks(self.encoding, block, n, seed=seed)
         return Drawing(put_given(given, chunks, self.encoding))
@@ -105,19 +106,20 @@ class Mixture(TrainableModel):
     def fill(self, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         """Draw the missing cells of rows from their exact distribution given the others; see `Model.fill`."""
         rng = seeding.stream(seed, "gaps")
-        return fill_gaps(self.encoding, rows, lambda z, given: draw_hidden(z, ~given, gaussians_of(self.fitted), rng))
+        return fill_gaps(self.encoding, rows, lambda z, given: draw_hidden(z, ~given, self.gaussians, rng))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
         """Give the log of the mixture's density; see `TrainableModel.log_density_of_features`."""
-        log_p: FloatArray = self.fitted.score_samples(z)
-        return log_p
+        return self.gaussians.log_density(z)
 
     def save(self, run: Run) -> None:
-        """Write weights, means and covariances."""
-        gm = self.fitted
-        arrays = {"weights": gm.weights_, "means": gm.means_, "covariances": gm.covariances_}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
-        description = {"covariance": gm.covariance_type, "encoding": self.encoding.model_dump(mode="json")}
+        """Write weights, means and covariances; of diagonal covariances the diagonals alone."""
+        arrays, form = self.gaussians._asdict(), "full"
+        diagonals = arrays["covariances"].diagonal(axis1=1, axis2=2)
+        if np.array_equal(arrays["covariances"], diagonals[:, None] * np.eye(self.encoding.width)):
+            arrays["covariances"], form = diagonals, "diag"
+        tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+        description = {"covariance": form, "encoding": self.encoding.model_dump(mode="json")}
         run.save_model(tensors, {"kind": self.kind, **description})
 
     @classmethod
@@ -131,15 +133,9 @@ class Mixture(TrainableModel):
             weights, means, covariances = (tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
             if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-9:
                 raise ValueError("weights and means do not suit the encoding")
-            fitted = Fitted(len(weights), covariance_type=description["covariance"])
-            fitted.weights_, fitted.means_, fitted.covariances_ = weights, means, covariances
-            fitted.precisions_cholesky_ = _precision_factors(covariances, description["covariance"])
-            return cls(config, encoding, fitted)
-
-
-def _precision_factors(covariances: FloatArray, form: str) -> FloatArray:
-    """Give what scikit-learn computes densities with: Cholesky factors of the precisions, or inverse deviations."""
-    if form in ("diag", "spherical"):
-        return 1 / np.sqrt(covariances)
-    factors: FloatArray = np.linalg.inv(np.linalg.cholesky(covariances)).swapaxes(-1, -2)
-    return factors
+            # Runs of before have scikit-learn's forms.
+            covariances = full_covariances(covariances, description["covariance"], means.shape)
+            if covariances.shape != (*means.shape, encoding.width):
+                raise ValueError("means and covariances do not belong together")
+            np.linalg.cholesky(covariances)
+            return cls(config, encoding, Gaussians(weights, means, covariances))

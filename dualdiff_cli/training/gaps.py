@@ -26,7 +26,8 @@ from torch import Tensor
 from .. import seeding
 from ..data import DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
-from .mixture import Gaussians, fit_mixture, gaussians_of, refit, spread
+from .gaussians import Gaussians
+from .mixture import fit_mixture, spread
 
 __all__ = ["Mask", "draw_hidden", "together", "training_features"]
 
@@ -89,9 +90,9 @@ def _draw_unused(z: FloatArray, unused: Mask, discrete: Sequence[DiscreteSpan], 
         some = redraw(some, hidden, _shrunk_gaussian(some))
     fitted = fit_mixture(spread(some, discrete, seed=seed), seed=seed)
     for _ in range(ROUNDS):
-        some = redraw(some, hidden, gaussians_of(fitted))
-        fitted = refit(fitted, spread(some, discrete, seed=seed))
-    return redraw(z, unused, gaussians_of(fitted))
+        some = redraw(some, hidden, fitted.gaussians)
+        fitted = fitted.refit(spread(some, discrete, seed=seed))
+    return redraw(z, unused, fitted.gaussians)
 
 
 def _shrunk_gaussian(z: FloatArray) -> Gaussians:

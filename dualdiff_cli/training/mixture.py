@@ -8,39 +8,38 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .. import seeding
 from ..config.peaks import find_peaks
 from ..data import DiscreteSpan, FloatArray
+from .gaussians import REGULARISATION, FittedMixture, Gaussians
+from .tails import ScaleMixture
 
 if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture as Fitted
+    from sklearn.mixture import GaussianMixture
 
 __all__ = [
     "COMPONENT_NUMBERS",
     "COVARIANCE_FORMS",
     "MOST_MIXTURE_ROWS",
-    "Gaussians",
+    "PlainMixture",
     "fit_mixture",
     "full_covariances",
-    "gaussians_of",
-    "refit",
     "spread",
 ]
 
 COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
 """The numbers of Gaussians that are tried."""
-COVARIANCE_FORMS = ("full", "tied", "diag", "spherical")
-"""The forms of the covariances that are tried, in scikit-learn's words."""
+COVARIANCE_FORMS = ("full", "tied", "diag", "spherical", "full-scales", "tied-scales")
+"""The forms of the covariances that are tried: four in scikit-learn's words, and two of `tails`, with heavier tails."""
 ROWS_PER_COMPONENT = 5
 """A mixture has at most one Gaussian for so many rows."""
 MOST_MIXTURE_ROWS = 20_000
 """A mixture is fitted to at most so many rows; more would hardly change it."""
-REGULARISATION = 1e-6
-"""Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
 SPREAD = 0.1
 """The standard deviation of the noise on features with few values, as a share of the distance of the values."""
 PATIENCE = 2
@@ -64,128 +63,142 @@ def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> Flo
     return z
 
 
+@dataclass(frozen=True)
+class PlainMixture(FittedMixture):
+    """A mixture of Gaussians that scikit-learn has fitted.
+
+    Attributes:
+        fitted: scikit-learn's estimator.
+
+    """
+
+    fitted: GaussianMixture
+
+    @classmethod
+    def fit(cls, z: FloatArray, components: int, form: str, *, seed: int, **start: Any) -> Self:
+        """Fit so many Gaussians to rows z (n, width); ``start`` may have the initial parameters of scikit-learn."""
+        from sklearn.exceptions import ConvergenceWarning  # slow to import, and only a fit needs scikit-learn
+        from sklearn.mixture import GaussianMixture
+
+        fitted = GaussianMixture(components, covariance_type=form, reg_covar=REGULARISATION, random_state=seed, **start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # BIC judges a mixture that has not converged as it is
+            return cls(fitted.fit(z))
+
+    @property
+    def form(self) -> str:  # type: ignore[override]
+        """The form of the covariances, in scikit-learn's words."""
+        return str(self.fitted.covariance_type)
+
+    @property
+    def components(self) -> int:  # type: ignore[override]
+        """The number of Gaussians."""
+        return int(self.fitted.n_components)
+
+    @property
+    def parameters(self) -> int:  # type: ignore[override]
+        """The number of free parameters."""
+        return int(self.fitted._n_parameters())
+
+    @property
+    def gaussians(self) -> Gaussians:  # type: ignore[override]
+        """The mixture as arrays."""
+        gm = self.fitted
+        return Gaussians(gm.weights_, gm.means_, full_covariances(gm.covariances_, self.form, gm.means_.shape))
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        """Give the log of the density at rows z (n, width), (n,), in the way that is fast for the form."""
+        log_p: FloatArray = self.fitted.score_samples(z)
+        return log_p
+
+    def refit(self, z: FloatArray) -> Self:
+        """Fit the same mixture to some of the rows; see `FittedMixture.refit`."""
+        start = self.fitted.means_
+        return self.fit(z, self.components, self.form, seed=seeding.integer(0, "refit"), means_init=start)
+
+    def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
+        """Fit a mixture with one more Gaussian; see `FittedMixture.with_component`."""
+        weights, means, covariances = self.gaussians
+        form = self.form if self.form in ("full", "diag") else "full"
+        precisions = np.linalg.inv(np.concatenate([covariances, covariance[None]]))
+        return self.fit(
+            z,
+            self.components + 1,
+            form,
+            seed=seeding.integer(0, "one more Gaussian"),
+            weights_init=np.append((1 - share) * weights, share),
+            means_init=np.concatenate([means, mean[None]]),
+            precisions_init=precisions if form == "full" else precisions.diagonal(axis1=1, axis2=2),
+        )
+
+
 def fit_mixture(
     z: FloatArray,
     *,
     sizes: tuple[int, ...] = COMPONENT_NUMBERS,
     forms: tuple[str, ...] = COVARIANCE_FORMS,
     seed: int,
-) -> Fitted:
+) -> FittedMixture:
     """Fit mixtures of each form and size, and give the one with the least BIC.
 
     Args:
         z: features, (n, width).
-        sizes: numbers of Gaussians to try, ascending; those that leave a Gaussian fewer than `ROWS_PER_COMPONENT` rows
-            are left out, but the first of them is always tried, and must not be larger than n.
-        forms: of the covariances, in scikit-learn's words.
+        sizes: numbers of components to try, ascending; those that leave a component fewer than `ROWS_PER_COMPONENT`
+            rows are left out, but the first of them is always tried, and must not be larger than n.
+        forms: of the covariances; see `COVARIANCE_FORMS`.
         seed: of the starting points.
 
     """
     if len(z) > MOST_MIXTURE_ROWS:
         z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_MIXTURE_ROWS]]
-    best: tuple[float, Fitted] | None = None
+    largest: dict[str, int] = {}
+    judged: list[tuple[float, FittedMixture]] = []
     for form in forms:
-        for mixture in _growing(z, sizes, form, seed):
-            bic = float(mixture.bic(z))
-            if best is None or bic < best[0]:
-                best = (bic, mixture)
-    assert best is not None, "the first size is always tried"
-    return _with_peaks(z, best[1], seed) if len(sizes) > 1 else best[1]
+        plain = form.removesuffix("-scales")  # with heavier tails no more components are needed than without
+        tried = [k for k in sizes if k <= largest.get(plain, sizes[-1])]
+        found = [(mixture.bic(z), mixture) for mixture in _growing(z, tried, form, seed)]
+        judged.append(min(found, key=lambda each: each[0]))
+        largest[form] = judged[-1][1].components
+    _, best = min(judged, key=lambda each: each[0])
+    return _with_peaks(z, best) if len(sizes) > 1 else best
 
 
-def _with_peaks(z: FloatArray, mixture: Fitted, seed: int) -> Fitted:
-    """Add a Gaussian for each narrow peak of a feature, if BIC is then less.
-
-    The mixtures so far began at clusters of rows, and a narrow peak that goes right across the clusters is no cluster.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    bic = float(mixture.bic(z))
-    for peak in find_peaks(z):
-        inside = z[peak.holds(z)]
-        share = len(inside) / len(z)
-        form = mixture.covariance_type if mixture.covariance_type in ("full", "diag") else "full"
-        spread = np.cov(inside.T).reshape(z.shape[1], -1) + REGULARISATION * np.eye(z.shape[1])
-        covariances = np.concatenate([full_covariances(mixture), spread[None]])
-        precisions = np.linalg.inv(covariances)
-        larger = GaussianMixture(
-            len(covariances),
-            covariance_type=form,
-            reg_covar=REGULARISATION,
-            weights_init=np.append((1 - share) * mixture.weights_, share),
-            means_init=np.concatenate([mixture.means_, inside.mean(0)[None]]),
-            precisions_init=precisions if form == "full" else precisions.diagonal(axis1=1, axis2=2),
-            random_state=seeding.integer(seed, "peaks"),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            larger.fit(z)
-        if float(larger.bic(z)) < bic:
-            mixture, bic = larger, float(larger.bic(z))
-    return mixture
-
-
-def _growing(z: FloatArray, sizes: tuple[int, ...], form: str, seed: int) -> Iterator[Fitted]:
+def _growing(z: FloatArray, sizes: Sequence[int], form: str, seed: int) -> Iterator[FittedMixture]:
     """Fit larger and larger mixtures of one form until BIC has stopped falling."""
-    from sklearn.exceptions import ConvergenceWarning  # slow to import, and only a fit needs scikit-learn
-    from sklearn.mixture import GaussianMixture
-
     least, since = np.inf, 0
     for k in sizes:
         if k > max(sizes[0], len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
             return
-        mixture = GaussianMixture(
-            k, covariance_type=form, reg_covar=REGULARISATION, random_state=seeding.integer(seed, f"mixture of {k}")
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # BIC judges a mixture that has not converged as it is
-            mixture.fit(z)
-        bic = float(mixture.bic(z))
+        mixture: FittedMixture
+        if form.endswith("-scales"):
+            mixture = ScaleMixture.fit(z, k, tied=form == "tied-scales", seed=seed)
+        else:
+            mixture = PlainMixture.fit(z, k, form, seed=seeding.integer(seed, f"mixture of {k}"))
+        bic = mixture.bic(z)
         least, since = (bic, 0) if bic < least else (least, since + 1)
         yield mixture
 
 
-def refit(whole: Fitted, z: FloatArray) -> Fitted:
-    """Fit a mixture of the size and the form of another one to some of its rows (n, width), from the same means on.
+def _with_peaks(z: FloatArray, mixture: FittedMixture) -> FittedMixture:
+    """Add a component for each narrow peak of a feature, if BIC is then less.
 
-    The criterion could choose another size for fewer rows by chance, and from other starting points the fit could end
-    in another optimum. Such a mixture would say little of the whole one.
+    The mixtures so far began at clusters of rows, and a narrow peak that goes right across the clusters is no cluster.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(
-        whole.n_components,
-        covariance_type=whole.covariance_type,
-        reg_covar=REGULARISATION,
-        means_init=whole.means_,
-        random_state=seeding.integer(0, "refit"),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(z)
+    bic = mixture.bic(z)
+    for peak in find_peaks(z):
+        inside = z[peak.holds(z)]
+        covariance = np.cov(inside.T).reshape(z.shape[1], -1) + REGULARISATION * np.eye(z.shape[1])
+        larger = mixture.with_component(inside.mean(0), covariance, len(inside) / len(z), z)
+        if larger.bic(z) < bic:
+            mixture, bic = larger, larger.bic(z)
+    return mixture
 
 
-class Gaussians(NamedTuple):
-    """A Gaussian mixture as arrays: weights (k,), means (k, width) and covariances (k, width, width)."""
-
-    weights: FloatArray
-    means: FloatArray
-    covariances: FloatArray
-
-
-def gaussians_of(gm: Fitted) -> Gaussians:
-    """Give a fitted mixture as arrays."""
-    return Gaussians(gm.weights_, gm.means_, full_covariances(gm))
-
-
-def full_covariances(gm: Fitted) -> FloatArray:
-    """Give the covariances as (k, width, width), whatever their form."""
-    k, width = gm.means_.shape
-    covariances: FloatArray = gm.covariances_
-    if gm.covariance_type == "tied":
+def full_covariances(covariances: FloatArray, form: str, shape: tuple[int, int]) -> FloatArray:
+    """Give covariances of any of scikit-learn's forms as (k, width, width); ``shape`` is (k, width)."""
+    k, width = shape
+    if form == "tied":
         return np.broadcast_to(covariances, (k, width, width))
-    if gm.covariance_type in ("diag", "spherical"):
+    if form in ("diag", "spherical"):
         return covariances.reshape(k, 1, -1) * np.eye(width)
     return covariances

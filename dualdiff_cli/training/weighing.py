@@ -7,7 +7,7 @@ are given; `diffusion.stacking` has the least-squares fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.schedules import Schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .exam import Exam
-from .mixture import COMPONENT_NUMBERS, fit_mixture, gaussians_of, refit, spread
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture as Fitted
+from .gaussians import FittedMixture
+from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
+from .tails import ScaleMixture
 
 __all__ = ["Ask", "weigh_experts"]
 
@@ -84,7 +83,7 @@ def weigh_experts(
     if not c.mixture:
         stacked.gate_weights = torch.ones(1, c.levels, 1).double()
         return facts
-    refitted = (refit(fitted, _spread(rows, layout, seed)) for rows in seen)
+    refitted = (fitted.refit(_spread(rows, layout, seed)) for rows in seen)
     closed = [_denoiser_of(each, stacked.schedule) for each in refitted]
     answers, r = exam.answers_of(closed)
 
@@ -105,9 +104,9 @@ def weigh_experts(
     facts["unseen_loss"] = float(exam.losses(both).mean())
     facts["unseen_loss_of"]["mixture"] = float(exam.losses(answers).mean())
     return facts | {
-        "components": len(stacked.closed.means),
+        "components": fitted.components,
         "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"},
-        "simpler": _simpler(len(stacked.closed.means), gain, error),
+        "simpler": _simpler(fitted, gain, error),
         "expert_usage": [float(w.mean()), float(1 - w.mean())],
     }
 
@@ -117,14 +116,16 @@ def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
     return spread(rows.double().numpy(), layout.discrete, seed=seed)
 
 
-def _simpler(components: int, gain: float, error: float) -> str | None:
+def _simpler(mixture: FittedMixture, gain: float, error: float) -> str | None:
     """Say that the mixture alone is as good, if both experts together gain little or not clearly; otherwise nothing."""
     if gain > max(CLEAR * error, WORTH):
         return None
-    gaussians = "one Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
-    return f"On unseen rows {gaussians} is as good here: --model mixture."
+    k = mixture.components
+    gaussians = "one Gaussian" if k == 1 else f"a mixture of {k} Gaussians"
+    tails = " with heavier tails" if isinstance(mixture, ScaleMixture) else ""
+    return f"On unseen rows {gaussians}{tails} is as good here: --model mixture."
 
 
-def _denoiser_of(fitted: Fitted, schedule: Schedule) -> FullMixtureDenoiser:
-    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in gaussians_of(fitted))
+def _denoiser_of(mixture: FittedMixture, schedule: Schedule) -> FullMixtureDenoiser:
+    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in mixture.gaussians)
     return FullMixtureDenoiser(weights, means, covariances, schedule)

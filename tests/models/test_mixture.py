@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dualdiff_cli.models.base import ROWS_PER_BLOCK, DrawingOptions
 from dualdiff_cli.models.mixture import Mixture
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training import mixture as fitting
+from dualdiff_cli.training.gaussians import Gaussians
 from dualdiff_cli.training.mixture import COVARIANCE_FORMS, fit_mixture
 
 CPU = torch.device("cpu")
@@ -109,8 +111,8 @@ def test_every_form_of_covariance_is_saved_whole(form: str, tmp_path: Path) -> N
 
 def test_weights_that_do_not_add_up_to_one_are_refused(tmp_path: Path) -> None:
     model, _, run = fitted_in(tmp_path, pl.DataFrame(truth(200, "fit"), schema=["x", "y"]))
-    model.fitted.weights_ = model.fitted.weights_ * (1 + 1e-7)
-    model.save(run)
+    weights, means, covariances = model.gaussians
+    replace(model, gaussians=Gaussians(weights * (1 + 1e-7), means, covariances)).save(run)
     with pytest.raises(InputError, match="is damaged"):
         Mixture.load(run, device=CPU)
 
@@ -136,34 +138,34 @@ def test_as_many_gaussians_are_fitted_as_are_asked_for_but_never_more_than_rows(
 
 def test_few_rows_and_rows_that_coincide_are_fitted_without_a_warning() -> None:
     rng = seeding.stream(0, "test")
-    assert fit_mixture(rng.normal(size=(4, 3)), seed=0).n_components == 1
+    assert fit_mixture(rng.normal(size=(4, 3)), seed=0).components == 1
     repeated = np.repeat(rng.normal(size=(5, 2)), 20, axis=0)
-    assert np.isfinite(fit_mixture(repeated, seed=0).score_samples(repeated)).all()
+    assert np.isfinite(fit_mixture(repeated, seed=0).log_density(repeated)).all()
 
 
 def test_the_criterion_is_computed_on_a_part_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "MOST_MIXTURE_ROWS", 500)
     found = fit_mixture(truth(2000, "training"), sizes=(1, 2, 3, 4), forms=("full",), seed=0)
-    assert found.n_components == 3
+    assert found.components == 3
 
 
 def test_a_fit_depends_on_its_seed_alone() -> None:
     z = truth(400, "training")
     first, again = (fit_mixture(z, sizes=(3,), forms=("diag",), seed=1) for _ in range(2))
-    assert np.array_equal(first.means_, again.means_)
+    assert np.array_equal(first.gaussians.means, again.gaussians.means)
 
 
 def test_a_narrow_peak_across_all_clusters_gets_a_gaussian_of_its_own() -> None:
     rng = seeding.stream(0, "peak")
     z = np.column_stack([rng.uniform(-1.7, 1.7, 4000), rng.normal(size=4000)])
     z[:140, 0] = 0.5 + 0.003 * rng.normal(size=140)
-    fitted = fit_mixture(z, seed=0)
-    widths = np.sqrt(fitting.full_covariances(fitted)[:, 0, 0])
+    weights, means, covariances = fit_mixture(z, seed=0).gaussians
+    widths = np.sqrt(covariances[:, 0, 0])
     narrow = int(widths.argmin())
     assert widths[narrow] == pytest.approx(0.003, rel=0.4)
-    assert fitted.means_[narrow, 0] == pytest.approx(0.5, abs=0.002)
-    assert fitted.weights_[narrow] == pytest.approx(0.035, abs=0.01)
-    assert fitted.weights_.sum() == pytest.approx(1)
+    assert means[narrow, 0] == pytest.approx(0.5, abs=0.002)
+    assert weights[narrow] == pytest.approx(0.035, abs=0.01)
+    assert weights.sum() == pytest.approx(1)
 
 
 def test_rows_around_given_cells_and_filled_gaps_have_the_conditional_distribution(tmp_path: Path) -> None:
@@ -174,9 +176,9 @@ def test_rows_around_given_cells_and_filled_gaps_have_the_conditional_distributi
     drawn = model.sample(4000, seed=1, options=DrawingOptions(given={"b": b}))
     filled = model.fill(pl.DataFrame({"b": [b] * 4000, "a": [None] * 4000}, schema_overrides={"a": pl.Float64}), seed=1)
     assert filled.columns == ["b", "a"]
-    gm, z = model.fitted, float(model.encoding.columns[1].encode(pl.Series("b", [b]), None)[0, 0])
-    mean, variance = gm.means_, gm.covariances_
-    weight = gm.weights_ * norm(mean[:, 1], np.sqrt(variance[:, 1, 1])).pdf(z)
+    z = float(model.encoding.columns[1].encode(pl.Series("b", [b]), None)[0, 0])
+    weight, mean, variance = model.gaussians
+    weight = weight * norm(mean[:, 1], np.sqrt(variance[:, 1, 1])).pdf(z)
     weight /= weight.sum()
     slope = variance[:, 0, 1] / variance[:, 1, 1]
     centre, spread = mean[:, 0] + slope * (z - mean[:, 1]), np.sqrt(variance[:, 0, 0] - slope * variance[:, 0, 1])

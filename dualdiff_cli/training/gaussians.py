@@ -1,0 +1,83 @@
+"""The face of a fitted Gaussian mixture, whatever the form of its covariances."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ..data import FloatArray
+
+__all__ = ["REGULARISATION", "FittedMixture", "Gaussians", "squared_distances"]
+
+REGULARISATION = 1e-6
+"""Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
+
+
+class Gaussians(NamedTuple):
+    """A Gaussian mixture as arrays: weights (k,), means (k, width) and covariances (k, width, width)."""
+
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        """Give the log of the density at rows z (n, width), in nats, (n,)."""
+        distances, log_volumes = squared_distances(z, self.means, self.covariances)
+        constant = z.shape[1] * np.log(2 * np.pi)
+        log_p: FloatArray = logsumexp(-0.5 * (distances.T + constant) - log_volumes, b=self.weights, axis=1)
+        return log_p
+
+
+def squared_distances(z: FloatArray, means: FloatArray, covariances: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give (z − μ_k)ᵀ Σ_k⁻¹ (z − μ_k), (k, n), and ½ log det Σ_k, (k,)."""
+    factors = np.linalg.cholesky(covariances)
+    inverses = np.linalg.inv(factors)
+    distances = [np.square((z - mu) @ inverse.T).sum(1) for mu, inverse in zip(means, inverses, strict=True)]
+    return np.stack(distances), np.log(factors.diagonal(axis1=1, axis2=2)).sum(1)
+
+
+class FittedMixture(ABC):
+    """A mixture that was fitted to rows by expectation maximisation.
+
+    Attributes:
+        form: of the covariances; see `mixture.COVARIANCE_FORMS`.
+        components: the number of means.
+        parameters: the number of free parameters.
+        gaussians: the mixture as arrays.
+
+    """
+
+    form: str
+    components: int
+    parameters: int
+    gaussians: Gaussians
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        """Give the log of the density at rows z (n, width), in nats, (n,)."""
+        return self.gaussians.log_density(z)
+
+    def bic(self, z: FloatArray) -> float:
+        """Give the Bayesian information criterion on rows z (n, width): −2 log L + p log n; less is better."""
+        return float(self.parameters * np.log(len(z)) - 2 * self.log_density(z).sum())
+
+    @abstractmethod
+    def refit(self, z: FloatArray) -> Self:
+        """Fit a mixture of the same size and form to some of the rows, from the same means on.
+
+        The criterion could choose another size for fewer rows by chance, and from other starting points the fit could
+        end in another optimum. Such a mixture would say little of the whole one.
+        """
+
+    @abstractmethod
+    def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
+        """Fit a mixture with one more component to rows z (n, width), from this mixture and the new component on.
+
+        Args:
+            mean, covariance: of the new component, (width,) and (width, width).
+            share: the weight of the new component.
+            z: the rows.
+
+        """

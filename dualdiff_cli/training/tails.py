@@ -1,0 +1,166 @@
+"""Mixtures of Gaussian scale mixtures: components with heavier tails than a Gaussian, in closed form all the same.
+
+Each component has one mean and one shape, and S widths with weights of their own,
+
+    p(z) = Σ_k Σ_s w_ks N(z; μ_k, c_s Σ_k),
+
+which approximates a mixture of Student's t distributions (Peel & McLachlan 2000, "Robust mixture modelling using the t
+distribution"; Andrews & Mallows 1974, "Scale mixtures of normal distributions"). Few rows suffice for the tails,
+because all components share the widths c_s. And p is a mixture of K·S Gaussians, so its posterior means and its
+conditional distributions are known.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from scipy.special import logsumexp
+
+from .. import seeding
+from ..data import FloatArray
+from .gaussians import REGULARISATION, FittedMixture, Gaussians, squared_distances
+
+__all__ = ["SCALES", "ScaleMixture"]
+
+SCALES = 3
+"""S, the number of widths."""
+ITERATIONS = 100
+"""The largest number of iterations of a fit."""
+LEAST_GAIN = 1e-3
+"""A fit ends when an iteration gains less than this in the log-likelihood of a row, in nats, as scikit-learn's does."""
+LEAST_WEIGHT = 1e-12
+"""Added to weights, so that a component without rows divides nothing by zero."""
+
+
+@dataclass(frozen=True)
+class ScaleMixture(FittedMixture):
+    """A fitted mixture of Gaussian scale mixtures.
+
+    Attributes:
+        weights: w, (K, S).
+        means: μ, (K, width).
+        shapes: Σ, (K, width, width).
+        widths: c, (S,), variances with the geometric mean one.
+        tied: whether all components have the same shape.
+
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    shapes: FloatArray
+    widths: FloatArray
+    tied: bool
+
+    @classmethod
+    def fit(cls, z: FloatArray, components: int, *, tied: bool, seed: int) -> Self:
+        """Fit a mixture of so many components to rows z (n, width), from clusters of rows on."""
+        from sklearn.cluster import KMeans  # slow to import, and only a fit needs scikit-learn
+        from sklearn.exceptions import ConvergenceWarning
+
+        start = KMeans(components, n_init=1, random_state=seeding.integer(seed, f"scale mixture of {components}"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of rows that coincide
+            part = start.fit_predict(z)
+        return cls._from_parts(z, part, components, tied=tied)
+
+    @classmethod
+    def _from_parts(cls, z: FloatArray, part: FloatArray, components: int, *, tied: bool) -> Self:
+        """Fit from one part of the rows a component on; part (n,) has the numbers of the components."""
+        r = np.broadcast_to(np.eye(components)[part].T[:, None] / SCALES, (components, SCALES, len(z)))
+        shapes, means = np.tile(np.eye(z.shape[1]), (components, 1, 1)), np.zeros((components, z.shape[1]))
+        empty = cls(np.full((components, SCALES), 1 / SCALES), means, shapes, np.geomspace(0.25, 4, SCALES), tied)
+        return replace(empty._placed(z, r)._shaped(z, r))._converged(z)
+
+    @property
+    def form(self) -> str:  # type: ignore[override]
+        """The form of the covariances."""
+        return "tied-scales" if self.tied else "full-scales"
+
+    @property
+    def components(self) -> int:  # type: ignore[override]
+        """K, the number of means."""
+        return len(self.means)
+
+    @property
+    def parameters(self) -> int:  # type: ignore[override]
+        """The number of free parameters: weights, means, shapes, and the widths up to a common factor."""
+        k, width = int(self.means.shape[0]), int(self.means.shape[1])
+        shapes = (1 if self.tied else k) * width * (width + 1) // 2
+        return k * SCALES - 1 + k * width + shapes + SCALES - 1
+
+    @property
+    def gaussians(self) -> Gaussians:  # type: ignore[override]
+        """The mixture as K·S Gaussians."""
+        covariances = self.widths[:, None, None] * self.shapes[:, None]
+        means = np.repeat(self.means, SCALES, axis=0)
+        return Gaussians(self.weights.ravel(), means, covariances.reshape(-1, *self.shapes.shape[1:]))
+
+    def refit(self, z: FloatArray) -> Self:
+        """Fit the same mixture to some of the rows; see `FittedMixture.refit`."""
+        distances, log_volumes = squared_distances(z, self.means, self.shapes)
+        part = (0.5 * distances + log_volumes[:, None]).argmin(0)
+        return self._from_parts(z, part, self.components, tied=self.tied)
+
+    def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
+        """Fit a mixture with one more component, which has a shape of its own; see `FittedMixture.with_component`."""
+        larger = replace(
+            self,
+            weights=np.concatenate([(1 - share) * self.weights, np.full((1, SCALES), share / SCALES)]),
+            means=np.concatenate([self.means, mean[None]]),
+            shapes=np.concatenate([self.shapes, covariance[None]]),
+            tied=False,
+        )
+        return larger._converged(z)
+
+    def _converged(self, z: FloatArray) -> Self:
+        """Maximise the likelihood of rows z (n, width), first over means and shapes, then over widths, and so on.
+
+        Each of the two steps follows responsibilities of its own, so that the likelihood never falls (multicycle ECM;
+        Meng & Rubin 1993, §5).
+        """
+        mixture, before = self, -np.inf
+        for _ in range(ITERATIONS):
+            r, _, now = mixture._expected(z)
+            if now - before < LEAST_GAIN:
+                break
+            before = now
+            mixture = mixture._placed(z, r)._shaped(z, r)
+            r, distances, _ = mixture._expected(z)
+            mixture = mixture._widened(r, distances)
+        return mixture
+
+    def _expected(self, z: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Give r, the probabilities of components and widths given the rows, (K, S, n), and what they come from.
+
+        The second value has the squared distances to the means by the shapes, (K, n); the third is the mean log p(z).
+        """
+        distances, log_volumes = squared_distances(z, self.means, self.shapes)
+        width, c = z.shape[1], self.widths[:, None]
+        log_p = np.log(self.weights + LEAST_WEIGHT)[:, :, None] - log_volumes[:, None, None]
+        log_p = log_p - 0.5 * (distances[:, None] / c + width * np.log(2 * np.pi * c))
+        whole = logsumexp(log_p, axis=(0, 1))
+        return np.exp(log_p - whole), distances, float(whole.mean())
+
+    def _placed(self, z: FloatArray, r: FloatArray) -> Self:
+        """Give every component its weights and the mean of its rows, each row counted by r / c."""
+        counted = (r / self.widths[:, None]).sum(1)
+        means = counted @ z / (counted.sum(1) + LEAST_WEIGHT)[:, None]
+        return replace(self, weights=r.mean(2), means=means)
+
+    def _shaped(self, z: FloatArray, r: FloatArray) -> Self:
+        """Give every component the shape of its rows around its mean."""
+        counted, rows = (r / self.widths[:, None]).sum(1), r.sum((1, 2)) + LEAST_WEIGHT
+        away = [z - mu for mu in self.means]
+        sums = np.stack([(each.T * w) @ each for each, w in zip(away, counted, strict=True)])
+        shapes = np.broadcast_to(sums.sum(0) / rows.sum(), sums.shape) if self.tied else sums / rows[:, None, None]
+        return replace(self, shapes=shapes + REGULARISATION * np.eye(z.shape[1]))
+
+    def _widened(self, r: FloatArray, distances: FloatArray) -> Self:
+        """Give the widths their best values, and their common factor to the shapes."""
+        counts = self.means.shape[1] * r.sum((0, 2)) + LEAST_WEIGHT
+        c = (r * distances[:, None]).sum((0, 2)) / counts + LEAST_WEIGHT
+        common = np.exp(np.log(c).mean())
+        return replace(self, weights=r.mean(2), widths=c / common, shapes=common * self.shapes)
