@@ -19,13 +19,14 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from scipy.spatial.distance import cdist
 from scipy.stats import norm, t
 
 from dualdiff_cli import resolve, seeding, train
@@ -42,6 +43,8 @@ from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.run import Run
 
 Rows = np.ndarray
+WEIGHTS = np.array([30, 20, 15, 10, 8, 6, 5, 3, 2, 1]) / 100
+"""Of the ten modes."""
 N = 5_000
 """The number of generated rows, and of fresh true rows, of a truth that can be drawn from."""
 LEAST_DRAWN = 0.02
@@ -75,11 +78,20 @@ def copula(d: int, n: int, rng: np.random.Generator) -> Rows:
     return np.sinh(norm.ppf(np.clip(uniform, 1e-9, 1 - 1e-9)))
 
 
+def centres_of_modes(d: int) -> Rows:
+    """Give the centres of the ten modes, (10, d)."""
+    return 4 * seeding.stream(d, "the modes").standard_normal((10, d))
+
+
 def modes(d: int, n: int, rng: np.random.Generator) -> Rows:
     """Draw from ten narrow modes whose weights go from 1 % to 30 %."""
-    weights = np.array([30, 20, 15, 10, 8, 6, 5, 3, 2, 1]) / 100
-    centres = 4 * seeding.stream(d, "the modes").standard_normal((10, d))
-    return centres[rng.choice(10, n, p=weights)] + 0.3 * rng.standard_normal((n, d))
+    return centres_of_modes(d)[rng.choice(10, n, p=WEIGHTS)] + 0.3 * rng.standard_normal((n, d))
+
+
+def errors_of_weights(d: int, *drawn: Rows) -> list[float]:
+    """Give for rows of the ten modes the largest relative error of a weight; a row belongs to the nearest centre."""
+    counted = (np.bincount(cdist(rows, centres_of_modes(d)).argmin(1), minlength=10) / len(rows) for rows in drawn)
+    return [float(np.abs(share / WEIGHTS - 1).max()) for share in counted]
 
 
 def cube(d: int, n: int, rng: np.random.Generator) -> Rows:
@@ -165,6 +177,8 @@ def measure(cell: Cell) -> dict[str, Any]:
         seed=cell.seed,
     )
     values = {name: score.to_dict() for name, score in scores.items()}
+    if cell.truth == "modes":
+        facts["errors_of_weights"] = errors_of_weights(cell.columns, generated, learnt, real)
     return {"scores": values, "excess": _excess([values[name] for name in SCORES[:2]]), **facts}
 
 
@@ -197,7 +211,20 @@ def table(results: list[dict[str, Any]]) -> Table:
         half = math.hypot(*(e["half"] for e in known)) / len(known) if known else None
         excess = mean(e["value"] for e in known)
         body.append((*key, len(cells), excess, half, auc, nearer, over, mean(c["train_seconds"] for c in cells)))
-    return Table("Few rows, against fresh truth", tuple(Column(head, ".3g") for head in heads), tuple(body))
+    columns = tuple(Column(head, ".3g") for head in heads)
+    return Table("Few rows, against fresh truth", columns, tuple(body), tuple(said_of_modes(results)))
+
+
+def said_of_modes(results: list[dict[str, Any]]) -> Iterator[str]:
+    """Say how far the weights of the ten modes are from the truth."""
+    for r in results:
+        if r.get("errors_of_weights") is not None:
+            own, learnt, fresh = (f"{100 * error:.0f} %" for error in r["errors_of_weights"])
+            size = f"{r['rows']:,} × {r['columns']}, seed {r['seed']}"
+            yield (
+                f"Ten modes, {size}: the weight of a mode is at most {own} off in the rows of {r['model']}, {learnt} "
+                f"in the learnt rows, and {fresh} in {N:,} true rows."
+            )
 
 
 def summary(results: list[dict[str, Any]]) -> Table:
