@@ -31,6 +31,8 @@ ITERATIONS = 100
 """The largest number of iterations of a fit."""
 LEAST_GAIN = 1e-3
 """A fit ends when an iteration gains less than this in the log-likelihood of a row, in nats, as scikit-learn's does."""
+WIDEST = 100.0
+"""No width is more than so many times the geometric mean of all of them, nor less than that part of it."""
 LEAST_WEIGHT = 1e-12
 """Added to weights, so that a component without rows divides nothing by zero."""
 
@@ -43,7 +45,7 @@ class ScaleMixture(FittedMixture):
         weights: w, (K, S).
         means: μ, (K, width).
         shapes: Σ, (K, width, width).
-        widths: c, (S,), variances with the geometric mean one.
+        widths: c, (S,), factors of the shapes with a geometric mean of about one.
         tied: whether all components have the same shape.
 
     """
@@ -163,4 +165,5 @@ class ScaleMixture(FittedMixture):
         counts = self.means.shape[1] * r.sum((0, 2)) + LEAST_WEIGHT
         c = (r * distances[:, None]).sum((0, 2)) / counts + LEAST_WEIGHT
         common = np.exp(np.log(c).mean())
-        return replace(self, weights=r.mean(2), widths=c / common, shapes=common * self.shapes)
+        widths = np.clip(c / common, 1 / WIDEST, WIDEST)
+        return replace(self, weights=r.mean(2), widths=widths, shapes=common * self.shapes)
