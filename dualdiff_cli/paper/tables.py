@@ -39,7 +39,7 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("95 % of single runs"),
         Column("ours − baseline", "+.3f"),
         Column("95 % interval of ours − baseline", "+.3f"),
-        Column("p"),
+        Column("p", ".2g"),
         Column("KL real‖generated"),
         Column("KL generated‖real"),
     )

@@ -92,6 +92,8 @@ class Column:
 
     def _number(self, value: float) -> str:
         text = f"{value:{self.spec}}"
+        if float(text.replace(",", "")) == 0:
+            text = text.lstrip("+-")  # what is rounded to zero has no sign
         if "e+" in text:
             text = f"{float(text):,.0f}"
         return text.replace("-", "−")
