@@ -10,16 +10,8 @@ import typer
 from ..present.tables import facts_table
 from ..present.terminal import Console
 from .completion import complete_runs
-from .options import (
-    FILES,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    examples,
-    handled,
-)
+from .help import FILES, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
 
 __all__ = ["report"]
 

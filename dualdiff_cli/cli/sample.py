@@ -9,10 +9,9 @@ import typer
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
+from .counts import at_least
+from .help import DRAWING, FILES, MACHINE, examples
 from .options import (
-    DRAWING,
-    FILES,
-    MACHINE,
     DebugOption,
     DeviceOption,
     FromOption,
@@ -25,9 +24,7 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     TrustOption,
-    at_least,
     cells,
-    examples,
     handled,
     source,
 )
