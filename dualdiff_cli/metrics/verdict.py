@@ -107,7 +107,7 @@ def overall_verdict(scores: Mapping[str, Mapping[str, Any]]) -> Verdict:
     wide = sum(found.sentence == TOO_WIDE for found in judged.values())
     levels = {name: found.level for name, found in judged.items() if found.level != "unknown"}
     if not levels and wide:
-        return Verdict("unknown", "The rows are too few: the interval of every score is too wide to tell good from bad.")
+        return Verdict("unknown", "The rows are too few: every interval is too wide to tell good from bad.")
     if not levels:
         return Verdict("unknown", "No score can be judged, because none has both a value and a floor.")
     rest = "" if not wide else f" {wide} more cannot be judged, because the rows are too few."
