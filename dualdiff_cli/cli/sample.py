@@ -31,6 +31,9 @@ from .options import (
 
 __all__ = ["sample"]
 
+DETAILS = frozenset({"precision", "compiled", "peak_memory_bytes"})
+"""Entries of the record that only ``--json`` shows."""
+
 
 @handled
 @examples(
@@ -119,7 +122,7 @@ def sample(
             device=device,
             on_progress=bar.report,
         )
-    console.result(record, lambda: [facts_table(record)])
+    console.result(record, lambda: [facts_table({key: record[key] for key in record if key not in DETAILS})])
     if redrawn := record.get("redrawn"):
         console.note(
             f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
