@@ -46,7 +46,7 @@ MORE_IS_BETTER = frozenset({"mode_coverage", "precision", "recall", "density", "
 """The scores of which more is better; of all others less is better."""
 COUNTED_FLOORS = frozenset({"copies"})
 """The scores whose floor is a share of the held-out rows, and therefore has the spread of a binomial share."""
-TOO_WIDE = "The interval is too wide to tell good from bad: score more rows."
+TOO_WIDE = "The rows are too few: the interval is too wide to tell good from bad."
 ORDER: tuple[VerdictLevel, ...] = ("unknown", "good", "not yet", "bad")
 
 
