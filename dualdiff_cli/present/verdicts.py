@@ -9,9 +9,9 @@ __all__ = ["COLOURS", "MARKS", "PLAIN", "marked", "spoken"]
 MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
 """The sign of each level."""
 PLAIN: Mapping[str, str] = {
-    "good": "These scores cannot tell the generated rows from real rows.",
-    "not yet": "Some scores can still tell the generated rows from real rows.",
-    "bad": "The generated rows are clearly different from real rows.",
+    "good": "These scores cannot tell the generated rows from fresh real rows.",
+    "not yet": "Some scores can still tell the generated rows from fresh real rows.",
+    "bad": "The generated rows are clearly different from fresh real rows.",
     "unknown": "There is not enough to say how good the generated rows are.",
 }
 """What each level of a model says, for a reader who does not know what a floor is."""
