@@ -9,9 +9,9 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
+from .counts import at_least
+from .help import DRAWING, FILES, examples
 from .options import (
-    DRAWING,
-    FILES,
     DebugOption,
     DeviceOption,
     ExactDensityOption,
@@ -20,7 +20,6 @@ from .options import (
     RunArgument,
     SamplerOption,
     SeedOption,
-    examples,
     handled,
 )
 
@@ -44,10 +43,22 @@ def animate(
     ] = None,
     sampler: SamplerOption = None,
     points: Annotated[
-        int, typer.Option(min=1, max=2000, help="Number of points to show.", metavar="N", rich_help_panel=DRAWING)
+        int,
+        typer.Option(
+            parser=at_least(1, at_most=2000),
+            help="Number of points to show, up to 2000.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 1000,
     frames: Annotated[
-        int, typer.Option(min=2, max=500, help="Number of states to show.", metavar="N", rich_help_panel=DRAWING)
+        int,
+        typer.Option(
+            parser=at_least(2, at_most=500),
+            help="Number of states to show, 2 to 500.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 60,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

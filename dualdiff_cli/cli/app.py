@@ -18,9 +18,9 @@ from .datasets import datasets
 from .evaluate import evaluate
 from .explore import explore
 from .export import export
+from .help import Group, add_command
 from .impute import impute
 from .info import info
-from .options import add_command
 from .plot import plot
 from .report import report
 from .reproduce import reproduce
@@ -32,11 +32,15 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="dualdiff",
+    cls=Group,
     help="Small diffusion models of low-dimensional data: train, sample, score, export, benchmark.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\n\n".join(
+        ["A start:", "dualdiff train FILE.csv", "dualdiff sample -n 1000 -o rows.csv", "dualdiff report"]
+    ),
 )
 
 
@@ -57,6 +61,7 @@ def _main(
 
 for command in (
     train,
+    columns,
     sample,
     impute,
     score,
@@ -68,9 +73,8 @@ for command in (
     export,
     plot,
     reproduce,
-    info,
     datasets,
-    columns,
+    info,
 ):
     add_command(app, command)
 app.add_typer(bench_app, name="bench", epilog=getattr(bench, "epilog", None))

@@ -12,26 +12,15 @@ from ..config.layers import MODELS, RECIPES
 from ..config.registry import MODEL_KINDS
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_models, complete_recipes
-from .options import (
-    DATA,
-    FILES,
-    MACHINE,
-    MODEL,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    add_command,
-    at_least,
-    examples,
-    handled,
-)
+from .counts import at_least
+from .help import DATA, FILES, MACHINE, MODEL, Group, add_command, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled
 from .signals import unwound
 
 __all__ = ["bench_app"]
 
 TIMED = "What is timed"
-bench_app = typer.Typer(invoke_without_command=True)
+bench_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 
 @bench_app.callback()
@@ -101,7 +90,13 @@ def bench(
         ),
     ] = 10_000,
     repeats: Annotated[
-        int, typer.Option(min=2, help="Number of timed blocks in each row.", metavar="N", rich_help_panel=TIMED)
+        int,
+        typer.Option(
+            parser=at_least(2),
+            help="Number of timed blocks in each row, at least 2.",
+            metavar="N",
+            rich_help_panel=TIMED,
+        ),
     ] = 5,
     seconds: Annotated[
         float,
@@ -115,7 +110,7 @@ def bench(
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=at_least(1),
             help="CPU threads of torch and ONNX Runtime; default: the number that `train` takes.",
             metavar="N",
             rich_help_panel=MACHINE,

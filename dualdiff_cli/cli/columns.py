@@ -10,7 +10,8 @@ import typer
 
 from ..present.tables import Column, Table
 from ..present.terminal import Console
-from .options import FILES, DebugOption, JsonOption, QuietOption, examples, handled
+from .help import FILES, examples
+from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["columns"]
 

@@ -12,21 +12,9 @@ from ..config.registry import MODEL_KINDS, PEERS
 from ..present.comparison import models_table
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_models_and_peers
-from .options import (
-    DATA,
-    DRAWING,
-    FILES,
-    MODEL,
-    TRAINING,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    at_least,
-    examples,
-    handled,
-)
+from .counts import at_least
+from .help import DATA, DRAWING, FILES, MODEL, TRAINING, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
 from .signals import shielded
 
 __all__ = ["compare"]

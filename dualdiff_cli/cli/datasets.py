@@ -6,7 +6,8 @@ import math
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, JsonOption, QuietOption, examples, handled
+from .help import examples
+from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["datasets"]
 

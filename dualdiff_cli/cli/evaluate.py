@@ -10,10 +10,9 @@ import typer
 from ..errors import InputError
 from ..present.evaluation import evaluation_tables
 from ..present.terminal import Console
+from .counts import at_least
+from .help import DRAWING, FILES, SCORES, examples
 from .options import (
-    DRAWING,
-    FILES,
-    SCORES,
     DebugOption,
     DeviceOption,
     FromOption,
@@ -25,8 +24,6 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     TrustOption,
-    at_least,
-    examples,
     handled,
     source,
 )

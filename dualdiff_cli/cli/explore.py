@@ -9,9 +9,9 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
+from .counts import at_least
+from .help import DRAWING, FILES, examples
 from .options import (
-    DRAWING,
-    FILES,
     DebugOption,
     DeviceOption,
     ExactDensityOption,
@@ -21,7 +21,6 @@ from .options import (
     RunArgument,
     SeedOption,
     cells,
-    examples,
     handled,
 )
 
@@ -58,11 +57,22 @@ def explore(
     ] = None,
     given: GivenOption = None,
     points: Annotated[
-        int, typer.Option(min=1, max=2000, help="Number of points to follow.", metavar="N", rich_help_panel=DRAWING)
+        int,
+        typer.Option(
+            parser=at_least(1, at_most=2000),
+            help="Number of points to follow, up to 2000.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 2000,
     frames: Annotated[
         int,
-        typer.Option(min=2, max=200, help="States of each point that are kept.", metavar="N", rich_help_panel=DRAWING),
+        typer.Option(
+            parser=at_least(2, at_most=200),
+            help="States of each point that are kept, 2 to 200.",
+            metavar="N",
+            rich_help_panel=DRAWING,
+        ),
     ] = 40,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

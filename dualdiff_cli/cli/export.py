@@ -9,9 +9,8 @@ import typer
 
 from ..present.exported import export_table
 from ..present.terminal import Console
+from .help import FILES, MACHINE, examples
 from .options import (
-    FILES,
-    MACHINE,
     DebugOption,
     DeviceOption,
     JsonOption,
@@ -19,7 +18,6 @@ from .options import (
     RunArgument,
     SamplerOption,
     SampleStepsOption,
-    examples,
     handled,
 )
 

@@ -9,19 +9,9 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import (
-    DRAWING,
-    FILES,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    at_least,
-    examples,
-    handled,
-    source,
-)
+from .counts import at_least
+from .help import DRAWING, FILES, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled, source
 
 __all__ = ["impute"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, JsonOption, QuietOption, examples, handled
+from .help import examples
+from .options import DebugOption, JsonOption, QuietOption, handled
 
 __all__ = ["info"]
 

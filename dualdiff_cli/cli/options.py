@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
 import traceback
 import warnings
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
@@ -20,20 +18,14 @@ from ..errors import DualdiffError, InputError, Interrupted
 from ..present.terminal import Console
 from . import signals
 from .completion import complete_runs, complete_samplers
+from .counts import at_least
+from .help import DRAWING, FILES, MACHINE, OUTPUT
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
     from ..store.run import Run
 
 __all__ = [
-    "DATA",
-    "DRAWING",
-    "FILES",
-    "MACHINE",
-    "MODEL",
-    "OUTPUT",
-    "SCORES",
-    "TRAINING",
     "DebugOption",
     "DeviceOption",
     "ExactDensityOption",
@@ -47,48 +39,12 @@ __all__ = [
     "SamplerOption",
     "SeedOption",
     "TrustOption",
-    "add_command",
-    "at_least",
     "cells",
-    "examples",
     "handled",
     "names",
     "source",
     "unwritable",
 ]
-
-_COUNT = re.compile(
-    r"(?P<digits>\d+(_\d+)*|\d{1,3}(,\d{3})+)(?P<rest>(\.\d+)?(e\+?\d{1,2})?)(?P<unit>[km]?)", re.IGNORECASE
-)
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
-_LARGEST_COUNT = 2**63 - 1
-
-
-def at_least(least: int) -> Callable[[str | int], int]:
-    """Make the parser of an option that takes a number of rows, points or steps.
-
-    Beside plain digits it takes 100k, 2M, 1e5, 1_000 and 1,000. Another text, a number that is not whole or a number
-    below ``least`` raises `typer.BadParameter`.
-    """
-
-    def parse(text: str | int) -> int:
-        found = _COUNT.fullmatch(str(text).strip())
-        digits = "nan" if found is None else found["digits"].replace("_", "").replace(",", "") + found["rest"]
-        number = Decimal(digits) * _UNITS[found["unit"].lower() if found else ""]
-        if number.is_nan() or number != number.to_integral_value():
-            raise typer.BadParameter(f"{text!r} is not a whole number. Write, for example, 5000, 100k, 1e5 or 2M.")
-        if not least <= number <= _LARGEST_COUNT:
-            problem = f"{text!r} is less than {least}" if number < least else f"{text!r} is too large"
-            raise typer.BadParameter(f"{problem}. Give a number from {least} to 2^63 - 1.")
-        return int(number)
-
-    return parse
-
-
-# The groups in which help shows the options of a command.
-DATA, MODEL, TRAINING = "Data", "Model", "Training"
-DRAWING, SCORES = "Drawing rows", "Scores"
-FILES, MACHINE, OUTPUT = "Runs and files", "Machine", "What is printed"
 
 DeviceOption = Annotated[
     str,
@@ -114,8 +70,7 @@ SeedOption = Annotated[
     int,
     typer.Option(
         "--seed",
-        min=0,
-        max=2**63 - 1,
+        parser=at_least(0),
         help="Seed of all random numbers that the command draws.",
         metavar="N",
         rich_help_panel=DRAWING,
@@ -190,6 +145,7 @@ RunArgument = Annotated[
     Path | None,
     typer.Argument(
         help="Directory of a run; default: the newest run under runs/.",
+        metavar="RUN",
         show_default=False,
         autocompletion=complete_runs,
     ),
@@ -200,23 +156,6 @@ WORDS_OF_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
 """How torch says that there is no memory left, on the CPU and on a GPU."""
 
 P = ParamSpec("P")
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def examples(*lines: str) -> Callable[[Command], Command]:
-    """Let the help of a command end with examples of its use.
-
-    Args:
-        lines: commands as a user types them, each with or without a comment behind ``#``.
-
-    """
-
-    def add(command: Command) -> Command:
-        # A paragraph of its own keeps each example on a line of its own.
-        command.epilog = "\n\n".join(["Examples:", *lines])  # type: ignore[attr-defined]
-        return command
-
-    return add
 
 
 def source(run: Path | None, exported: Path | None, *, device: str, trust: bool = False) -> Run | ExportedModel:
@@ -235,11 +174,6 @@ def source(run: Path | None, exported: Path | None, *, device: str, trust: bool 
     from ..exporting.runtime import ExportedModel
 
     return ExportedModel.open(exported, device=device, trust=trust)
-
-
-def add_command(app: typer.Typer, command: Callable[..., None], *, name: str | None = None) -> None:
-    """Add a command to an application, under its own name if no other is given, with its `examples`."""
-    app.command(name, epilog=getattr(command, "epilog", None))(command)
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:

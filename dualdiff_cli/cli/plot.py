@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, examples, handled
+from .help import examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled
 
 __all__ = ["plot"]
 

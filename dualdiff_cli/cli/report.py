@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +10,10 @@ import typer
 
 from ..present.tables import facts_table
 from ..present.terminal import Console
+from ..present.verdicts import spoken
 from .completion import complete_runs
-from .options import (
-    FILES,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    examples,
-    handled,
-)
+from .help import FILES, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled
 
 __all__ = ["report"]
 
@@ -69,9 +63,5 @@ def report(
         console.note(
             f"The model had no scores yet, so it was scored first; they are in {record['run']}/evaluation.json."
         )
-    shown = {
-        "report": record["output"],
-        "bytes": record["bytes"],
-        "verdict": f"{record['verdict']}: {record['sentence']}",
-    }
-    console.result(record, lambda: [facts_table(shown)])
+    facts = facts_table({"report": record["output"], "bytes": record["bytes"]})
+    console.result(record, lambda: [replace(facts, notes=(spoken(record["verdict"], record["sentence"]),))])

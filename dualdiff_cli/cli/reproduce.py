@@ -15,19 +15,9 @@ from ..present.progress import Bar, duration
 from ..present.tables import Table, facts_table
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_recipes, complete_tables
-from .options import (
-    DATA,
-    FILES,
-    MACHINE,
-    MODEL,
-    TRAINING,
-    DebugOption,
-    JsonOption,
-    QuietOption,
-    at_least,
-    examples,
-    handled,
-)
+from .counts import at_least
+from .help import DATA, FILES, MACHINE, MODEL, TRAINING, examples
+from .options import DebugOption, JsonOption, QuietOption, handled
 from .signals import shielded
 
 if TYPE_CHECKING:
@@ -56,7 +46,7 @@ def reproduce(
     seeds: Annotated[
         int,
         typer.Option(
-            min=1,
+            parser=at_least(1),
             help="Number of runs for every row, each with a seed of its own.",
             metavar="N",
             rich_help_panel=TRAINING,
@@ -65,7 +55,7 @@ def reproduce(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=at_least(1),
             help="Number of processes, with one thread each; default: one for each core.",
             metavar="N",
             rich_help_panel=MACHINE,

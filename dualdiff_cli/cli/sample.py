@@ -9,10 +9,9 @@ import typer
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
+from .counts import at_least
+from .help import DRAWING, FILES, MACHINE, examples
 from .options import (
-    DRAWING,
-    FILES,
-    MACHINE,
     DebugOption,
     DeviceOption,
     FromOption,
@@ -25,14 +24,15 @@ from .options import (
     SampleStepsOption,
     SeedOption,
     TrustOption,
-    at_least,
     cells,
-    examples,
     handled,
     source,
 )
 
 __all__ = ["sample"]
+
+DETAILS = frozenset({"precision", "compiled", "peak_memory_bytes"})
+"""Entries of the record that only ``--json`` shows."""
 
 
 @handled
@@ -122,7 +122,7 @@ def sample(
             device=device,
             on_progress=bar.report,
         )
-    console.result(record, lambda: [facts_table(record)])
+    console.result(record, lambda: [facts_table({key: record[key] for key in record if key not in DETAILS})])
     if redrawn := record.get("redrawn"):
         console.note(
             f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "

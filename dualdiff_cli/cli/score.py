@@ -10,18 +10,8 @@ import typer
 from ..errors import InputError
 from ..present.tables import facts_table
 from ..present.terminal import Console
-from .options import (
-    FILES,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    RunArgument,
-    SeedOption,
-    examples,
-    handled,
-    source,
-)
+from .help import FILES, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled, source
 
 __all__ = ["score"]
 

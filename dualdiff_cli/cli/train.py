@@ -15,21 +15,9 @@ from ..errors import InputError
 from ..present.terminal import Console
 from ..present.training import training_table
 from .completion import complete_datasets, complete_models, complete_recipes, complete_runs
-from .options import (
-    DATA,
-    FILES,
-    MACHINE,
-    MODEL,
-    TRAINING,
-    DebugOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    at_least,
-    examples,
-    handled,
-    names,
-)
+from .counts import at_least
+from .help import DATA, FILES, MACHINE, MODEL, TRAINING, examples
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, handled, names
 from .signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -89,7 +77,7 @@ def train(
     experts: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=at_least(1),
             help="Number of experts; for baseline-matched, the number whose parameter count it matches.",
             metavar="N",
             rich_help_panel=MODEL,
@@ -102,7 +90,7 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0,
+            parser=at_least(0),
             help="Seed of the data, the initial weights and the training.",
             metavar="N",
             rich_help_panel=TRAINING,

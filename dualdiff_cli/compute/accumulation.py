@@ -6,8 +6,8 @@ while it computes the product. That saves two passes over a matrix of 10,240 × 
 experts. The compiler has no such operation, so this file defines one, `add_product`, and puts it where it is correct.
 
 Gain: most of the 22 to 30 % by which sampling in float32 on two threads is faster than with `torch.compile`. In
-bfloat16 it loses 3 %: the sum is then rounded after every product (docs/performance.md). The file may be deleted, with
-its use in `rewriting.write_down`: results stay the same up to rounding.
+bfloat16 it loses 3 %: the sum is then rounded after every product (benchmarks/EARLIER.md). The file may be deleted,
+with its use in `rewriting.write_down`: results stay the same up to rounding.
 """
 
 from __future__ import annotations

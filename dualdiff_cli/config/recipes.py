@@ -103,15 +103,17 @@ def resolve(
     _check_names(from_file, recipe=recipe, model=model)
     if "training" in (options or {}) and _kind_of(model) != "diffusion":
         raise InputError(
-            f"The model {model!r} has no section 'training', which --steps, --compile and --precision set.",
-            "Leave these options out; `--set model.KEY=VALUE` changes the settings that the model has.",
+            f"The model {model!r} is not trained in steps, so --steps, --compile and --precision do not apply to it.",
+            "Leave these options out; --set model.KEY=VALUE changes the settings that the model has.",
         )
     defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
         defaults = _merge(defaults, REFLOW, _of_teacher(Path(teacher), dataset=stated.get("dataset")))
     layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
-        raise InputError("No data set was named.", "Give --dataset a name or a file; `dualdiff datasets` lists both.")
+        raise InputError(
+            "No data set was named.", "Name one, such as moons or a file; `dualdiff datasets` lists what there is."
+        )
     try:
         return parse_config(layers)
     except ValidationError as error:

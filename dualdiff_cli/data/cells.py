@@ -25,6 +25,8 @@ _THOUSANDS_POINT = r"^[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 _DECIMAL_COMMA = r"^[+-]?(?:[0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
 _DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
 _TIME = r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+_LOCAL_DATE = r"^([0-9]{1,4})([./-])([0-9]{1,2})([./-])([0-9]{1,4})([T ].*)?$"
+_DATE_ORDERS = {"day, month, year": "dmy", "month, day, year": "mdy", "year, month, day": "ymd"}
 _MICROSECOND = pl.Datetime("us")
 _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
@@ -73,7 +75,7 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     whole = bool(bare.str.contains(_WHOLE).all())
     if whole and bare.str.contains(_LEADING_ZERO).any():
         return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
-    for parse in (_whole_numbers if whole else _decimal_numbers, _truth_values, _moments):
+    for parse in (_whole_numbers if whole else _decimal_numbers, _truth_values, _moments, _local_dates):
         found = parse(text.str.strip_chars(), decimal_comma)
         if found is not None:
             return found
@@ -172,6 +174,34 @@ def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     zones = parts["zone"].drop_nulls()
     note = "" if zones.is_in(["Z"]).all() else f"The times of column '{text.name}' have an offset and are read as UTC."
     return TidyColumn(moments.alias(text.name), note)
+
+
+def _local_dates(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+    """Parse dates such as 31.12.2024 or 12/31/2024, with or without a time of day, if all values have one order."""
+    parts = text.str.extract_groups(_LOCAL_DATE).struct.unnest()
+    parts.columns = ["a", "mark", "b", "other", "c", "time"]
+    if not _complete(parts["a"], text) or (parts["mark"] != parts["other"]).any():
+        return None
+    found = {}
+    for words, order in _DATE_ORDERS.items():
+        of = {letter: parts[name] for letter, name in zip(order, "abc", strict=True)}
+        iso = of["y"] + "-" + of["m"].str.zfill(2) + "-" + of["d"].str.zfill(2) + parts["time"].fill_null("")
+        if (of["y"].str.len_bytes() == 4).all() and (moments := _moments(iso.alias(text.name), decimal_comma)):
+            found[words] = moments
+    if not found:
+        return None
+    example = str(text.drop_nulls()[0])
+    if len(found) > 1 and "." not in example:  # with points the day comes first
+        return TidyColumn(
+            text,
+            f"Column '{text.name}' is read as text, because its values, such as {example}, do not say whether the day "
+            "or the month comes first. Write dates as 2024-12-31.",
+        )
+    words, moments = next(iter(found.items()))
+    return moments._replace(
+        note=f"The dates of column '{text.name}', such as {example}, are read as {words}; drawn rows have them as "
+        "2024-12-31."
+    )
 
 
 def _offset_minutes(zone: pl.Series) -> pl.Series:

@@ -14,7 +14,7 @@ from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out
 from ..store.atomic import replaced
 
-__all__ = ["columns"]
+__all__ = ["columns", "kind_in_words"]
 
 
 def columns(path: str | Path, *, schema: str | Path | None = None, output: str | Path | None = None) -> dict[str, Any]:
@@ -63,6 +63,11 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
         "relations": [f"{name} {formula}" for name, formula in relations.items()],
         "output": None if output is None else str(output),
     }
+
+
+def kind_in_words(encoding: ColumnEncoding) -> str:
+    """Name the kind of a column for a reader: "integer", or "integer with gaps"."""
+    return f"{_kind(encoding)}{' with gaps' if isinstance(encoding, MissingColumn) else ''}"
 
 
 def _kind(encoding: ColumnEncoding) -> str:

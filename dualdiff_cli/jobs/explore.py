@@ -15,7 +15,7 @@ from ..diffusion.likelihood import log_density
 from ..errors import InputError
 from ..present.explorer.page import packed, packed_bytes, write_explorer
 from ..store.run import Run
-from .plot import experts_over_levels
+from .plot import expert_names, experts_over_levels
 from .shown import MOST_POINTS, Shown, shown_model, words_of
 from .trajectories import Process, forward_process, reverse_process
 from .truth import Announce
@@ -215,7 +215,8 @@ def _experts(shown: Shown) -> dict[str, Any] | None:
         return None
     noise, weights, _ = found
     order = np.argsort(noise)
-    return {"noise": noise[order].tolist(), "weights": weights[order].round(4).tolist()}
+    names = shown.model and expert_names(shown.model)
+    return {"noise": noise[order].tolist(), "weights": weights[order].round(4).tolist(), "names": names}
 
 
 def _modes(shown: Shown) -> dict[str, Any] | None:

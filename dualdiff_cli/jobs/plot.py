@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import seeding
 from ..compute.device import choose_device
 from ..data import Data, FloatArray
+from ..diffusion.stacking import StackedDenoiser
 from ..models import AS_DRAWN, Model, TrainableModel, load_model
 from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
@@ -25,6 +26,7 @@ from .inputs import data_of_run
 __all__ = [
     "PICTURED",
     "draw_pictures",
+    "expert_names",
     "experts_over_levels",
     "features_of",
     "gate_weights",
@@ -100,7 +102,13 @@ def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -
     if found is None:
         return None
     noise, weights, losses = found
-    return gate_profile(noise, weights, losses=losses, title=title)
+    return gate_profile(noise, weights, losses=losses, names=expert_names(model), title=title)
+
+
+def expert_names(model: Model) -> tuple[str, ...] | None:
+    """Name the experts of a model that was trained in folds, the networks and the closed form; None for others."""
+    stacked = isinstance(model, DiffusionModel) and isinstance(model.denoiser, StackedDenoiser)
+    return ("networks", "Gaussian mixture") if stacked else None
 
 
 def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:

@@ -19,6 +19,7 @@ from ..present.tables import Column
 from ..store.atomic import write_text
 from ..store.run import Run
 from ..store.schemas import ComparisonFile
+from .columns import kind_in_words
 from .evaluate import evaluate
 from .inputs import data_of_run
 from .plot import PICTURED, picture_of_experts, picture_of_losses
@@ -122,7 +123,7 @@ def _contents(run: Run, scores: Mapping[str, Any], *, scored_now: bool, seed: in
         generated=generated,
         losses=picture_of_losses(run, title=""),
         experts=picture_of_experts(model, data, title="", seed=seed),
-        kinds={column.name: column.kind for column in model.encoding.columns},
+        kinds={column.name: kind_in_words(column) for column in model.encoding.columns},
         commands=_commands(run, seed=seed),
         config=config.to_toml(),
     )
@@ -189,5 +190,5 @@ def _seconds(seconds: float | None) -> str | None:
 
 
 def _counted_kinds(model: Model) -> str:
-    kinds = [column.kind for column in model.encoding.columns]
+    kinds = [kind_in_words(column) for column in model.encoding.columns]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))

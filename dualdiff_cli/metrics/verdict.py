@@ -7,8 +7,8 @@ A score is judged by its *excess*, which is how much worse the score is than its
 The interval of the excess is the 95 % interval of the score, widened by two standard deviations of the floor. With the
 two thresholds of the score's unit, `tiny` and `large`,
 
-    unknown   the score has no value, no floor, or no thresholds; or the excess is large, but its interval contains 0,
-              so that the rows are too few to tell
+    unknown   the score has no value, no floor, or no thresholds; or the excess is tiny or its interval contains 0, but
+              the interval reaches beyond `large`, so that the rows are too few to tell good from bad
     good      the excess is tiny or negative, or the interval of the excess contains 0
     bad       the whole interval of the excess lies above `large`
     not yet   everything else
@@ -46,6 +46,7 @@ MORE_IS_BETTER = frozenset({"mode_coverage", "precision", "recall", "density", "
 """The scores of which more is better; of all others less is better."""
 COUNTED_FLOORS = frozenset({"copies"})
 """The scores whose floor is a share of the held-out rows, and therefore has the spread of a binomial share."""
+TOO_WIDE = "The rows are too few: the interval is too wide to tell good from bad."
 ORDER: tuple[VerdictLevel, ...] = ("unknown", "good", "not yet", "bad")
 
 
@@ -84,14 +85,12 @@ def verdict(name: str, score: Mapping[str, Any]) -> Verdict:
     tiny, large = thresholds
     sign = -1.0 if name in MORE_IS_BETTER else 1.0
     excess, half = sign * (value - floor), _half_width(name, score)
-    if excess <= tiny:
-        return Verdict(
-            "good", "The score is at its floor." if excess >= -tiny else "The score is better than its floor."
-        )
-    if excess - half <= 0:
-        if excess > large:
-            return Verdict("unknown", "The interval is too wide to tell the score from its floor: score more rows.")
-        return Verdict("good", "The score cannot be told from its floor.")
+    if excess <= tiny or excess - half <= 0:
+        if excess + half > large:
+            return Verdict("unknown", TOO_WIDE)
+        if excess > tiny:
+            return Verdict("good", "The score cannot be told from its floor.")
+        return Verdict("good", f"The score is {'at' if excess >= -tiny else 'better than'} its floor.")
     if excess - half > large:
         return Verdict("bad", "The score is far from its floor.")
     return Verdict("not yet", "The score has not reached its floor.")
@@ -104,19 +103,24 @@ def overall_verdict(scores: Mapping[str, Mapping[str, Any]]) -> Verdict:
         scores: the "metrics" of an evaluation's record.
 
     """
-    judged = {name: verdict(name, score).level for name, score in scores.items()}
-    known = [name for name, level in judged.items() if level != "unknown"]
-    if not known:
+    judged = {name: verdict(name, score) for name, score in scores.items()}
+    wide = sum(found.sentence == TOO_WIDE for found in judged.values())
+    levels = {name: found.level for name, found in judged.items() if found.level != "unknown"}
+    if not levels and wide:
+        return Verdict("unknown", "The rows are too few: every interval is too wide to tell good from bad.")
+    if not levels:
         return Verdict("unknown", "No score can be judged, because none has both a value and a floor.")
-    level = max((judged[name] for name in known), key=ORDER.index)
+    rest = "" if not wide else f" {wide} more cannot be judged, because the rows are too few."
+    level = max(levels.values(), key=ORDER.index)
     if level == "good":
-        return Verdict(level, f"All {len(known)} scores that can be judged are at their floors.")
-    worst = [name for name in known if judged[name] == level]
-    reached = sum(judged[name] == "good" for name in known)
+        all_of = f"All {len(levels)} scores that can be judged are" if len(levels) > 1 else "The one judged score is"
+        return Verdict(level, f"{all_of} at {'their floors' if len(levels) > 1 else 'its floor'}.{rest}")
+    worst = [name for name, found in levels.items() if found == level]
+    reached = sum(found == "good" for found in levels.values())
     what = "far from" if level == "bad" else "not yet at"
     verb, floors = ("is", "its floor") if len(worst) == 1 else ("are", "their floors")
     where = f"{', '.join(worst)} {verb} {what} {floors}"
-    return Verdict(level, f"{reached} of {len(known)} scores are at their floors; {where}.")
+    return Verdict(level, f"{reached} of {len(levels)} scores are at their floors; {where}.{rest}")
 
 
 def _thresholds(unit: str, floor: float) -> tuple[float, float] | None:

@@ -44,7 +44,11 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
     )
     heads = ("metric", "value", "95 % interval", "floor", "verdict", "unit", "real points", "generated points")
     columns = tuple(Column(head, DIGITS, COLOURS if head == "verdict" else {}) for head in heads)
-    notes = [f"{name}: {note}" for name, score in metrics.items() for note in score.get("notes", ())]
+    scores_by_note: dict[str, list[str]] = {}
+    for name, score in metrics.items():
+        for note in score.get("notes", ()):
+            scores_by_note.setdefault(note, []).append(name)
+    notes = [f"{', '.join(names)}: {note}" for note, names in scores_by_note.items()]
     judged = overall_verdict(metrics)
     return Table(title, columns, rows, (*notes, spoken(judged.level, judged.sentence)))
 

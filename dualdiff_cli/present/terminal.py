@@ -44,7 +44,8 @@ class Console:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._err = RichConsole(stderr=True, highlight=False)
+        self._err.soft_wrap = not self._err.is_terminal  # a file keeps sentences in one line
 
     @property
     def _draws(self) -> bool:

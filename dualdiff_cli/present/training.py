@@ -17,7 +17,9 @@ OTHER_LOSS = (
     "held_out_loss is the plain error of the denoiser at held-out rows. The training loss shown before has the targets "
     "and the weights of the recipe: it is another quantity, and the two need not be close."
 )
-QUICK = "These are the quick scores; `dualdiff evaluate` gives all of them, each with its floor."
+QUICK = "These are the quick scores; `dualdiff report` shows all of them, each with its floor and its meaning."
+DETAILS = frozenset({"seed", "compile_seconds", "components", "simpler"})
+"""Entries of the record that only ``--json`` shows; `simpler` is a sentence that follows the table."""
 
 
 def training_table(record: Mapping[str, Any]) -> Table:
@@ -27,11 +29,23 @@ def training_table(record: Mapping[str, Any]) -> Table:
         record: what the job ``train`` returns.
 
     """
-    facts = dict(record)
+    facts = {key: value for key, value in record.items() if key not in DETAILS and value is not None}
     unit, judged = facts.pop("held_out_loss_unit"), facts.pop("verdict")
-    facts["held_out_loss"] = f"{Column('', '.4g').text(record['held_out_loss'])} ({unit})"
+    facts["held_out_loss"] = f"{_number(record['held_out_loss'])} ({unit})"
+    if gain := record.get("gain_over_mixture"):
+        facts["gain_over_mixture"] = (
+            f"{_number(gain['value'])} ± {_number(1.96 * gain['standard_error'])} {gain['unit']}"
+        )
+    near = record["memorisation"]
+    facts["memorisation"] = {
+        "share_nearer_training": f"{_number(near['share_nearer_training'])} (floor {_number(near['floor'])})",
+        "copies": f"{_number(near['copies'])} (floor {_number(near['copies_floor'])})",
+    }
     facts["pictures"] = str(Path(record["run"], "figures"))
-    facts["next"] = f"dualdiff evaluate {shlex.quote(record['run'])}"
-    table = facts_table(facts)
-    other_loss = () if record["steps"] is None else (OTHER_LOSS,)
-    return replace(table, notes=(*other_loss, f"{spoken(**judged)} {QUICK}"))
+    facts["next"] = f"dualdiff report {shlex.quote(record['run'])}"
+    other_loss = () if record["steps"] is None else ("", OTHER_LOSS)
+    return replace(facts_table(facts), notes=(f"{spoken(**judged)} {QUICK}", *other_loss))
+
+
+def _number(value: float | None) -> str:
+    return Column("", ".4g").text(value)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["COLOURS", "MARKS", "marked", "spoken"]
+__all__ = ["COLOURS", "MARKS", "PLAIN", "marked", "spoken"]
 
 MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
 """The sign of each level."""
+PLAIN: Mapping[str, str] = {
+    "good": "These scores cannot tell the generated rows from fresh real rows.",
+    "not yet": "Some scores can still tell the generated rows from fresh real rows.",
+    "bad": "The generated rows are clearly different from fresh real rows.",
+    "unknown": "There is not enough to say how good the generated rows are.",
+}
+"""What each level of a model says, for a reader who does not know what a floor is."""
 
 
 def marked(level: str) -> str:
@@ -16,8 +23,8 @@ def marked(level: str) -> str:
 
 
 def spoken(level: str, sentence: str) -> str:
-    """Say the level of a `Verdict` and its sentence."""
-    return f"Verdict: {marked(level)}. {sentence}"
+    """Say the level of a model's `Verdict`, what it means, and why."""
+    return f"Verdict: {marked(level)}. {PLAIN[level]} {sentence}"
 
 
 COLOURS: Mapping[str, str] = {marked("good"): "green", marked("not yet"): "yellow", marked("bad"): "bold red"}

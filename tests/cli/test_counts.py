@@ -6,7 +6,7 @@ import pytest
 import typer
 from commands import COMMANDS, dualdiff
 
-from dualdiff_cli.cli.options import at_least
+from dualdiff_cli.cli.counts import at_least
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,10 @@ def test_a_count_means_what_it_says(text: str, number: int) -> None:
     [
         *(
             (text, "100k")
-            for text in ("", "many", "1.5", "1.2345k", "-5", "1,00", "1__0", "10%", "0x10", "1e-1", "nan", "k")
+            for text in ("", "many", "1.5", "1.2345k", "--5", "1,00", "1__0", "10%", "0x10", "1e-1", "nan", "k")
         ),
         ("99", "from 100"),
+        ("-500", "from 100"),
         ("1e19", "too large"),
         ("1e99", "too large"),
     ],

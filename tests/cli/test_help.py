@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +146,34 @@ def test_help_groups_the_options() -> None:
         if parameter.param_type_name == "option" and not parameter.rich_help_panel and parameter.name != "help"
     }
     assert ungrouped == set()
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("benchmarks/*.md")]
+
+
+def commands_of(page: Path) -> list[str]:
+    """Give the commands of a page: lines of its code blocks, also those behind ``$``, and code in its sentences.
+
+    A sentence may end a command in the option that it speaks of, without a value.
+    """
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    lines = re.findall(r"^(?:\$ )?(dualdiff .+)$", fenced, re.MULTILINE) + re.findall(
+        r"^    (dualdiff .+)$", text, re.M
+    )
+    spoken = [" ".join(code.split()) for code in re.findall(r"(?<!`)`(dualdiff [^`]+)`", text)]
+    found = [*lines, *(re.sub(r" --[a-z-]+$", "", line) for line in spoken)]
+    return [line for line in found if not re.search(r"COMMAND|\\\||\[RUN|^dualdiff( -|$)| -h$", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_the_pages_is_one_that_the_program_understands(page: Path) -> None:
+    commands = subcommands()
+    for line in commands_of(page):
+        words = shlex.split(re.sub(r"(?<=[ =])[NKW](?= |$)", "100", line), comments=True)
+        called = " ".join(words[:3] if " ".join(words[:3]) in commands else words[:2])
+        assert called in commands, f"{page.name}: {line}"
+        given = words[called.count(" ") + 1 :]
+        context = commands[called].make_context(called, given, resilient_parsing=not given)
+        context.close()

@@ -52,6 +52,29 @@ def test_what_a_column_of_texts_holds_is_recognised(texts: list[str | None], val
     assert found.to_list() == values
 
 
+@pytest.mark.parametrize(
+    ("texts", "values", "word"),
+    [
+        (["31.12.2024", None, "1.2.2024"], [date(2024, 12, 31), None, date(2024, 2, 1)], "day, month, year"),
+        (["1.2.2024"], [date(2024, 2, 1)], "day, month, year"),
+        (["31/12/2024", "01/02/2024"], [date(2024, 12, 31), date(2024, 2, 1)], "day, month, year"),
+        (["12/31/2024", "01/02/2024"], [date(2024, 12, 31), date(2024, 1, 2)], "month, day, year"),
+        (["2024/01/02"], [date(2024, 1, 2)], "year, month, day"),
+        (["31.12.2024 23:59"], [datetime(2024, 12, 31, 23, 59)], "day, month, year"),
+        (["01/02/2024"], ["01/02/2024"], "2024-12-31"),
+        (["31.02.2024"], ["31.02.2024"], ""),
+        (["31.12/2024"], ["31.12/2024"], ""),
+    ],
+)
+def test_dates_of_a_country_are_read_where_the_order_of_day_and_month_is_clear(
+    texts: list[str | None], values: list[Any], word: str
+) -> None:
+    found = tidy(column(texts, pl.String))
+    assert found.values.to_list() == values
+    assert word in found.note
+    assert bool(found.note) == bool(word)
+
+
 @pytest.mark.parametrize(("texts", "comma", "points"), [(["1,500", "2,750"], [1.5, 2.75], [1500, 2750])])
 def test_commas_before_three_digits_mean_what_the_rest_of_the_file_says(
     texts: list[str], comma: list[float], points: list[int]

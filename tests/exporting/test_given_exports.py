@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,15 @@ def test_a_file_draws_the_rows_around_given_cells_that_the_run_draws(
         np.testing.assert_allclose(own["values"], expected["values"], rtol=0, atol=1e-3)
     assert set(own["side"]) == {"right"}
     assert set(own["values"]) == {0.5}
+
+
+def test_the_example_in_numpy_draws_rows_without_given_cells(
+    exported: ExportedModel, model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["onnx_numpy.py", str(exported.path), "50", str(tmp_path / "rows.csv"), "2"])
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "onnx_numpy.py"))
+    expected = model.sample(50, seed=2, options=DrawingOptions(sampler="dpmpp-2m"))
+    np.testing.assert_allclose(pl.read_csv(tmp_path / "rows.csv")["y"], expected["y"], rtol=0, atol=0.05)
 
 
 def test_without_this_package_values_may_differ_from_row_to_row(exported: ExportedModel, model: DiffusionModel) -> None:

@@ -43,9 +43,9 @@ def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(
 ) -> None:
     drawn = []
 
-    def keep(noise: np.ndarray, weights: np.ndarray, *, losses: np.ndarray, title: str) -> Figure:
+    def keep(noise: np.ndarray, weights: np.ndarray, *, losses: np.ndarray, **more: Any) -> Figure:
         drawn.append((noise, weights, losses))
-        return gate_profile(noise, weights, losses=losses, title=title)
+        return gate_profile(noise, weights, losses=losses, **more)
 
     monkeypatch.setattr("dualdiff_cli.jobs.plot.gate_profile", keep)
     straight = ("schedule.name=straight-line", "model.gate_on=time")

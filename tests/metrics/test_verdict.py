@@ -27,6 +27,8 @@ def score(value: float | None, ci95: Any = None, floor: float | None = 0.0, **mo
         (score(0.4, [0.3, 0.5]), "bad"),
         (score(0.4), "bad"),
         (score(0.4, [-0.1, 0.9]), "unknown"),
+        (score(0.1, [-0.4, 0.6]), "unknown"),
+        (score(-0.1, [-0.6, 0.4]), "unknown"),
         (score(None), "unknown"),
         (score(0.1, floor=None), "unknown"),
         (score(0.1, unit="mean squared error of the velocity"), "unknown"),
@@ -66,6 +68,14 @@ def test_a_model_is_as_good_as_its_worst_score_and_the_sentence_names_it() -> No
     judged = overall_verdict({"a": good, "b": far, "c": score(0.1, [0.05, 0.15]), "d": score(None)})
     assert (judged.level, "b" in judged.sentence, "1 of 3" in judged.sentence) == ("bad", True, True)
     assert overall_verdict({"d": score(None)}).level == "unknown"
+
+
+def test_a_verdict_says_how_many_scores_the_rows_are_too_few_to_judge() -> None:
+    good, wide = score(0.0, [-0.1, 0.1]), score(0.0, [-0.5, 0.5])
+    judged = overall_verdict({"a": good, "b": wide, "c": wide, "d": score(None)})
+    assert (judged.level, "2 more" in judged.sentence, "too few" in judged.sentence) == ("good", True, True)
+    only_wide = overall_verdict({"b": wide, "c": wide})
+    assert (only_wide.level, "too few" in only_wide.sentence) == ("unknown", True)
 
 
 def test_every_metric_has_words_and_every_unit_of_a_metric_has_thresholds() -> None:

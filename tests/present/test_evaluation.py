@@ -31,6 +31,11 @@ def test_a_score_has_value_interval_floor_unit_sizes_and_notes() -> None:
     assert "0 of 1" in scores.notes[1]
 
 
+def test_a_note_of_several_scores_is_shown_once_with_their_names() -> None:
+    (scores,) = evaluation_tables({"metrics": {"kl": SCORE, "other": SCORE}}, title="")
+    assert [note for note in scores.notes if "coincide" in note] == ["kl, other: Some coincide."]
+
+
 def test_a_score_without_interval_or_floor_has_dashes_there() -> None:
     bare = {**SCORE, "ci95": None, "floor": None, "floor_spread": None, "notes": []}
     (scores,) = evaluation_tables({"metrics": {"kl": bare}}, title="")

@@ -40,6 +40,8 @@ from .style import EXPERTS, INK, styled
 __all__ = ["GATE", "gate_histogram", "gate_profile", "gate_scatter"]
 
 GATE = LinearSegmentedColormap.from_list("gate", [EXPERTS[1], "#c4c4c4", EXPERTS[0]])
+MOST_TIMES = 20
+"""An axis of losses is logarithmic where the largest loss is more than so many times the median."""
 OTHERS = "#c4c4c4"  # for experts without a colour of their own
 
 
@@ -140,7 +142,12 @@ def gate_histogram(weights: npt.ArrayLike) -> Figure:
 
 @styled
 def gate_profile(
-    noise: npt.ArrayLike, weights: npt.ArrayLike, *, losses: npt.ArrayLike | None = None, title: str
+    noise: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    *,
+    losses: npt.ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    title: str,
 ) -> Figure:
     """Draw how the experts share the noise levels, and above it the loss at each level.
 
@@ -153,6 +160,7 @@ def gate_profile(
         weights: shape (T, E), E ≥ 2, rows sum to 1: at each level the mean over points; rows that are not finite are
             left out.
         losses: shape (T,), the loss on unseen rows at each level; None draws the weights alone.
+        names: of the E experts; None numbers them.
         title: the line over the figure.
 
     Raises:
@@ -167,7 +175,7 @@ def gate_profile(
         raise InputError("There are no finite gate weights at two noise levels.", "Give weights at more levels.")
     order = np.flatnonzero(finite)[np.argsort(noise[finite])]
     noise, weights = noise[order], weights[order]
-    bands, colours, labels = _bands(noise, weights)
+    bands, colours, labels = _bands(noise, weights, names or [f"expert {k + 1}" for k in range(weights.shape[1])])
 
     figure = Figure(figsize=(5.6, 3.0 if losses is None else 3.8), layout="constrained")
     rows = figure.subplots(1 if losses is None else 2, 1, sharex=True, squeeze=False)[:, 0]
@@ -182,7 +190,7 @@ def gate_profile(
     return figure
 
 
-def _bands(noise: Array, weights: Array) -> tuple[list[Array], list[str], list[str]]:
+def _bands(noise: Array, weights: Array, names: Sequence[str]) -> tuple[list[Array], list[str], list[str]]:
     """Give the weights (T,), the colour and the label of every band, from the bottom up."""
     leading = _leading(weights)
     alone = bool(np.all(weights.max(axis=1) > 1 - 1e-6))
@@ -190,7 +198,7 @@ def _bands(noise: Array, weights: Array) -> tuple[list[Array], list[str], list[s
     for expert in leading:
         own = noise[weights[:, expert] > 0.5]
         levels = f" · {own[0]:.2g} to {own[-1]:.2g}" if alone and len(own) else ""
-        labels.append(f"expert {expert + 1}{levels}")
+        labels.append(f"{names[expert]}{levels}")
     if others := weights.shape[1] - len(leading):
         bands.append(weights.sum(axis=1) - np.sum(bands, axis=0))
         colours.append(OTHERS)
@@ -206,7 +214,11 @@ def _losses_over_levels(axes: Axes, noise: Array, losses: Array, weights: Array)
     for expert, colour in zip(leading, EXPERTS, strict=False):
         own = heaviest == expert
         axes.plot(noise[own], losses[own], "o", color=colour, ms=3, mew=0)
-    axes.set(ylabel="loss on unseen rows", ylim=(0, None))
+    axes.set_ylabel("loss on unseen rows")
+    if losses.max() > MOST_TIMES * np.median(losses) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
     axes.grid(axis="y")
 
 

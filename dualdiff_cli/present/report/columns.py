@@ -11,7 +11,7 @@ from ..tables import MISSING, Column
 
 __all__ = ["STATISTICS", "ColumnSummary", "summarise_columns"]
 
-STATISTICS = ("mean", "std", "min", "max", "missing", "distinct")
+STATISTICS = ("mean", "std", "min", "max", "missing", "different values")
 """The heads of the statistics of a column."""
 NUMBER = Column("", ".4g")
 LONGEST = 24
@@ -34,15 +34,16 @@ class ColumnSummary:
 
 
 def summarise_columns(real: pl.DataFrame, generated: pl.DataFrame) -> list[ColumnSummary]:
-    """Summarise every column that both tables have."""
+    """Summarise every column that both tables have; different values are counted among equally many rows of both."""
+    rows = min(real.height, generated.height)
     return [
-        ColumnSummary(name, str(real[name].dtype), _statistics(real[name]), _statistics(generated[name]))
+        ColumnSummary(name, str(real[name].dtype), *(_statistics(table[name], rows) for table in (real, generated)))
         for name in real.columns
         if name in generated.columns
     ]
 
 
-def _statistics(column: pl.Series) -> tuple[str, ...]:
+def _statistics(column: pl.Series, rows: int) -> tuple[str, ...]:
     dtype, present = column.dtype, column.drop_nulls()
     missing = column.null_count() / max(len(column), 1)
     ends: tuple[Any, Any] = (None, None)
@@ -54,7 +55,7 @@ def _statistics(column: pl.Series) -> tuple[str, ...]:
         ends = (present.min(), present.max())
     shown = [_text(value) for value in (*centre, *ends)]
     share = f"{100 * missing:.1f} %" if missing else "0 %"
-    return (*shown, share, f"{present.n_unique():,}")
+    return (*shown, share, f"{column.head(rows).drop_nulls().n_unique():,}")
 
 
 def _text(value: Any) -> str:

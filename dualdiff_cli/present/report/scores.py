@@ -8,7 +8,7 @@ from typing import Any
 
 from ...metrics import verdict
 from ..meanings import Meaning, meaning_of
-from ..tables import Bounded, Column, Estimate
+from ..tables import MISSING, Bounded, Column, Estimate
 from ..verdicts import MARKS
 
 __all__ = ["ScoreCard", "score_cards", "score_text"]
@@ -44,8 +44,8 @@ class ScoreCard:
 
 
 def score_cards(scores: Mapping[str, Mapping[str, Any]]) -> list[ScoreCard]:
-    """Lay out the "metrics" of an evaluation's record."""
-    return [_card(name, score) for name, score in scores.items()]
+    """Lay out the "metrics" of an evaluation's record; scores without a value come last."""
+    return sorted((_card(name, score) for name, score in scores.items()), key=lambda card: card.value == MISSING)
 
 
 def _card(name: str, score: Mapping[str, Any]) -> ScoreCard:

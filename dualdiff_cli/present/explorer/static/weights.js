@@ -14,7 +14,7 @@ class Weights {
     experts.weights[0].forEach((_, k) => {
       const sign = document.createElement("span");
       sign.style.background = EXPERTS[k % EXPERTS.length];
-      legend.append(sign, `expert ${k + 1}`);
+      legend.append(sign, experts.names ? experts.names[k] : `expert ${k + 1}`);
     });
   }
 
