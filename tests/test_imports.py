@@ -57,7 +57,7 @@ def test_sampling_to_a_file_loads_nothing_of_exports_pictures_or_scores(tmp_path
 
 
 def test_sampling_from_a_model_of_scikit_learn_loads_nothing_of_exports_or_pictures(tmp_path: Path) -> None:
-    train(tiny_of("mixture", dataset="line"), path=tmp_path / "run", device="cpu")
+    train(tiny_of("kernel-density", dataset="line"), path=tmp_path / "run", device="cpu")
     used = loaded("sample", tmp_path / "run", "-n", "3", "-o", tmp_path / "rows.csv")
     assert used >= SCORES
     assert not used & {*EXPORT, "matplotlib"}

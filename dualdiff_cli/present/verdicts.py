@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["COLOURS", "MARKS", "PLAIN", "marked", "spoken"]
+__all__ = ["COLOURS", "MARKS", "IN_PLAIN_WORDS", "marked", "spoken"]
 
 MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
 """The sign of each level."""
-PLAIN: Mapping[str, str] = {
+IN_PLAIN_WORDS: Mapping[str, str] = {
     "good": "These scores cannot tell the generated rows from fresh real rows.",
     "not yet": "Some scores can still tell the generated rows from fresh real rows.",
     "bad": "The generated rows are clearly different from fresh real rows.",
@@ -24,7 +24,7 @@ def marked(level: str) -> str:
 
 def spoken(level: str, sentence: str) -> str:
     """Say the level of a model's `Verdict`, what it means, and why."""
-    return f"Verdict: {marked(level)}. {PLAIN[level]} {sentence}"
+    return f"Verdict: {marked(level)}. {IN_PLAIN_WORDS[level]} {sentence}"
 
 
 COLOURS: Mapping[str, str] = {marked("good"): "green", marked("not yet"): "yellow", marked("bad"): "bold red"}

@@ -10,7 +10,7 @@ from ...metrics import Verdict, overall_verdict, verdict
 from ..comparison import models_table
 from ..meanings import meaning_of
 from ..tables import Column, Range
-from ..verdicts import MARKS, PLAIN
+from ..verdicts import MARKS, IN_PLAIN_WORDS
 from .page import fill_page
 
 __all__ = ["comparison_page"]
@@ -52,7 +52,7 @@ def comparison_page(record: Mapping[str, Any]) -> tuple[str, Verdict]:
         record=record,
         verdict=judged,
         marks=MARKS,
-        plain=PLAIN,
+        plain=IN_PLAIN_WORDS,
         shown=[(name, meaning_of(name)) for name in shown],
         rows=[_row(name, model, shown, record) for name, model in models.items()],
         floors=[_floor(scored, name) for name in shown],

@@ -15,7 +15,7 @@ from ..figures.correlations import correlation_map, rank_correlations
 from ..figures.marginals import marginal
 from ..figures.points import rows_beside_samples
 from ..figures.scales import ColumnScale, scale_of
-from ..verdicts import MARKS, PLAIN
+from ..verdicts import MARKS, IN_PLAIN_WORDS
 from .columns import STATISTICS, summarise_columns
 from .inline import inline_svg
 from .page import fill_page
@@ -73,7 +73,7 @@ def run_page(contents: RunContents) -> tuple[str, Verdict]:
         contents=contents,
         verdict=judged,
         marks=MARKS,
-        plain=PLAIN,
+        plain=IN_PLAIN_WORDS,
         cards=[card for card in cards if card.name not in CLOSENESS],
         closeness=[card for card in cards if card.name in CLOSENESS],
         statistics=STATISTICS,
