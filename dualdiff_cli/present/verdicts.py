@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["COLOURS", "MARKS", "IN_PLAIN_WORDS", "marked", "spoken"]
+__all__ = ["COLOURS", "IN_PLAIN_WORDS", "MARKS", "marked", "spoken"]
 
 MARKS: Mapping[str, str] = {"good": "✓", "not yet": "◐", "bad": "✕", "unknown": "?"}
 """The sign of each level."""

@@ -10,7 +10,7 @@ from ...metrics import Verdict, overall_verdict, verdict
 from ..comparison import models_table
 from ..meanings import meaning_of
 from ..tables import Column, Range
-from ..verdicts import MARKS, IN_PLAIN_WORDS
+from ..verdicts import IN_PLAIN_WORDS, MARKS
 from .page import fill_page
 
 __all__ = ["comparison_page"]

@@ -15,7 +15,7 @@ from ..figures.correlations import correlation_map, rank_correlations
 from ..figures.marginals import marginal
 from ..figures.points import rows_beside_samples
 from ..figures.scales import ColumnScale, scale_of
-from ..verdicts import MARKS, IN_PLAIN_WORDS
+from ..verdicts import IN_PLAIN_WORDS, MARKS
 from .columns import STATISTICS, summarise_columns
 from .inline import inline_svg
 from .page import fill_page
