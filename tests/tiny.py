@@ -73,6 +73,7 @@ def tiny_of(kind: str, *, dataset: str) -> RunConfig:
     settings = {
         "mixture": ["model.components=3", "model.covariance=full"],
         "spline-flow": ["model.hidden=[8]", "model.transforms=1", "model.steps=50"],
+        "tabddpm": ["model.hidden=[8]", "model.timesteps=8", "model.steps=50"],
     }.get(kind, [])
     return resolve(dataset=dataset, model=kind, options={"data": TINY["data"]}, settings=settings)
 

@@ -186,10 +186,10 @@ def _recipe_of(model: str, asked: Any) -> tuple[str, Layer]:
     """Give the name and the layer of a model's recipe, the one that was asked for or the model's default."""
     if _kind_of(model) != "diffusion":
         if asked not in (None, PLAIN_RECIPE):
-            raise InputError(
-                f"The recipe {asked!r} is for diffusion models, and {model!r} is none.", "Leave --recipe out."
-            )
+            raise InputError(f"The recipe {asked!r} is not for {model!r}, which takes none.", "Leave --recipe out.")
         return PLAIN_RECIPE, PLAIN_LAYER
+    if str(asked) in MODELS:
+        raise InputError(f"{asked!r} is a model and no recipe.", f"Leave --recipe out, and give --model {asked}.")
     recipe = known_name("recipe", str(asked or DEFAULT_RECIPE), RECIPES)
     return recipe, RECIPES[recipe]
 

@@ -71,6 +71,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "forest-diffusion": "forest",
         "forest-flow": "forest",
         "adversarial-random-forest": "arf",
+        "tab-ddpm": "tabddpm",
     },
 }
 """Other names that the field uses, for each kind of name; a configuration keeps the name on the right."""
@@ -173,6 +174,7 @@ MODEL_KINDS = Registry(
         "kernel-density": "models.kernel_density:KernelDensity",
         "mixture": "models.mixture:Mixture",
         "spline-flow": "models.spline_flow:SplineFlow",
+        "tabddpm": "models.tabddpm:TabDDPM",
     },
 )
 """Subclasses of ``models.base.Model``, which can be trained; an exported file is a model that cannot."""

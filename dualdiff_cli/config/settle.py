@@ -75,10 +75,15 @@ def settle(config: DiffusionConfig, features: npt.NDArray[np.float64], *, table:
 
 
 def _neighbour_distance(features: npt.NDArray[np.float64]) -> float:
-    """Give the median distance of a row to its fifth-nearest neighbour among all rows (n, width)."""
+    """Give the median distance of a row to its fifth-nearest neighbour among all rows (n, width).
+
+    Neighbours beyond twice `LARGEST_SIGMA_MIN` are not looked for, which would take hours in a table of a million rows
+    and many columns: a median above `LARGEST_SIGMA_MIN` may be given as infinity, and one below it is exact.
+    """
     from scipy.spatial import cKDTree  # slow to import
 
     # Rows are taken from all over the table, because a table may be sorted.
     asked = features[:: math.ceil(len(features) / NEIGHBOUR_QUERIES)]
-    distances, _ = cKDTree(features).query(asked, k=6, workers=-1)
+    # The median of an even number is the mean of two distances, which is above the limit if one is above its double.
+    distances, _ = cKDTree(features).query(asked, k=6, distance_upper_bound=2 * LARGEST_SIGMA_MIN, workers=-1)
     return float(np.median(distances[:, 5]))

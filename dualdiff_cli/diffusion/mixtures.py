@@ -150,12 +150,25 @@ def condition(
     across = covariances * (~G.unsqueeze(-1) & G.unsqueeze(-2))
     regression = torch.cholesky_solve(across.mT, factor).mT
     away = (values.double().unsqueeze(1) - means) * G
-    scaled = torch.linalg.solve_triangular(factor, away.unsqueeze(-1), upper=False).squeeze(-1)
+    scaled = _solved(factor, away)
     log_volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     log_weights = log_weights - 0.5 * scaled.square().sum(-1) - log_volume
-    means = torch.where(G, values.double().unsqueeze(1), means + (regression @ away.unsqueeze(-1)).squeeze(-1))
+    by_rows = regression.mT[0] if len(regression) == 1 else regression.mT
+    means = torch.where(G, values.double().unsqueeze(1), means + _turned(away, by_rows))
     conditional = (covariances - regression @ across.mT) * (~G.unsqueeze(-1) & ~G.unsqueeze(-2))
     return log_weights, means, conditional[0] if len(conditional) == 1 else conditional
+
+
+def _solved(factor: Tensor, rows: Tensor) -> Tensor:
+    """Solve L y = x for rows x (n, k, d), with lower triangles L of each row, (n, k, d, d), or of all, (1, k, d, d).
+
+    Broadcasting would copy the matrices of all rows for each of them.
+    """
+    if len(factor) == 1:
+        columns: Tensor = torch.linalg.solve_triangular(factor[0], rows.permute(1, 2, 0), upper=False)
+        return columns.permute(2, 0, 1)
+    each: Tensor = torch.linalg.solve_triangular(factor, rows.unsqueeze(-1), upper=False)
+    return each.squeeze(-1)
 
 
 def _turned(rows: Tensor, axes: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def diagnosable(model: Model, data: Data) -> DiffusionModel:
     if not isinstance(model, DiffusionModel):
         raise InputError(
             f"--diagnose needs the denoiser of a run, which {model.config.model.name} does not have here.",
-            "Leave out --diagnose, or use it on the run of a diffusion model.",
+            "Leave out --diagnose, or use it on the run of another model, such as dual-expert.",
         )
     if data.density is None:
         raise InputError(

@@ -96,7 +96,7 @@ def export(
     if not isinstance(model, DiffusionModel):
         raise InputError(
             f"The model {model.config.model.name} of the run {run} has no denoiser to export.",
-            "Export the run of a diffusion model.",
+            "Export the run of another model, such as dual-expert.",
         )
     if given:
         _check_given(model, what)

@@ -119,12 +119,17 @@ def _read(table: str | Path, names: list[str]) -> pl.DataFrame:
 
 
 def _check_density(model: Model) -> None:
-    """Refuse a model with columns that have no density in their own units.
+    """Refuse a model without a density, and one with columns that have no density in their own units.
 
     Raises:
-        InputError: there is such a column.
+        InputError: the model is one of these.
 
     """
+    if not model.has_density:
+        raise InputError(
+            f"The model {model.config.model.name} has no density.",
+            "Score rows with another model, such as dual-expert.",
+        )
     columns = model.encoding.columns
     without = [c for c in columns if c.log_slope(np.zeros((1, c.width))) is None]
     if without:

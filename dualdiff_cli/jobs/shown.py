@@ -129,8 +129,8 @@ def shown_model(
     model = load_model(run, device=choose_device(device))
     if not isinstance(model, DiffusionModel):
         raise InputError(
-            f"The model of the run {run} is a {model.config.model.name}, which has no noise levels to show.",
-            "Name the run of a diffusion model, or a density with --dataset.",
+            f"The model {model.config.model.name} of the run {run} has no noise levels that can be shown.",
+            "Name the run of another model, such as dual-expert, or a density with --dataset.",
         )
     cells = _present(model.read_given(given), model.encoding) if given else None
     return _of_run(run, model, data_of_run(run), cells, n)

@@ -6,7 +6,6 @@ A diffusion model, a kernel density, a Gaussian mixture and an exported file are
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,6 +124,9 @@ class Model(ABC):
     config: RunConfig
     encoding: TableEncoding
 
+    has_density: ClassVar[bool] = False
+    """Whether the model has a density; a column may have none in its own unit all the same."""
+
     @property
     def takes_given(self) -> bool:
         """Whether rows can be drawn around given cells, and gaps be filled."""
@@ -228,30 +230,6 @@ class TrainableModel(Model):
         encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
         features = training_features(encoding, data.train, seed=config.seed)
         return Plan(config, data, encoding, features)
-
-    @abstractmethod
-    def log_density_of_features(self, z: FloatArray) -> FloatArray:
-        """Give the log of the density at n rows of features (n, width), in nats and in feature units, (n,)."""
-
-    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
-        """Give the log of the density in the columns' own units; see `Model.log_density`."""
-        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        slope = self.encoding.log_slope(z)  # refuses columns that have no density in their own unit
-        return self.log_density_of_features(z) - slope
-
-    def held_out_bits(self, data: Data) -> dict[str, Any]:
-        """Give the negative log-density of held-out rows, for the record of `fit`.
-
-        It is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
-        the features.
-        """
-        rows, seed = data.held_out, self.config.seed
-        if self.encoding.has_density:
-            bits = -float(self.log_density(rows, seed=seed).mean()) / math.log(2)
-            return {"held_out_loss": bits, "held_out_loss_unit": "bits a row"}
-        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
-        bits = -float(self.log_density_of_features(z).mean()) / math.log(2)
-        return {"held_out_loss": bits, "held_out_loss_unit": "bits a row of features"}
 
     @classmethod
     @abstractmethod

@@ -30,8 +30,9 @@ from ..training.gaps import training_features
 from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, TrainableModel
+from .base import Drawing, DrawingOptions, Plan
 from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps, put_given
+from .density import DensityModel
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
 from .walking import walk_counted
 
@@ -57,7 +58,7 @@ def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
 
 
 @dataclass(frozen=True)
-class DiffusionModel(TrainableModel):
+class DiffusionModel(DensityModel):
     """A trained diffusion model.
 
     Attributes:

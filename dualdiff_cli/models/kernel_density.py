@@ -22,7 +22,8 @@ from ..config.schema import KernelDensityConfig
 from ..data import FloatArray, TableEncoding
 from ..store.run import Run
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
+from .base import Drawing, DrawingOptions, Plan, draw_blocks
+from .density import DensityModel
 
 __all__ = ["KernelDensity"]
 
@@ -35,7 +36,7 @@ MOST_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class KernelDensity(TrainableModel):
+class KernelDensity(DensityModel):
     """A Gaussian kernel about every training row.
 
     Attributes:
@@ -79,7 +80,7 @@ class KernelDensity(TrainableModel):
         return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
-        """Give the log of the kernel density; see `TrainableModel.log_density_of_features`."""
+        """Give the log of the kernel density; see `DensityModel.log_density_of_features`."""
         log_p: FloatArray = self.fitted.score_samples(z)
         return log_p
 

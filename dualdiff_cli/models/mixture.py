@@ -27,14 +27,15 @@ from ..training.mixture import (
     spread,
 )
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
+from .base import Drawing, DrawingOptions, Plan, draw_blocks
 from .conditioning import fill_gaps, put_given
+from .density import DensityModel
 
 __all__ = ["Mixture"]
 
 
 @dataclass(frozen=True)
-class Mixture(TrainableModel):
+class Mixture(DensityModel):
     """A mixture of Gaussians over the features.
 
     Attributes:
@@ -109,7 +110,7 @@ class Mixture(TrainableModel):
         return fill_gaps(self.encoding, rows, lambda z, given: draw_hidden(z, ~given, self.gaussians, rng))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
-        """Give the log of the mixture's density; see `TrainableModel.log_density_of_features`."""
+        """Give the log of the mixture's density; see `DensityModel.log_density_of_features`."""
         return self.gaussians.log_density(z)
 
     def save(self, run: Run) -> None:

@@ -32,7 +32,8 @@ from ..errors import InputError, Interrupted
 from ..store.run import Run
 from ..training.loop import Progress
 from ..training.session import Callbacks
-from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, TrainableModel, draw_blocks
+from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, draw_blocks
+from .density import DensityModel
 
 __all__ = ["SplineFlow"]
 
@@ -60,7 +61,7 @@ class _ReLUWithDropout(nn.Module):
 
 
 @dataclass(frozen=True)
-class SplineFlow(TrainableModel):
+class SplineFlow(DensityModel):
     """A neural spline flow over the features.
 
     Attributes:
@@ -121,7 +122,7 @@ class SplineFlow(TrainableModel):
         return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
-        """Give the exact log-density of the flow; see `TrainableModel.log_density_of_features`."""
+        """Give the exact log-density of the flow; see `DensityModel.log_density_of_features`."""
         with torch.no_grad():
             parts = [self.flow().log_prob(part) for part in torch.split(torch.from_numpy(z), ROWS_PER_BLOCK)]
         log_p: FloatArray = torch.cat(parts).numpy()

@@ -43,7 +43,7 @@ def training_table(record: Mapping[str, Any]) -> Table:
     }
     facts["pictures"] = str(Path(record["run"], "figures"))
     facts["next"] = f"dualdiff report {shlex.quote(record['run'])}"
-    other_loss = () if record["steps"] is None else ("", OTHER_LOSS)
+    other_loss = ("", OTHER_LOSS) if unit.startswith("mean squared error") else ()
     return replace(facts_table(facts), notes=(f"{spoken(**judged)} {QUICK}", *other_loss))
 
 

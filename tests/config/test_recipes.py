@@ -84,6 +84,13 @@ def test_what_only_a_network_has_is_refused_for_other_models(
     assert remedy in caught.value.remedy
 
 
+def test_the_name_of_a_model_in_place_of_a_recipe_is_answered_with_the_option_for_models() -> None:
+    with pytest.raises(InputError, match="'tabddpm' is a model") as caught:
+        resolve(dataset="line", recipe="tabddpm")
+    assert "--model tabddpm" in caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
 def test_the_recipe_of_other_models_is_none_for_a_network() -> None:
     with pytest.raises(InputError, match="no recipe 'plain'"):
         resolve(dataset="line", recipe="plain")

@@ -56,6 +56,15 @@ def test_the_least_noise_is_the_median_distance_to_the_fifth_nearest_row(schedul
     assert result.model.finest_frequency == pytest.approx(1 / expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("distances", [(0.015, 0.02), (0.018, 0.03), (0.001, 0.0389), (0.001, 0.041), (0.001, 5.0)])
+def test_neighbours_that_are_too_far_to_be_looked_for_change_no_median(distances: tuple[float, float]) -> None:
+    """The two middle distances of an even number of rows may lie on either side of the limit, 0.02."""
+    groups = [50 * k + distance / np.sqrt(2) * np.eye(6) for k, distance in enumerate(distances)]
+    features = np.concatenate(groups)  # the six rows of a group have this distance from each other
+    assert sigma_min_of(features) == pytest.approx(min(np.mean(distances), 0.02), rel=1e-9)
+    assert np.median(fifth_neighbours(features)) == pytest.approx(np.mean(distances))
+
+
 def test_the_least_noise_is_kept_within_its_limits() -> None:
     rng = seeding.stream(0, "test")
     assert sigma_min_of(rng.normal(size=(50, 4))) == 0.02

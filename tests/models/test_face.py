@@ -84,7 +84,7 @@ def test_a_record_says_what_the_training_came_to(trained: Trained) -> None:
     assert record["parameters"] >= 1
     assert math.isfinite(record["held_out_loss"])
     assert record["held_out_loss_unit"]
-    assert record["steps"] == {"diffusion": 12, "spline-flow": 50}.get(trained.kind)
+    assert record["steps"] == {"diffusion": 12, "spline-flow": 50, "tabddpm": 50}.get(trained.kind)
     assert record["train_seconds"] > 0
 
 
@@ -96,7 +96,8 @@ def test_a_model_that_was_saved_is_the_model_that_was_fitted(trained: Trained, t
     assert loaded.config == fitted.config == config
     assert loaded.encoding == fitted.encoding
     assert loaded.sample(20, seed=3).equals(fitted.sample(20, seed=3))
-    assert_allclose(loaded.log_density(data.held_out), fitted.log_density(data.held_out), rtol=1e-10)
+    if loaded.has_density:
+        assert_allclose(loaded.log_density(data.held_out), fitted.log_density(data.held_out), rtol=1e-10)
 
 
 def test_resuming_a_finished_run_leaves_the_same_bytes(trained: Trained) -> None:
@@ -128,18 +129,22 @@ def test_rows_depend_on_the_seed(trained: Trained) -> None:
     model = trained.load()
     first, again, other = (model.sample(3, seed=seed) for seed in (5, 5, 6))
     assert first.equals(again)
-    assert not set(first["a"]) & set(other["a"])
+    assert not first.equals(other)
 
 
 def test_a_row_does_not_depend_on_how_many_are_drawn(trained: Trained) -> None:
     model = trained.load()
     few, many = model.sample(9, seed=1), model.sample(ROWS_PER_BLOCK + 9, seed=1)
     assert_allclose(many[:9].to_numpy(), few.to_numpy(), rtol=1e-6)
-    assert many["a"].n_unique() == many.height  # no block repeats another
+    assert not any(many[start : start + 9].equals(many[:9]) for start in (2048, ROWS_PER_BLOCK))  # no block is repeated
 
 
 def test_the_density_integrates_to_one(trained: Trained) -> None:
     model = trained.load()
+    if not model.has_density:
+        with pytest.raises(InputError, match=trained.kind):
+            model.log_density(pl.DataFrame(FAR))
+        return
     (a, da), (b, db) = (
         np.linspace(FAR[name] - 6 * scale, FAR[name] + 6 * scale, 41, retstep=True)
         for name, scale in (("a", 0.1), ("b", 7.0))
@@ -158,8 +163,9 @@ def test_a_sampling_of_any_kind_gives_a_file_and_a_record(trained: Trained, tmp_
 
 
 def test_an_evaluation_of_any_kind_gives_scores_and_a_likelihood(trained: Trained) -> None:
-    record = evaluate(trained.run, n=100, exact=True, device="cpu")
-    for name in ("kl_real_generated", "sliced_wasserstein", "nll_held_out"):
+    exact = trained.load().has_density
+    record = evaluate(trained.run, n=100, exact=exact, device="cpu")
+    for name in ("kl_real_generated", "sliced_wasserstein", *(["nll_held_out"] if exact else [])):
         assert math.isfinite(record["metrics"][name]["value"])
     assert ("held_out_loss" in record["metrics"]) == (trained.kind == "diffusion")
     assert (trained.run.path / "evaluation.json").exists()

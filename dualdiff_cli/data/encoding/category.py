@@ -103,16 +103,17 @@ class CategoryColumn(ColumnEncoding):
         place = places.to_numpy()
         features = np.zeros((len(column), self.width))
         known = place >= 0
+        digits = self._digits(place[known])
         for span in self.discrete:
             here = slice(span.start, span.start + span.width)
-            features[known, here] = np.array(span.shift) + span.scale * self._digits(place[known])[:, here]
+            features[known, here] = np.array(span.shift) + span.scale * digits[:, here]
         return features
 
     def _digits(self, place: Any) -> FloatArray:
         """Give the places (n,) as zeros and ones (n, width): one-hot, or the binary digits."""
-        digits = (place[:, None] >> np.arange(self.width)) & 1
-        chosen = place[:, None] == np.arange(self.width)
-        return np.asarray(chosen if self._is_one_hot else digits, dtype=np.float64)
+        numbers = np.arange(self.width)
+        digits = place[:, None] == numbers if self._is_one_hot else place[:, None] >> numbers & 1
+        return np.asarray(digits, dtype=np.float64)
 
     def values(self, features: Any) -> Any:
         """Find the place of the most probable value in the list of values."""

@@ -1,0 +1,45 @@
+"""The face of a model that has a density: the likelihood of rows follows from that of their features."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import polars as pl
+
+from .. import seeding
+from ..data import Data, FloatArray
+from .base import TrainableModel
+
+__all__ = ["DensityModel"]
+
+
+class DensityModel(TrainableModel):
+    """A model that is fitted to rows and has a density."""
+
+    has_density = True
+
+    @abstractmethod
+    def log_density_of_features(self, z: FloatArray) -> FloatArray:
+        """Give the log of the density at n rows of features (n, width), in nats and in feature units, (n,)."""
+
+    def log_density(self, rows: pl.DataFrame, *, seed: int = 0) -> FloatArray:
+        """Give the log of the density in the columns' own units; see `Model.log_density`."""
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        slope = self.encoding.log_slope(z)  # refuses columns that have no density in their own unit
+        return self.log_density_of_features(z) - slope
+
+    def held_out_bits(self, data: Data) -> dict[str, Any]:
+        """Give the negative log-density of held-out rows, for the record of `fit`.
+
+        It is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
+        the features.
+        """
+        rows, seed = data.held_out, self.config.seed
+        if self.encoding.has_density:
+            bits = -float(self.log_density(rows, seed=seed).mean()) / math.log(2)
+            return {"held_out_loss": bits, "held_out_loss_unit": "bits a row"}
+        z = self.encoding.encode(rows, seeding.stream(seed, "dequantise for the likelihood"))
+        bits = -float(self.log_density_of_features(z).mean()) / math.log(2)
+        return {"held_out_loss": bits, "held_out_loss_unit": "bits a row of features"}

@@ -1,0 +1,279 @@
+"""TabDDPM (Kotelnikov et al. 2023, "TabDDPM: Modelling Tabular Data with Diffusion Models"), for comparison.
+
+The model is that of the paper and of the authors' code: numbers become normal by a quantile transform, and get Gaussian
+noise; categories get multinomial noise; one MLP learns to undo both; rows are drawn by the T steps of the reverse
+chain. `diffusion.mixed` has the mathematics. Settings that the authors searched for each table anew have one value
+here; see `config.schema.TabDDPMSettings`. Three things differ from the published experiments:
+
+- The model sees the features of this project's encoding, as every model of a comparison does. So gaps, point masses
+  and whole numbers are learnt as they are by the other models, and a category of very many values by its binary digits.
+- No column is the target: all columns of a row are drawn together, and none is given to the network.
+- Rows are drawn as they are. The authors round a number of few whole values to the nearest value; here the encoding
+  does so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from .. import seeding
+from ..checked import refusing
+from ..compute.machine import describe_machine
+from ..config.schema import TabDDPMConfig, TabDDPMSettings
+from ..data import DiscreteSpan, FloatArray, TableEncoding
+from ..diffusion.mixed import MixedDiffusion
+from ..diffusion.networks.timed import TimedMLP
+from ..diffusion.samplers.generation import BLOCK
+from ..diffusion.schedules.tables import Cosine
+from ..errors import InputError, Interrupted
+from ..store.run import Run
+from ..training.loop import Progress
+from ..training.session import Callbacks
+from .base import Drawing, DrawingOptions, Plan, TrainableModel
+
+__all__ = ["TabDDPM"]
+
+ROUND_STEPS = 50
+"""Training looks up after so many steps: whether it is to stop, and whether the loss is still a number."""
+LEAST_LEVEL = 1e-7
+"""The probability below which, and above 1 minus which, a number counts as the least, or the largest, that there is."""
+LOSS_ROWS = 20_000
+"""So many pairs of a held-out row and a step are the estimate of the loss."""
+
+
+class _Margins:
+    """Features ↔ numbers with normal margins and places of categories' values.
+
+    Args:
+        encoding: says which features take few values; the others are numbers.
+        quantiles: of each number at evenly spaced probabilities, (q, d).
+
+    """
+
+    def __init__(self, encoding: TableEncoding, quantiles: FloatArray) -> None:
+        self.spans = encoding.layout.discrete
+        self.sizes = [max(span.width, 2) for span in self.spans]
+        self.quantiles = quantiles
+        self._width = encoding.width
+        self._numbers = _numbers_of(encoding)
+        self._levels = np.linspace(0, 1, len(quantiles))
+
+    @classmethod
+    def fit(cls, encoding: TableEncoding, features: FloatArray) -> Self:
+        """Take the quantiles of training rows (n, width); their number is the published one."""
+        number = max(min(len(features) // 30, 1000), 10)
+        return cls(encoding, np.quantile(features[:, _numbers_of(encoding)], np.linspace(0, 1, number), axis=0))
+
+    def split(self, features: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Turn features (n, width) into numbers (n, d) and places (n, C)."""
+        z = np.empty((len(features), len(self._numbers)))
+        for k, (feature, knots) in enumerate(zip(self._numbers, self.quantiles.T, strict=True)):
+            x = features[:, feature]
+            # Knots that are equal, at a value that repeats, give the lowest and the highest of their levels.
+            low = -np.interp(-x, -knots[::-1], -self._levels[::-1])
+            z[:, k] = ndtri(np.clip((low + np.interp(x, knots, self._levels)) / 2, LEAST_LEVEL, 1 - LEAST_LEVEL))
+        places = [_places(span, features) for span in self.spans]
+        return z, np.stack(places, axis=1) if places else np.empty((len(z), 0), dtype=np.int64)
+
+    def join(self, z: FloatArray, places: npt.NDArray[np.int64]) -> FloatArray:
+        """Turn numbers (n, d) and places (n, C) into features (n, width)."""
+        features = np.empty((len(z), self._width))
+        for feature, knots, normal in zip(self._numbers, self.quantiles.T, z.T, strict=True):
+            features[:, feature] = np.interp(ndtr(normal), self._levels, knots)
+        for span, place in zip(self.spans, places.T, strict=True):
+            b = place[:, None] == (np.arange(span.width) if span.width > 1 else 1)
+            features[:, span.start : span.start + span.width] = np.array(span.shift) + span.scale * b
+        return features
+
+
+def _numbers_of(encoding: TableEncoding) -> npt.NDArray[np.int64]:
+    """Give the places of the features that are numbers."""
+    discrete = {k for span in encoding.layout.discrete for k in range(span.start, span.start + span.width)}
+    return np.array([k for k in range(encoding.width) if k not in discrete], dtype=np.int64)
+
+
+def _places(span: DiscreteSpan, features: FloatArray) -> npt.NDArray[np.int64]:
+    """Give the place of the value of each row, (n,)."""
+    b = (features[:, span.start : span.start + span.width] - np.array(span.shift)) / span.scale
+    place: npt.NDArray[np.int64] = b.argmax(axis=1) if span.width > 1 else (b[:, 0] > 0.5).astype(np.int64)
+    return place
+
+
+@dataclass(frozen=True)
+class TabDDPM(TrainableModel):
+    """Gaussian and multinomial diffusion over the features.
+
+    Attributes:
+        config: of the run.
+        encoding: between columns and features.
+        margins: between features and what the diffusion works with.
+        diffusion: with the trained network.
+        device: where the network is.
+
+    """
+
+    kind = "tabddpm"
+
+    config: TabDDPMConfig
+    encoding: TableEncoding
+    margins: _Margins = field(repr=False)
+    diffusion: MixedDiffusion = field(repr=False)
+    device: torch.device
+
+    @classmethod
+    def fit(
+        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+    ) -> tuple[Self, dict[str, Any]]:
+        """Train the network; a training that was stopped starts over. See `TrainableModel.fit`.
+
+        Raises:
+            InputError: the loss is no longer a number.
+
+        """
+        config = plan.config
+        assert isinstance(config, TabDDPMConfig)
+        run.save_environment({"device": str(device), **describe_machine()})
+        how = "TabDDPM on a single device; a training that is stopped starts over."
+        callbacks.on_start(run, config.model.steps, how)
+        margins = _Margins.fit(plan.encoding, plan.features)
+        diffusion = _build(margins, config.model, seed=config.seed).to(device)
+        x = diffusion.clean(*map(torch.from_numpy, margins.split(plan.features))).float().to(device)
+        with callbacks.shield():
+            for step in _rounds(diffusion, x, config.model, seed=config.seed):
+                callbacks.on_progress(Progress(step, ()))
+                if step < config.model.steps and callbacks.should_stop():
+                    raise Interrupted(
+                        f"Stopped after {step} of {config.model.steps} steps.",
+                        f"TabDDPM keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
+                    )
+        model = cls(config, plan.encoding, margins, diffusion.requires_grad_(False), device)
+        return model, {
+            "steps": config.model.steps,
+            "parameters": sum(p.numel() for p in diffusion.parameters()),
+            "held_out_loss": model._loss(plan.data.held_out),
+            "held_out_loss_unit": "loss of numbers and categories, as published",
+        }
+
+    def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
+        """Draw n rows; see `Model.draw`."""
+        options.refuse(f"the model {self.config.model.name}, which has a sampler of its own")
+        return Drawing(self._chunks(n, seed=seed))
+
+    @torch.no_grad()
+    def _chunks(self, n: int, *, seed: int) -> Iterator[pl.DataFrame]:
+        """Draw rows block by block; the noise of a block does not depend on how many of its rows are wanted."""
+        d, width = self.diffusion.numbers, self.diffusion.multinomial.width
+        for block in range(-(-n // BLOCK)):
+            rows = min(BLOCK, n - block * BLOCK)
+            stream = seeding.torch_stream(seed, f"block {block}")
+
+            def noise(rows: int = rows, stream: torch.Generator = stream) -> tuple[Tensor, Tensor]:
+                eps = torch.randn(BLOCK, d, generator=stream, dtype=torch.float64)[:rows]
+                u = torch.rand(BLOCK, width, generator=stream, dtype=torch.float64)[:rows]
+                return eps.to(self.device), u.to(self.device)
+
+            x = self.diffusion.noise(*noise())
+            for t in reversed(range(self.diffusion.steps)):
+                x = self.diffusion.step(x, t, *noise())
+            yield self.encoding.decode(self._features(x))
+
+    def _features(self, x: Tensor) -> FloatArray:
+        """Turn rows x_0 of the diffusion into features."""
+        z, log_c = x[:, : self.diffusion.numbers], x[:, self.diffusion.numbers :]
+        places = self.diffusion.multinomial.places(log_c).cpu().numpy()
+        return self.margins.join(z.double().cpu().numpy(), places)
+
+    @torch.no_grad()
+    def _loss(self, rows: pl.DataFrame) -> float:
+        """Estimate the loss of rows, each of which counts as often as the others."""
+        rng = seeding.stream(self.config.seed, "dequantise for the likelihood")
+        features = self.encoding.encode(rows, rng)
+        x = self.diffusion.clean(*map(torch.from_numpy, self.margins.split(features))).float().to(self.device)
+        x = x[:LOSS_ROWS].repeat(max(1, LOSS_ROWS // len(x)), 1)
+        stream = seeding.torch_stream(self.config.seed, "noise of the held-out loss")
+        return float(torch.cat([_losses(self.diffusion, part, stream) for part in torch.split(x, BLOCK)]).mean())
+
+    def save(self, run: Run) -> None:
+        """Write the weights and the quantiles."""
+        tensors = {name: parameter.detach().cpu() for name, parameter in self.diffusion.named_parameters()}
+        quantiles = torch.from_numpy(self.margins.quantiles.copy())
+        description = {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json")}
+        run.save_model({**tensors, "quantiles": quantiles}, description)
+
+    @classmethod
+    def load(cls, run: Run, *, device: torch.device) -> Self:
+        """Read a finished run; see `TrainableModel.load`."""
+        tensors, description = run.load_model()
+        config = run.config
+        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
+            assert isinstance(config, TabDDPMConfig)
+            encoding = TableEncoding.read(description["encoding"])
+            quantiles = tensors.pop("quantiles").double().numpy()
+            if quantiles.shape[1:] != (len(_numbers_of(encoding)),) or (np.diff(quantiles, axis=0) < 0).any():
+                raise ValueError("the quantiles do not suit the encoding")
+            margins = _Margins(encoding, quantiles)
+            diffusion = _build(margins, config.model, seed=config.seed)
+            diffusion.load_state_dict(tensors)
+            return cls(config, encoding, margins, diffusion.to(device).requires_grad_(False), device)
+
+
+def _build(margins: _Margins, settings: TabDDPMSettings, *, seed: int) -> MixedDiffusion:
+    """Make an untrained model on the CPU, whose weights depend on the seed alone."""
+    numbers = margins.quantiles.shape[1]
+    width = numbers + sum(margins.sizes)
+    network = TimedMLP(width, settings.hidden, generator=seeding.torch_stream(seed, "weights"))
+    alpha_bar = Cosine(length=settings.timesteps).log_snr_table.sigmoid()
+    return MixedDiffusion(network, alpha_bar, numbers=numbers, sizes=margins.sizes)
+
+
+def _rounds(diffusion: MixedDiffusion, x: Tensor, settings: TabDDPMSettings, *, seed: int) -> Iterator[int]:
+    """Train with AdamW on rows x_0, and give the number of steps done after every few of them.
+
+    Raises:
+        InputError: the loss is no longer a number.
+
+    """
+    optimiser = torch.optim.AdamW(diffusion.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    batches = _batches(x, settings.batch, seed=seed)
+    stream = seeding.torch_stream(seed, "steps and noise", x.device)
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = settings.learning_rate * (1 - step / settings.steps)
+        optimiser.zero_grad(set_to_none=True)
+        loss = _losses(diffusion, next(batches), stream).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if (step + 1) % ROUND_STEPS == 0 or step + 1 == settings.steps:
+            if not math.isfinite(float(loss.detach())):
+                raise InputError(
+                    f"The loss is no longer a number after {step + 1} steps.",
+                    f"Lower model.learning_rate (it is {settings.learning_rate}).",
+                )
+            yield step + 1
+
+
+def _losses(diffusion: MixedDiffusion, x: Tensor, stream: torch.Generator) -> Tensor:
+    """Give the loss of each row at a random step, with random noise, (n,)."""
+    n, device = len(x), stream.device
+    t = torch.randint(diffusion.steps, (n,), generator=stream, device=device)
+    eps = torch.randn(n, diffusion.numbers, generator=stream, device=device)
+    u = torch.rand(n, diffusion.multinomial.width, generator=stream, device=device, dtype=torch.float64)
+    return diffusion.loss(x, *(drawn.to(x.device) for drawn in (t, eps, u)))
+
+
+def _batches(x: Tensor, size: int, *, seed: int) -> Iterator[Tensor]:
+    """Give batches of rows, in a new order after each pass; the last batch of a pass may be smaller."""
+    stream = seeding.torch_stream(seed, "batches")
+    while True:
+        # The order is drawn on the CPU, so that the batches are the same on every device.
+        order = torch.randperm(len(x), generator=stream).to(x.device)
+        yield from (x[part] for part in torch.split(order, size))
