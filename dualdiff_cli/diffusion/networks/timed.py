@@ -18,7 +18,8 @@ __all__ = ["TimedMLP"]
 class TimedMLP(nn.Module):
     """MLP(Linear(x) + Linear(SiLU(Linear(φ(t))))), with ReLU between the layers of the MLP.
 
-    The published dropout is left out, because the authors' search set it to zero on all tables.
+    The published dropout is left out, because the authors' search set it to zero on all tables. φ is the sinusoidal
+    embedding of this project, whose frequencies are a little closer together than the authors'.
 
     Args:
         width: the number of entries of a row, of the input and of the output.
