@@ -78,7 +78,8 @@ def _neighbour_distance(features: npt.NDArray[np.float64]) -> float:
     """Give the median distance of a row to its fifth-nearest neighbour among all rows (n, width).
 
     Neighbours beyond twice `LARGEST_SIGMA_MIN` are not looked for, which would take most of an hour in a table of a
-    million rows and many columns: a median above `LARGEST_SIGMA_MIN` may be given as infinity, and one below it is exact.
+    million rows and many columns: a median above `LARGEST_SIGMA_MIN` may be given as infinity, and one below it is
+    exact.
     """
     from scipy.spatial import cKDTree  # slow to import
 
