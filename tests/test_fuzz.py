@@ -2,8 +2,8 @@
 
 ``DUALDIFF_FUZZ`` is the number of inputs a target gets, and ``DUALDIFF_FUZZ_SEED`` the seed; see `nox -s fuzz`. The
 inputs come in rounds through all targets, and after each round of a long run one line has the counts so far, so that a
-run may be stopped at any time. ``DUALDIFF_FUZZ_MINUTES`` ends it after a round, and ``DUALDIFF_FUZZ_KEEP`` names a folder
-for the inputs that failed.
+run may be stopped at any time. ``DUALDIFF_FUZZ_MINUTES`` ends it after a round, and ``DUALDIFF_FUZZ_KEEP`` names a
+folder for the inputs that failed.
 """
 
 from __future__ import annotations
