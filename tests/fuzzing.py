@@ -21,7 +21,6 @@ __all__ = [
     "STRANGE",
     "Damage",
     "Target",
-    "TooSlow",
     "damaged_bytes",
     "damaged_cells",
     "damaged_toml",

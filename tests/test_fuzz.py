@@ -20,7 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from fuzz_targets import targets
-from fuzzing import Target, TooSlow, within
+from fuzzing import Target, within
 
 from dualdiff_cli.errors import InputError
 
@@ -73,7 +73,9 @@ class Fuzzer:
                 self._target.use()
         except InputError:  # exit code 2
             self.refused += 1
-        except (Exception, TooSlow) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of polars is no Exception
             self.outside[f"{self._name}: {type(error).__name__}: {str(error)[:200]}"] += 1
             if KEEP:
                 Path(KEEP, f"{self._name}-{self.inputs}{self._target.path.suffix}".replace(" ", "-")).write_bytes(
