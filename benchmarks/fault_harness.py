@@ -123,6 +123,10 @@ class Harness:
             if not self.whole[name]:
                 raise SystemExit(f"{name} made nothing to compare.")
 
+    def note_time(self, name: str, seconds: float) -> None:
+        """Follow the time that a command takes, which depends on how busy the machine is."""
+        self.seconds[name] = (self.seconds[name] + seconds) / 2
+
     def clean(self, work: Work) -> Path:
         """Remove what earlier tries left; give the path of the results."""
         for path in self.folder.iterdir():

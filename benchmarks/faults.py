@@ -70,12 +70,14 @@ def kill(harness: Harness, names: list[str], kills: int, until: float) -> Counts
         harness.learn(name)
         out, mine = harness.clean(work), 0
         while True:
+            started = time.monotonic()
             program = harness.start(work, out)
             if mine < MOST_KILLS:
                 program.join(harness.draws.uniform(0, 1.1 * harness.seconds[name]))
                 strike(program, everything=harness.draws.random() < 0.5)
             program.join()
             if program.exitcode != -signal.SIGKILL:
+                harness.note_time(name, time.monotonic() - started)
                 break
             mine += 1
             count["kills"] += 1
@@ -109,6 +111,7 @@ def send_signals(harness: Harness, names: list[str], tries: int, until: float) -
         work, count = STOPPED[name], counts[name]
         harness.learn(name)
         out = harness.clean(work)
+        started = time.monotonic()
         program = harness.start(work, out)
         while program.is_alive() and not listens(program.pid or 0):
             time.sleep(0.001)
@@ -121,6 +124,8 @@ def send_signals(harness: Harness, names: list[str], tries: int, until: float) -
         program.kill()
         program.join()
         code, problem = program.exitcode, harness.damage(name, out)
+        if code == 0:
+            harness.note_time(name, time.monotonic() - started)
         if code and work.makes_file and out.exists():
             problem = f"{out.name} is there"
         judge(harness, name, count, code, problem, {0: "already done", 130: "exit code 130"})
