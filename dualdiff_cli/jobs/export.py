@@ -74,8 +74,8 @@ def export(
         The record of the ``export`` command's contract.
 
     Raises:
-        InputError: an unknown name, a sampler, a format or a column that cannot be exported, or a runtime that cannot run
-            the file.
+        InputError: an unknown name, a sampler, a format or a column that cannot be exported, or a runtime that cannot
+            run the file.
         DeviceError: the device is not there.
         ToleranceError: the file does not do what the run does; it is not left behind.
 
@@ -249,7 +249,7 @@ def _check_columns(model: DiffusionModel) -> None:
     unsigned = [name for name, kind in types.items() if kind == pl.UInt64]
     if unsigned:
         raise InputError(
-            f"The column '{unsigned[0]}' has whole numbers of 2^63 or more, which no output of an exported file can hold.",
+            f"The column '{unsigned[0]}' has whole numbers of 2^63 or more, which no exported sampler can give.",
             "Train without this column (`train --columns`), or export with --what denoiser.",
         )
 
