@@ -43,6 +43,12 @@ def test_more_rows_than_the_disk_holds_are_refused(tmp_path: Path) -> None:
         require_space(tmp_path / "rows.csv", rows=2**63 - 1, columns=2)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc is a file system without any room")
+def test_a_file_system_that_holds_no_files_is_not_called_too_small() -> None:
+    require_space("/proc/rows.csv", rows=5, columns=2)
+
+
+
 @pytest.mark.parametrize(
     ("values", "dtype", "bounds"),
     [
