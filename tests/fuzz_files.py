@@ -93,8 +93,8 @@ DAMAGES: dict[str, tuple[tuple[Damage, ...], float]] = {
 """How each format of tables is damaged, and its share of the inputs."""
 
 
-def exports(folder: Path) -> dict[str, Target]:
-    """Export a small model in every format."""
+def exports(folder: Path, *, all_of_them: bool) -> dict[str, Target]:
+    """Export a small model in every format, with given cells only for a long run, because an export takes seconds."""
     run = finished(narrow(objective={"conditional": 0.25}), folder / "narrow")
     found = {}
     for format, what, given, share in (
@@ -104,6 +104,8 @@ def exports(folder: Path) -> dict[str, Target]:
         ("torchscript", "sampler", False, 0.05),
         ("pt2", "sampler", False, 0.01),
     ):
+        if given and not all_of_them:
+            continue
         name = f"{format} {what}{' with given cells' if given else ''}"
         output = folder / f"{name.replace(' ', '-')}.{ {'torchscript': 'ts'}.get(format, format) }"
         export(run, format=format, what=what, given=given, device="cpu", output=output)

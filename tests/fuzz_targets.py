@@ -49,8 +49,8 @@ SMALL = [
 VALUES = (damaged_bytes, damaged_values)
 
 
-def targets(folder: Path) -> dict[str, Target]:
-    """Make the good examples in a folder, and name the targets after them."""
+def targets(folder: Path, *, all_of_them: bool = True) -> dict[str, Target]:
+    """Make the good examples in a folder, and name the targets after them; see `exports`."""
     found: dict[str, Target] = {}
     for kind in MODELS:
         config = tiny("few-rows", settings=FOLDS) if kind == "few-rows" else tiny_of(kind, dataset="line")
@@ -69,7 +69,7 @@ def targets(folder: Path) -> dict[str, Target]:
     found |= _of_a_run(run)
     found |= _of_unfinished(folder)
     found |= _of_a_table(folder)
-    return found | data_files(folder) | exports(folder) | records(folder, run)
+    return found | data_files(folder) | exports(folder, all_of_them=all_of_them) | records(folder, run)
 
 
 def _draw(run: Run) -> None:

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def all_targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
-    found = targets(tmp_path_factory.mktemp("fuzz"))
+    found = targets(tmp_path_factory.mktemp("fuzz"), all_of_them=INPUTS > 100)
     for target in found.values():
         target.use()  # the good example
     if INPUTS > 100:

@@ -48,7 +48,6 @@ def test_a_file_system_that_holds_no_files_is_not_called_too_small() -> None:
     require_space("/proc/rows.csv", rows=5, columns=2)
 
 
-
 @pytest.mark.parametrize(
     ("values", "dtype", "bounds"),
     [
