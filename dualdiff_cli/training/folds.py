@@ -39,6 +39,8 @@ __all__ = ["FoldTrainer", "build_stacked"]
 
 CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
+LEAST_JUDGED = 20
+"""A fold is judged on at least so many unseen rows, if it has them."""
 LEAST_GAIN = 5e-3
 """The share by which the loss of a band has to fall to count as an improvement."""
 
@@ -51,6 +53,21 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
     return StackedDenoiser(learnt, None, torch.ones(1, c.levels, 1))
+
+
+def _known(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:
+    """Leave rows out that have a value which no seen row has, such as a rare category, (n, width).
+
+    No network can know such a value. At small noise its error would hide all that the network learns. Where too few
+    rows are left, all rows are given.
+    """
+    known = np.ones(len(rows), dtype=bool)
+    for span in discrete:
+        part = slice(span.start, span.start + span.width)
+        values = torch.cat([seen[:, part], rows[:, part]]).numpy()
+        number = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
+        known &= np.isin(number[len(seen) :], number[: len(seen)])
+    return rows[torch.from_numpy(known)] if known.sum() >= LEAST_JUDGED else rows
 
 
 class _Judged(BaseModel):
@@ -101,7 +118,10 @@ class FoldTrainer:
         self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
         units = self.layout.units
         self._batches = [build_batches(rows, schedule, config.objective, seed=seed, units=units) for rows in self._seen]
-        self._exam = Exam(self._denoiser_of(averaged), [points[part] for part in unseen], levels=c.levels, seed=seed)
+        judged = [
+            _known(points[part], seen, self.layout.discrete) for part, seen in zip(unseen, self._seen, strict=True)
+        ]
+        self._exam = Exam(self._denoiser_of(averaged), judged, levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
 
@@ -71,6 +72,15 @@ def test_a_fold_is_judged_by_rows_that_it_has_not_seen() -> None:
     judged = training._exam.points[0].reshape(3, -1, 2)
     for seen, rows in zip(training._seen, judged, strict=True):
         assert {tuple(row) for row in rows.tolist()}.isdisjoint({tuple(row) for row in seen.tolist()})
+
+
+def test_a_fold_is_not_judged_by_a_category_that_none_of_its_rows_has() -> None:
+    rows = torch.cat([points(), torch.zeros(ROWS, 1)], 1)
+    rows[7, 2], rows[8:20, 2] = 3.0, 1.0  # one row has a value of its own, and twelve share one
+    config = trainer().settings
+    layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (0.0,), 1.0),))
+    judged = FoldTrainer(config, rows, layout=layout)._exam.points[0]
+    assert set(judged[:, 2].tolist()) == {0.0, 1.0}
 
 
 def test_the_seed_decides_which_rows_a_fold_sees() -> None:
