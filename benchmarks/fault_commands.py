@@ -9,13 +9,13 @@ from pathlib import Path
 
 SETTINGS = (
     *("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "schedule.length=8", "schedule.beta_max=0.9"),
-    *("objective.references=0", "sampling.steps=8", "data.points=400", "data.held_out_points=400", "training.batch=16"),
-    *("training.log_every=20", "training.checkpoint_every=40"),
+    *("objective.references=0", "sampling.steps=8", "data.points=200", "data.held_out_points=200", "training.batch=16"),
+    *("training.log_every=5", "training.checkpoint_every=10"),
 )
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
-TRAIN = ["train", "moons", "--recipe", "paper", "--device", "cpu", "--steps", "1500", *SMALL]
-OF_TABLE = ["model.width=16", "folds.levels=6", "training.log_every=50", "sampling.steps=8", "training.batch=32"]
-TRAIN_TABLE = ["train", "gaps.csv", "--device", "cpu", "--steps", "200"]
+TRAIN = ["train", "moons", "--recipe", "paper", "--device", "cpu", "--steps", "200", *SMALL]
+OF_TABLE = ["model.width=16", "folds.levels=6", "training.log_every=5", "sampling.steps=8", "training.batch=32"]
+TRAIN_TABLE = ["train", "gaps.csv", "--device", "cpu", "--steps", "40"]
 TRAIN_TABLE += [word for setting in OF_TABLE for word in ("--set", setting)]
 
 Content = dict[str, bytes | str]
@@ -77,7 +77,7 @@ class Work:
         return next((word for word in self.words if word.startswith("OUT")), "OUT")
 
 
-TABLE = ("reproduce", "table1", "--dataset", "line", "--seeds", "1", "--steps", "200", *SMALL, "--output", "OUT")
+TABLE = ("reproduce", "table1", "--dataset", "line", "--seeds", "1", "--steps", "40", *SMALL, "--output", "OUT")
 WORKS = {
     "train": Work(
         (*TRAIN, "--run-dir", "OUT"),
@@ -86,9 +86,9 @@ WORKS = {
     ),
     "sample": Work(("sample", "whole", "-n", "30k", "-o", "OUT.csv"), bytes_of()),
     "export": Work(("export", "whole", "-o", "OUT.onnx"), bytes_of()),
-    "impute": Work(("impute", "table", "gaps.csv", "--draws", "5", "-o", "OUT.csv"), bytes_of()),
+    "impute": Work(("impute", "table", "gaps.csv", "--draws", "20", "-o", "OUT.csv"), bytes_of()),
     "compare": Work(
-        ("compare", "--dataset", "moons", "--model", "mixture", "--model", "baseline", "-n", "500", "--steps", "300",
+        ("compare", "--dataset", "moons", "--model", "mixture", "--model", "baseline", "-n", "200", "--steps", "60",
          *SMALL, "--run-dir", "OUT"),
         scores_of_comparison,
     ),

@@ -73,7 +73,7 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
             raise ValueError("no regular file")
         if facts.st_size > limit:
             raise ValueError(f"larger than {limit:,} bytes")
-        return file.read(limit)
+        return file.read(facts.st_size)  # Python reserves as many bytes as it is asked to read
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -1,4 +1,4 @@
-"""The files that the program reads, each with a good example and with the code that reads and uses it."""
+"""The files of runs, each with a good example and with the code that reads and uses it; `fuzz_files.py` has others."""
 
 from __future__ import annotations
 
@@ -7,87 +7,69 @@ import hashlib
 import io
 import json
 import random
-import tomllib
-import warnings
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-import tomli_w
 import torch
-from fuzzing import STRANGE, Damage, damaged_bytes, damaged_tree, damaged_values
+from every_kind import KINDS, every_kind
+from fuzz_files import data_files, exports, records
+from fuzzing import STRANGE, Target, damaged_bytes, damaged_toml, damaged_tree, damaged_values
 from safetensors.torch import load, save
-from tiny import finished, narrow, tiny, tiny_of
+from tiny import tiny, tiny_of
 
-from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.records import compare_benchmarks, read_benchmark
-from dualdiff_cli.bench.tables import bench_tables, benchmark_comparison_table
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.data.schema_file import read_schema
-from dualdiff_cli.exporting.runtime import ExportedModel
+from dualdiff_cli.config.schema import RunConfig
+from dualdiff_cli.data.schema_file import read_schema, write_schema
+from dualdiff_cli.data.split import load_data
+from dualdiff_cli.errors import Interrupted
+from dualdiff_cli.estimator import DualDiff
 from dualdiff_cli.jobs import report as reports
-from dualdiff_cli.jobs.compare import compare
 from dualdiff_cli.jobs.evaluate import evaluate
-from dualdiff_cli.jobs.export import export
 from dualdiff_cli.jobs.inputs import data_of_run
 from dualdiff_cli.jobs.plot import picture_of_losses
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.models import kind_of, load_model
-from dualdiff_cli.paper.experiment import Experiment
 from dualdiff_cli.present.evaluation import evaluation_tables
-from dualdiff_cli.present.report.comparison import comparison_page
 from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.lock import LOCK, in_use
 from dualdiff_cli.store.run import Run
+from dualdiff_cli.training.reflow import Pairs
+from dualdiff_cli.training.session import Callbacks
 
-__all__ = ["Target", "targets"]
+__all__ = ["targets"]
 
 CPU = torch.device("cpu")
-KINDS = ("diffusion", "mixture", "kernel-density", "spline-flow")
+MODELS = ("diffusion", "few-rows", "mixture", "kernel-density", "spline-flow")
+FOLDS = ["folds.number=2", "folds.levels=4", "folds.bands=2", "training.steps=20", "training.checkpoint_every=3"]
+SMALL = [
+    *("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "training.steps=5", "training.batch=16"),
+    *("data.points=60", "data.held_out_points=60", "training.warmup=1"),
+]
+VALUES = (damaged_bytes, damaged_values)
 
 
-@dataclass(frozen=True)
-class Target:
-    """A file, the code that reads it, and the ways in which it is damaged.
-
-    Attributes:
-        path: of the file, which holds a good example.
-        use: reads the file and uses what it says.
-        damages: each makes other bytes of the good ones.
-        share: the part of the inputs that this target gets; slow ones get fewer.
-
-    """
-
-    path: Path
-    use: Callable[[], object]
-    damages: tuple[Damage, ...] = (damaged_bytes, damaged_values)
-    share: float = 1.0
-
-
-def targets(folder: Path) -> dict[str, Target]:
-    """Make the good examples in a folder, and name the targets after them."""
+def targets(folder: Path, *, all_of_them: bool = True) -> dict[str, Target]:
+    """Make the good examples in a folder, and name the targets after them; see `exports`."""
     found: dict[str, Target] = {}
-    for kind in KINDS:
-        run = Run(train(tiny_of(kind, dataset="line"), path=folder / kind, device="cpu")["run"])
-        draw = functools.partial(_draw, run)
-        found[f"{kind} model.json"] = Target(run.path / "model.json", draw)
-        weights, signed = run.path / "model.safetensors", functools.partial(_draw_signed, run)
-        found[f"{kind} model.safetensors"] = Target(weights, draw, (damaged_bytes, _weights), 0.2)
-        found[f"{kind} weights with their checksum"] = Target(weights, signed, (damaged_bytes, _weights), 0.5)
-        config = functools.partial(resolve, file=run.path / "config.toml")
-        found[f"{kind} config.toml"] = Target(run.path / "config.toml", config, (damaged_bytes, _toml))
+    for kind in MODELS:
+        config = tiny("few-rows", settings=FOLDS) if kind == "few-rows" else tiny_of(kind, dataset="line")
+        run = Run(train(config, path=folder / kind, device="cpu")["run"])
+        draw, signed = functools.partial(_draw, run), functools.partial(_draw_signed, run)
+        weights = Target(run.path / "model.safetensors", draw, (damaged_bytes, _weights), 0.5)
+        settled = functools.partial(resolve, file=run.path / "config.toml")
+        found |= {
+            f"{kind} model.json": Target(run.path / "model.json", draw, VALUES, 0.5),
+            f"{kind} model.safetensors": weights,
+            f"{kind} weights with their checksum": Target(weights.path, signed, weights.damages, 0.2),
+            f"{kind} config.toml": Target(run.path / "config.toml", settled, (damaged_bytes, damaged_toml)),
+        }
     run = Run(folder / "diffusion")
     evaluate(run, n=100, device="cpu")
     found |= _of_a_run(run)
-    found |= _of_exports(folder)
-    found |= _of_records(folder, run)
-    schema = folder / "schema.toml"
-    schema.write_text('[columns]\na = "category"\nb = "number"\n', encoding="utf-8")
-    found["schema file"] = Target(schema, functools.partial(read_schema, schema), (damaged_bytes, _toml))
-    return found
+    found |= _of_unfinished(folder)
+    found |= _of_a_table(folder)
+    return found | data_files(folder) | exports(folder, all_of_them=all_of_them) | records(folder, run)
 
 
 def _draw(run: Run) -> None:
@@ -99,7 +81,7 @@ def _draw_signed(run: Run) -> None:
     path = run.path / "model.json"
     before = path.read_bytes()
     checksum = hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
-    write_json(path, json.loads(before) | {"sha256": checksum})
+    path.write_text(json.dumps(json.loads(before) | {"sha256": checksum}), encoding="utf-8")
     try:
         _draw(run)
     finally:
@@ -107,9 +89,7 @@ def _draw_signed(run: Run) -> None:
 
 
 def _of_a_run(run: Run) -> dict[str, Target]:
-    model, data = load_model(run, device=CPU), data_of_run(run)
-    plan = kind_of(run).plan(run.config, data, device=CPU, run=run)
-    scores = run.load_evaluation()
+    model, data, scores = load_model(run, device=CPU), data_of_run(run), run.load_evaluation()
     assert scores is not None
 
     def facts() -> None:
@@ -119,84 +99,77 @@ def _of_a_run(run: Run) -> dict[str, Target]:
         if (record := run.load_evaluation()) is not None:
             evaluation_tables(record, title="")
 
-    def resumed() -> None:
-        kind_of(run).fit(plan, run, device=CPU)
+    def reflow() -> None:
+        resolve(teacher=run.path)
 
-    holder = {"process": 1234, "host": "elsewhere", "birth": 10.5, "since": 1.8e9}
-    write_json(run.path / LOCK, holder)
+    write_json(run.path / LOCK, {"process": 1234, "host": "elsewhere", "birth": 10.5, "since": 1.8e9})
     return {
-        "lock.json": Target(run.path / LOCK, lambda: in_use(run.path)),
-        "state.pt": Target(run.path / "state.pt", resumed, (damaged_bytes, _state), 0.5),
-        "metrics.jsonl": Target(run.path / "metrics.jsonl", lambda: picture_of_losses(run, title="")),
-        "data.json": Target(run.path / "data.json", lambda: data_of_run(run)),
-        "training.json": Target(run.path / "training.json", facts),
-        "environment.json": Target(run.path / "environment.json", facts),
-        "evaluation.json": Target(run.path / "evaluation.json", judged),
+        "lock.json": Target(run.path / LOCK, lambda: in_use(run.path), VALUES),
+        "metrics.jsonl": Target(run.path / "metrics.jsonl", lambda: picture_of_losses(run, title=""), VALUES, 0.3),
+        "data.json": Target(run.path / "data.json", lambda: data_of_run(run), VALUES),
+        "data.json of an estimator": Target(run.path / "data.json", lambda: DualDiff.load(run.path), VALUES, 0.2),
+        "training.json": Target(run.path / "training.json", facts, VALUES),
+        "environment.json": Target(run.path / "environment.json", facts, VALUES),
+        "evaluation.json": Target(run.path / "evaluation.json", judged, VALUES),
+        "config.toml of a teacher": Target(run.path / "config.toml", reflow, (damaged_bytes, damaged_toml)),
     }
 
 
-def _of_exports(folder: Path) -> dict[str, Target]:
-    run = finished(narrow(), folder / "narrow")
-    found = {}
-    for format, what, share in (("onnx", "sampler", 1.0), ("onnx", "denoiser", 1.0), ("torchscript", "sampler", 0.1)):
-        path = Path(export(run, format=format, what=what, device="cpu")["output"])
-        damages = (damaged_bytes, _properties) if format == "onnx" else (damaged_bytes, _archive)
-        found[f"{format} {what}"] = Target(path, functools.partial(_draw_exported, path), damages, share)
-    path = Path(export(run, format="pt2", device="cpu")["output"])
-    found["pt2 sampler"] = Target(path, functools.partial(_draw_exported, path), (damaged_bytes, _archive), 0.02)
-    return found
-
-
-def _draw_exported(path: Path) -> None:
-    ExportedModel.open(path, device="cpu", trust=True).sample(3, seed=0)
-
-
-def _of_records(folder: Path, run: Run) -> dict[str, Target]:
-    settings = ("data.points=200", "data.held_out_points=200", "model.components=3")
-    comparison = folder / "comparison.json"
-    write_json(
-        comparison, compare("line", models=["mixture", "kernel-density"], n=100, settings=settings, device="cpu")
+def _of_unfinished(folder: Path) -> dict[str, Target]:
+    """Make trainings that a state or pairs of a reflow let go on."""
+    state = Target(
+        folder / "diffusion" / "state.pt", _goes_on(Run(folder / "diffusion")), (damaged_bytes, _state), 0.02
     )
-    record = folder / "bench.json"
-    small = ("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "schedule.length=8", "data.points=200")
-    request = BenchRequest(
-        datasets=("line",),
-        models=("baseline",),
-        backends=("eager", "published"),
-        tasks=("train", "latency"),
-        samples=200,
-        repeats=2,
-        seconds_per_block=0.0,
-        settings=(*small, "data.held_out_points=200", "sampling.steps=4", "training.batch=16"),
-    )
-    bench(request, device="cpu", threads=1, output=record)
-    experiment = Experiment("line", "dual-expert", "paper", 0, runs=str(folder / "experiments"))
-    scores = run.load_evaluation() or {}
-    asked = {"sampling": [None, None], "generated": 10_000, "metrics": None}
-    trained = (run.load_training() or {}) | {"seconds_around": 1.0}
-    write_json(
-        experiment.result_path, {"train": trained, "evaluations": [scores | {"asked": asked, "evaluate_seconds": 1.0}]}
-    )
-    finished(tiny("paper"), experiment.path)
-
-    def compared() -> None:
-        bench_tables(read_benchmark(record))
-        benchmark_comparison_table(compare_benchmarks(record, record))
-
+    folds, steps = folder / "folds", iter([False] * 10 + [True] * 100)
+    with suppress(Interrupted):
+        config, stopped = tiny("few-rows", settings=FOLDS), Callbacks(should_stop=lambda: next(steps))
+        train(config, path=folds, device="cpu", callbacks=stopped)
+    reflow = Run(folder / "reflow")
+    config = resolve(teacher=folder / "diffusion", settings=SMALL)
+    train(config, path=reflow.path, device="cpu")
+    pairs = reflow.path / "pairs.safetensors"
     return {
-        "comparison": Target(comparison, lambda: comparison_page(reports._comparison(comparison))),
-        "bench record": Target(record, compared),
-        "experiment": Target(experiment.result_path, lambda: (experiment.result(), experiment.is_done())),
+        "state.pt": state,
+        "state.pt of folds": Target(folds / "state.pt", _goes_on(Run(folds)), (damaged_bytes, _state), 0.02),
+        "pairs of a reflow": Target(pairs, lambda: Pairs.load(reflow), (damaged_bytes, _weights)),
     }
 
 
-def _toml(content: bytes, draws: random.Random) -> bytes:
-    if draws.random() < 0.05:
-        return b"a = " + b"[" * 10_000
-    strange = tuple(value for value in STRANGE if value is not None and value != [None] and value != "\ud7ff")
-    with suppress(AttributeError, TypeError):
-        return tomli_w.dumps(damaged_tree(tomllib.loads(content.decode()), draws, strange)).encode()
-    return content
+def _goes_on(run: Run) -> Callable[[], None]:
+    """Make the function that resumes a training for one step, and leaves its files as they were."""
+    plan = kind_of(run).plan(run.config, data_of_run(run), device=CPU, run=run)
+    log = run.path / "metrics.jsonl"
+    logged = log.read_bytes()
+
+    def resume() -> None:
+        state = (run.path / "state.pt").read_bytes()
+        try:
+            with suppress(Interrupted):
+                kind_of(run).fit(plan, run, device=CPU, callbacks=Callbacks(should_stop=lambda: True))
+        finally:
+            (run.path / "state.pt").write_bytes(state)
+            log.write_bytes(logged)
+
+    return resume
+
+
+def _of_a_table(folder: Path) -> dict[str, Target]:
+    """Make a run of a table with a column of every kind, and the schema that says which kinds they are."""
+    table, schema = folder / "every-kind.parquet", folder / "schema.toml"
+    rows = every_kind().head(120)
+    rows.write_parquet(table)
+    schema.write_text(write_schema(KINDS), encoding="utf-8")
+    config: RunConfig = tiny("precise", dataset=str(table), settings=[f"data.kinds.{k}={v}" for k, v in KINDS.items()])
+    run = Run(train(config, path=folder / "table", device="cpu")["run"])
+
+    def asked() -> None:
+        load_data(table, seed=0, kinds=read_schema(schema))
+
+    return {
+        "model.json of a table": Target(run.path / "model.json", functools.partial(_draw, run), VALUES, 0.1),
+        "data.json of a table": Target(run.path / "data.json", lambda: data_of_run(run), VALUES, 0.1),
+        "schema file": Target(schema, asked, (damaged_bytes, damaged_toml), 0.5),
+    }
 
 
 def _state(content: bytes, draws: random.Random) -> bytes:
@@ -210,7 +183,7 @@ def _state(content: bytes, draws: random.Random) -> bytes:
 def _weights(content: bytes, draws: random.Random) -> bytes:
     tensors = load(content)
     name = draws.choice(list(tensors))
-    how = draws.randrange(5)
+    how = draws.randrange(6)
     if how == 0:
         del tensors[name]
     elif how == 1:
@@ -219,30 +192,16 @@ def _weights(content: bytes, draws: random.Random) -> bytes:
         tensors[name] = torch.full_like(tensors[name], draws.choice((torch.nan, torch.inf, 1e30)))
     elif how == 3:
         tensors[name] = torch.zeros(2, 3, dtype=torch.int16)
+    elif how == 4:
+        tensors[name] = tensors[name].clone()
+        tensors[name].view(-1)[draws.randrange(tensors[name].numel())] = draws.choice((0.0, -1.0, 1e-38, 1e38, -1e9))
     else:
         tensors["other"] = torch.zeros(1)
-    return save(tensors)
+    return save(tensors, metadata=_metadata(content))
 
 
-def _properties(content: bytes, draws: random.Random) -> bytes:
-    """Damage one value of the metadata of an ONNX file."""
-    model = onnx.load_from_string(content)
-    entry = draws.choice(model.metadata_props)
-    damaged = damaged_tree([json.loads(entry.value)], draws)
-    entry.value = json.dumps(damaged[0] if isinstance(damaged, list) and damaged else None)
-    if draws.random() < 0.02:
-        entry.value = "[" * 100_000
-    return bytes(model.SerializeToString())
-
-
-def _archive(content: bytes, draws: random.Random) -> bytes:
-    """Damage one value of the metadata in an archive."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
-        for info in old.infolist():
-            data = old.read(info)
-            if info.filename.endswith("dualdiff.json"):
-                data = json.dumps(damaged_tree(json.loads(data), draws)).encode()
-            with warnings.catch_warnings(action="ignore"):
-                new.writestr(info, data)
-    return out.getvalue()
+def _metadata(content: bytes) -> dict[str, str] | None:
+    """Give the texts that stand in the head of a safetensors file beside the tensors."""
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    found: dict[str, str] | None = head.get("__metadata__")
+    return found

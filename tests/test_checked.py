@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def test_json_and_toml_that_are_nested_too_deeply_are_refused(depth: int, tmp_pa
 
 def test_what_the_program_writes_is_not_nested_too_deeply() -> None:
     assert parse_json("[" * DEEPEST + "]" * DEEPEST)
+
+
+def test_reading_a_file_needs_no_more_memory_than_the_file_has_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(bytes(11))
+    tracemalloc.start()
+    try:
+        read_bytes(path, limit=2**34)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_that_is_too_large_and_a_pipe_are_refused_without_waiting(tmp_path: Path) -> None:

@@ -195,22 +195,40 @@ def handled(command: Callable[P, None]) -> Callable[P, None]:
                 command(*args, **kwargs)
         except BrokenPipeError:  # the program that reads standard output, such as `head`, has closed the pipe
             os._exit(0)
-        except DualdiffError as error:
-            _fail(console, error, debug=debug)
-        except OSError as error:  # for example, a folder without write permission, or a full disk
-            _fail(console, unwritable(error), debug=debug)
-        except MemoryError:
-            _fail(console, InputError(*NO_MEMORY), debug=debug)
-        except RuntimeError as error:
-            if not any(words in str(error) for words in WORDS_OF_NO_MEMORY):
-                raise
-            _fail(console, InputError(*NO_MEMORY), debug=debug)
+        except Exception as error:
+            _fail(console, _explained(error), debug=debug)
         except KeyboardInterrupt:
             _fail(console, Interrupted(*signals.INTERRUPTED), debug=debug)
 
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     wrapper.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return wrapper
+
+
+def _explained(error: Exception) -> DualdiffError:
+    """Give what the user is told about an exception.
+
+    Raises:
+        Exception: the same exception, if it is a fault of the program.
+
+    """
+    if _hides_a_stop(error) and not isinstance(error, Interrupted):
+        return Interrupted(*signals.INTERRUPTED)
+    if isinstance(error, DualdiffError):
+        return error
+    if isinstance(error, OSError):  # for example, a folder without write permission, or a full disk
+        return unwritable(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_OF_NO_MEMORY)
+    ):
+        return InputError(*NO_MEMORY)
+    raise error
+
+
+def _hides_a_stop(error: BaseException) -> bool:
+    """Say whether a library, such as NumPy, has answered a request to stop with an exception of its own."""
+    before = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (before is not None and _hides_a_stop(before))
 
 
 def unwritable(error: OSError) -> InputError:

@@ -23,6 +23,7 @@ __all__ = [
     "choose_device",
     "cuda_version",
     "denormals_flushed",
+    "give_back_memory",
     "gpu_facts",
     "gpu_names",
     "memory_rise",
@@ -235,6 +236,11 @@ def _high_water_mark() -> int:
     """Read the largest resident size since the last reset, in bytes."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+
+
+def give_back_memory() -> None:
+    """Give memory that torch keeps for later, and that nothing uses, back to the GPUs."""
+    torch.cuda.empty_cache()  # does nothing where no GPU was used
 
 
 def cuda_version() -> str | None:

@@ -7,6 +7,7 @@ microseconds without a time zone. A missing cell is null.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import NamedTuple
 
 import polars as pl
@@ -28,6 +29,10 @@ _TIME = r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s?(Z
 _LOCAL_DATE = r"^([0-9]{1,4})([./-])([0-9]{1,2})([./-])([0-9]{1,4})([T ].*)?$"
 _DATE_ORDERS = {"day, month, year": "dmy", "month, day, year": "mdy", "year, month, day": "ymd"}
 _MICROSECOND = pl.Datetime("us")
+_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_DAY = 86_400
+_FIRST_DAY, _LAST_DAY = (day.toordinal() - date(1970, 1, 1).toordinal() for day in (date.min, date.max))
+"""The calendar from the year 1 to the year 9999, in days since 1970."""
 _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
 
@@ -51,7 +56,8 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
         decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
 
     Raises:
-        UnusableColumn: the type holds no single values, a whole number needs more than 64 bits, or a value is infinite.
+        UnusableColumn: the type holds no single values, a whole number needs more than 64 bits, a value is infinite, or
+            a date lies outside the years 1 to 9999.
 
     """
     base = column.dtype.base_type()
@@ -158,7 +164,7 @@ def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     if not text.str.contains(_DATE + _TIME).all():
         return None
     days = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    if not _complete(days, text):
+    if not _complete(days, text) or _beyond_calendar(days.to_physical()):
         return None
     if (text.str.len_bytes() == 10).all():
         return TidyColumn(days)
@@ -170,6 +176,8 @@ def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     fraction = parts["f"].str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
     offset = _offset_minutes(parts["zone"])
     whole_minutes = (days.cast(pl.Int64) * 24 + hours) * 60 + minutes - offset
+    if _beyond_calendar(whole_minutes // (24 * 60)):
+        return None
     moments = ((whole_minutes * 60 + seconds) * 1_000_000 + fraction).cast(_MICROSECOND)
     zones = parts["zone"].drop_nulls()
     note = "" if zones.is_in(["Z"]).all() else f"The times of column '{text.name}' have an offset and are read as UTC."
@@ -245,19 +253,36 @@ def _from_category(column: pl.Series) -> TidyColumn:
     return TidyColumn(_without_marks(column.cast(pl.String)))
 
 
+def _from_date(column: pl.Series) -> TidyColumn:
+    _check_calendar(column.to_physical())
+    return TidyColumn(column)
+
+
 def _from_datetime(column: pl.Series) -> TidyColumn:
     dtype, note = column.dtype, ""
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+    assert isinstance(dtype, pl.Datetime)
+    _check_calendar(column.to_physical() // (_DAY * _PER_SECOND[dtype.time_unit]))
+    if dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype.time_zone != "UTC":
             note = f"The times of column '{column.name}' are in the zone {dtype.time_zone} and are read as UTC."
     return TidyColumn(column.cast(_MICROSECOND), note)
 
 
+def _check_calendar(days: pl.Series) -> None:
+    """Refuse days since 1970 that polars cannot write as dates, and that would make it panic."""
+    if _beyond_calendar(days):
+        raise UnusableColumn("has dates outside the years 1 to 9999")
+
+
+def _beyond_calendar(days: pl.Series) -> bool:
+    return bool(((days < _FIRST_DAY) | (days > _LAST_DAY)).any())
+
+
 def _from_duration(column: pl.Series) -> TidyColumn:
-    microseconds = column.cast(pl.Duration("us")).cast(pl.Int64)
+    assert isinstance(column.dtype, pl.Duration)
     note = f"Column '{column.name}' holds durations, which are read as numbers of seconds."
-    return TidyColumn(microseconds / 1e6, note)
+    return TidyColumn(column.to_physical() / _PER_SECOND[column.dtype.time_unit], note)
 
 
 def _from_time(column: pl.Series) -> TidyColumn:
@@ -270,7 +295,7 @@ _CONVERSIONS: Mapping[type[pl.DataType], Callable[[pl.Series], TidyColumn]] = {
     pl.Boolean: TidyColumn,
     pl.Categorical: _from_category,
     pl.Enum: _from_category,
-    pl.Date: TidyColumn,
+    pl.Date: _from_date,
     pl.Datetime: _from_datetime,
     pl.Duration: _from_duration,
     pl.Time: _from_time,

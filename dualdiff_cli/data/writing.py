@@ -79,7 +79,7 @@ def require_space(path: str | Path, *, rows: int, columns: int) -> None:
     """
     folder = next((each for each in Path(path).absolute().parents if each.is_dir()), Path.cwd())
     whole, least = shutil.disk_usage(folder).total, LEAST_BITS * rows * columns // 8
-    if least > whole:
+    if least > whole > 0:  # a folder without any room, such as /proc, holds no files at all
         raise InputError(
             f"{rows:,} rows need at least {least / 1e9:,.0f} GB, and the disk of {path} has {whole / 1e9:,.0f} GB.",
             "Ask for fewer rows.",

@@ -197,10 +197,9 @@ def _guarded(path: Path, run: Runtime) -> Runtime:
 
 
 def _in_torch(module: Any, place: torch.device, metadata: dict[str, Any]) -> Runtime:
-    names = list(metadata.get("outputs", ()))
-
     @torch.no_grad()
     def run(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        names: list[str] = metadata["outputs"]  # which have been checked by now
         values = module(*(value.to(place) for value in inputs.values()))
         values = values if isinstance(values, tuple) else (values,)
         return [values[names.index(name)].cpu() for name in outputs]

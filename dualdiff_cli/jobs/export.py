@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
 
 from ..config.recipes import with_sampling
@@ -72,7 +74,8 @@ def export(
         The record of the ``export`` command's contract.
 
     Raises:
-        InputError: an unknown name, a sampler or format that cannot be exported, or a runtime that cannot run the file.
+        InputError: an unknown name, a sampler, a format or a column that cannot be exported, or a runtime that cannot
+            run the file.
         DeviceError: the device is not there.
         ToleranceError: the file does not do what the run does; it is not left behind.
 
@@ -100,6 +103,8 @@ def export(
         )
     if given:
         _check_given(model, what)
+    if what == "sampler":
+        _check_columns(model)
     sampling = with_sampling(model.config.sampling, sampler=sampler, steps=sample_steps)
     method = build_sampler(sampling)
     check_sampler(model.config, method)
@@ -231,6 +236,22 @@ def _check_given(model: DiffusionModel, what: str) -> None:
             "Leave --given out, or train with `train --set objective.conditional=0.25`.",
         )
     require_few_features(model.encoding.width)
+
+
+def _check_columns(model: DiffusionModel) -> None:
+    """See that each column has a type that an output of a graph can have.
+
+    Raises:
+        InputError: a column needs whole numbers of 64 bits without a sign.
+
+    """
+    types = model.encoding.decode(np.zeros((1, model.encoding.width))).schema
+    unsigned = [name for name, kind in types.items() if kind == pl.UInt64]
+    if unsigned:
+        raise InputError(
+            f"The column '{unsigned[0]}' has whole numbers of 2^63 or more, which no exported sampler can give.",
+            "Train without this column (`train --columns`), or export with --what denoiser.",
+        )
 
 
 def _name(what: str, sampling: SamplingConfig, precision: str, *, given: bool) -> str:

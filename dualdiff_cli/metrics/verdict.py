@@ -136,5 +136,6 @@ def _half_width(name: str, score: Mapping[str, Any]) -> float:
     own = 0.0 if ends is None or None in ends else (ends[1] - ends[0]) / 2
     spread = score.get("floor_spread") or 0.0
     if name in COUNTED_FLOORS and score.get("n_real"):
-        spread = math.sqrt(score["floor"] * (1 - score["floor"]) / score["n_real"])
+        share = min(max(score["floor"], 0.0), 1.0)  # a damaged file may hold another number
+        spread = math.sqrt(share * (1 - share) / score["n_real"])
     return math.hypot(own, 2 * spread)

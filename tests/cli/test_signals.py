@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from commands import COMMANDS, SENTENCES, TINY_WORDS, Start, answer, dualdiff, hear_hangups, refused, settings, start
 from tiny import tiny_of
 
+from dualdiff_cli.cli.options import handled
 from dualdiff_cli.cli.signals import StopRequests
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.store.lock import sole_use
 from dualdiff_cli.store.run import Run
@@ -142,6 +146,21 @@ main()
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("Error: Interrupted.\nEverything that was finished before is kept.\n")
     assert not [path.name for path in Path("run").iterdir() if path.name.endswith(".pt")]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, InputError("It cannot be read.", "Mend it.")])
+def test_a_stop_that_a_library_turns_into_an_exception_of_its_own_is_a_stop(error: type[Exception] | Exception) -> None:
+    @handled
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt as stop:
+            raise error from stop
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 130
 
 
 def test_a_finished_command_is_done_whatever_arrives_afterwards(tmp_path: Path) -> None:

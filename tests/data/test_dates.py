@@ -69,6 +69,13 @@ def test_moments_whose_microseconds_float64_cannot_hold_stay_exact() -> None:
     assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
 
 
+@pytest.mark.parametrize("number", [-1e300, -1e18, 1e18, 1e300])
+def test_a_drawn_moment_outside_the_calendar_becomes_its_first_or_last_second(number: float) -> None:
+    encoding = fitted(pl.Series("t", [START + dt.timedelta(seconds=int(s)) for s in RNG.integers(0, 10**7, 100)]))
+    (drawn,) = encoding.series(np.array([number]))
+    assert drawn == (dt.datetime.min if number < 0 else dt.datetime.max.replace(microsecond=0))
+
+
 def test_dates_before_1970_come_back() -> None:
     column = pl.Series("d", [dt.date(1900, 1, 1) + dt.timedelta(int(d)) for d in RNG.integers(0, 30_000, 300)])
     encoding = fitted(column)

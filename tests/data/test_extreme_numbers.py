@@ -41,3 +41,25 @@ def test_more_rows_than_the_disk_holds_are_refused(tmp_path: Path) -> None:
     require_space(tmp_path / "new" / "rows.csv", rows=1_000, columns=2)
     with pytest.raises(InputError, match=r"rows\.csv has .* GB"):
         require_space(tmp_path / "rows.csv", rows=2**63 - 1, columns=2)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc is a file system without any room")
+def test_a_file_system_that_holds_no_files_is_not_called_too_small() -> None:
+    require_space("/proc/rows.csv", rows=5, columns=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "bounds"),
+    [
+        ([2**63 - 1 - k for k in range(40)], pl.Int64, (-(2**63), 2**63 - 1)),
+        ([2**64 - 1 - k for k in range(40)], pl.UInt64, (0, 2**64 - 1)),
+    ],
+)
+@pytest.mark.parametrize("number", [-1e300, -1e19, 50.0, 1e19, 1e300])
+def test_a_drawn_whole_number_beyond_64_bits_becomes_the_nearest(
+    values: list[int], dtype: type[pl.DataType], bounds: tuple[int, int], number: float
+) -> None:
+    (column,) = TableEncoding.fit(pl.DataFrame({"id": pl.Series(values, dtype=dtype)})).columns
+    (drawn,) = column.series(np.array([number]))
+    exact = int(number) + column.offset
+    assert drawn == min(max(exact, bounds[0]), bounds[1]) or abs(drawn - exact) < 2**-40 * abs(exact)

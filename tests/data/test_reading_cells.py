@@ -37,6 +37,9 @@ def column(values: list[Any], dtype: Any = None) -> pl.Series:
         (["2024-01-01T01:02:03.25Z"], [datetime(2024, 1, 1, 1, 2, 3, 250_000)], MOMENT),
         (["1969-12-31T23:00:00-02:30"], [datetime(1970, 1, 1, 1, 30)], MOMENT),
         (["2024-01-01 24:00"], ["2024-01-01 24:00"], pl.String),
+        (["9999-12-31", "0001-01-01"], [date.max, date.min], pl.Date),
+        (["0000-12-31"], ["0000-12-31"], pl.String),
+        (["0001-01-01T00:00+01:00"], ["0001-01-01T00:00+01:00"], pl.String),
         (["yes", "no"], ["yes", "no"], pl.String),
         (["=1+1", "-x", "@a"], ["=1+1", "-x", "@a"], pl.String),
         (["00123", "01234"], ["00123", "01234"], pl.String),
@@ -145,6 +148,7 @@ def test_the_types_of_other_programs_become_ours(series: pl.Series, values: list
     ("series", "values", "word"),
     [
         (column([timedelta(seconds=1.5), None]), [1.5, None], "seconds"),
+        (column([2**62, 0]).cast(pl.Duration("ms")), [2.0**62 / 1000, 0.0], "seconds"),
         (column([time(1, 0, 30), None]), [3630.0, None], "midnight"),
         (
             column([datetime(2024, 7, 1, 12)]).dt.replace_time_zone("Europe/Berlin"),
@@ -173,6 +177,10 @@ def test_a_conversion_that_changes_the_meaning_is_said(series: pl.Series, values
         (column(["-1", "18446744073709551615"]), "64 bits"),
         (column([1.0, float("inf")]), "1 infinite value"),
         (column(["1", "-inf", "1e999"]), "2 infinite values"),
+        (column([0, 2_932_897], pl.Int32).cast(pl.Date), "years 1 to 9999"),
+        (column([0, 2**30], pl.Int32).cast(pl.Date), "years 1 to 9999"),
+        (column([0, -(2**62)]).cast(pl.Datetime("us")), "years 1 to 9999"),
+        (column([0, 2**62]).cast(pl.Datetime("ms", "UTC")), "years 1 to 9999"),
     ],
 )
 def test_what_no_supported_type_holds_is_refused(series: pl.Series, words: str) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 from every_kind import KINDS, every_kind
-from tiny import narrow
+from tiny import narrow, untrained
 
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import export
 from dualdiff_cli.models.diffusion import DiffusionModel
@@ -60,3 +62,12 @@ def test_whole_numbers_of_nineteen_digits_leave_the_file_exactly(tmp_path: Path)
     assert own["long"].dtype == pl.Int64
     assert int((own["long"] - expected["long"]).abs().max()) <= 10  # type: ignore[arg-type]
     assert own["long"].n_unique() > 200  # neighbours that float64 could not tell apart
+
+
+def test_a_column_of_whole_numbers_that_no_output_can_hold_is_refused_by_name(tmp_path: Path) -> None:
+    ids = pl.Series("id", [2**64 - 1 - k for k in range(40)], dtype=pl.UInt64)
+    run = Run.create(narrow(), tmp_path / "run")
+    untrained(narrow(), TableEncoding.fit(pl.DataFrame([ids]))).save(run)
+    with pytest.raises(InputError, match="'id'") as caught:
+        export(run, device="cpu")
+    assert "--columns" in caught.value.remedy

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +125,22 @@ def test_a_damaged_archive_is_refused(format: str, files: dict[tuple[str, str], 
     path = tmp_path / "damaged"
     path.write_bytes(content)
     with pytest.raises(InputError, match="cannot be read as an exported file"):
+        ExportedModel.open(path, device="cpu", trust=True)
+
+
+@pytest.mark.parametrize("outputs", [3, 0.5, None, []])
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_an_archive_whose_metadata_name_no_outputs_is_refused(
+    format: str, outputs: object, files: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "changed"
+    with zipfile.ZipFile(files["sampler", format]) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("dualdiff.json"):
+                content = json.dumps(json.loads(content) | {"outputs": outputs}).encode()
+            new.writestr(name, content)
+    with pytest.raises(InputError, match="does not say what it holds"):
         ExportedModel.open(path, device="cpu", trust=True)
 
 

@@ -48,6 +48,11 @@ def test_the_floor_of_copies_is_itself_a_share_of_few_rows() -> None:
     assert (verdict("copies", few).level, verdict("copies", many).level) == ("good", "not yet")
 
 
+@pytest.mark.parametrize("floor", [-1.0, 2.0**63, 1e308])
+def test_a_floor_of_copies_that_is_no_share_is_judged_as_the_nearest_one(floor: float) -> None:
+    assert verdict("copies", score(0.1, [0.05, 0.15], floor, n_real=100)).level in ("good", "bad")
+
+
 def test_a_classifier_that_guesses_is_good_news_however_low_its_floor_is() -> None:
     for name, unit in (("classifier_auc", "AUC"), ("classifier_two_sample", "accuracy")):
         assert verdict(name, score(0.505, [0.495, 0.515], 0.45, unit=unit)).level == "good"

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, namespace
+from .whole import as_whole_numbers
 
 __all__ = ["AngleColumn"]
 
@@ -89,8 +90,7 @@ class AngleColumn(ColumnEncoding):
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values as numbers or whole numbers."""
-        x = pl.Series(self.name, values)
-        return x.cast(pl.Int64) if self.whole_numbers else x
+        return as_whole_numbers(self.name, values) if self.whole_numbers else pl.Series(self.name, values)
 
     @property
     def summary(self) -> str:

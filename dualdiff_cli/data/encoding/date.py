@@ -6,12 +6,13 @@ week it is, so that no shop sells on its day of rest.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, fit_column, read_column
@@ -23,6 +24,10 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 UNITS = (DAY, 3_600 * SECOND, 60 * SECOND, SECOND, 1_000, 1)
 """The units of time that are tried, in microseconds."""
+FIRST, LAST = (
+    (moment - datetime(1970, 1, 1)) // timedelta(seconds=1) * SECOND for moment in (datetime.min, datetime.max)
+)
+"""The calendar, from the first second of the year 1 to the last one of the year 9999, in microseconds since 1970."""
 DISTANT = 1e-9
 """The probability, under equally frequent days of the week, below which the days count as unequal."""
 
@@ -42,10 +47,19 @@ class DateColumn(ColumnEncoding):
     kind: Literal["date"] = "date"
     inner: SerializeAsAny[ColumnEncoding]
     weekday: CategoryColumn | None
-    unit: int = Field(ge=1)
+    unit: int = Field(ge=1, le=DAY)
     has_time: bool
 
     _read = field_validator("inner", mode="before")(read_column)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse a day of the week that there is not, and an origin far from the calendar."""
+        if self.weekday is not None and not set(self.weekday.levels) <= set(range(7)):
+            raise ValueError("there are seven days of the week")
+        if not 2 * FIRST < self.offset < 2 * LAST:
+            raise ValueError("the dates are outside the calendar")
+        return self
 
     @property
     def width(self) -> int:
@@ -101,9 +115,13 @@ class DateColumn(ColumnEncoding):
         return (number * 7 + day) * float(DAY)
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Give the moments the type of the column."""
-        moments = (pl.Series(self.name, values.round()).cast(pl.Int64) + self.offset).cast(pl.Datetime("us"))
-        return moments if self.has_time else moments.cast(pl.Date)
+        """Give the moments the type of the column; a moment outside the calendar becomes its first or its last."""
+        whole = values.round()
+        about = whole + float(self.offset)
+        inside = (about >= FIRST) & (about <= LAST)
+        exact = np.where(inside, whole, 0).astype(np.int64) + self.offset
+        moments = pl.Series(self.name, np.where(inside, exact, np.where(about > LAST, LAST, FIRST)))
+        return moments.cast(pl.Datetime("us")) if self.has_time else moments.cast(pl.Datetime("us")).cast(pl.Date)
 
     @property
     def offset(self) -> int:

@@ -12,6 +12,7 @@ from ...config.formulas import Formula, read_formula
 from ...errors import InputError, did_you_mean
 from ..densities.families import FloatArray
 from .base import ColumnEncoding
+from .whole import as_whole_numbers
 
 __all__ = ["DerivedColumn"]
 
@@ -124,8 +125,8 @@ class DerivedColumn(ColumnEncoding):
 
     def series(self, values: FloatArray) -> pl.Series:
         """Round the values; NaN is a missing cell."""
-        column = pl.Series(self.name, values).fill_nan(None)
-        return column.round().cast(pl.Int64) if self.decimals is None else column.round(self.decimals)
+        rounded = pl.Series(self.name, values).round(self.decimals or 0)
+        return as_whole_numbers(self.name, rounded.to_numpy()) if self.decimals is None else rounded.fill_nan(None)
 
     def log_slope(self, features: FloatArray) -> FloatArray:
         """Give 0: the density is that of the other columns, from which this one follows."""

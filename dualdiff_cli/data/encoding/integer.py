@@ -12,13 +12,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ... import seeding
 from ...errors import InputError
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
 from .bounded import BoundedColumn, span_in_words
+from .whole import plus, range_of, with_origin
 
 __all__ = ["DecimalColumn", "IntegerColumn"]
 
@@ -48,6 +49,14 @@ class IntegerColumn(ColumnEncoding):
     least: float | None = None
 
     _read = field_validator("inner", mode="before")(read_column)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse an origin that is no value of the column."""
+        least, largest = range_of(self.unsigned)
+        if not least <= self.origin <= largest:
+            raise ValueError("the origin has more than 64 bits")
+        return self
 
     @property
     def width(self) -> int:
@@ -102,9 +111,8 @@ class IntegerColumn(ColumnEncoding):
         return self.origin
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Give the values as whole numbers of 64 bits."""
-        y = pl.Series(self.name, values).cast(pl.Int64)
-        return _plus(y, self.origin).cast(pl.UInt64 if self.unsigned else pl.Int64)
+        """Give the values as whole numbers of 64 bits; one beyond them becomes the least or the largest."""
+        return with_origin(self.name, values, self.origin, unsigned=self.unsigned)
 
     @property
     def resolution(self) -> float:
@@ -235,12 +243,7 @@ def _with_whole_steps(inner: ColumnEncoding, least: float, most: float, step: fl
 
 def _less(column: pl.Series, origin: int) -> FloatArray:
     """Give x − origin as float64, computed exactly."""
-    return _plus(column, -origin).cast(pl.Float64).to_numpy()
-
-
-def _plus(column: pl.Series, number: int) -> pl.Series:
-    """Give x + number as whole numbers of 128 bits."""
-    return pl.select(column.cast(pl.Int128) + pl.lit(number, pl.Int128)).to_series().alias(column.name)
+    return plus(column, -origin).cast(pl.Float64).to_numpy()
 
 
 def _inner_resolution(inner: ColumnEncoding, step: float) -> float:

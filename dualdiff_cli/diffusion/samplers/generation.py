@@ -8,7 +8,7 @@ rounding, on the device.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -24,6 +24,7 @@ from ..denoisers import Denoiser
 from ..networks.layers import round_products
 from .base import Sampler
 from .redrawing import Redrawing
+from .splitting import NoiseWalk, SplitWalk
 
 __all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
 
@@ -132,14 +133,16 @@ def generate(
     @torch.no_grad()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
         rows = len(noise)
-        missing = min(n, per_call) - rows if execution.compiled else 0  # compiled for exactly this number
+        # A compiled denoiser is compiled for exactly this number; after a split there is no memory for so many.
+        missing = min(n, per_call) - rows if execution.compiled and split.most is None else 0
         start = _padded(noise, missing).to(device)
         fresh = None if step_noise is None else _padded(step_noise, missing).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=execution.precision == "bfloat16"):
             return sampler(denoiser, start, fresh)[:rows].cpu()
 
+    split = SplitWalk(walk, least=BLOCK)
     return generate_by(
-        walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk, redrawing=redrawing
+        split, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk, redrawing=redrawing
     )
 
 
@@ -149,7 +152,7 @@ def _padded(noise: Tensor, rows: int) -> Tensor:
 
 
 def generate_by(
-    walk: Callable[[Tensor, Tensor | None], Tensor],
+    walk: NoiseWalk,
     n: int,
     *,
     dim: int,
@@ -162,7 +165,7 @@ def generate_by(
     """Draw n samples as `generate` does, with any function that turns noise into samples.
 
     Args:
-        walk: maps noise (c, dim) and step noise (draws − 1, c, dim), or None, to samples (c, dim), all on the CPU.
+        walk: from noise to samples; see `NoiseWalk`.
         n, dim, seed, chunk, redrawing: see `generate`.
         draws: standard normal vectors per sample; see `Sampler.draws`.
         per_call: samples in one call of ``walk``, a multiple of BLOCK.
