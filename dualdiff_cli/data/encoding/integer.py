@@ -29,6 +29,8 @@ STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 1e-4)
 """The distances of neighbouring values that are tried for numbers that are not whole."""
 MOST_STEPS = 1e9
 """The values of a column with a fixed number of decimals are at most so many steps away from zero."""
+LARGEST_NOISY = 2.0**33
+"""Beyond this number float64 may round y + u to a neighbour of y; such rows are encoded without u."""
 
 
 class IntegerColumn(ColumnEncoding):
@@ -97,8 +99,13 @@ class IntegerColumn(ColumnEncoding):
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Encode y + u; see `ColumnEncoding.encode`."""
-        y = dequantise(_less(column, self.origin), rng, 1.0)
-        return self.inner.encode(pl.Series(self.name, y), rng)
+        y = _less(column, self.origin)
+        features = self.inner.encode(pl.Series(self.name, dequantise(y, rng, 1.0)), rng)
+        affine = (0.0, 0.0) if self.inner.affine is None else self.inner.affine
+        if max(np.abs(y).max(initial=0.0), *map(abs, affine)) > LARGEST_NOISY:
+            astray = self.values(features) != y
+            features[astray] = self.inner.encode(pl.Series(self.name, y[astray]), rng)
+        return features
 
     def values(self, features: Any) -> Any:
         """Compute round(y); the origin is the `offset`."""
