@@ -193,6 +193,6 @@ def looks(session: nox.Session) -> None:
     session.run("dualdiff", "explore", str(conditional), "--given", "kind=tall", "-o", str(scripts / "given"))
     with session.chdir(scripts):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
-        session.run("node", "report.mjs", str(run / "report.html"), str(kept), external=True)
+        session.run("node", "report.mjs", "run/report.html", str(kept), external=True)
         for page in ("of-run", "two-modes", "given"):
             session.run("node", "explorer.mjs", page, str(kept / f"explorer-{page}"), external=True)
