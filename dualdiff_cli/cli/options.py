@@ -227,8 +227,12 @@ def _explained(error: Exception) -> DualdiffError:
 
 def _hides_a_stop(error: BaseException) -> bool:
     """Say whether a library, such as NumPy, has answered a request to stop with an exception of its own."""
-    before = error.__cause__ or error.__context__
-    return isinstance(error, KeyboardInterrupt) or (before is not None and _hides_a_stop(before))
+    chain: list[BaseException] = []
+    before: BaseException | None = error
+    while before is not None and before not in chain:  # an error that is raised again may be its own cause
+        chain.append(before)
+        before = before.__cause__ or before.__context__
+    return any(isinstance(each, KeyboardInterrupt) for each in chain)
 
 
 def unwritable(error: OSError) -> InputError:

@@ -17,7 +17,7 @@ PEOPLE = ("--dataset", "people.csv")
 @pytest.mark.parametrize(
     ("words", "problem", "remedy"),
     [
-        ((), "No data set", "--dataset"),
+        ((), "No data set", "dualdiff datasets"),
         (("--dataset", "moon"), "'moon'", "'moons'"),
         ((*MOONS, "--model", "dual-exprt"), "'dual-exprt'", "'dual-expert'"),
         ((*MOONS, "--recipe", "papre"), "'papre'", "'paper'"),
@@ -122,7 +122,7 @@ def test_a_request_of_a_run_that_cannot_be_met_is_refused(
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("export",), "diffusion model"),
+        (("export",), "dual-expert"),
         (("evaluate", "--diagnose"), "--diagnose"),
         (("sample", "--sampler", "heun"), "--sampler"),
         (("sample", "--sample-steps", "4"), "--sample-steps"),

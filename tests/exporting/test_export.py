@@ -81,7 +81,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(run: Run, format: str, tmp_p
 def test_a_model_without_a_denoiser_is_not_exported(model: str, tmp_path: Path) -> None:
     config = resolve(dataset="moons", model=model, settings=["data.points=100", "data.held_out_points=20"])
     train(config, path=tmp_path / "run", device="cpu")
-    with pytest.raises(InputError, match=f"model {model} of the run .* no denoiser.*diffusion model"):
+    with pytest.raises(InputError, match=f"model {model} of the run .* no denoiser.*dual-expert"):
         export(tmp_path / "run")
     assert not (tmp_path / "run" / "exports").exists()
 

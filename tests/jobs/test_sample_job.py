@@ -15,7 +15,7 @@ from dualdiff_cli.diffusion.samplers import BLOCK, generate
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.sample import sample
 from dualdiff_cli.jobs.train import train
-from dualdiff_cli.models import DrawingOptions, diffusion
+from dualdiff_cli.models import DrawingOptions, diffusion, walking
 from dualdiff_cli.store.run import Run
 
 
@@ -107,7 +107,7 @@ def test_rows_do_not_depend_on_the_chunks_that_they_are_drawn_in(
 ) -> None:
     n = 2 * BLOCK + 100
     in_one = drawn(trained, "one.npy", n=n)
-    monkeypatch.setattr(diffusion, "generate", partial(generate, chunk=BLOCK))
+    monkeypatch.setattr(walking, "generate", partial(generate, chunk=BLOCK))
     heard: list[int] = []
     in_three = drawn(trained, "three.npy", n=n, on_progress=heard.append)
     assert heard == [BLOCK, 2 * BLOCK, n]

@@ -84,10 +84,10 @@ def test_a_mixture_scores_rows_with_its_closed_form_in_the_units_of_the_columns(
     assert isinstance(model, Mixture)
     assert [column.kind for column in model.encoding.columns] == ["number", "number"]
     shift, scale = model.encoding.affine
-    rows, fitted = measured(50, seed=1), model.fitted
+    rows = measured(50, seed=1)
     terms = [
         math.log(weight) + multivariate_normal(shift + scale * mean, covariance * np.outer(scale, scale)).logpdf(rows)
-        for weight, mean, covariance in zip(fitted.weights_, fitted.means_, fitted.covariances_, strict=True)
+        for weight, mean, covariance in zip(*model.gaussians, strict=True)
     ]
     np.testing.assert_allclose(bits(run_of_model("mixture"), rows), logsumexp(terms, axis=0) / math.log(2), rtol=1e-9)
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_shown_is_refused(
         shown_model(run_of(trained), "dino", n=10)
     with pytest.raises(InputError, match="no noise levels") as refusal:
         shown_model(run_of(simpler), None, n=10)
-    assert "diffusion" in refusal.value.remedy
+    assert "dual-expert" in refusal.value.remedy
     with pytest.raises(InputError, match="no density 'dyno'"):
         shown_model(None, "dyno", n=10)
     with pytest.raises(InputError, match="2,001 points"):

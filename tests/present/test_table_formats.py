@@ -129,3 +129,7 @@ def test_facts_open_mappings_and_join_lists() -> None:
         ("copies, share", "–"),
         ("on", "yes"),
     )
+
+
+def test_yes_and_no_are_words() -> None:
+    assert facts_table({"compiled": False, "exact": True}).texts() == [["compiled", "no"], ["exact", "yes"]]
