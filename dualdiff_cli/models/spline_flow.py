@@ -28,10 +28,9 @@ from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import SplineFlowConfig, SplineFlowSettings
 from ..data import FloatArray, TableEncoding
-from ..errors import InputError, Interrupted
+from ..errors import InputError
 from ..store.run import Run
-from ..training.loop import Progress
-from ..training.session import Callbacks
+from ..training.session import Callbacks, train_at_once
 from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, draw_blocks
 from .density import DensityModel
 
@@ -90,17 +89,8 @@ class SplineFlow(DensityModel):
         config = plan.config
         assert isinstance(config, SplineFlowConfig)
         run.save_environment({"device": str(device), **describe_machine()})
-        how = "A neural spline flow on a single device; a training that is stopped starts over."
-        callbacks.on_start(run, config.model.steps, how)
         training = _Training(plan.features, config.model, seed=config.seed, device=device)
-        with callbacks.shield():
-            for step in training.rounds():
-                callbacks.on_progress(Progress(step, ()))
-                if callbacks.should_stop():
-                    raise Interrupted(
-                        f"Stopped after {step} of at most {config.model.steps} steps.",
-                        f"A spline flow keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
-                    )
+        train_at_once(run, training.rounds(), config.model.steps, callbacks, name="A neural spline flow")
         model = cls(config, plan.encoding, training.best())
         return model, {
             "steps": training.step,

@@ -35,10 +35,9 @@ from ..diffusion.mixed import MixedDiffusion
 from ..diffusion.networks.timed import TimedMLP
 from ..diffusion.samplers.generation import BLOCK
 from ..diffusion.schedules.tables import Cosine
-from ..errors import InputError, Interrupted
+from ..errors import InputError
 from ..store.run import Run
-from ..training.loop import Progress
-from ..training.session import Callbacks
+from ..training.session import Callbacks, train_at_once
 from .base import Drawing, DrawingOptions, Plan, TrainableModel
 
 __all__ = ["TabDDPM"]
@@ -143,19 +142,11 @@ class TabDDPM(TrainableModel):
         config = plan.config
         assert isinstance(config, TabDDPMConfig)
         run.save_environment({"device": str(device), **describe_machine()})
-        how = "TabDDPM on a single device; a training that is stopped starts over."
-        callbacks.on_start(run, config.model.steps, how)
         margins = _Margins.fit(plan.encoding, plan.features)
         diffusion = _build(margins, config.model, seed=config.seed).to(device)
         x = diffusion.clean(*map(torch.from_numpy, margins.split(plan.features))).float().to(device)
-        with callbacks.shield():
-            for step in _rounds(diffusion, x, config.model, seed=config.seed):
-                callbacks.on_progress(Progress(step, ()))
-                if step < config.model.steps and callbacks.should_stop():
-                    raise Interrupted(
-                        f"Stopped after {step} of {config.model.steps} steps.",
-                        f"TabDDPM keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
-                    )
+        rounds = _rounds(diffusion, x, config.model, seed=config.seed)
+        train_at_once(run, rounds, config.model.steps, callbacks, name="TabDDPM")
         model = cls(config, plan.encoding, margins, diffusion.requires_grad_(False), device)
         return model, {
             "steps": config.model.steps,

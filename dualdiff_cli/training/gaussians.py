@@ -32,7 +32,17 @@ class Gaussians(NamedTuple):
 
 
 def squared_distances(z: FloatArray, means: FloatArray, covariances: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give (z − μ_k)ᵀ Σ_k⁻¹ (z − μ_k), (k, n), and ½ log det Σ_k, (k,)."""
+    """Give (z − μ_k)ᵀ Σ_k⁻¹ (z − μ_k), (k, n), and ½ log det Σ_k, (k,).
+
+    Args:
+        z: rows, (n, width).
+        means: μ, (k, width).
+        covariances: Σ, (k, width, width).
+
+    Raises:
+        numpy.linalg.LinAlgError: a covariance is not positive definite.
+
+    """
     factors = np.linalg.cholesky(covariances)
     inverses = np.linalg.inv(factors)
     distances = [np.square((z - mu) @ inverse.T).sum(1) for mu, inverse in zip(means, inverses, strict=True)]
@@ -40,20 +50,27 @@ def squared_distances(z: FloatArray, means: FloatArray, covariances: FloatArray)
 
 
 class FittedMixture(ABC):
-    """A mixture that was fitted to rows by expectation maximisation.
+    """A mixture that was fitted to rows by expectation maximisation."""
 
-    Attributes:
-        form: of the covariances; see `mixture.COVARIANCE_FORMS`.
-        components: the number of means.
-        parameters: the number of free parameters.
-        gaussians: the mixture as arrays.
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """The form of the covariances; see `mixture.COVARIANCE_FORMS`."""
 
-    """
+    @property
+    @abstractmethod
+    def components(self) -> int:
+        """The number of means."""
 
-    form: str
-    components: int
-    parameters: int
-    gaussians: Gaussians
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """The number of free parameters."""
+
+    @property
+    @abstractmethod
+    def gaussians(self) -> Gaussians:
+        """The mixture as arrays."""
 
     def log_density(self, z: FloatArray) -> FloatArray:
         """Give the log of the density at rows z (n, width), in nats, (n,)."""

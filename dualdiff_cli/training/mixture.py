@@ -86,22 +86,22 @@ class PlainMixture(FittedMixture):
             return cls(fitted.fit(z))
 
     @property
-    def form(self) -> str:  # type: ignore[override]
+    def form(self) -> str:
         """The form of the covariances, in scikit-learn's words."""
         return str(self.fitted.covariance_type)
 
     @property
-    def components(self) -> int:  # type: ignore[override]
+    def components(self) -> int:
         """The number of Gaussians."""
         return int(self.fitted.n_components)
 
     @property
-    def parameters(self) -> int:  # type: ignore[override]
+    def parameters(self) -> int:
         """The number of free parameters."""
         return int(self.fitted._n_parameters())
 
     @property
-    def gaussians(self) -> Gaussians:  # type: ignore[override]
+    def gaussians(self) -> Gaussians:
         """The mixture as arrays."""
         gm = self.fitted
         return Gaussians(gm.weights_, gm.means_, full_covariances(gm.covariances_, self.form, gm.means_.shape))

@@ -20,7 +20,7 @@ from ..errors import InputError, Interrupted
 from ..store.run import Run
 from .loop import Progress
 
-__all__ = ["Callbacks", "Spent", "restore", "train_in_run"]
+__all__ = ["Callbacks", "Spent", "restore", "train_at_once", "train_in_run"]
 
 CHECKPOINT_SECONDS = 30.0
 """A checkpoint is saved at least so often, in seconds."""
@@ -144,6 +144,31 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
                 f"Everything is saved: go on with `dualdiff train --resume {run}`.",
             )
     return at_the_end
+
+
+def train_at_once(run: Run, rounds: Iterator[int], steps: int, callbacks: Callbacks, *, name: str) -> None:
+    """Drive a training that keeps no checkpoint: one that was stopped starts over.
+
+    Args:
+        run: where the model will be kept.
+        rounds: trains, and gives the number of steps done after every few of them.
+        steps: the largest number of steps.
+        callbacks: see `Callbacks`.
+        name: what the model is called in messages, such as "A spline flow".
+
+    Raises:
+        Interrupted: stopped by ``should_stop``; nothing is kept.
+
+    """
+    callbacks.on_start(run, steps, f"{name} on a single device; a training that is stopped starts over.")
+    with callbacks.shield():
+        for step in rounds:
+            callbacks.on_progress(Progress(step, ()))
+            if step < steps and callbacks.should_stop():
+                raise Interrupted(
+                    f"Stopped after {step} of at most {steps} steps.",
+                    f"{name} keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
+                )
 
 
 class _Checkpoints:

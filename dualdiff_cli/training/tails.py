@@ -77,24 +77,24 @@ class ScaleMixture(FittedMixture):
         return replace(empty._placed(z, r)._shaped(z, r))._converged(z)
 
     @property
-    def form(self) -> str:  # type: ignore[override]
+    def form(self) -> str:
         """The form of the covariances."""
         return "tied-scales" if self.tied else "full-scales"
 
     @property
-    def components(self) -> int:  # type: ignore[override]
+    def components(self) -> int:
         """K, the number of means."""
         return len(self.means)
 
     @property
-    def parameters(self) -> int:  # type: ignore[override]
+    def parameters(self) -> int:
         """The number of free parameters: weights, means, shapes, and the widths up to a common factor."""
         k, width = int(self.means.shape[0]), int(self.means.shape[1])
         shapes = (1 if self.tied else k) * width * (width + 1) // 2
         return k * SCALES - 1 + k * width + shapes + SCALES - 1
 
     @property
-    def gaussians(self) -> Gaussians:  # type: ignore[override]
+    def gaussians(self) -> Gaussians:
         """The mixture as K·S Gaussians."""
         covariances = self.widths[:, None, None] * self.shapes[:, None]
         means = np.repeat(self.means, SCALES, axis=0)

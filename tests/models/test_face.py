@@ -130,6 +130,7 @@ def test_rows_depend_on_the_seed(trained: Trained) -> None:
     first, again, other = (model.sample(3, seed=seed) for seed in (5, 5, 6))
     assert first.equals(again)
     assert not first.equals(other)
+    assert not model.has_density or not set(first["a"]) & set(other["a"])
 
 
 def test_a_row_does_not_depend_on_how_many_are_drawn(trained: Trained) -> None:
@@ -137,6 +138,7 @@ def test_a_row_does_not_depend_on_how_many_are_drawn(trained: Trained) -> None:
     few, many = model.sample(9, seed=1), model.sample(ROWS_PER_BLOCK + 9, seed=1)
     assert_allclose(many[:9].to_numpy(), few.to_numpy(), rtol=1e-6)
     assert not any(many[start : start + 9].equals(many[:9]) for start in (2048, ROWS_PER_BLOCK))  # no block is repeated
+    assert not model.has_density or many["a"].n_unique() == many.height
 
 
 def test_the_density_integrates_to_one(trained: Trained) -> None:

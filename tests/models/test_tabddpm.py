@@ -110,7 +110,7 @@ def test_a_table_may_lack_numbers_or_categories(frame: pl.DataFrame, columns: li
 
 
 def test_a_stopped_training_says_that_it_starts_over(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match="50 of 30000") as caught:
+    with pytest.raises(Interrupted, match="50 of at most 30000") as caught:
         fitted_in(tmp_path, table(60), callbacks=Callbacks(should_stop=lambda: True))
     assert caught.value.exit_code == 130
     assert "--resume" in caught.value.remedy
