@@ -86,11 +86,7 @@ def kill(harness: Harness, names: list[str], kills: int, until: float) -> Counts
                 print(f"{name}: {problem}", flush=True)
             harness.clean_if_not_begun(work, out)
         done[name] += mine
-        count["finished"] += 1
-        equal = program.exitcode == 0 and harness.is_equal(name, out)
-        count["equal"] += equal
-        if not equal:
-            print(f"{name} ended in {program.exitcode} after {mine} kills: {harness.said()}", flush=True)
+        compare(harness, name, count, program.exitcode, out, after=f"{mine} kills")
         print(name, json.dumps(count), flush=True)
     return counts
 
@@ -152,14 +148,19 @@ def fill_disks(harness: Harness, names: list[str], tries: int, until: float) -> 
         harness.clean_if_not_begun(work, out)
         program = harness.start(work, out)
         program.join()
-        count["finished"] += 1
-        equal = program.exitcode == 0 and harness.is_equal(name, out)
-        count["equal"] += equal
-        if not equal:
-            print(f"{name} ended in {program.exitcode} after a full disk: {harness.said()}", flush=True)
+        compare(harness, name, count, program.exitcode, out, after="a full disk")
         done[name] += 1
         print(name, json.dumps(count), flush=True)
     return counts
+
+
+def compare(harness: Harness, name: str, count: Counter[str], code: int | None, out: Path, *, after: str) -> None:
+    """Count a command that was left to finish, and whether its results are those of one without a fault."""
+    count["finished"] += 1
+    equal = code == 0 and harness.is_equal(name, out)
+    count["equal"] += equal
+    if not equal:
+        print(f"{name} ended in {code} after {after}: {harness.said()}", flush=True)
 
 
 def judge(
