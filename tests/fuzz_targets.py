@@ -40,7 +40,7 @@ from dualdiff_cli.training.session import Callbacks
 __all__ = ["targets"]
 
 CPU = torch.device("cpu")
-MODELS = ("diffusion", "few-rows", "mixture", "kernel-density", "spline-flow")
+MODELS = ("diffusion", "few-rows", "mixture", "kernel-density", "spline-flow", "tabddpm")
 FOLDS = ["folds.number=2", "folds.levels=4", "folds.bands=2", "training.steps=20", "training.checkpoint_every=3"]
 SMALL = [
     *("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "training.steps=5", "training.batch=16"),

@@ -7,6 +7,7 @@ import torch
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models import TrainableModel
 from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.models.tabddpm import TabDDPM
 
 __all__ = ["answers_of_file", "answers_of_model"]
 
@@ -22,8 +23,11 @@ def questions(*shape: int) -> torch.Tensor:
 
 @torch.no_grad()
 def answers_of_model(model: TrainableModel) -> Answers:
-    """The clean features behind noisy ones, or, of a model that is not a diffusion model, the log-density."""
+    """What the network says of noisy features, or, of a model without noise levels, the log-density."""
     points = questions(ROWS, model.encoding.width)
+    if isinstance(model, TabDDPM):
+        middle = torch.full((ROWS,), model.diffusion.steps // 2)
+        return model.diffusion.network(points.float(), middle).double().tolist()  # type: ignore[no-any-return]
     if not isinstance(model, DiffusionModel):
         return [model.log_density_of_features(points.numpy()).tolist()]
     ends = model.denoiser.schedule.ends

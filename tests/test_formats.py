@@ -56,7 +56,7 @@ def kept_answers(path: Path) -> Any:
 def test_files_of_the_current_versions_are_kept() -> None:
     assert {path.name for path in KEPT.iterdir() if path.is_dir()} >= {f"run-{FORMAT}", f"export-{FORMAT_VERSION}"}
     assert {path.name for path in RUNS if version(path) == FORMAT} == {
-        *("paper", "precise", "few-rows", "mixture", "kernel-density", "spline-flow")
+        *("paper", "precise", "few-rows", "mixture", "kernel-density", "spline-flow", "tabddpm")
     }
     assert STOPPED
     assert EXPORTS

@@ -35,7 +35,7 @@ def keep_runs(folder: Path) -> None:
     """Keep a finished run of every kind of model with its answers, and a training that was stopped."""
     configs: dict[str, RunConfig] = {name: tiny(name) for name in ("paper", "precise")}
     configs["few-rows"] = tiny("few-rows", settings=FOLDS)
-    configs |= {kind: tiny_of(kind, dataset="line") for kind in ("mixture", "kernel-density", "spline-flow")}
+    configs |= {kind: tiny_of(kind, dataset="line") for kind in ("mixture", "kernel-density", "spline-flow", "tabddpm")}
     answers = {}
     for name, config in configs.items():
         run = Run(train(config, path=folder / name, device="cpu")["run"])
