@@ -26,12 +26,12 @@ from ... import seeding
 from ..densities.families import FloatArray
 from .base import ColumnEncoding
 
-__all__ = ["SkewedColumn"]
+__all__ = ["JUDGED_VALUES", "SkewedColumn"]
 
 LN2 = math.log(2)
 LEAST_ROWS = 50
 """Fewer values say too little about the tails of a column."""
-MOST_JUDGED = 4_000
+JUDGED_VALUES = 4_000
 """The form of a column is judged on at most so many of its values."""
 STANDARD_ERRORS = 3.0
 """A translation must raise the log-likelihood of a normal distribution by so many standard errors."""
@@ -131,6 +131,10 @@ class SkewedColumn(ColumnEncoding):
         t = translation.apply(column.to_numpy().astype(np.float64))
         return cls(name=column.name, shift=float(t.mean()), scale=float(t.std()), **translation._asdict())
 
+    def widened(self, factor: float, column: pl.Series) -> Self:
+        """Give the column a λ that is larger by a factor, so that its features keep more of the values' tails."""
+        return self._translated(column, Translation(self.form, self.centre, factor * self.spread))
+
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Compute z; a value that is not positive is the farthest one below, where the form takes positive values."""
         x = column.to_numpy().astype(np.float64)
@@ -167,7 +171,7 @@ def _choose(x: FloatArray) -> Translation | None:
         return None
     if np.unique(x, return_counts=True)[1].max() > MOST_REPEATED * len(x):
         return None
-    order = seeding.stream(0, "rows of the translation").permutation(len(x))[:MOST_JUDGED]
+    order = seeding.stream(0, "rows of the translation").permutation(len(x))[:JUDGED_VALUES]
     judged = x[order]
     plain = _normal_log_likelihood(judged, None)
     by_scale = _is_ruled_by_far_values(x)

@@ -16,6 +16,7 @@ from ...config.formulas import is_formula
 from ...errors import InputError
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
+from .common_tails import with_common_tails
 from .derived import DerivedColumn
 
 __all__ = ["TableEncoding"]
@@ -83,11 +84,11 @@ class TableEncoding(BaseModel):
                 f"The column '{chained[0]}' has a formula and stands in another one.",
                 "Write each formula with columns that have none.",
             )
-        fitted = (
+        fitted = [
             derived.get(x.name) or _fit(x, standardise, kinds.get(x.name), in_formula=x.name in computed_from)
             for x in rows
-        )
-        encoding = cls(columns=tuple(fitted))
+        ]
+        encoding = cls(columns=tuple(with_common_tails(fitted, rows)))
         if not encoding.width:
             raise InputError(
                 "Every column has the same value in all rows, so there is nothing to learn.",
