@@ -94,10 +94,9 @@ class StopRequests:
         if self.count >= LAST or self._is_starting:
             self._leave()
         if self._shields:
-            if self.count == 1:
-                self._note(f"Stopping after {self._after}. Press Ctrl-C twice more to stop at once.")
-            else:
-                self._note("The state is being saved. Press Ctrl-C once more to stop without it.")
+            # Printing may import a module, and a handler that does so in the middle of an import breaks the import.
+            if not _is_importing(frame):
+                self._note()
         elif self.count == 1:
             # An exception in the middle of an import can be swallowed, and nothing is under way there.
             if not self._unwinds and _is_importing(frame):
@@ -105,7 +104,13 @@ class StopRequests:
             raise KeyboardInterrupt
         # Otherwise the first request is being obeyed.
 
-    def _note(self, text: str) -> None:
+    def _note(self) -> None:
+        """Tell the user what happens now, and what the next request does."""
+        text = (
+            f"Stopping after {self._after}. Press Ctrl-C twice more to stop at once."
+            if self.count == 1
+            else "The state is being saved. Press Ctrl-C once more to stop without it."
+        )
         with suppress(Exception):  # a terminal that is gone, or a message that is being printed just now
             self._say(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -172,6 +173,17 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_printed_in_the_middle_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, said = StopRequests(owns_process=False), []
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(signal, "asked", lambda: requests.handle(signal.SIGTERM, sys._getframe()), raising=False)
+    (tmp_path / "asks_to_stop.py").write_text("import signal\nsignal.asked()\n")
+    with pytest.raises(KeyboardInterrupt), requests.shield(said.append, "this step"):
+        importlib.import_module("asks_to_stop")
+    assert requests.count == 1
+    assert not said
 
 
 def test_a_request_that_was_not_heeded_stops_the_command_at_the_end_of_the_shield() -> None:
