@@ -31,7 +31,7 @@ from .options import (
 
 __all__ = ["sample"]
 
-DETAILS = frozenset({"precision", "compiled", "peak_memory_bytes"})
+DETAILS = frozenset({"precision", "compiled", "peak_memory_bytes", "moved_rows"})
 """Entries of the record that only ``--json`` shows."""
 
 
@@ -123,6 +123,11 @@ def sample(
             on_progress=bar.report,
         )
     console.result(record, lambda: [facts_table({key: record[key] for key in record if key not in DETAILS})])
+    if moved := record.get("moved_rows"):
+        console.note(
+            f"Only {moved['independent_rows']:,} of {record['candidates']:,} drawn rows meet the condition. The other "
+            "rows are these rows, moved on within the condition: they have its distribution, but depend on each other."
+        )
     if redrawn := record.get("redrawn"):
         console.note(
             f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "

@@ -24,8 +24,8 @@ from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generate, generate_by
 from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
-from ..models import Drawing, DrawingOptions, Model
-from ..models.conditioning import put_given
+from ..models import Drawing, DrawingOptions, FromNoise, Model
+from ..models.conditioning import decoding
 from .given import GIVEN_INPUTS, nothing_given
 from .loading import CPU, Runtime, cannot_run, open_file
 from .metadata import FORMAT_VERSION, check_metadata, not_ours
@@ -207,8 +207,10 @@ class ExportedModel(Model):
             "per_call": per_call,
             "redrawing": redrawing,
         }
-        rows = map(self.encoding.decode, generate_by(walk, n, **request))
-        return Drawing(_counted(put_given(given, rows, self.encoding), redrawing, facts), facts)
+        decode = decoding(self.encoding, given)
+        rows = map(decode, generate_by(walk, n, **request))
+        from_noise = FromNoise(walk, draws, width, decode, redrawing)
+        return Drawing(_counted(rows, redrawing, facts), facts, from_noise)
 
     def _given(self, options: DrawingOptions) -> Given | None:
         """Read the given cells of a request.

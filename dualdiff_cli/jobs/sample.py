@@ -14,6 +14,7 @@ from ..compute.device import choose_device, peak_memory_bytes
 from ..data import require_space, write_chunks
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
+from .moving import MOVES
 from .selecting import Selection, equalities, most_candidates
 
 __all__ = ["sample"]
@@ -43,7 +44,8 @@ def sample(
         seed: the rows depend on the seed and on nothing else of the request.
         options: how the rows are drawn, where the model leaves a choice, and the cells that are given.
         where: a condition that every row meets, as SQL takes it after WHERE. Columns that the condition sets equal to a
-            value are given, where the model takes given cells; for the rest rows are drawn until enough meet it.
+            value are given, where the model takes given cells; for the rest rows are drawn until enough meet it, or,
+            where it is too rare for that, drawn rows are moved on within it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         on_progress: told how many rows have been written.
 
@@ -77,7 +79,7 @@ def sample(
         chunks = drawing.chunks
     else:
         drawing = model.draw(most_candidates(n), seed=seed, options=replace(options, frame=CANDIDATES_AT_ONCE))
-        chunks = selection.rows(drawing.chunks, n)
+        chunks = selection.rows(drawing.chunks, n, from_noise=drawing.from_noise, seed=seed)
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
     target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
@@ -115,4 +117,10 @@ def _conditions(options: DrawingOptions, selection: Selection | None) -> dict[st
     if selection is not None:
         rate = selection.accepted / max(selection.candidates, 1)
         facts |= {"where": selection.predicate, "candidates": selection.candidates, "acceptance_rate": rate}
+        if (chains := selection.chains) is not None:
+            facts["moved_rows"] = {
+                "independent_rows": selection.accepted,
+                "moves": MOVES,
+                "accepted_moves": chains.accepted / max(chains.proposed, 1),
+            }
     return facts

@@ -1,4 +1,7 @@
-"""Rows that meet a condition: drawn, tested, and kept if they pass."""
+"""Rows that meet a condition: drawn, tested, and kept if they pass.
+
+Where a condition is so rare that this would take too long, the rows that were kept are moved on; see `moving`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError
+from ..models import FromNoise
+from .moving import MOST_CHAINS, Chains
 
 __all__ = ["Selection", "equalities", "most_candidates"]
 
@@ -16,6 +23,11 @@ MOST_CANDIDATES = 200
 """The number of rows that are drawn at most for each row that is wanted."""
 LEAST_CANDIDATES = 100_000
 """The number of rows that are drawn, however few are wanted, before the condition is given up."""
+
+ENOUGH_STARTS = 100
+"""With so many accepted rows, no more rows are drawn where that will not suffice anyway: they are moved on."""
+LEAST_STARTS = 10
+"""With fewer accepted rows among all drawn ones, the condition is given up."""
 
 _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
@@ -34,6 +46,7 @@ class Selection:
     Attributes:
         candidates: how many rows have been drawn.
         accepted: how many of them met the predicate.
+        chains: moved the accepted rows on, where these were too few; else None.
 
     Raises:
         InputError: the predicate cannot be parsed.
@@ -42,28 +55,33 @@ class Selection:
 
     def __init__(self, predicate: str) -> None:
         self.predicate, self.candidates, self.accepted = predicate, 0, 0
+        self.chains: Chains | None = None
         try:
             self._meets = pl.sql_expr(predicate)
         except pl.exceptions.PolarsError as error:
             raise self._refused(error) from error
 
-    def rows(self, chunks: Iterator[pl.DataFrame], n: int) -> Iterator[pl.DataFrame]:
-        """Take rows until n of them have been accepted.
+    def rows(
+        self, chunks: Iterator[pl.DataFrame], n: int, *, from_noise: FromNoise | None = None, seed: int = 0
+    ) -> Iterator[pl.DataFrame]:
+        """Take rows until n of them have been accepted; move the accepted rows on where these will be too few.
 
         Args:
             chunks: `most_candidates` drawn rows, which are taken as far as they are needed.
             n: the number of rows that are wanted.
+            from_noise: how the model makes rows of noise; None if it does not, and no row can be moved.
+            seed: of the rows.
 
         Raises:
-            InputError: the predicate names something that is no column, or the rows came to an end.
+            InputError: the predicate names something that is no column, or too few of all rows were accepted.
 
         """
+        numbers: list[npt.NDArray[np.int64]] = []
         wanted = n
         for frame in chunks:
-            try:
-                kept = frame.filter(self._meets)
-            except pl.exceptions.PolarsError as error:
-                raise self._refused(error) from error
+            meets = self._accepts(frame)
+            numbers.append(self.candidates + np.flatnonzero(meets))
+            kept = frame.filter(meets)
             self.candidates += frame.height
             self.accepted += kept.height
             if kept.height:
@@ -71,11 +89,34 @@ class Selection:
             wanted -= kept.height
             if wanted <= 0:
                 return
-        raise InputError(
-            f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and {n:,} are "
-            "wanted.",
-            "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
-        )
+            if from_noise and self.accepted >= ENOUGH_STARTS and self._falls_short(n):
+                break
+        if from_noise is None or self.accepted < LEAST_STARTS:
+            raise InputError(
+                f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and {n:,} "
+                "are wanted.",
+                "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
+            )
+        starts = from_noise.of_rows(np.concatenate(numbers)[:MOST_CHAINS], seed=seed)
+        self.chains = Chains(from_noise, self._accepts, starts, seed=seed)
+        yield from self.chains.rows(wanted)
+
+    def _falls_short(self, n: int) -> bool:
+        """Say whether fewer than n of all candidates will be accepted, if things go on like this."""
+        return self.accepted / self.candidates * most_candidates(n) < n
+
+    def _accepts(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """Say which rows meet the predicate, (n,); a row for which it is unknown does not."""
+        try:
+            found = rows.select(self._meets.fill_null(value=False).alias("meets"))["meets"]
+        except pl.exceptions.PolarsError as error:
+            raise self._refused(error) from error
+        if found.dtype != pl.Boolean:
+            raise self._refused(TypeError("it is neither true nor false"))
+        if len(found) != rows.height:
+            found = pl.Series("meets", found.to_list() * rows.height)
+        meets: npt.NDArray[np.bool_] = found.to_numpy()
+        return meets
 
     def _refused(self, error: BaseException) -> InputError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING
 
 from ..config.registry import MODEL_KINDS
 from .base import AS_DRAWN, Drawing, DrawingOptions, Model, Plan, TrainableModel
+from .noise import FromNoise
 
 if TYPE_CHECKING:
     import torch
 
     from ..store.run import Run
 
-__all__ = ["AS_DRAWN", "Drawing", "DrawingOptions", "Model", "Plan", "TrainableModel", "kind_of", "load_model"]
+__all__ = [
+    "AS_DRAWN",
+    "Drawing",
+    "DrawingOptions",
+    "FromNoise",
+    "Model",
+    "Plan",
+    "TrainableModel",
+    "kind_of",
+    "load_model",
+]
 
 
 def kind_of(run: Run) -> type[TrainableModel]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..compute.execution import AnyPrecision, Switch
+    from .noise import FromNoise
 
 __all__ = [
     "AS_DRAWN",
@@ -105,11 +106,13 @@ class Drawing:
     Attributes:
         chunks: the rows, in frames of bounded size.
         facts: how the rows were drawn, as plain values; complete once all chunks have been taken.
+        from_noise: how noise becomes rows; None for a model whose rows do not come from noise alone.
 
     """
 
     chunks: Iterator[pl.DataFrame]
     facts: dict[str, Any] = field(default_factory=dict)
+    from_noise: FromNoise | None = None
 
 
 class Model(ABC):
@@ -268,16 +271,20 @@ def standardises(config: RunConfig, data: Data) -> bool:
 
 
 def draw_blocks(
-    encoding: TableEncoding, block: Callable[[int, np.random.Generator], FloatArray], n: int, *, seed: int
+    decode: Callable[[FloatArray], pl.DataFrame],
+    block: Callable[[int, np.random.Generator], FloatArray],
+    n: int,
+    *,
+    seed: int,
 ) -> Iterator[pl.DataFrame]:
     """Draw n rows block by block, each block with a stream of its own, so that n does not change a row.
 
     Args:
-        encoding: of the columns.
+        decode: turns features (rows, width) into rows.
         block: draws a number of rows as features (rows, width) with a generator.
         n, seed: of the rows.
 
     """
     for k in range(-(-n // ROWS_PER_BLOCK)):
         features = block(ROWS_PER_BLOCK, seeding.stream(seed, f"block {k}"))
-        yield encoding.decode(features[: n - k * ROWS_PER_BLOCK])
+        yield decode(features[: n - k * ROWS_PER_BLOCK])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import Sampler
 from ..training.gaps import Mask, together
 
-__all__ = ["conditioned_on", "draw_by_denoiser", "fill_gaps", "put_given"]
+__all__ = ["conditioned_on", "decoding", "draw_by_denoiser", "fill_gaps"]
 
 
 def conditioned_on(denoiser: Denoiser, given: Given, *, guidance: float = 1.0) -> Denoiser:
@@ -53,9 +53,14 @@ def fill_gaps(
     return rows.with_columns(pl.coalesce(pl.col(name), filled[name]).alias(name) for name in known)
 
 
-def put_given(given: Given | None, chunks: Iterator[pl.DataFrame], encoding: TableEncoding) -> Iterator[pl.DataFrame]:
-    """Write given cells into rows exactly, and compute what follows from them."""
-    return chunks if given is None else (encoding.with_derived(given.put(chunk)) for chunk in chunks)
+def decoding(encoding: TableEncoding, given: Given | None) -> Callable[[FloatArray], pl.DataFrame]:
+    """Give the function that turns features (n, width) into rows, in which given cells stand exactly."""
+
+    def decode(features: FloatArray) -> pl.DataFrame:
+        rows = encoding.decode(features)
+        return rows if given is None else encoding.with_derived(given.put(rows))
+
+    return decode
 
 
 def draw_by_denoiser(

@@ -22,7 +22,7 @@ from ..config.settle import settle
 from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, prepare
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, noise_walk, prepare
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
@@ -31,9 +31,10 @@ from ..training.loss import LossEstimate, estimate_loss, expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan
-from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps, put_given
+from .conditioning import conditioned_on, decoding, draw_by_denoiser, fill_gaps
 from .density import DensityModel
 from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
+from .noise import FromNoise
 from .walking import walk_counted
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -104,8 +105,20 @@ class DiffusionModel(DensityModel):
             reach = None if self.reach is None else self.reach.including(given.values, given.given)
             denoiser = conditioned_on(self.denoiser, given, guidance=options.guidance)
             model = replace(model, prepared=denoiser, reach=reach)
-        chunks = model.walk(n, seed=seed, sampler=build_sampler(sampling), frame=options.frame, facts=facts)
-        return Drawing(put_given(given, chunks, self.encoding), facts)
+        sampler = build_sampler(sampling)
+        chunks = model.walk(n, seed=seed, sampler=sampler, given=given, frame=options.frame, facts=facts)
+        return Drawing(chunks, facts, model._from_noise(sampler, given))
+
+    def _from_noise(self, sampler: Sampler, given: Given | None) -> FromNoise:
+        """Give the function from noise to rows with the given cells, for any number of rows."""
+        denoiser, execution = self.prepared or self.denoiser, replace(self.execution, compiled=False)
+        return FromNoise(
+            noise_walk(sampler, denoiser, BLOCK, device=self.device, execution=execution),
+            sampler.draws,
+            self.encoding.width,
+            decoding(self.encoding, given),
+            Redrawing(self.reach) if self.redraws else None,
+        )
 
     @property
     def takes_given(self) -> bool:
@@ -158,6 +171,7 @@ class DiffusionModel(DensityModel):
         *,
         seed: int,
         sampler: Sampler | None = None,
+        given: Given | None = None,
         frame: int | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Iterator[pl.DataFrame]:
@@ -166,6 +180,7 @@ class DiffusionModel(DensityModel):
         Args:
             n, seed: see `draw`.
             sampler: None takes the configuration's own.
+            given: cells that the rows are to have exactly.
             frame: see `DrawingOptions`.
             facts: told the number of evaluations of the network that a row takes, and how many rows were drawn again.
 
@@ -188,7 +203,7 @@ class DiffusionModel(DensityModel):
             frame=frame,
             facts=facts,
         )
-        return map(self.encoding.decode, features)
+        return map(decoding(self.encoding, given), features)
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"

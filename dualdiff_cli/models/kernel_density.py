@@ -77,7 +77,7 @@ class KernelDensity(DensityModel):
             features: FloatArray = self.rows[rng.integers(len(self.rows), size=rows)] + noise
             return features
 
-        return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
+        return Drawing(draw_blocks(self.encoding.decode, block, n, seed=seed))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
         """Give the log of the kernel density; see `DensityModel.log_density_of_features`."""

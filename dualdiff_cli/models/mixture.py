@@ -28,7 +28,7 @@ from ..training.mixture import (
 )
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, draw_blocks
-from .conditioning import fill_gaps, put_given
+from .conditioning import decoding, fill_gaps
 from .density import DensityModel
 
 __all__ = ["Mixture"]
@@ -96,8 +96,7 @@ class Mixture(DensityModel):
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
             return draw_hidden(np.tile(z, (rows, 1)), np.tile(hidden, (rows, 1)), self.gaussians, rng)
 
-        chunks = draw_blocks(self.encoding, block, n, seed=seed)
-        return Drawing(put_given(given, chunks, self.encoding))
+        return Drawing(draw_blocks(decoding(self.encoding, given), block, n, seed=seed))
 
     @property
     def takes_given(self) -> bool:

@@ -109,7 +109,7 @@ class SplineFlow(DensityModel):
                 features: FloatArray = self.flow().transform.inv(u).numpy()
             return features
 
-        return Drawing(draw_blocks(self.encoding, block, n, seed=seed))
+        return Drawing(draw_blocks(self.encoding.decode, block, n, seed=seed))
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
         """Give the exact log-density of the flow; see `DensityModel.log_density_of_features`."""

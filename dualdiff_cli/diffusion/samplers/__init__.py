@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...config.registry import SAMPLERS
 from ...config.sections import SamplingConfig
 from .base import Level, Sampler
-from .generation import BLOCK, draw_noise, generate, generate_by, points_per_call, prepare
+from .generation import BLOCK, draw_noise, generate, generate_by, noise_walk, points_per_call, prepare
 from .redrawing import Reach, Redrawing
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "draw_noise",
     "generate",
     "generate_by",
+    "noise_walk",
     "points_per_call",
     "prepare",
 ]

@@ -26,7 +26,7 @@ from .base import Sampler
 from .redrawing import Redrawing
 from .splitting import NoiseWalk, SplitWalk
 
-__all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "points_per_call", "prepare"]
+__all__ = ["BLOCK", "draw_noise", "generate", "generate_by", "noise_walk", "points_per_call", "prepare"]
 
 BLOCK = 2048
 """The number of samples in a block, which share a noise generator."""
@@ -129,6 +129,17 @@ def generate(
 
     """
     per_call = points_per_call(device, n, execution)
+    walk = noise_walk(sampler, denoiser, n, device=device, execution=execution)
+    return generate_by(
+        walk, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk, redrawing=redrawing
+    )
+
+
+def noise_walk(
+    sampler: Sampler, denoiser: Denoiser, n: int, *, device: torch.device, execution: Execution = PLAIN
+) -> NoiseWalk:
+    """Give the function that turns noise into samples, at most `points_per_call` in a call; see `generate`."""
+    per_call = points_per_call(device, n, execution)
 
     @torch.no_grad()
     def walk(noise: Tensor, step_noise: Tensor | None) -> Tensor:
@@ -141,9 +152,7 @@ def generate(
             return sampler(denoiser, start, fresh)[:rows].cpu()
 
     split = SplitWalk(walk, least=BLOCK)
-    return generate_by(
-        split, n, dim=dim, draws=sampler.draws, seed=seed, per_call=per_call, chunk=chunk, redrawing=redrawing
-    )
+    return split
 
 
 def _padded(noise: Tensor, rows: int) -> Tensor:

@@ -114,7 +114,7 @@ class Redrawing:
             InputError: a row was out of reach at every attempt.
 
         """
-        bad = np.flatnonzero(~self._holds(rows))
+        bad = np.flatnonzero(~self.holds(rows))
         if not bad.size:
             return rows
         self.count += bad.size
@@ -123,7 +123,7 @@ class Redrawing:
         for attempt in range(ATTEMPTS):
             noise = _noise(seed, (first + bad).tolist(), attempt, shape=(draws, dim))
             again = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
-            good = self._holds(again)
+            good = self.holds(again)
             rows[bad[good]] = again[good]
             bad = bad[~good]
             if not bad.size:
@@ -137,7 +137,8 @@ class Redrawing:
             "Take more --sample-steps or another --sampler, or train the model for longer.",
         )
 
-    def _holds(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
+    def holds(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
+        """Say which rows (n, d) are finite and within reach, (n,)."""
         held: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
         if self.reach is not None:
             held &= self.reach.holds(rows)
