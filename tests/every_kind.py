@@ -27,6 +27,8 @@ def every_kind() -> pl.DataFrame:
     working = [d + 2 if d % 7 >= 5 else d for d in days]  # the first day is a Monday
     start = dt.date(2023, 1, 2)
     gaps = rng.random(N) < 0.1
+    rounding = np.random.default_rng(1)
+    width = rounding.normal(57, 2, N)
     return pl.DataFrame(
         {
             "detector": rng.choice(list("ABC"), N, p=[0.5, 0.3, 0.2]),
@@ -45,6 +47,8 @@ def every_kind() -> pl.DataFrame:
             "rare": np.where(np.arange(N) % 100 == 0, rng.normal(50, 3, N), 3.5),
             "price": np.round(rng.gamma(2, 20, N), 2),
             "half": np.round(2 * rng.normal(10, 4, N)) / 2,
+            "table": np.where(rounding.random(N) < 0.9, width.round(), width.round(1)),
+            "mass": 25 * rounding.integers(100, 250, N),
             "uniform": rng.uniform(-1, 1, N),
             "angle": rng.uniform(0, 360, N),
             "hour": rng.integers(0, 24, N),

@@ -198,6 +198,7 @@ COLUMN_KINDS = Registry(
         "date": "data.encoding.date:DateColumn",
         "angle": "data.encoding.angle:AngleColumn",
         "masses": "data.encoding.masses:MassesColumn",
+        "rounded": "data.encoding.rounded:RoundedColumn",
         "integer": "data.encoding.integer:IntegerColumn",
         "decimal": "data.encoding.integer:DecimalColumn",
         "bounded": "data.encoding.bounded:BoundedColumn",

@@ -37,6 +37,8 @@ EXPECTED = {
     "rare": "masses",
     "price": "decimal",
     "half": "decimal",
+    "table": "rounded",
+    "mass": "rounded",
     "uniform": "bounded",
     "angle": "angle",
     "hour": "angle",
@@ -115,6 +117,10 @@ def test_any_features_decode_to_values_of_the_columns_type_and_range(name: str) 
         assert drawn.equals(drawn.round(2))
     if name == "half":
         assert drawn.equals((2 * drawn).round() / 2)
+    if name == "table":
+        assert drawn.equals(drawn.round(1))
+    if name == "mass":
+        assert (drawn % 25 == 0).all()
     if name == "date":
         assert set(drawn.dt.weekday()) <= set(own.dt.weekday())
 

@@ -41,7 +41,7 @@ LEAST_SPREAD = 1e-140
 """The least difference of the least and the largest value of a column: the square of a smaller one is no number."""
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
-KINDS_OF_SHAPE = ("constant", "missing", "masses", "decimal", "bounded", "skewed")
+KINDS_OF_SHAPE = ("constant", "missing", "masses", "rounded", "decimal", "bounded", "skewed")
 """The kinds that need values of a certain shape; a schema of a whole file may name one that its training rows lack."""
 
 

@@ -16,7 +16,7 @@ from ..densities.families import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
 from .skewed import SkewedColumn
 
-__all__ = ["BoundedColumn", "reflect", "span_in_words"]
+__all__ = ["BoundedColumn", "bounds_of", "reflect", "span_in_words"]
 
 EDGE = 0.05
 """The share of the range next to the least value whose number of rows says whether the distribution ends abruptly."""
@@ -52,7 +52,7 @@ class BoundedColumn(ColumnEncoding):
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
         """Say whether the values of a column end abruptly, or are never negative."""
-        return column.dtype.is_numeric() and not column.null_count() and _bounds(column) != (None, None)
+        return column.dtype.is_numeric() and not column.null_count() and bounds_of(column) != (None, None)
 
     @classmethod
     def proposed(cls, column: pl.Series, *, standardise: bool) -> ColumnEncoding | None:
@@ -67,7 +67,7 @@ class BoundedColumn(ColumnEncoding):
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Find the bounds, and fit the inner encoding; see `ColumnEncoding.fit`."""
         inner = fit_column(column, standardise=standardise, after="bounded")
-        low, high = _bounds(column)
+        low, high = bounds_of(column)
         return cls(name=column.name, inner=inner, low=low, high=high)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
@@ -117,7 +117,7 @@ def reflect(x: Any, low: float | None, high: float | None) -> Any:
     return x if low is None else x.clip(min=low)
 
 
-def _bounds(column: pl.Series) -> tuple[float | None, float | None]:
+def bounds_of(column: pl.Series) -> tuple[float | None, float | None]:
     """Find the bounds of values (n,): an abrupt end, or zero where no value is negative.
 
     A density that reaches a bound with half of its mean height or more ends there; one that has faded away does not.

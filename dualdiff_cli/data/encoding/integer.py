@@ -21,7 +21,7 @@ from .base import ColumnEncoding, fit_column, read_column
 from .bounded import BoundedColumn, span_in_words
 from .whole import plus, range_of, with_origin
 
-__all__ = ["DecimalColumn", "IntegerColumn"]
+__all__ = ["LARGEST_EXACT", "DecimalColumn", "IntegerColumn", "step_of"]
 
 LARGEST_EXACT = 2**53
 """Float64 holds all whole numbers up to here."""
@@ -174,12 +174,12 @@ class DecimalColumn(ColumnEncoding):
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
         """Say whether all values are multiples of one step that is not too fine to matter."""
-        return column.dtype.is_float() and not column.null_count() and _step(column) is not None
+        return column.dtype.is_float() and not column.null_count() and step_of(column) is not None
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Find the step, and fit the inner encoding to the dequantised numbers; see `ColumnEncoding.fit`."""
-        step = _step(column)
+        step = step_of(column)
         assert step is not None
         y = dequantise(column.to_numpy(), seeding.stream(0, f"fit {column.name}"), step)
         inner = fit_column(pl.Series(column.name, y), standardise=standardise, after="decimal")
@@ -257,7 +257,7 @@ def _inner_resolution(inner: ColumnEncoding, step: float) -> float:
     return 0.0 if inner.affine is None else step / inner.affine[1]
 
 
-def _step(column: pl.Series) -> float | None:
+def step_of(column: pl.Series) -> float | None:
     """Find the largest step of `STEPS` of which all values (n,) are multiples."""
     x = column.to_numpy().astype(np.float64)
     largest = np.abs(x).max()

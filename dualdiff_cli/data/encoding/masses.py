@@ -21,6 +21,7 @@ from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_colu
 from .bounded import reflect
 from .category import CategoryColumn
 from .integer import LARGEST_EXACT
+from .rounded import coarse_steps, on_grid
 
 __all__ = ["MassesColumn"]
 
@@ -168,7 +169,12 @@ class MassesColumn(ColumnEncoding):
 
 
 def point_masses(column: pl.Series) -> list[float | int]:
-    """Find the values of a column (n,) that repeat far more often than their neighbours."""
+    """Find the values of a column (n,) that repeat far more often than their neighbours.
+
+    Where many values are rounded more than the others, the neighbours of a value are those on its grid.
+    """
+    if steps := coarse_steps(column):
+        column = column.filter(pl.Series(on_grid(column, steps[0])))
     counts = column.rename("value").value_counts().sort("value")
     values, count = counts["value"], counts["count"].to_numpy().astype(np.float64)
     dominant = np.flatnonzero(count >= DOMINANT * len(column))
