@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
 
 from ..config.formulas import Formula
 from ..errors import InputError
+from .encoding.base import ColumnEncoding
 from .encoding.derived import DerivedColumn
 
-__all__ = ["find_relations"]
+__all__ = ["find_relations", "free_relations"]
 
 ROWS_A_COLUMN = 5
 """A relation is looked for only among so many times as many complete rows as columns: fewer meet one by chance."""
@@ -23,6 +24,8 @@ MOST_TERMS = 7
 """A relation of so many columns or more is rarely meant."""
 DIGITS = 6
 """The factors of a relation have at most so many significant digits."""
+RANK = 1e-10
+"""Where the least eigenvalue of the correlations is larger than this, no column follows from the others."""
 EXACT = 1e-6
 """The largest residual of a relation, in standard deviations of its column, before the factors are rounded."""
 
@@ -41,6 +44,8 @@ def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
     names, z = numbers.columns, complete.cast(pl.Float64).to_numpy()
     scale = z.std(axis=0)
     z = (z - z.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+    if np.linalg.eigvalsh(z.T @ z / len(z))[0] > RANK:
+        return {}
     found: dict[str, Formula] = {}
     for target in reversed(range(len(names))):
         others = [k for k in range(len(names)) if k != target and names[k] not in found]
@@ -58,6 +63,12 @@ def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
         if chosen is not None and not any(name in found for name in chosen[1].factors):
             found[chosen[0]] = chosen[1]
     return found
+
+
+def free_relations(rows: pl.DataFrame, encodings: Iterable[ColumnEncoding]) -> list[str]:
+    """Find the equations that hold in every row and that no formula of a column keeps, as texts of constraints."""
+    held = [column.name for column in encodings if isinstance(column, DerivedColumn)]
+    return [f"{name} {formula}" for name, formula in find_relations(rows.drop(held)).items()]
 
 
 def _readable(rows: pl.DataFrame, complete: pl.DataFrame, weights: Mapping[str, float]) -> tuple[str, Formula] | None:

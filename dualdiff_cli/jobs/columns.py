@@ -9,7 +9,7 @@ from ..config.registry import IDENTIFIER
 from ..data import ColumnEncoding, TableEncoding, read_table
 from ..data.encoding.derived import DerivedColumn
 from ..data.encoding.missing import MissingColumn
-from ..data.relations import find_relations
+from ..data.relations import free_relations
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out
 from ..store.atomic import replaced
@@ -40,7 +40,6 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
     encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}
-    relations = find_relations(learnt.drop(x.name for x in encodings if isinstance(x, DerivedColumn)))
     found: list[dict[str, Any]] = [
         {
             "name": column.name,
@@ -60,7 +59,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
         "rows": rows.height,
         "columns": found,
         "notes": list(table.notes),
-        "relations": [f"{name} {formula}" for name, formula in relations.items()],
+        "relations": free_relations(learnt, encodings),
         "output": None if output is None else str(output),
     }
 

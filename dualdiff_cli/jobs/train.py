@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..config.recipes import Request
 from ..config.registry import MODEL_KINDS
 from ..config.schema import RunConfig
 from ..data import Data
+from ..data.relations import free_relations
 from ..metrics import overall_verdict
 from ..models import AS_DRAWN, Plan, TrainableModel, kind_of
 from ..store.lock import sole_use
@@ -79,7 +81,7 @@ def train(
     asked = config.config() if isinstance(config, Request) else config
     if data is None:
         data = load_run_data(asked)
-        for note in data.notes:
+        for note in [*data.notes, *_notes_on_relations(data)]:
             callbacks.on_note(note)
     config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.provenance.get("source") == "file":  # so that the file is found again from wherever the run is used
@@ -90,6 +92,13 @@ def train(
     run = Run.create(plan.config, path)
     with sole_use(run.path):
         return _train(kind, plan, run, str(place), callbacks)
+
+
+def _notes_on_relations(data: Data) -> Iterator[str]:
+    """Say how drawn rows can keep the equations that hold in every row of a table."""
+    if data.density is None:
+        for equation in free_relations(pl.concat([data.train, data.held_out]), data.encoding.columns):
+            yield f"In every row {equation}. Drawn rows keep it exactly with --constraint {shlex.quote(equation)}."
 
 
 def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:

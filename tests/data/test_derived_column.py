@@ -13,7 +13,7 @@ import torch
 from dualdiff_cli import export, seeding, train
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
-from dualdiff_cli.data.relations import find_relations
+from dualdiff_cli.data.relations import find_relations, free_relations
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models import DrawingOptions, Model, load_model
@@ -149,3 +149,9 @@ def test_a_relation_is_solved_for_the_column_with_the_shortest_formula() -> None
     for columns in (["fahrenheit", "celsius"], ["celsius", "fahrenheit"]):
         found = find_relations(rows.select(columns))
         assert {name: str(formula) for name, formula in found.items()} == {"fahrenheit": "= 1.8*celsius + 32"}
+
+
+def test_equations_that_a_formula_keeps_are_not_offered_again() -> None:
+    encoding = TableEncoding.fit(FRAME, kinds={"total": KINDS["total"]})
+    assert free_relations(FRAME, encoding.columns) == ["c = 100 - a - b"]
+    assert free_relations(FRAME, TableEncoding.fit(FRAME).columns) == ["c = 100 - a - b", "total = 60*hours + minutes"]
