@@ -1,7 +1,11 @@
-"""A Gaussian mixture, fitted by expectation maximisation, with the size and the covariances that BIC chooses.
+"""A Gaussian mixture, fitted by expectation maximisation, with the size and the covariances that suit the rows best.
 
 The Bayesian information criterion of a model with p parameters and likelihood L on n rows is −2 log L + p log n
-(Schwarz 1978, "Estimating the dimension of a model"); the least is the best.
+(Schwarz 1978, "Estimating the dimension of a model"); the least is the best. Its half, divided by n, estimates the loss
+−log p of an unseen row, but only where there are many more rows than parameters. So with few rows the mean of this
+estimate and of another one decides: the loss of each quarter of the rows under the same mixture, fitted to the others
+(cross-validation). The fits to the quarters begin at the means of the whole fit, so that they find the same components;
+so they know a little of the unseen rows and favour large mixtures, and BIC, which favours small ones, makes up for it.
 """
 
 from __future__ import annotations
@@ -42,6 +46,10 @@ MOST_MIXTURE_ROWS = 20_000
 """A mixture is fitted to at most so many rows; more would hardly change it."""
 SPREAD = 0.1
 """The standard deviation of the noise on features with few values, as a share of the distance of the values."""
+MOST_VALIDATED = 500
+"""With more rows, BIC alone decides."""
+PARTS = 4
+"""The number of parts of the cross-validation."""
 PATIENCE = 2
 """The search ends after so many larger sizes that are no better."""
 
@@ -139,7 +147,7 @@ def fit_mixture(
     forms: tuple[str, ...] = COVARIANCE_FORMS,
     seed: int,
 ) -> FittedMixture:
-    """Fit mixtures of each form and size, and give the one with the least BIC.
+    """Fit mixtures of each form and size, and give the one with the least estimated loss of unseen rows.
 
     Args:
         z: features, (n, width).
@@ -151,46 +159,58 @@ def fit_mixture(
     """
     if len(z) > MOST_MIXTURE_ROWS:
         z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_MIXTURE_ROWS]]
+    if len(sizes) == len(forms) == 1:
+        return _fit(z, sizes[0], forms[0], seed)
     largest: dict[str, int] = {}
     judged: list[tuple[float, FittedMixture]] = []
     for form in forms:
         plain = form.removesuffix("-scales")  # with heavier tails no more components are needed than without
         tried = [k for k in sizes if k <= largest.get(plain, sizes[-1])]
-        found = [(mixture.bic(z), mixture) for mixture in _growing(z, tried, form, seed)]
-        judged.append(min(found, key=lambda each: each[0]))
+        judged.append(min(_growing(z, tried, form, seed), key=lambda each: each[0]))
         largest[form] = judged[-1][1].components
-    _, best = min(judged, key=lambda each: each[0])
-    return _with_peaks(z, best) if len(sizes) > 1 else best
+    loss, best = min(judged, key=lambda each: each[0])
+    return _with_peaks(z, best, loss, seed) if len(sizes) > 1 else best
 
 
-def _growing(z: FloatArray, sizes: Sequence[int], form: str, seed: int) -> Iterator[FittedMixture]:
-    """Fit larger and larger mixtures of one form until BIC has stopped falling."""
+def _growing(z: FloatArray, sizes: Sequence[int], form: str, seed: int) -> Iterator[tuple[float, FittedMixture]]:
+    """Fit larger and larger mixtures of one form until the estimated loss, the first value, has stopped falling."""
     least, since = np.inf, 0
     for k in sizes:
         if k > max(sizes[0], len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
             return
-        mixture: FittedMixture
-        if form.endswith("-scales"):
-            mixture = ScaleMixture.fit(z, k, tied=form == "tied-scales", seed=seed)
-        else:
-            mixture = PlainMixture.fit(z, k, form, seed=seeding.integer(seed, f"mixture of {k}"))
-        bic = mixture.bic(z)
-        least, since = (bic, 0) if bic < least else (least, since + 1)
-        yield mixture
+        mixture = _fit(z, k, form, seed)
+        loss = _estimated_loss(mixture, z, seed)
+        least, since = (loss, 0) if loss < least else (least, since + 1)
+        yield loss, mixture
 
 
-def _with_peaks(z: FloatArray, mixture: FittedMixture) -> FittedMixture:
-    """Add a component for each narrow peak of a feature, if BIC is then less.
+def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
+    if form.endswith("-scales"):
+        return ScaleMixture.fit(z, components, tied=form == "tied-scales", seed=seed)
+    return PlainMixture.fit(z, components, form, seed=seeding.integer(seed, f"mixture of {components}"))
+
+
+def _estimated_loss(mixture: FittedMixture, z: FloatArray, seed: int) -> float:
+    """Estimate the loss of unseen rows, in nats a row, from the rows z (n, width) that the mixture is fitted to."""
+    by_bic = mixture.bic(z) / (2 * len(z))
+    if len(z) > MOST_VALIDATED or len(z) < PARTS * mixture.components:
+        return by_bic
+    parts = np.array_split(seeding.stream(seed, "parts of the validation").permutation(len(z)), PARTS)
+    losses = [-mixture.refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]
+    return (by_bic + float(np.concatenate(losses).mean())) / 2
+
+
+def _with_peaks(z: FloatArray, mixture: FittedMixture, loss: float, seed: int) -> FittedMixture:
+    """Add a component for each narrow peak of a feature, if the estimated loss is then less.
 
     The mixtures so far began at clusters of rows, and a narrow peak that goes right across the clusters is no cluster.
     """
-    bic = mixture.bic(z)
     for peak in find_peaks(z):
         inside = z[peak.holds(z)]
         covariance = np.cov(inside.T).reshape(z.shape[1], -1) + REGULARISATION * np.eye(z.shape[1])
         larger = mixture.with_component(inside.mean(0), covariance, len(inside) / len(z), z)
-        if larger.bic(z) < bic:
-            mixture, bic = larger, larger.bic(z)
+        if (its_loss := _estimated_loss(larger, z, seed)) < loss:
+            mixture, loss = larger, its_loss
     return mixture
 
 

@@ -187,3 +187,14 @@ def test_rows_around_given_cells_and_filled_gaps_have_the_conditional_distributi
         assert set(rows["b"]) == {b}
         a = (rows["a"].to_numpy() - shift) / scale
         assert kstest(a, lambda x: (weight * norm(centre, spread).cdf(np.asarray(x)[:, None])).sum(1)).pvalue > 1e-3
+
+
+def test_few_rows_keep_their_correlations_beside_many_features_that_have_none() -> None:
+    """BIC alone chooses diagonal covariances here: those of all features together have too many parameters for it."""
+    rng = seeding.stream(0, "few rows of many features")
+    z = rng.standard_normal((200, 24))
+    z[:, 1:6:2] = 0.93 * z[:, 0:6:2] + 0.368 * z[:, 1:6:2]
+    weights, means, covariances = fit_mixture(z, seed=0).gaussians
+    mean = weights @ means
+    whole = np.einsum("k,kij->ij", weights, covariances + np.einsum("ki,kj->kij", means - mean, means - mean))
+    assert whole[0, 1] / np.sqrt(whole[0, 0] * whole[1, 1]) > 0.85
