@@ -189,14 +189,15 @@ def coarse_steps(column: pl.Series) -> tuple[float, ...]:
     unit = unit_of(column)
     if unit is None:
         return ()
-    left = _in_units(column, unit)
+    values, counts = np.unique(_in_units(column, unit), return_counts=True)
     found: list[int] = []
-    while len(found) < MOST_GRIDS and len(left) > LEAST_ROWS:
-        information, multiple = max((_information(left, m), m) for m in MULTIPLES)
+    while len(found) < MOST_GRIDS and counts.sum() > LEAST_ROWS:
+        information, multiple = max((_information(values, counts, m), m) for m in MULTIPLES)
         if information < LEAST_INFORMATION:
             break
         found.append(multiple)
-        left = left[left % multiple != 0]
+        beside = values % multiple != 0
+        values, counts = values[beside], counts[beside]
     return tuple(multiple * unit for multiple in sorted(found, reverse=True))
 
 
@@ -221,12 +222,16 @@ def _in_units(column: pl.Series, unit: float) -> Places:
     return np.rint(column.cast(pl.Float64).to_numpy() / unit).astype(np.int64)
 
 
-def _information(k: Places, multiple: int) -> float:
-    """Give what it tells of values k (n,) whether they are multiples, in nats a row; 0 where the grid is not taken.
+def _information(values: Places, counts: Places, multiple: int) -> float:
+    """Give what it tells of a value whether it is a multiple, in nats a row; 0 where the grid is not taken.
 
     The largest heap is left out: a point mass is no grid.
+
+    Args:
+        values, counts: the distinct values in units, ascending, and how often they occur, both (k,).
+        multiple: the step of the grid in units.
+
     """
-    values, counts = np.unique(k, return_counts=True)
     cells = np.floor_divide(values + multiple // 2, multiple)
     _, cell = np.unique(cells, return_inverse=True)
     is_on = values % multiple == 0
