@@ -47,6 +47,10 @@ SMALLER: dict[str, list[str]] = {
         *settings("schedule.length=8", "sampling.steps=8"),
     ],
     "dualdiff train penguins.csv --columns bill_length_mm,flipper_length_mm,species": ["--steps", "9", *NETWORK],
+    "dualdiff train penguins.csv --columns bill_length_mm,flipper_length_mm --run-dir runs/sizes": [
+        *("--steps", "9"),
+        *NETWORK,
+    ],
     "dualdiff explore --given species=Gentoo -o gentoo": ["--points", "20", "--frames", "3"],
     "dualdiff sample -n 10k -o samples.parquet": ["-n", "500"],
     "dualdiff evaluate runs/by-the-paper --diagnose": ["-n", "200"],
