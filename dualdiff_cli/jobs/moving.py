@@ -47,24 +47,30 @@ class Chains:
     Args:
         from_noise: the model's function from noise to rows.
         accepts: the condition.
-        starts: noise of rows that meet the condition, (draws, k, width).
+        starts: noise of rows that meet the condition, (draws, k, width). The noise of a row that was out of reach and
+            had to be drawn again is left out.
         seed: of the moves.
 
     Attributes:
+        independent: how many rows the chains start at.
         proposed, accepted: how many moves there have been.
 
     """
 
     def __init__(self, from_noise: FromNoise, accepts: Accepts, starts: Tensor, *, seed: int) -> None:
-        self._from_noise, self._accepts, self._starts = from_noise, accepts, starts
+        rows, good = from_noise.rows(starts)
+        holds = good & accepts(rows)
+        self.independent = int(holds.sum())
+        self._from_noise, self._accepts = from_noise, accepts
+        self._starts, self._rows = starts[:, torch.from_numpy(holds)], rows.filter(holds)
         self._stream = seeding.torch_stream(seed, "moves within a condition")
         self.proposed = self.accepted = 0
 
     def rows(self, n: int) -> Iterator[pl.DataFrame]:
         """Give n rows, in frames with one row a chain; all chains have moved `MOVES` times between two frames."""
-        chains = min(max(n, self._starts.shape[1]), MOST_CHAINS)
-        z = self._starts[:, torch.arange(chains) % self._starts.shape[1]]
-        rows, _ = self._from_noise.rows(z)
+        chains = min(max(n, self.independent), MOST_CHAINS)
+        number = np.arange(chains) % self.independent
+        z, rows = self._starts[:, torch.from_numpy(number)], self._rows[number]
         for first in range(0, n, chains):
             for beta in STEP_SIZES * ROUNDS:
                 z, rows = self._moved(z, rows, beta)

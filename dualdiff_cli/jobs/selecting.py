@@ -91,14 +91,15 @@ class Selection:
                 return
             if from_noise and self.accepted >= ENOUGH_STARTS and self._falls_short(n):
                 break
-        if from_noise is None or self.accepted < LEAST_STARTS:
+        if from_noise is not None and self.accepted >= LEAST_STARTS:
+            starts = from_noise.of_rows(np.concatenate(numbers)[:MOST_CHAINS], seed=seed)
+            self.chains = Chains(from_noise, self._accepts, starts, seed=seed)
+        if self.chains is None or self.chains.independent < LEAST_STARTS:
             raise InputError(
                 f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and {n:,} "
                 "are wanted.",
                 "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
             )
-        starts = from_noise.of_rows(np.concatenate(numbers)[:MOST_CHAINS], seed=seed)
-        self.chains = Chains(from_noise, self._accepts, starts, seed=seed)
         yield from self.chains.rows(wanted)
 
     def _falls_short(self, n: int) -> bool:

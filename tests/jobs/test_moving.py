@@ -67,6 +67,14 @@ def test_more_rows_than_chains_come_from_the_same_chains_further_on() -> None:
     assert 0 < chains.accepted < chains.proposed
 
 
+def test_noise_whose_row_does_not_meet_the_condition_is_no_start() -> None:
+    begun = starts(0)[:, :20]
+    begun[0, :5, 0] = 0.0
+    chains = Chains(NORMAL, beyond, begun, seed=0)
+    assert chains.independent == 15
+    assert (pl.concat(chains.rows(100))["x"] > RARE).all()
+
+
 @pytest.fixture(scope="module")
 def diffusion(shared: Path) -> str:
     config = tiny("precise", settings=["sampling.steps=8"])
