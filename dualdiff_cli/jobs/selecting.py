@@ -26,6 +26,10 @@ LEAST_CANDIDATES = 100_000
 
 ENOUGH_STARTS = 100
 """With so many accepted rows, no more rows are drawn where that will not suffice anyway: they are moved on."""
+SOME_STARTS = 20
+"""So many accepted rows are enough where they have taken long to find."""
+LONG = 20_000
+"""It has taken long once so many rows have been drawn."""
 LEAST_STARTS = 10
 """With fewer accepted rows among all drawn ones, the condition is given up."""
 
@@ -89,7 +93,8 @@ class Selection:
             wanted -= kept.height
             if wanted <= 0:
                 return
-            if from_noise and self.accepted >= ENOUGH_STARTS and self._falls_short(n):
+            enough = SOME_STARTS if self.candidates >= LONG else ENOUGH_STARTS
+            if from_noise and self.accepted >= enough and self._falls_short(n):
                 break
         if from_noise is not None and self.accepted >= LEAST_STARTS:
             starts = from_noise.of_rows(np.concatenate(numbers)[:MOST_CHAINS], seed=seed)
