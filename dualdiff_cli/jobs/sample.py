@@ -41,7 +41,8 @@ def sample(
         n: number of rows.
         output: a file whose suffix says the format, or ``-`` for CSV on standard output. None names a file in the
             run's folder, or for a model without a run in the working directory.
-        seed: the rows depend on the seed and on nothing else of the request.
+        seed: the rows depend on the seed and on nothing else of the request; those that are moved on within a rare
+            condition depend on n, too.
         options: how the rows are drawn, where the model leaves a choice, and the cells that are given.
         where: a condition that every row meets, as SQL takes it after WHERE. Columns that the condition sets equal to a
             value are given, where the model takes given cells; for the rest rows are drawn until enough meet it, or,
