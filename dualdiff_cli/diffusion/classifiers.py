@@ -35,7 +35,7 @@ DIFFERENCE = 0.02
 
 
 class ClassifierGuided(Denoiser):
-    """D + W σ²/α ∇log p(y | x_t).
+    """D + W σ²/α ∇log p(y | x_t), for a schedule whose α is nowhere zero.
 
     Args:
         plain: D, of points of all labels.
