@@ -195,19 +195,18 @@ def _export(format: str, subject: Subject) -> Path:
     return path
 
 
-def _exported(format: str, runtime: str = "torch", *, bound: bool = True) -> Backend:
+def _exported(format: str, runtime: str = "torch") -> Backend:
     """Make the backend that runs an exported file.
 
     Args:
         format: the file's format.
         runtime: see `Backend`.
-        bound: whether ONNX Runtime keeps inputs and outputs in the GPU's memory, instead of copying them at each call.
 
     """
 
     def draw(subject: Subject, n: int) -> Prepared:
         file, device = _export(format, subject), _place(runtime, subject)
-        exported = ExportedModel.open(file, device=device, io_binding=bound, trust=True)
+        exported = ExportedModel.open(file, device=device, trust=True)
         return Prepared(_drawing(lambda n, seed: exported.draw(n, seed=seed).chunks), {"provider": exported.provider})
 
     needs_cuda, export = runtime == "CUDAExecutionProvider", partial(_export, format)
@@ -223,7 +222,6 @@ BACKENDS: dict[str, Backend] = {
     "pt2": _exported("pt2"),
     "onnx-cpu": _exported("onnx", "CPUExecutionProvider"),
     "onnx-cuda": _exported("onnx", "CUDAExecutionProvider"),
-    "onnx-cuda-unbound": _exported("onnx", "CUDAExecutionProvider", bound=False),
 }
 """The registry. A backend is timed, listed and shown because the backend has a line here; tables keep the order."""
 

@@ -73,8 +73,8 @@ def bench(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="published, eager, compiled, cuda-graph, torchscript, pt2, onnx-cpu, onnx-cuda or "
-            "onnx-cuda-unbound; may be given several times; default: all that the device can run.",
+            help="published, eager, compiled, cuda-graph, torchscript, pt2, onnx-cpu or onnx-cuda; may be given "
+            "several times; default: all that the device can run.",
             metavar="NAME",
             rich_help_panel=TIMED,
         ),

@@ -24,6 +24,13 @@ __all__ = ["Compiled"]
 
 R = TypeVar("R")
 
+OPTIONS = {"config_patches": {"triton.autotune_at_compile_time": False}}
+"""For the compiler: it times a GPU's kernels in their first call.
+
+By itself it times them while it compiles, on random numbers. Where these stand for row numbers they are out of bounds,
+and the GPU ends the process.
+"""
+
 
 def _lift_held(operations: torch.fx.GraphModule) -> list[Tensor]:
     """Turn the tensors that a list of operations holds into additional arguments of the list, and give the tensors."""
@@ -95,7 +102,9 @@ class Compiled(Generic[R]):
                 warnings.simplefilter("ignore")  # the compiler warns of its own parts
                 operations = self._write_down(self._function, args)
                 held = _lift_held(operations)
-                ready = standalone_compile(operations, [*args, *held], dynamic_shapes="from_example_inputs")
+                ready = standalone_compile(
+                    operations, [*args, *held], dynamic_shapes="from_example_inputs", options=OPTIONS
+                )
                 compiled: Callable[..., R] = lambda *own: ready(*own, *held)  # noqa: E731
                 result = compiled(*args)
         except Exception as error:  # the compiler and the C++ compiler behind it may raise anything

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
@@ -37,11 +36,11 @@ Runtime = Callable[[dict[str, Tensor], Sequence[str]], list[Tensor]]
 """(inputs by name, names of outputs) → these outputs, of one call, on the CPU."""
 
 
-def open_file(path: Path, *, device: str, io_binding: bool, trust: bool) -> tuple[dict[str, Any], str, Runtime]:
+def open_file(path: Path, *, device: str, trust: bool) -> tuple[dict[str, Any], str, Runtime]:
     """Load a file of any format.
 
     Args:
-        path, device, io_binding, trust: see `ExportedModel.open`.
+        path, device, trust: see `ExportedModel.open`.
 
     Returns:
         The metadata, which are not checked yet; what runs the file; and the function.
@@ -55,7 +54,7 @@ def open_file(path: Path, *, device: str, io_binding: bool, trust: bool) -> tupl
     with refusing(*_unreadable(path)):
         members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
     if members is None:
-        metadata, provider, run = _open_onnx(path, device, io_binding)
+        metadata, provider, run = _open_onnx(path, device)
         return metadata, provider, _guarded(path, run)
     is_pt2 = any(member.endswith("archive_format") for member in members)
     if not trust:
@@ -67,29 +66,16 @@ def open_file(path: Path, *, device: str, io_binding: bool, trust: bool) -> tupl
     return metadata, provider, _guarded(path, run)
 
 
-def _open_onnx(path: Path, device: str, io_binding: bool) -> tuple[dict[str, Any], str, Runtime]:
+def _open_onnx(path: Path, device: str) -> tuple[dict[str, Any], str, Runtime]:
     session, place = _session(path, device)
     with refusing(*not_ours(path)):
         metadata = parse_properties(session.get_modelmeta().custom_metadata_map)
 
-    def plainly(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+    def run(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         values = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items()})
         return [torch.from_numpy(value) for value in values]
 
-    where = (place.type, place.index or 0)
-
-    def bound(inputs: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """Copy the inputs to the device and fetch the outputs; nothing else is copied."""
-        binding = session.io_binding()
-        for name, value in inputs.items():
-            array = np.ascontiguousarray(value.numpy())
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, *where))
-        for name in outputs:
-            binding.bind_output(name, *where)
-        session.run_with_iobinding(binding)
-        return [torch.from_numpy(value) for value in binding.copy_outputs_to_cpu()]
-
-    return metadata, CUDA if place.type == "cuda" else CPU, bound if io_binding else plainly
+    return metadata, CUDA if place.type == "cuda" else CPU, run
 
 
 def _session(path: Path, device: str) -> tuple[Any, torch.device]:
@@ -110,15 +96,17 @@ def _session(path: Path, device: str) -> tuple[Any, torch.device]:
 
     reason = "" if CUDA in onnxruntime.get_available_providers() else "it is not installed"
     try:
+        if wanted.type == "cuda" and not reason:
+            try:
+                session = load((CUDA, {"device_id": wanted.index or 0, "use_tf32": 0}), CPU)
+                reason = _not_on_cuda(session)
+                if not reason:
+                    return session, wanted
+            except (RuntimeError, ValueError) as error:
+                reason = _first_line(error)
+        session = load(CPU)
         if wanted.type != "cuda":
-            return load(CPU), wanted
-        try:
-            session = load((CUDA, {"device_id": wanted.index or 0, "use_tf32": 0}), CPU)
-            reason = reason or _not_on_cuda(session)
-            if not reason:
-                return session, wanted
-        except (RuntimeError, ValueError) as error:
-            reason, session = reason or _first_line(error), load(CPU)
+            return session, wanted
     except Exception as error:  # onnxruntime's own are of no common kind
         raise InputError(
             f"ONNX Runtime cannot run {path}: {_first_line(error)}.", "Export it again, or in another format."

@@ -60,16 +60,12 @@ class ExportedModel(Model):
     reach: Reach | None = field(repr=False)
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, device: str = "auto", io_binding: bool = True, trust: bool = False
-    ) -> ExportedModel:
+    def open(cls, path: str | Path, *, device: str = "auto", trust: bool = False) -> ExportedModel:
         """Load a file.
 
         Args:
             path: the file.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-            io_binding: for ONNX files, whether inputs and outputs are bound to the session's device, or passed with
-                every call.
             trust: whether a TorchScript or a pt2 file may be loaded: such a file can hold any program.
 
         Raises:
@@ -79,7 +75,7 @@ class ExportedModel(Model):
 
         """
         path = Path(path)
-        metadata, provider, run = open_file(path, device=device, io_binding=io_binding, trust=trust)
+        metadata, provider, run = open_file(path, device=device, trust=trust)
         if "format_version" in metadata:
             check_version(metadata["format_version"], FORMAT_VERSION, str(path), "Export the run again.")
         with refusing(*not_ours(path)):

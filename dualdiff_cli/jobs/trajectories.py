@@ -62,9 +62,10 @@ class _SmallNoise(Langevin):
 
 def forward_process(shown: Shown, *, frames: int, seed: int) -> Process:
     """Noise the true points with the same ε at every level: the noise that the samplers start from."""
-    levels = _frames_of(_sampler(shown, "ddim", frames).levels(shown.denoiser.schedule), frames)
-    clean = torch.from_numpy(shown.points)
-    epsilon = draw_noise(seed, 0, dim=shown.width, draws=1)[0, : len(clean), list(shown.plane)].double()
+    schedule = shown.denoiser.schedule
+    levels = _frames_of(_sampler(shown, "ddim", frames).levels(schedule), frames)
+    clean = torch.from_numpy(shown.points).to(schedule.device)
+    epsilon = draw_noise(seed, 0, dim=shown.width, draws=1)[0, : len(clean), list(shown.plane)].double().to(clean)
     states = [_position(level.alpha * clean + level.sigma * epsilon, level) for level in levels]
     return Process("forward", np.array([_noise_of(level) for level in levels]), np.stack(states))
 

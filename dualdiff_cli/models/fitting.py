@@ -107,14 +107,14 @@ def fit_network(
 def fit_folds(
     plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks
 ) -> tuple[StackedDenoiser, dict[str, Any]]:
-    """Train the folds and the mixture, on the CPU, and weigh them on unseen rows; see `TrainableModel.fit`."""
+    """Train the folds and the mixture, and weigh them on unseen rows; see `TrainableModel.fit`."""
     config = plan.config
     assert isinstance(config, DiffusionConfig)
     state = run.load_state()
     execution = Execution(**state["execution"]) if state is not None else Execution(threads=torch.get_num_threads())
     _begin(config, run, execution, device, callbacks)
     points = torch.from_numpy(plan.features).float()
-    trainer = FoldTrainer(config, points, layout=plan.encoding.layout, execution=execution)
+    trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
     spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
     denoiser, facts = trainer.finish()
     parameters = sum(tensor.numel() for tensor in denoiser.weights().values())
@@ -138,7 +138,7 @@ def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torc
     """Apply an execution, note the machine in the run, and say how the training is carried out."""
     execution.apply()
     run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
-    how = f"{config.folds.number} folds on the CPU, {execution.summary}" if config.folds.number else execution.summary
+    how = f"{config.folds.number} folds, {execution.summary}" if config.folds.number else execution.summary
     callbacks.on_start(run, config.training.steps, how)
 
 

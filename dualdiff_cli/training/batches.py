@@ -180,7 +180,7 @@ class PosteriorMeanBatches(Batches):
         super().__init__(schedule, stratified=stratified)
         tree = cKDTree(points.cpu().numpy(), leafsize=max(1, min(references, len(points)) // 2), balanced_tree=True)
         # A balanced tree splits at medians: in its order, the 2^l nodes at depth l are 2^l runs of equal length.
-        self._columns = points[torch.from_numpy(tree.indices).to(points.device)].T.contiguous()
+        self._columns = points[torch.tensor(tree.indices, device=points.device)].T.contiguous()
         self.K = min(references, len(points))
         self._strata = torch.arange(self.K, device=points.device)
         self._mean, self._variance = points.mean(0), points.var(0, correction=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -22,10 +23,10 @@ PATTERNS = 8
 
 
 class Exam:
-    """The unseen rows of every fold, with the same noise at every checkpoint.
+    """The unseen rows of every fold, with the same noise at every checkpoint; all tensors are on the CPU.
 
     Args:
-        denoiser: whose network takes rows ordered by fold.
+        denoiser: whose network takes rows ordered by fold, on any device.
         unseen: for each fold the rows that it has not seen.
         levels: L, the number of noise levels, at the middles of equal slices of the time axis.
         seed: of the noise.
@@ -39,7 +40,7 @@ class Exam:
 
     def __init__(self, denoiser: NetworkDenoiser, unseen: list[Tensor], *, levels: int, seed: int) -> None:
         self.denoiser, self.folds = denoiser, len(unseen)
-        schedule = denoiser.schedule
+        schedule = copy.deepcopy(denoiser.schedule).cpu()
         m = min(map(len, unseen))
         repeats = max(1, JUDGED // m)
         self.distinct = m
@@ -72,11 +73,12 @@ class Exam:
     @torch.no_grad()
     def answers(self, denoiser: NetworkDenoiser, given: Tensor | None = None) -> Tensor:
         """Ask a denoiser at all levels, perhaps with given features, (L, F·m, width)."""
-        answers = []
+        answers, place = [], denoiser.schedule.device
+        shown = None if given is None else given.to(place)
         for x_t, t in zip(self._noisy, self.times, strict=True):
             seen = x_t if given is None else torch.where(given, self.points[0], x_t)
-            answers.append(denoiser(seen, t.expand(len(seen)), given))
-        return torch.stack(answers)
+            answers.append(denoiser(seen.to(place), t.to(place).expand(len(seen)), shown))
+        return torch.stack(answers).cpu()
 
     @torch.no_grad()
     def answers_of(self, denoisers: list[FullMixtureDenoiser], given: Tensor | None = None) -> tuple[Tensor, Tensor]:

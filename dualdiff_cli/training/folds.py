@@ -83,6 +83,7 @@ class FoldTrainer:
     Args:
         config: of the run.
         points: the training rows as features, (N, width), float32 on the CPU.
+        device: where the networks are trained and asked; all else stays on the CPU.
         layout: of the features; None for continuous features, each a unit of its own.
         execution: how the arithmetic is carried out.
 
@@ -97,27 +98,32 @@ class FoldTrainer:
         config: DiffusionConfig,
         points: Tensor,
         *,
+        device: torch.device,
         layout: FeatureLayout | None = None,
         execution: Execution = PLAIN,
     ) -> None:
         self.settings, self.config, self.points, self.execution = config, config.training, points, execution
+        self.device = device
         self.step, self._since = 0, 0
         self.layout = layout or FeatureLayout.plain(points.shape[1])
         self.history: list[dict[str, Any]] = []
         c, seed = config.folds, config.seed
-        schedule = build_schedule(config.schedule)
-        self._network = FoldedMLP(config.model, points.shape[1], folds=c.number, bands=1, span=schedule.network_span)
-        self._network.reset(seeding.torch_stream(seed, "weights"))
+        schedule = build_schedule(config.schedule).to(device)
+        network = FoldedMLP(config.model, points.shape[1], folds=c.number, bands=1, span=schedule.network_span)
+        network.reset(seeding.torch_stream(seed, "weights"))
+        self._network = network.to(device)
         self.denoiser = self._denoiser_of(self._network)
         averaged = copy.deepcopy(self._network).requires_grad_(False).eval()
         self._weights, self._averages = FlatParameters(self._network), FlatParameters(averaged)
-        self._moments, self._rates = Moments.of(self._weights.vector), Rates.on(points.device)
-        self._generator, self._loss_sum = seeding.torch_stream(seed, "batches"), torch.zeros(())
+        self._moments, self._rates = Moments.of(self._weights.vector), Rates.on(device)
+        self._generator, self._loss_sum = seeding.torch_stream(seed, "batches", device), torch.zeros((), device=device)
         order = seeding.stream(seed, "folds").permutation(len(points))
         unseen = [np.sort(part) for part in np.array_split(order, c.number)]
         self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
         units = self.layout.units
-        self._batches = [build_batches(rows, schedule, config.objective, seed=seed, units=units) for rows in self._seen]
+        self._batches = [
+            build_batches(rows.to(device), schedule, config.objective, seed=seed, units=units) for rows in self._seen
+        ]
         judged = [
             _known(points[part], seen, self.layout.discrete) for part, seen in zip(unseen, self._seen, strict=True)
         ]
@@ -134,9 +140,9 @@ class FoldTrainer:
         """Make the denoiser that asks each fold about rows of its own."""
         schedule = build_schedule(self.settings.schedule)
         prediction, discrete = self.settings.objective.prediction, self.layout.discrete
-        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=prediction, discrete=discrete)
+        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=prediction, discrete=discrete).to(self.device)
         if self.settings.objective.bounded:
-            denoiser.limit(self.points)
+            denoiser.limit(self.points.to(self.device))
         return denoiser
 
     @property
@@ -206,10 +212,11 @@ class FoldTrainer:
         self._best = torch.where(better, bands, self._best)
         improved = self._best.mean(1) < before * (1 - LEAST_GAIN)
         self._since = 0 if bool(improved.any()) else self._since + 1
+        chosen = better.to(self.device)
         for band, kept in enumerate(self._kept):
             views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
             for name, view in views.items():
-                view[better[band]] = now[name][better[band]]
+                view[chosen[band]] = now[name][chosen[band]]
         self.history.append({"step": self.step, "held_out": bands.mean(1).tolist()})
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
@@ -218,7 +225,7 @@ class FoldTrainer:
         per_band = [self._averages.unpack(kept) for kept in self._kept]
         merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
         stacked.learnt.network.load_state_dict(merged)
-        stacked.learnt.limits = self.denoiser.limits
+        stacked.learnt.limits = None if self.denoiser.limits is None else self.denoiser.limits.cpu()
         facts = weigh_experts(
             stacked,
             self._exam,
@@ -270,7 +277,7 @@ class FoldTrainer:
         self._averages.vector.copy_(state["average"])
         for own, kept in zip(self._moments, state["moments"], strict=True):
             own.copy_(kept)
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
         self._loss_sum.copy_(state["loss_sum"])
         for own, kept in ((self._best, state["best"]), (self._kept, state["kept"])):
             if own.shape != kept.shape:

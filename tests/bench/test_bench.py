@@ -138,7 +138,7 @@ def test_what_the_device_cannot_do_is_no_row_unless_it_is_asked_for() -> None:
     assert backends_of("train", cpu) == ["published", "eager", "compiled"]
     assert backends_of("sample", cpu) == ["published", "eager", "compiled", "torchscript", "pt2", "onnx-cpu"]
     assert backends_of("train", cuda) == ["published", "eager", "compiled", "cuda-graph"]
-    assert set(backends_of("sample", cuda)) > {"onnx-cpu", "onnx-cuda", "onnx-cuda-unbound"}
+    assert set(backends_of("sample", cuda)) > {"onnx-cpu", "onnx-cuda"}
     assert backends_of("sample", cpu, ["onnx-cuda"]) == ["onnx-cuda"]
 
 

@@ -52,7 +52,7 @@ def free_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("share", "compiled"), [(0.9, False), (1.1, True)])
 def test_what_is_work_enough_to_repay_it_is_compiled(share: float, compiled: bool) -> None:
     training = decided(steps=1000, batch=100, parameters=int(share * REPAID / 1e5))
-    sampling = decide_sampling("auto", "float32", CPU, work=share * REPAID_BY_SAMPLING, layer=SMALL)
+    sampling = decide_sampling("auto", "float32", CPU, work=share * REPAID_BY_SAMPLING["cpu"], layer=SMALL)
     for execution in (training, sampling):
         assert execution.compiled == compiled
         assert not execution.required

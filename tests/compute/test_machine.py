@@ -13,7 +13,7 @@ from dualdiff_cli.compute.machine import describe_choice, describe_conditions, d
 
 def test_the_machine_is_described_as_json_can_hold_it() -> None:
     described = json.loads(json.dumps(describe_machine()))
-    assert described["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(described["versions"]["torch"])
     assert described["python"] == ".".join(map(str, sys.version_info[:3]))
     assert described["threads"] == torch.get_num_threads()
     assert described["processor"]

@@ -156,7 +156,7 @@ def test_calls_grow_where_their_surroundings_cost_as_much_as_their_products(
 def test_a_loaded_model_is_compiled_for_as_many_points_as_repay_it(saved: Run) -> None:
     model = DiffusionModel.load(saved, device=CPU)
     experts = 2 if model.config.recipe == "precise" else 1  # of which a point meets one
-    enough = REPAID_BY_SAMPLING * experts / (4 * sum(p.numel() for p in model.denoiser.parameters()))
+    enough = REPAID_BY_SAMPLING["cpu"] * experts / (4 * sum(p.numel() for p in model.denoiser.parameters()))
     few, many = (model.choose_execution(int(share * enough), 4) for share in (0.9, 1.1))
     assert (few.compiled, many.compiled) == (False, True)
     assert few.precision == many.precision == "float32"

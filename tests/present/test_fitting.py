@@ -30,7 +30,7 @@ COMPARED = {
             "model": "baseline-matched",
             "recipe": "precise",
             "task": "sample",
-            "backend": "onnx-cuda-unbound",
+            "backend": "onnx-cuda",
             "device_before": "cpu",
             "device_after": "cuda:0",
             "unstable": True,

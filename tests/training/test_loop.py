@@ -234,9 +234,12 @@ def test_a_run_on_the_gpu_resumes_and_logs_like_one_on_the_cpu(either_config: Ru
 
 
 @pytest.mark.gpu
-def test_a_captured_run_has_the_plain_ones_weights_also_when_it_is_resumed(either_config: RunConfig) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_captured_run_has_the_plain_ones_weights_also_when_it_is_resumed(
+    either_config: RunConfig, compiled: bool
+) -> None:
     """Its rate falls to zero: a graph that held on to the rate of its capture would end elsewhere."""
-    points, graphed = POINTS.cuda(), Execution(graphed=True)
+    points, graphed = POINTS.cuda(), Execution(graphed=True, compiled=compiled, required=compiled)
     plain, whole = (trainer(either_config, points=points, execution=how) for how in (PLAIN, graphed))
     part = trainer(either_config, points=points, execution=graphed)
     records(part.run(lambda: part.step == 2))
