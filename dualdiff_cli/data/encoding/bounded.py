@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import SerializeAsAny, field_validator
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, fit_column, read_column
+from .base import ColumnEncoding, fit_column
 from .skewed import SkewedColumn
+from .wrapped import WrappedColumn
 
 __all__ = ["BoundedColumn", "bounds_of", "reflect", "span_in_words"]
 
@@ -28,7 +28,7 @@ FAR = 6.0
 """A bound that lies more standard deviations away from the mean than this does not matter."""
 
 
-class BoundedColumn(ColumnEncoding):
+class BoundedColumn(WrappedColumn):
     """Another encoding, whose values are reflected into [low, high].
 
     Attributes:
@@ -38,16 +38,8 @@ class BoundedColumn(ColumnEncoding):
     """
 
     kind: Literal["bounded"] = "bounded"
-    inner: SerializeAsAny[ColumnEncoding]
     low: float | None
     high: float | None
-
-    _read = field_validator("inner", mode="before")(read_column)
-
-    @property
-    def width(self) -> int:
-        """The features of the inner encoding."""
-        return self.inner.width
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
@@ -77,15 +69,6 @@ class BoundedColumn(ColumnEncoding):
     def values(self, features: Any) -> Any:
         """Reflect each value at a bound that it lies beyond; see `reflect`."""
         return reflect(self.inner.values(features), self.low, self.high)
-
-    def series(self, values: FloatArray) -> pl.Series:
-        """Give the values the type of the inner encoding."""
-        return self.inner.series(values)
-
-    @property
-    def resolution(self) -> float:
-        """The resolution of the inner encoding."""
-        return self.inner.resolution
 
     @property
     def affine(self) -> tuple[float, float] | None:

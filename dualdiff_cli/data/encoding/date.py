@@ -12,11 +12,12 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, fit_column, read_column
+from .base import fit_column
 from .category import CategoryColumn
+from .wrapped import WrappedColumn
 
 __all__ = ["DateColumn"]
 
@@ -32,7 +33,7 @@ DISTANT = 1e-9
 """The probability, under equally frequent days of the week, below which the days count as unequal."""
 
 
-class DateColumn(ColumnEncoding):
+class DateColumn(WrappedColumn):
     """t = unit·(weeks·7·day + weekday·day + rest) since 1970, where only the parts that matter are features.
 
     Attributes:
@@ -45,12 +46,9 @@ class DateColumn(ColumnEncoding):
     """
 
     kind: Literal["date"] = "date"
-    inner: SerializeAsAny[ColumnEncoding]
     weekday: CategoryColumn | None
     unit: int = Field(ge=1, le=DAY)
     has_time: bool
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,9 +60,9 @@ class DateColumn(ColumnEncoding):
         return self
 
     @property
-    def width(self) -> int:
-        """The features of the number and of the day of the week."""
-        return self.inner.width + (self.weekday.width if self.weekday else 0)
+    def beside(self) -> CategoryColumn | None:
+        """The day of the week."""
+        return self.weekday
 
     @property
     def whole(self) -> bool:
@@ -127,12 +125,6 @@ class DateColumn(ColumnEncoding):
     def offset(self) -> int:
         """The offset of the number, in microseconds."""
         return self.inner.offset * (self.unit if self.weekday is None else 7 * DAY)
-
-    @property
-    def discrete(self) -> tuple[DiscreteSpan, ...]:
-        """The discrete features of the number and of the day of the week."""
-        weekday = self.weekday.discrete if self.weekday else ()
-        return (*self.inner.discrete, *(span.moved(self.inner.width) for span in weekday))
 
     @property
     def summary(self) -> str:

@@ -14,14 +14,14 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import SerializeAsAny, field_validator
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
+from .base import fit_column, namespace
 from .bounded import reflect
 from .category import CategoryColumn
 from .integer import LARGEST_EXACT
 from .rounded import coarse_steps, on_grid
+from .wrapped import WrappedColumn
 
 __all__ = ["MassesColumn"]
 
@@ -41,7 +41,7 @@ DOMINANT = 0.9
 """… one value has at least this share of the rows, and all others are exceptions."""
 
 
-class MassesColumn(ColumnEncoding):
+class MassesColumn(WrappedColumn):
     """Which of the point masses, or the continuous part, and then the value of the continuous part.
 
     Attributes:
@@ -59,19 +59,11 @@ class MassesColumn(ColumnEncoding):
     low: float | None
     high: float | None
     choice: CategoryColumn
-    inner: SerializeAsAny[ColumnEncoding]
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @property
-    def width(self) -> int:
-        """The features of the continuous part and of the choice."""
-        return self.inner.width + self.choice.width
-
-    @property
-    def whole(self) -> bool:
-        """Whether the continuous part decodes to whole numbers."""
-        return self.inner.whole
+    def beside(self) -> CategoryColumn:
+        """The choice."""
+        return self.choice
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
@@ -140,25 +132,6 @@ class MassesColumn(ColumnEncoding):
         """The choice is a unit of its own: a mass beyond the continuous part says nothing about that part."""
         inner = self.inner.units
         return (*inner, *[max(inner, default=-1) + 1] * self.choice.width)
-
-    def series(self, values: FloatArray) -> pl.Series:
-        """Give the values the type of the continuous part."""
-        return self.inner.series(values)
-
-    @property
-    def offset(self) -> int:
-        """The offset of the continuous part."""
-        return self.inner.offset
-
-    @property
-    def discrete(self) -> tuple[DiscreteSpan, ...]:
-        """The features of the choice, after those of the continuous part."""
-        return (*self.inner.discrete, *(span.moved(self.inner.width) for span in self.choice.discrete))
-
-    @property
-    def resolution(self) -> float:
-        """The resolution of the continuous part."""
-        return self.inner.resolution
 
     @property
     def summary(self) -> str:

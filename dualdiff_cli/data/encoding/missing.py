@@ -13,16 +13,17 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
+from .base import DiscreteSpan, fit_column, namespace
 from .category import binary_scale
+from .wrapped import WrappedColumn
 
 __all__ = ["MissingColumn"]
 
 
-class MissingColumn(ColumnEncoding):
+class MissingColumn(WrappedColumn):
     """The features of the observed values, and one feature that is 0 (missing) or 1 (present), standardised.
 
     Attributes:
@@ -32,15 +33,17 @@ class MissingColumn(ColumnEncoding):
     """
 
     kind: Literal["missing"] = "missing"
-    inner: SerializeAsAny[ColumnEncoding]
     present: float = Field(gt=0, lt=1)
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @property
     def width(self) -> int:
         """The features of the observed values and one more."""
         return self.inner.width + 1
+
+    @property
+    def whole(self) -> bool:
+        """Never: a missing value is NaN."""
+        return False
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
@@ -86,11 +89,6 @@ class MissingColumn(ColumnEncoding):
         """Convert the numbers of the observed values; the flag is only compared."""
         return self.model_copy(update={"inner": self.inner.with_numbers(convert)})
 
-    @property
-    def offset(self) -> int:
-        """The offset of the observed values."""
-        return self.inner.offset
-
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values their type, and leave the missing cells empty."""
         there = ~np.isnan(values)
@@ -124,11 +122,6 @@ class MissingColumn(ColumnEncoding):
     def present_feature(self) -> tuple[int, float]:
         """The last feature, and its value for a cell that is there."""
         return self.inner.width, self._shift + binary_scale(self.present)
-
-    @property
-    def resolution(self) -> float:
-        """The resolution of the observed values."""
-        return self.inner.resolution
 
     @property
     def summary(self) -> str:

@@ -18,14 +18,15 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, fit_column, namespace, read_column
+from .base import fit_column, namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn
 from .integer import LARGEST_EXACT, step_of
+from .wrapped import WrappedColumn
 
 __all__ = ["RoundedColumn", "coarse_steps", "on_grid"]
 
@@ -47,7 +48,7 @@ LEAST_INFORMATION = 0.1
 Places = npt.NDArray[np.int64]
 
 
-class RoundedColumn(ColumnEncoding):
+class RoundedColumn(WrappedColumn):
     """On which grid a value lies, and the value.
 
     Attributes:
@@ -69,9 +70,6 @@ class RoundedColumn(ColumnEncoding):
     high: float | None
     origins: tuple[tuple[float, ...], ...]
     choice: CategoryColumn | None
-    inner: SerializeAsAny[ColumnEncoding]
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @field_validator("steps")
     @classmethod
@@ -90,14 +88,9 @@ class RoundedColumn(ColumnEncoding):
         return self
 
     @property
-    def width(self) -> int:
-        """The features of the value and of the choice."""
-        return self.inner.width + (0 if self.choice is None else self.choice.width)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the values are whole numbers."""
-        return self.inner.whole
+    def beside(self) -> CategoryColumn | None:
+        """The choice."""
+        return self.choice
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
@@ -146,26 +139,6 @@ class RoundedColumn(ColumnEncoding):
         if self.low is not None:
             value = value.clip(min=self.low)
         return value if self.high is None else value.clip(max=self.high)
-
-    def series(self, values: FloatArray) -> pl.Series:
-        """Give the values the type of the inner encoding."""
-        return self.inner.series(values)
-
-    @property
-    def offset(self) -> int:
-        """The offset of the inner encoding."""
-        return self.inner.offset
-
-    @property
-    def discrete(self) -> tuple[DiscreteSpan, ...]:
-        """The features of the choice, after those of the value."""
-        choice = () if self.choice is None else self.choice.discrete
-        return (*self.inner.discrete, *(span.moved(self.inner.width) for span in choice))
-
-    @property
-    def resolution(self) -> float:
-        """The resolution of the inner encoding."""
-        return self.inner.resolution
 
     def log_slope(self, features: FloatArray) -> FloatArray | None:
         """Give the slope of the values with noise, where all values lie on one grid."""
