@@ -124,6 +124,7 @@ class Trainer:
 
     Attributes:
         step: the number of steps done.
+        device: where the points, the weights and the generator are.
         average: a denoiser with the exponential moving average (EMA) of the weights, for sampling.
 
     """
@@ -142,6 +143,7 @@ class Trainer:
         execution: Execution = PLAIN,
     ) -> None:
         self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
+        self.device = points.device
         if objective.bounded:
             denoiser.limit(points)
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()

@@ -56,7 +56,7 @@ class Training(Protocol):
 
     step: int
     config: TrainingConfig
-    points: Tensor
+    device: torch.device
 
     @property
     def is_done(self) -> bool:
@@ -135,7 +135,7 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
             callbacks.on_progress(progress)
             if checkpoints.are_due:
                 checkpoints.save()
-        synchronize(trainer.points.device)
+        synchronize(trainer.device)
         at_the_end = spent()
         checkpoints.save()
         if not trainer.is_done:
@@ -205,7 +205,7 @@ class _Checkpoints:
         if not _is_finite({name: value for name, value in state.items() if name not in MAY_BE_INFINITE}):
             raise self.diverged()
         seconds, compile_seconds = self._spent()
-        how = {"execution": trainer.execution.to_dict(), "device": trainer.points.device.type}
+        how = {"execution": trainer.execution.to_dict(), "device": trainer.device.type}
         self._run.save_state({"trainer": state, "seconds": seconds, "compile_seconds": compile_seconds, **how})
         self._saved_step, self._saved_at = trainer.step, time.monotonic()
 

@@ -25,7 +25,8 @@ from dualdiff_cli import seeding
 
 ROOT = Path(__file__).parents[2]
 NETWORK = settings(
-    "model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "objective.references=0", "sampling.steps=4"
+    *("model.width=8", "model.blocks=1", "model.gate_hidden=[8]", "objective.references=0", "sampling.steps=4"),
+    *("folds.levels=4", "folds.bands=2"),
 )
 SIZES = settings("data.points=300", "data.held_out_points=300")
 
@@ -76,7 +77,7 @@ SMALLER: dict[str, list[str]] = {
 }
 """The words that are added to a command to make it small; the last of two equal options counts."""
 SMALLER_PYTHON = {
-    "steps=1500": "steps=9, settings={'model.width': 8, 'model.blocks': 1, 'sampling.steps': 4}",
+    "steps=1500": "steps=9, settings={'model.width': 8, 'folds.levels': 4, 'folds.bands': 2, 'sampling.steps': 4}",
     ".sample(1000)": ".sample(100)",
     ".evaluate()": ".evaluate(n=200)",
     '"training.steps=2000"': '"training.steps=9", "model.width=8", "data.points=300", "data.held_out_points=300"',

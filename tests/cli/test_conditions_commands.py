@@ -11,7 +11,7 @@ from commands import answer, dualdiff, refused, settings
 
 from dualdiff_cli import seeding
 
-WORDS = ["--steps", "20", "--device", "cpu", *settings("model.width=8", "folds.levels=12", "sampling.steps=4")]
+WORDS = ["--steps", "20", "--device", "cpu", *settings("model.width=8", "folds.levels=6", "sampling.steps=4")]
 N = 150
 
 

@@ -30,7 +30,7 @@ from dualdiff_cli.store.run import Run
 
 ROWS = 300
 COLUMNS = ["age (years)", "income", "height"]
-SMALL = ["model.width=16", "folds.levels=12", "training.log_every=7", "training.checkpoint_every=15"]
+SMALL = ["model.width=16", "folds.levels=6", "training.log_every=7", "training.checkpoint_every=15"]
 SMALL += ["sampling.steps=8", "training.batch=32"]
 
 

@@ -231,7 +231,10 @@ def test_a_model_that_has_not_learnt_conditions_says_so(shared: Path, tmp_path: 
 # Training on a mixed table
 
 
-@pytest.mark.parametrize("recipe", [(), ("recipe=precise",)], ids=["folds", "one-network"])
+FOLDS = ("folds.number=2", "folds.levels=4", "folds.bands=2")
+
+
+@pytest.mark.parametrize("recipe", [FOLDS, ("recipe=precise",)], ids=["folds", "one-network"])
 def test_a_stopped_and_resumed_training_on_a_mixed_table_ends_in_the_same_weights(
     recipe: tuple[str, ...], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
