@@ -58,6 +58,14 @@ def test_what_is_work_enough_to_repay_it_is_compiled(share: float, compiled: boo
         assert not execution.required
 
 
+def test_on_a_gpu_only_far_more_samples_repay_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualdiff_cli.compute.execution._finds_triton", lambda: True)
+    cuda = torch.device("cuda", 0)
+    work = {share * REPAID_BY_SAMPLING[kind] for share in (0.9, 1.1) for kind in ("cpu", "cuda")}
+    decided_for = [decide_sampling("auto", "float32", cuda, work=each, layer=SMALL).compiled for each in sorted(work)]
+    assert decided_for == [False, False, False, True]
+
+
 def test_compiling_by_name_is_as_asked_however_little_there_is_to_do() -> None:
     for on, off in (
         (decided(steps=1, compile="on"), decided(steps=10**6, compile="off", parameters=10**6)),

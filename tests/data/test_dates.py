@@ -42,6 +42,15 @@ def test_days_of_the_week_that_the_training_rows_lack_are_never_drawn() -> None:
     assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
 
 
+def test_the_resolution_is_the_distance_of_neighbouring_days() -> None:
+    """So that ties of one day can be spread over the day where nearest neighbours are counted."""
+    days = pl.Series("d", [dt.date(2024, 1, 1) + dt.timedelta(days=k) for k in range(700)])
+    encoding = fitted(days)
+    first, second = encoding.encode(days[:2], None)[:, 0]
+    assert encoding.resolution == pytest.approx(second - first)
+    assert encoding.resolution > 0
+
+
 def test_equally_frequent_days_of_the_week_are_no_feature() -> None:
     column = pl.Series("d", [START.date() + dt.timedelta(int(d)) for d in RNG.integers(0, 700, 1000)])
     assert fitted(column).weekday is None
