@@ -6,13 +6,15 @@ network is trained, and a fitted mixture is one of the experts that `stacking` c
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
 from .denoisers import Denoiser
 from .schedules import Schedule
 
-__all__ = ["FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser", "condition"]
+__all__ = ["ClosedFormDenoiser", "FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser", "condition"]
 
 LEAST_VARIANCE = 1e-6
 """Added to the variances of given features, so that they can be inverted."""
@@ -67,7 +69,28 @@ class GaussianDenoiser(MixtureDenoiser):
         super().__init__(torch.ones(1), mean.unsqueeze(0), std.unsqueeze(0), schedule)
 
 
-class FullMixtureDenoiser(Denoiser):
+class ClosedFormDenoiser(Denoiser):
+    """The denoiser of a distribution that was fitted to rows; it computes in float64."""
+
+    @property
+    @abstractmethod
+    def components(self) -> int:
+        """The number of components K."""
+
+    @abstractmethod
+    def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Give D (n, d) and r, the probabilities of the components given x_t, (n, K); see `Denoiser.forward`."""
+
+    @abstractmethod
+    def conditioned(self, values: Tensor, given: Tensor) -> ClosedFormDenoiser:
+        """See `Denoiser.conditioned`."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser.forward`."""
+        return self.with_responsibilities(x_t, t)[0]
+
+
+class FullMixtureDenoiser(ClosedFormDenoiser):
     """The exact posterior mean for x ~ Σ_k w_k N(μ_k, Σ_k) with any covariances.
 
     With the eigenvectors V_k and eigenvalues e_k of Σ_k, component k of the distribution of x_t has along its own axes
@@ -96,12 +119,13 @@ class FullMixtureDenoiser(Denoiser):
         self.register_buffer("eigenvalues", eigenvalues.clamp(min=0))
         self.register_buffer("axes", axes)
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """See `Denoiser.forward`; computed in float64."""
-        return self.with_responsibilities(x_t, t)[0]
+    @property
+    def components(self) -> int:
+        """The number of Gaussians."""
+        return self.means.shape[-2]
 
     def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Give D (n, d) and r, the probabilities of the components given x_t, (n, k); see `Denoiser.forward`."""
+        """See `ClosedFormDenoiser.with_responsibilities`."""
         alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
         variance = alpha**2 * self.eigenvalues + sigma**2
         y = _turned(x_t.double().unsqueeze(1) - alpha * self.means, self.axes)
@@ -115,6 +139,20 @@ class FullMixtureDenoiser(Denoiser):
     def covariances(self) -> Tensor:
         """Σ, (k, d, d) or (n, k, d, d)."""
         return self.axes @ torch.diag_embed(self.eigenvalues) @ self.axes.mT
+
+    @classmethod
+    def load(cls, tensors: dict[str, Tensor], schedule: Schedule) -> FullMixtureDenoiser:
+        """Make the denoiser of which these are the tensors, by name.
+
+        Raises:
+            KeyError: a tensor is missing.
+
+        """
+        eigenvalues = torch.diag_embed(tensors["eigenvalues"])
+        denoiser = cls(tensors["log_weights"].exp(), tensors["means"], eigenvalues, schedule)
+        for name in ("log_weights", "eigenvalues", "axes"):  # bit for bit
+            setattr(denoiser, name, tensors[name])
+        return denoiser
 
     def conditioned(self, values: Tensor, given: Tensor) -> FullMixtureDenoiser:
         """Condition every Gaussian on the given features; see `Denoiser.conditioned` and `condition`."""

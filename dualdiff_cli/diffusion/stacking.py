@@ -1,18 +1,21 @@
-"""Two experts and a gate: a learnt denoiser and one in closed form, weighted by unseen rows.
+"""A learnt expert, two in closed form, and a gate that unseen rows decide.
 
-Both denoisers estimate E[x | x_t], so any mixture of them does:
+All experts estimate E[x | x_t], so any weighted mean of them does:
 
-    D(x_t, t) = w D_net(x_t, t) + (1 − w) D_mix(x_t, t),    w = Σ_k r_k(x_t, t) w_k(t),    0 ≤ w_k ≤ 1,
+    D(x_t, t) = Σ_e w_e D_e(x_t, t),    w_e = Σ_k r_k(x_t, t) W_ke(t),    W_ke ≥ 0,  Σ_e W_ke = 1,
 
-where r_k is the probability of component k of the Gaussian mixture given x_t. So the gate knows the noise level, and
-where the row is: a narrow peak that the network has missed can be left to the mixture, and a curved part to the
-network. The weights are the least-squares fit on rows that neither expert has seen (stacking: Wolpert 1992; Breiman
-1996, "Stacked regressions"). With the errors a = D_net − x and b = D_mix − x at a noise level, one weight for all
-rows has the least error E‖w a + (1 − w) b‖² at
+where r_k is the probability of component k of the Gaussian mixture given x_t. The experts are the networks, the
+mixture, which knows how the features depend on each other as far as Gaussians can, and independent features, each with
+a density of its own, which know nothing of this and each feature best. So the gate knows the noise level, and where the
+row is: a narrow peak that the network has missed can be left to the mixture, and a curved part to the network.
 
-    w_0 = (E b·b − E a·b) / (E a·a − 2 E a·b + E b·b),
+The weights are the least-squares fit on rows that no expert has seen (stacking: Wolpert 1992; Breiman 1996, "Stacked
+regressions"). With the errors a_e = D_e − x at a noise level, W minimises
 
-and the weights of the components are drawn towards w_0, as if so many more rows had it as their optimum.
+    E‖Σ_e w_e a_e‖² = Σ_{ke,jf} W_ke W_jf E[r_k r_j a_e·a_f],
+
+and the weights of the components are drawn towards the best common weights of all rows, as if so many more rows had
+them as their optimum.
 
 How good an expert is depends on the given features, too: a mixture is conditioned exactly on any of them, while a
 network has seen few rows with just these. So there are S tables of weights: one for rows without given features, and
@@ -24,60 +27,65 @@ Verdú 2005; Kingma et al. 2021), so that what lowers this loss on unseen rows l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear
+from scipy.optimize import nnls
 from torch import Tensor
 
 from .denoisers import Denoiser, LearntDenoiser, Regression
+from .independent import IndependentDenoiser
 from .mixtures import FullMixtureDenoiser
 from .network_denoiser import NetworkDenoiser
 
-__all__ = ["StackedDenoiser", "stacking_weights"]
+__all__ = ["EXPERT_NAMES", "StackedDenoiser", "stacking_weights"]
 
-CLOSED_FORM = ("log_weights", "means", "eigenvalues", "axes")
-"""The tensors of the closed-form expert."""
+EXPERT_NAMES = ("networks", "Gaussian mixture", "independent features")
+"""The names of the experts, in the order of their weights."""
+OF_MIXTURE = ("log_weights", "means", "eigenvalues", "axes")
+"""The tensors of the Gaussian mixture."""
+OF_INDEPENDENT = ("log_weights", "means", "variances")
+"""The tensors of the independent features."""
+STRICT = 1e4
+"""How much an error of a sum of weights counts, in units of the largest error of an expert."""
 
 
 def stacking_weights(
-    net: Tensor, closed: Tensor, x: Tensor, r: Tensor, scale: Tensor, *, prior: float = 0.0, set_aside: float = 0.0
+    answers: Tensor, x: Tensor, r: Tensor, scale: Tensor, *, prior: float = 0.0, set_aside: float = 0.0
 ) -> Tensor:
-    """Fit w_k at each noise level.
+    """Fit W at each noise level.
 
     Args:
-        net, closed: the answers of both experts, (L, n, d).
+        answers: of the experts, (E, L, n, d).
         x: the clean points, (n, d) or (L, n, d).
         r: the probabilities of the components, (L, n, K).
         scale: the size of an error that counts one at each level, (L,); neighbouring levels are fitted together.
-        prior: what w_0 counts for each component beside the rows, as a share of all rows.
-        set_aside: the share of rows, those on which either expert is farthest off, that do not count.
+        prior: what the common weights count for each component beside the rows, as a share of all rows.
+        set_aside: the share of rows, those on which an expert is farthest off, that do not count; of each expert.
 
     Returns:
-        (L, K), in [0, 1].
+        (L, K, E), not negative, with the sum one over the experts.
 
     """
-    a, b = (net - x) / scale.reshape(-1, 1, 1), (closed - x) / scale.reshape(-1, 1, 1)
-    worst = torch.maximum(a.square().sum(-1), b.square().sum(-1))
-    kept = worst <= worst.quantile(1 - set_aside, dim=-1, keepdim=True)
-    # ‖w a + (1 − w) b‖² = ‖b + w (a − b)‖² = w² ‖a − b‖² + 2 w b·(a − b) + …
-    square, slope = ((p * (a - b)).sum(-1) * kept for p in (a - b, b))
-    ones = torch.ones_like(r[..., :1])
-    (A_0, c_0), (A, c) = (_pooled(each, square, slope) for each in (ones, r))
-    w_0 = (-c_0 / A_0.squeeze(-1).clamp(min=1e-12)).clamp(0, 1)
-    strength = (prior * A_0).clamp(min=1e-12)
-    A = A + strength * torch.eye(r.shape[-1])
-    return torch.stack([_bounded_minimum(*each) for each in zip(A, strength.squeeze(-1) * w_0 - c, strict=True)])
-
-
-def _pooled(r: Tensor, square: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Give A and c of Σ_i (w·r_i)² square_i + 2 (w·r_i) slope_i = wᵀ A w + 2 cᵀ w, means over neighbouring levels.
-
-    Returns:
-        (L, K, K) and (L, K).
-
-    """
-    A, c = (r * square.unsqueeze(-1)).mT @ r, (r * slope.unsqueeze(-1)).sum(1)
-    return _mean_of_neighbours(A), _mean_of_neighbours(c)
+    a = ((answers - x) / scale.reshape(-1, 1, 1)).double()
+    sizes = a.square().sum(-1)
+    a = a * (sizes <= sizes.quantile(1 - set_aside, dim=-1, keepdim=True)).all(0).unsqueeze(-1)
+    E, L, K = *a.shape[:2], r.shape[-1]
+    A = torch.empty(L, K, E, K, E, dtype=torch.float64)
+    A_0 = torch.empty(L, E, E, dtype=torch.float64)
+    for e in range(E):
+        for f in range(E):
+            product = (a[e] * a[f]).sum(-1)
+            A[:, :, e, :, f] = (r.double() * product.unsqueeze(-1)).mT @ r.double()
+            A_0[:, e, f] = product.sum(1)
+    A, A_0 = _mean_of_neighbours(A).reshape(L, K * E, K * E), _mean_of_neighbours(A_0)
+    common = torch.stack([_least_of_weights(each, torch.zeros(E, dtype=torch.float64)) for each in A_0])
+    # prior · Σ_k (W_k − w)ᵀ A_0 (W_k − w), where w are the common weights
+    A = A + prior * torch.stack([torch.kron(torch.eye(K), each) for each in A_0])
+    c = (-prior * (A_0 @ common.unsqueeze(-1))).squeeze(-1).repeat(1, K)
+    W = torch.stack([_least_of_weights(*each, experts=E) for each in zip(A, c, strict=True)])
+    return W.reshape(L, K, E).to(answers.dtype)
 
 
 def _mean_of_neighbours(values: Tensor) -> Tensor:
@@ -86,43 +94,55 @@ def _mean_of_neighbours(values: Tensor) -> Tensor:
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
-def _bounded_minimum(A: Tensor, c: Tensor) -> Tensor:
-    """Find w in [0, 1] with the least wᵀ A w − 2 cᵀ w, for A (K, K) positive definite and c (K,)."""
-    root = np.linalg.cholesky(A.double().numpy())
-    target = np.linalg.solve(root, c.double().numpy())
-    return torch.from_numpy(lsq_linear(root.T, target, bounds=(0, 1), method="bvls").x).to(c.dtype).clamp(0, 1)
+def _least_of_weights(A: Tensor, c: Tensor, experts: int | None = None) -> Tensor:
+    """Find the W ≥ 0 with the least Wᵀ A W + 2 cᵀ W whose sum over the experts is one for each component, (K·E,).
+
+    Args:
+        A: positive semi-definite, (K·E, K·E).
+        c: (K·E,).
+        experts: E; None for K = 1.
+
+    """
+    E = experts or len(A)
+    largest = float(A.diagonal().max()) or 1.0
+    root = np.linalg.cholesky(A.numpy() / largest + 1e-12 * np.eye(len(A))).T
+    target = np.linalg.solve(root.T, -c.numpy() / largest)
+    sums = STRICT * np.kron(np.eye(len(A) // E), np.ones(E))
+    W = nnls(np.concatenate([root, sums]), np.concatenate([target, STRICT * np.ones(len(sums))]))[0].reshape(-1, E)
+    return torch.from_numpy(W / W.sum(1, keepdims=True)).reshape(-1)
 
 
 class StackedDenoiser(LearntDenoiser):
-    """w D_net + (1 − w) D_mix, with w_k interpolated linearly between levels that are evenly spaced on the time axis.
+    """Σ_e w_e D_e, with W interpolated linearly between levels that are evenly spaced on the time axis.
 
     Args:
-        learnt: D_net.
-        closed: D_mix; None before the tensors are loaded.
-        weights: w_k at the middles of L equal slices of the time axis, for S slices of given features, (S, L, K) or
-            (S, L, 1) for the same weight for all components.
+        learnt: the networks.
+        weights: W at the middles of L equal slices of the time axis, for S slices of given features, (S, L, K, E), or
+            (S, L, 1, E) for the same weights for all components.
+
+    Attributes:
+        mixture, independent: the experts in closed form; None before they are fitted or loaded.
 
     """
 
-    def __init__(self, learnt: NetworkDenoiser, closed: FullMixtureDenoiser | None, weights: Tensor) -> None:
+    def __init__(self, learnt: NetworkDenoiser, weights: Tensor) -> None:
         super().__init__()
-        self.learnt, self.closed, self.schedule = learnt, closed, learnt.schedule
-        self.network = learnt.network
+        self.learnt, self.schedule, self.network = learnt, learnt.schedule, learnt.network
+        self.mixture: FullMixtureDenoiser | None = None
+        self.independent: IndependentDenoiser | None = None
         self.gate_weights: Tensor
         self.register_buffer("gate_weights", weights.double())
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
-        assert self.closed is not None
-        closed, r = self.closed.with_responsibilities(x_t, t)
-        return _stacked(self.learnt(x_t, t), closed, self._weight(t, self.gate_weights[:1], r))
+        return self._combined(x_t, t)[0]
 
     def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
-        """Weigh both experts' conditional answers as their plain answers; see `Denoiser.conditioned`."""
+        """Weigh the experts' conditional answers as their plain answers; see `Denoiser.conditioned`."""
         return _ConditionedStack(self, values, given)
 
     def regression(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Regression:
-        """Set up the regression of the learnt expert with the answers of both; see `NetworkDenoiser.regression`."""
+        """Set up the regression of the learnt expert with the answers of all; see `NetworkDenoiser.regression`."""
         problem = self.learnt.regression(x, epsilon, t)
         alpha, sigma = (c.reshape(-1, 1).to(x.dtype) for c in self.schedule(t))
         c_skip, c_out = self.learnt.coefficients(alpha, sigma)
@@ -130,17 +150,22 @@ class StackedDenoiser(LearntDenoiser):
         return problem._replace(output=(self(x_t, t) - c_skip * x_t) / c_out)
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Give the weights of the learnt and of the closed-form expert at x_t (n, d) and t, (n, 2)."""
-        assert self.closed is not None
-        _, r = self.closed.with_responsibilities(x_t, t)
-        w = self._weight(t, self.gate_weights[:1], r).to(x_t.dtype)
-        return torch.cat([w, 1 - w], dim=1)
+        """Give the weights w of the experts at x_t (n, d) and t, (n, E); see `EXPERT_NAMES`."""
+        return self._combined(x_t, t)[1]
+
+    def _combined(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Give D, (n, d), and w, (n, E)."""
+        assert self.mixture is not None
+        assert self.independent is not None
+        return _combine(
+            (self.learnt, self.mixture, self.independent), x_t, t, self.interpolated(t, self.gate_weights[:1])
+        )
 
     def weights(self) -> dict[str, Tensor]:
         """Give all tensors that training decides, by name."""
-        assert self.closed is not None
-        closed = {f"closed.{name}": getattr(self.closed, name) for name in CLOSED_FORM}
-        return {**self.learnt.weights(), **closed, "gate_weights": self.gate_weights}
+        mixture = {f"mixture.{name}": getattr(self.mixture, name) for name in OF_MIXTURE}
+        independent = {f"independent.{name}": getattr(self.independent, name) for name in OF_INDEPENDENT}
+        return {**self.learnt.weights(), **mixture, **independent, "gate_weights": self.gate_weights}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the tensors that `weights` gave.
@@ -149,19 +174,18 @@ class StackedDenoiser(LearntDenoiser):
             KeyError, RuntimeError: the names or the shapes are those of another model.
 
         """
-        learnt = dict(weights)
-        table = learnt.pop("gate_weights")
-        self.gate_weights = table.reshape(1, -1, 1) if table.dim() == 1 else table  # an older file has one row
-        parts = {name: learnt.pop(f"closed.{name}") for name in CLOSED_FORM}
-        self.closed = FullMixtureDenoiser(
-            parts["log_weights"].exp(), parts["means"], torch.diag_embed(parts["eigenvalues"]), self.schedule
+        rest = _of_three_experts(weights) if "closed.means" in weights else dict(weights)
+        self.gate_weights = rest.pop("gate_weights")
+        self.mixture = FullMixtureDenoiser.load(
+            {name: rest.pop(f"mixture.{name}") for name in OF_MIXTURE}, self.schedule
         )
-        for name, tensor in parts.items():
-            setattr(self.closed, name, tensor)
-        self.learnt.load_weights(learnt)
+        log_weights, means, variances = (rest.pop(f"independent.{name}") for name in OF_INDEPENDENT)
+        of_few_values = self.learnt.discrete_means
+        self.independent = IndependentDenoiser(log_weights, means, variances, self.schedule, of_few_values)
+        self.learnt.load_weights(rest)
 
-    def _weight(self, t: Tensor, table: Tensor, r: Tensor) -> Tensor:
-        """Give w (n, 1) for times t () or (n,), r (n, K), and w_k of all rows (1, L, K) or of each row (n, L, K)."""
+    def interpolated(self, t: Tensor, table: Tensor) -> Tensor:
+        """Give W at times t () or (n,), (1 or n, K, E), from that of all rows (1, L, K, E) or each row (n, L, K, E)."""
         levels = table.shape[1]
         share = (t - self.schedule.t_min) / (self.schedule.t_max - self.schedule.t_min)
         place = (share * levels - 0.5).clamp(0, levels - 1).reshape(-1)
@@ -172,8 +196,36 @@ class StackedDenoiser(LearntDenoiser):
         else:
             rows = torch.arange(len(table), device=table.device)
             low, high = table[rows, below], table[rows, above]
-        w_k = torch.lerp(low, high, (place - below).unsqueeze(-1))
-        return (r * w_k).sum(-1, keepdim=True)
+        return torch.lerp(low, high, (place - below).reshape(-1, 1, 1))
+
+
+def _combine(
+    experts: tuple[Denoiser, FullMixtureDenoiser, IndependentDenoiser], x_t: Tensor, t: Tensor, W: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Ask the experts, and weigh their answers by W, (1 or n, K, E); give D, (n, d), and w, (n, E)."""
+    learnt, mixture, independent = experts
+    of_mixture, r = mixture.with_responsibilities(x_t, t)
+    w = (r.unsqueeze(-1) * W).sum(1).to(x_t.dtype)
+    of_features, _ = independent.with_responsibilities(x_t, t)
+    answers = torch.stack([learnt(x_t, t), of_mixture, of_features], dim=-1)
+    return (answers * w.unsqueeze(1)).sum(-1), w
+
+
+def _of_three_experts(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the tensors of an older file, where two experts share the weight w and 1 − w, into those of three."""
+    now = {
+        f"mixture.{name.removeprefix('closed.')}" if name.startswith("closed.") else name: weights[name]
+        for name in weights
+    }
+    w = weights["gate_weights"]
+    w = w.reshape(1, -1, 1) if w.dim() == 1 else w  # a still older file has one weight a level
+    d = weights["closed.means"].shape[1]
+    standard = {"log_weights": torch.zeros(d, 1), "means": torch.zeros(d, 1), "variances": torch.ones(d, 1)}
+    return {
+        **now,
+        **{f"independent.{name}": tensor.to(w) for name, tensor in standard.items()},
+        "gate_weights": torch.stack([w, 1 - w, torch.zeros_like(w)], dim=-1),
+    }
 
 
 class _ConditionedStack(Denoiser):
@@ -181,20 +233,16 @@ class _ConditionedStack(Denoiser):
 
     def __init__(self, stack: StackedDenoiser, values: Tensor, given: Tensor) -> None:
         super().__init__()
-        assert stack.closed is not None
-        self.schedule, self._weight, self.off_centre = stack.schedule, stack._weight, True
-        self.learnt, self.closed = stack.learnt.conditioned(values, given), stack.closed.conditioned(values, given)
+        assert stack.mixture is not None
+        assert stack.independent is not None
+        self.schedule, self._interpolated, self.off_centre = stack.schedule, stack.interpolated, True
+        self.learnt = stack.learnt.conditioned(values, given)
+        self.mixture = stack.mixture.conditioned(values, given)
+        self.independent = stack.independent.conditioned(values, given)
         slices = len(stack.gate_weights) - 1
         share = given.reshape(-1, given.shape[-1]).double().mean(1)
         self._table = stack.gate_weights[(share * slices).ceil().long()]
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
-        closed, r = self.closed.with_responsibilities(x_t, t)
-        return _stacked(self.learnt(x_t, t), closed, self._weight(t, self._table, r))
-
-
-def _stacked(learnt: Tensor, closed: Tensor, w: Tensor) -> Tensor:
-    """Weigh the answers of both experts (n, d) by w, (n, 1)."""
-    w = w.to(learnt.dtype)
-    return w * learnt + (1 - w) * closed
+        return _combine((self.learnt, self.mixture, self.independent), x_t, t, self._interpolated(t, self._table))[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import seeding
 from ..compute.device import choose_device
 from ..data import Data, FloatArray
-from ..diffusion.stacking import StackedDenoiser
+from ..diffusion.stacking import EXPERT_NAMES, StackedDenoiser
 from ..models import AS_DRAWN, Model, TrainableModel, load_model
 from ..models.diffusion import DiffusionModel
 from ..present.figures.gates import gate_histogram, gate_profile, gate_scatter
@@ -106,9 +106,9 @@ def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -
 
 
 def expert_names(model: Model) -> tuple[str, ...] | None:
-    """Name the experts of a model that was trained in folds, the networks and the closed form; None for others."""
+    """Name the experts of a model that was trained in folds, the networks and the closed forms; None for others."""
     stacked = isinstance(model, DiffusionModel) and isinstance(model.denoiser, StackedDenoiser)
-    return ("networks", "Gaussian mixture") if stacked else None
+    return EXPERT_NAMES if stacked else None
 
 
 def gate_weights(model: DiffusionModel, rows: pl.DataFrame) -> FloatArray:

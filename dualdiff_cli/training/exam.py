@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.mixtures import ClosedFormDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from .gaps import together
 
@@ -81,11 +81,11 @@ class Exam:
         return torch.stack(answers).cpu()
 
     @torch.no_grad()
-    def answers_of(self, denoisers: list[FullMixtureDenoiser], given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def answers_of(self, denoisers: Sequence[ClosedFormDenoiser], given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ask each fold's denoiser about the rows of that fold, (L, F·m, width), and for its r, (L, F·m, K)."""
         rows = torch.arange(self.points.shape[1]).reshape(self.folds, -1)
         answers = self.points.clone()  # what is given is known
-        r = torch.zeros(*answers.shape[:2], denoisers[0].means.shape[-2])
+        r = torch.zeros(*answers.shape[:2], denoisers[0].components)
         for each, own in zip(denoisers, rows, strict=True):
             for part, denoiser in [(own, each)] if given is None else self._conditioned(each, own, given):
                 for level, t in enumerate(self.times):
@@ -93,8 +93,8 @@ class Exam:
         return answers, r
 
     def _conditioned(
-        self, denoiser: FullMixtureDenoiser, rows: Tensor, given: Tensor
-    ) -> Iterator[tuple[Tensor, FullMixtureDenoiser]]:
+        self, denoiser: ClosedFormDenoiser, rows: Tensor, given: Tensor
+    ) -> Iterator[tuple[Tensor, ClosedFormDenoiser]]:
         """Condition a denoiser on the given features of its rows, in parts with the same given features."""
         for places in together((~given[rows]).numpy()):
             part = rows[torch.from_numpy(places)]

@@ -1,11 +1,12 @@
-"""The training for few rows: folds, each with the checkpoint that unseen rows choose, and a mixture beside them.
+"""The training for few rows: folds, each with the checkpoint that unseen rows choose, and closed forms beside them.
 
 A network that passes over few rows many times learns the rows by heart, first at small noise, where the posterior mean
 of the training rows differs most from that of the data. So the rows are split into F parts, and F networks, trained
 together as one grouped product, each learn all parts but one. The denoising loss on the part that a network has not
 seen is followed in B bands of noise levels, and for each band the weights with the least loss are kept. The mean of the
-F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture is the
-closed-form expert, and the same unseen rows decide how much each of the two counts (`weighing.py`).
+F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture and
+independent features are the experts in closed form, and the same unseen rows decide how much each counts
+(`weighing.py`).
 
 The training ends when no band has improved at `patience` checkpoints in a row, or after the configured steps.
 """
@@ -30,7 +31,7 @@ from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import build_schedule
-from ..diffusion.stacking import StackedDenoiser
+from ..diffusion.stacking import EXPERT_NAMES, StackedDenoiser
 from .exam import Exam
 from .loop import JudgedRecord, Progress, Record, build_batches
 from .weighing import weigh_experts
@@ -52,7 +53,7 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
-    return StackedDenoiser(learnt, None, torch.ones(1, c.levels, 1))
+    return StackedDenoiser(learnt, torch.ones(1, c.levels, 1, len(EXPERT_NAMES)))
 
 
 def _known(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:

@@ -47,7 +47,7 @@ MOST_MIXTURE_ROWS = 20_000
 SPREAD = 0.1
 """The standard deviation of the noise on features with few values, as a share of the distance of the values."""
 MOST_VALIDATED = 500
-"""With more rows, BIC alone decides."""
+"""With more rows, or a single feature, there are many more rows than parameters, and BIC alone decides."""
 PARTS = 4
 """The number of parts of the cross-validation."""
 PATIENCE = 2
@@ -193,7 +193,7 @@ def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
 def _estimated_loss(mixture: FittedMixture, z: FloatArray, seed: int) -> float:
     """Estimate the loss of unseen rows, in nats a row, from the rows z (n, width) that the mixture is fitted to."""
     by_bic = mixture.bic(z) / (2 * len(z))
-    if len(z) > MOST_VALIDATED or len(z) < PARTS * mixture.components:
+    if len(z) > MOST_VALIDATED or z.shape[1] == 1 or len(z) < PARTS * mixture.components:
         return by_bic
     parts = np.array_split(seeding.stream(seed, "parts of the validation").permutation(len(z)), PARTS)
     losses = [-mixture.refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]

@@ -1,4 +1,4 @@
-"""The end of a training in folds: a Gaussian mixture joins the networks, and unseen rows decide how much each counts.
+"""The end of a training in folds: closed forms join the networks, and unseen rows decide how much each expert counts.
 
 The weights depend on the noise level, on the Gaussian that a row probably belongs to, and on the share of features that
 are given; `diffusion.stacking` has the least-squares fit.
@@ -20,6 +20,7 @@ from ..diffusion.schedules import Schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .exam import Exam
 from .gaussians import FittedMixture
+from .marginals import FittedMarginals
 from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
 from .tails import ScaleMixture
 
@@ -37,8 +38,8 @@ SLICES = 3
 PRIOR = 30
 """The number of rows that the common weight of the experts counts as, beside the rows of each Gaussian."""
 SET_ASIDE = 0.01
-"""The share of unseen rows, those with the largest errors, that do not count for the weights of the experts: neither
-expert can know a few rows far from all others, and they would decide."""
+"""The share of unseen rows, those with the largest errors of an expert, that do not count for the weights: no expert
+can know a few rows far from all others, and they would decide."""
 
 
 def weigh_experts(
@@ -51,15 +52,15 @@ def weigh_experts(
     config: DiffusionConfig,
     layout: FeatureLayout,
 ) -> dict[str, Any]:
-    """Give the denoiser of trained networks its mixture and the weights of both experts.
+    """Give the denoiser of trained networks its experts in closed form, and all experts their weights.
 
     Args:
-        stacked: with trained networks; its mixture and its weights are set.
+        stacked: with trained networks; its closed forms and its weights are set.
         exam: of the networks.
         ask: answers the exam with the networks.
         points: the training rows as features, (N, width).
-        seen: for each fold the rows that its network has learnt, (n, width); the mixture that is judged on the other
-            rows is fitted to these.
+        seen: for each fold the rows that its network has learnt, (n, width); the closed forms that are judged on the
+            other rows are fitted to these.
         config: of the run.
         layout: of the features.
 
@@ -70,44 +71,49 @@ def weigh_experts(
     """
     c, seed, net = config.folds, config.seed, ask(None)
     sizes = COMPONENT_NUMBERS if c.mixture else (1,)
-    fitted = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
-    stacked.closed = _denoiser_of(fitted, stacked.schedule)
+    mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
+    marginals = FittedMarginals.fit(points, layout.discrete, seed=seed)
+    stacked.mixture = _denoiser_of(mixture, stacked.schedule)
+    stacked.independent = marginals.denoiser(stacked.schedule)
     facts: dict[str, Any] = {
         "unseen_loss": float(exam.losses(net).mean()),
-        "unseen_loss_of": {"network": float(exam.losses(net).mean()), "mixture": None},
+        "unseen_loss_of": {"network": float(exam.losses(net).mean()), "mixture": None, "independent": None},
         "components": 0,
         "gain_over_mixture": None,
         "simpler": None,
-        "expert_usage": [1.0, 0.0],
+        "expert_usage": [1.0, 0.0, 0.0],
     }
     if not c.mixture:
-        stacked.gate_weights = torch.ones(1, c.levels, 1).double()
+        stacked.gate_weights = torch.tensor(facts["expert_usage"]).double().expand(1, c.levels, 1, -1).clone()
         return facts
-    refitted = (fitted.refit(_spread(rows, layout, seed)) for rows in seen)
-    closed = [_denoiser_of(each, stacked.schedule) for each in refitted]
-    answers, r = exam.answers_of(closed)
+    mixtures = [_denoiser_of(mixture.refit(_spread(rows, layout, seed)), stacked.schedule) for rows in seen]
+    independent = [marginals.refit(rows).denoiser(stacked.schedule) for rows in seen]
 
-    def weights_of(net: Tensor, answers: Tensor, r: Tensor) -> Tensor:
+    def answers_and_weights(net: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the answers of the experts, (E, L, F·m, width), r of the mixture, and W."""
+        of_mixture, r = exam.answers_of(mixtures, given)
+        answers = torch.stack([net, of_mixture, exam.answers_of(independent, given)[0]])
         prior = PRIOR / len(points)
-        return stacking_weights(net, answers, exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
+        return answers, r, stacking_weights(answers, exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
 
     def weights_by_given() -> Iterator[Tensor]:
         for k in range(SLICES if config.objective.conditional else 0):
             given = exam.shown(layout.units, least=k / SLICES, most=(k + 1) / SLICES, seed=seed)
-            yield weights_of(ask(given), *exam.answers_of(closed, given))
+            yield answers_and_weights(ask(given), given)[2]
 
-    weights = torch.stack([weights_of(net, answers, r), *weights_by_given()])
-    stacked.gate_weights = weights.double()
-    w = (r * weights[0].unsqueeze(1)).sum(-1, keepdim=True)
-    both = w * net + (1 - w) * answers
-    gain, error = exam.gain(answers, both)
-    facts["unseen_loss"] = float(exam.losses(both).mean())
-    facts["unseen_loss_of"]["mixture"] = float(exam.losses(answers).mean())
+    answers, r, W = answers_and_weights(net)
+    stacked.gate_weights = torch.stack([W, *weights_by_given()]).double()
+    w = r @ W
+    combined = torch.einsum("elnd,lne->lnd", answers, w)
+    gain, error = exam.gain(answers[1], combined)
+    facts["unseen_loss"] = float(exam.losses(combined).mean())
+    facts["unseen_loss_of"] |= {"mixture": float(exam.losses(answers[1]).mean())}
+    facts["unseen_loss_of"] |= {"independent": float(exam.losses(answers[2]).mean())}
     return facts | {
-        "components": fitted.components,
+        "components": mixture.components,
         "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"},
-        "simpler": _simpler(fitted, gain, error),
-        "expert_usage": [float(w.mean()), float(1 - w.mean())],
+        "simpler": _simpler(mixture, gain, error),
+        "expert_usage": w.mean((0, 1)).tolist(),
     }
 
 

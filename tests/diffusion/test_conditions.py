@@ -195,7 +195,7 @@ def test_a_stack_weighs_the_conditional_answers_of_its_experts_as_its_plain_ones
     stack = stacked()
     values, x_t, t = normal(1, D, role="values"), normal(5, D, role="x"), torch.tensor(0.4, dtype=torch.float64)
     own = stack.conditioned(values, GIVEN)(x_t, t)
-    parts = [expert.conditioned(values, GIVEN)(x_t, t) for expert in (stack.learnt, stack.closed)]  # type: ignore[union-attr]
+    parts = [expert.conditioned(values, GIVEN)(x_t, t) for expert in (stack.learnt, stack.mixture)]  # type: ignore[union-attr]
     w = stack.gate(x_t, t)[:, :1]  # type: ignore[operator]
     torch.testing.assert_close(own, w * parts[0] + (1 - w) * parts[1])
     torch.testing.assert_close(own[:, GIVEN], values[:, GIVEN].expand(5, -1), atol=1e-6, rtol=0)

@@ -1,4 +1,4 @@
-"""The weights of the learnt and the closed-form expert, and the denoiser that the two make together."""
+"""The weights of the learnt expert and those in closed form, and the denoiser that they make together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.diffusion.independent import IndependentDenoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.stacking import StackedDenoiser, stacking_weights
 from dualdiff_cli.training.folds import build_stacked
@@ -33,8 +34,8 @@ def experts(*, correlation: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def common_weight(net: Tensor, closed: Tensor, x: Tensor, scale: Tensor, **options: float) -> Tensor:
-    """Fit one weight for all rows, (L,)."""
-    return stacking_weights(net, closed, x, torch.ones(LEVELS, N, 1), scale, **options)[:, 0]
+    """Fit weights of two experts for all rows, and give that of the first, (L,)."""
+    return stacking_weights(torch.stack([net, closed]), x, torch.ones(LEVELS, N, 1), scale, **options)[:, 0, 0]
 
 
 def test_an_exact_network_gets_the_whole_weight() -> None:
@@ -44,7 +45,7 @@ def test_an_exact_network_gets_the_whole_weight() -> None:
 
 def test_an_exact_mixture_gets_the_whole_weight() -> None:
     x, network, _ = experts()
-    assert common_weight(network, x.expand(LEVELS, N, D), x, SCALE).tolist() == [0.0] * LEVELS
+    torch.testing.assert_close(common_weight(network, x.expand(LEVELS, N, D), x, SCALE), torch.zeros(LEVELS))
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4, -0.5])
@@ -89,7 +90,7 @@ def test_weights_beyond_the_two_experts_are_cut_off(better: str, weight: float) 
     a = draws(LEVELS, N, D, role="a")
     near, far = x + a, x + 2 * a
     pair = (near, far) if better == "network" else (far, near)
-    assert common_weight(*pair, x, SCALE).tolist() == [weight] * LEVELS
+    torch.testing.assert_close(common_weight(*pair, x, SCALE), torch.full((LEVELS,), weight))
 
 
 def test_equal_answers_have_a_finite_weight() -> None:
@@ -108,8 +109,9 @@ def two_places() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_each_component_gets_the_weight_that_its_rows_ask_for() -> None:
     x, net, closed, r = two_places()
-    w = stacking_weights(net, closed, x, r, SCALE)
-    assert w.shape == (LEVELS, 2)
+    W = stacking_weights(torch.stack([net, closed]), x, r, SCALE)
+    assert W.shape == (LEVELS, 2, 2)
+    w = W[..., 0]
     assert w[:, 0].min() > 0.99
     torch.testing.assert_close(w[:, 1], torch.full((LEVELS,), 0.2), atol=0.1, rtol=0)
 
@@ -117,12 +119,32 @@ def test_each_component_gets_the_weight_that_its_rows_ask_for() -> None:
 def test_the_prior_draws_the_weights_of_all_components_towards_the_common_weight() -> None:
     x, net, closed, r = two_places()
     common = common_weight(net, closed, x, SCALE)
-    weak, strong = (stacking_weights(net, closed, x, r, SCALE, prior=prior) for prior in (0.2, 1e4))
+    answers = torch.stack([net, closed])
+    free, weak, strong = (stacking_weights(answers, x, r, SCALE, prior=prior)[..., 0] for prior in (0.0, 0.2, 1e4))
     torch.testing.assert_close(strong, common[:, None].expand(-1, 2), atol=1e-3, rtol=0)
-    free = stacking_weights(net, closed, x, r, SCALE)
     for k in (0, 1):
         assert bool(((weak[:, k] - common) / (free[:, k] - common) < 0.99).all())
         assert bool(((weak[:, k] - common) / (free[:, k] - common) > 0.1).all())
+
+
+def test_three_experts_with_independent_errors_count_inversely_to_their_squares() -> None:
+    """Of unbiased estimates with variances v_e the best mean has weights in proportion to 1/v_e."""
+    n = 20_000
+    x, sizes = draws(n, D, role="many x"), torch.tensor([0.5, 1.0, 2.0])
+    answers = x + sizes.reshape(3, 1, 1, 1) * draws(3, LEVELS, n, D, role="many errors")
+    W = stacking_weights(answers, x, torch.ones(LEVELS, n, 1), SCALE)[:, 0]
+    expected = sizes**-2 / (sizes**-2).sum()
+    torch.testing.assert_close(W, expected.expand(LEVELS, 3), atol=0.01, rtol=0)
+    torch.testing.assert_close(W.sum(-1), torch.ones(LEVELS))
+
+
+def test_an_expert_that_only_repeats_another_changes_no_answer() -> None:
+    x, net, closed = experts()
+    r = torch.ones(LEVELS, N, 1)
+    two, three = (
+        stacking_weights(torch.stack(each), x, r, SCALE)[:, 0] for each in ([net, closed], [net, closed, net])
+    )
+    torch.testing.assert_close(three[:, [0, 2]].sum(1), two[:, 0], atol=1e-3, rtol=0)
 
 
 # The denoiser
@@ -140,10 +162,26 @@ def stacked(levels: int = 4) -> StackedDenoiser:
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     root = draws(3, D, D, role="covariances").double()
     weights = torch.tensor([0.2, 0.5, 0.3])
-    denoiser.closed = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
-    denoiser.gate_weights = torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square().reshape(1, -1, 1)
+    denoiser.mixture = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
+    log_weights = draws(D, 2, role="weights of features").log_softmax(-1).double()
+    means = draws(D, 2, role="means of features").double()
+    variances = draws(D, 2, role="variances of features").square().double()
+    denoiser.independent = IndependentDenoiser(log_weights, means, variances, denoiser.schedule)
+    denoiser.gate_weights = of_experts(torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square().reshape(1, -1, 1))
     denoiser.learnt.limit(torch.tensor([[-3.0, -2.0], [3.0, 2.0]]))
     return denoiser.requires_grad_(False).eval()
+
+
+def of_experts(w: Tensor) -> Tensor:
+    """Give weights of three experts, (…, 3), of which the first is w and the second has two thirds of the rest."""
+    return torch.stack([w, (1 - w) * 2 / 3, (1 - w) / 3], dim=-1)
+
+
+def answers_of(denoiser: StackedDenoiser, x_t: Tensor, t: Tensor) -> Tensor:
+    """Ask the three experts, (n, 3, D)."""
+    assert denoiser.mixture is not None
+    assert denoiser.independent is not None
+    return torch.stack([each(x_t, t) for each in (denoiser.learnt, denoiser.mixture, denoiser.independent)], dim=1)
 
 
 def middles(levels: int) -> Tensor:
@@ -152,7 +190,7 @@ def middles(levels: int) -> Tensor:
 
 def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_between() -> None:
     denoiser = stacked()
-    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights.flatten()
+    x_t, w = draws(4, D, role="x_t"), denoiser.gate_weights[0, :, 0, 0]
     torch.testing.assert_close(denoiser.gate(x_t, middles(4))[:, 0], w.float())
     between = (middles(4)[:-1] + middles(4)[1:]) / 2
     torch.testing.assert_close(denoiser.gate(x_t[:3], between)[:, 0], (w[:-1] + w[1:]).float() / 2)
@@ -162,44 +200,54 @@ def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_betwee
 
 def test_one_level_has_its_weight_everywhere() -> None:
     denoiser = stacked()
-    denoiser.gate_weights = torch.tensor([[[0.3]]], dtype=torch.float64)
+    denoiser.gate_weights = torch.tensor([[[[0.3, 0.6, 0.1]]]], dtype=torch.float64)
     gate = denoiser.gate(draws(3, D, role="x_t"), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
-    torch.testing.assert_close(gate, torch.tensor([[0.3, 0.7]]).expand(3, 2))
+    torch.testing.assert_close(gate, torch.tensor([[0.3, 0.6, 0.1]]).expand(3, 3))
 
 
 def test_the_gate_weighs_the_experts_by_the_components_of_the_mixture() -> None:
     denoiser, x_t, t = stacked(), draws(6, D, role="x_t"), middles(4)[1]
-    w_k = torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64)
-    denoiser.gate_weights = w_k.expand(1, 4, 3)
-    assert denoiser.closed is not None
-    closed, r = denoiser.closed.with_responsibilities(x_t, t)
+    W = of_experts(torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64))
+    denoiser.gate_weights = W.expand(1, 4, 3, 3)
+    assert denoiser.mixture is not None
+    r = denoiser.mixture.with_responsibilities(x_t, t)[1]
     torch.testing.assert_close(r.sum(1), torch.ones(6))
-    w = (r * w_k).sum(1, keepdim=True).float()
-    torch.testing.assert_close(denoiser.gate(x_t, t)[:, :1], w)
-    torch.testing.assert_close(denoiser(x_t, t), w * denoiser.learnt(x_t, t) + (1 - w) * closed)
+    w = r @ W.float()
+    torch.testing.assert_close(denoiser.gate(x_t, t), w)
+    torch.testing.assert_close(denoiser(x_t, t), (w.unsqueeze(2) * answers_of(denoiser, x_t, t)).sum(1))
 
 
 def test_the_share_of_given_features_decides_which_weights_count() -> None:
     denoiser, t = stacked(), middles(4)[1]
-    denoiser.gate_weights = torch.tensor([1.0, 0.6, 0.1], dtype=torch.float64).reshape(3, 1, 1).expand(3, 4, 1)
+    w = torch.tensor([1.0, 0.6, 0.1], dtype=torch.float64)
+    denoiser.gate_weights = of_experts(w.reshape(3, 1, 1).expand(3, 4, 1))
     x_t, values = draws(6, D, role="x_t"), draws(6, D, role="values")
     given = torch.tensor([[False, False], [True, False], [False, True]]).repeat(2, 1)
     answer = denoiser.conditioned(values, given)(x_t, t)
-    assert denoiser.closed is not None
-    learnt, closed = (each.conditioned(values, given)(x_t, t) for each in (denoiser.learnt, denoiser.closed))
-    w = torch.tensor([1.0, 0.6, 0.6]).repeat(2)[:, None]
-    torch.testing.assert_close(answer, w * learnt + (1 - w) * closed)
+    assert denoiser.mixture is not None
+    assert denoiser.independent is not None
+    parts = (denoiser.learnt, denoiser.mixture, denoiser.independent)
+    answers = torch.stack([each.conditioned(values, given)(x_t, t) for each in parts], dim=1)
+    W = of_experts(w[[0, 1, 1]].repeat(2)).float()
+    torch.testing.assert_close(answer, (W.unsqueeze(2) * answers).sum(1))
     shared = torch.tensor([True, True])
     torch.testing.assert_close(denoiser.conditioned(values, shared)(x_t, t), values)
     assert denoiser.gate(x_t, t)[:, 0].tolist() == [1.0] * 6
 
 
-def test_the_weights_of_an_older_file_count_whatever_is_given() -> None:
+@pytest.mark.parametrize("shape", [(4,), (1, 4, 1), (3, 4, 3)])
+def test_an_older_file_has_two_experts(shape: tuple[int, ...]) -> None:
+    """It has the weight of the networks, for all rows or by what is given, and calls the mixture closed."""
     denoiser = stacked()
-    older = {**denoiser.weights(), "gate_weights": denoiser.gate_weights.flatten()}
+    w = torch.rand(shape, generator=seeding.torch_stream(0, "older weights"), dtype=torch.float64)
+    older = {name.replace("mixture.", "closed."): tensor for name, tensor in denoiser.weights().items()}
+    older = {name: tensor for name, tensor in older.items() if "independent." not in name} | {"gate_weights": w}
     read = fresh()
     read.load_weights(older)
+    full = w.reshape(1, -1, 1) if w.dim() == 1 else w
+    denoiser.gate_weights = torch.stack([full, 1 - full, torch.zeros_like(full)], dim=-1)
     x_t, values, t = draws(6, D, role="x_t"), draws(6, D, role="values"), middles(4)[1]
+    assert torch.equal(read(x_t, t), denoiser(x_t, t))
     for given in (torch.tensor([True, False]), torch.tensor([False, False])):
         torch.testing.assert_close(read.conditioned(values, given)(x_t, t), denoiser.conditioned(values, given)(x_t, t))
 
@@ -209,18 +257,18 @@ def test_the_rows_of_the_gate_sum_to_one_for_one_time_and_for_one_time_a_point()
     t = torch.linspace(0, 1, 50, dtype=torch.float64)
     for times in (t, t[7]):
         gate = denoiser.gate(x_t, times)
-        assert gate.shape == (50, 2)
+        assert gate.shape == (50, 3)
         assert bool((gate >= 0).all())
         torch.testing.assert_close(gate.sum(1), torch.ones(50))
 
 
-def test_the_answer_is_the_gates_mixture_of_both_experts() -> None:
+def test_the_answer_is_the_gates_mixture_of_all_experts() -> None:
     denoiser, x_t = stacked(), draws(50, D, role="x_t")
-    assert denoiser.closed is not None
     t = torch.linspace(0, 1, 50, dtype=torch.float64)
-    both = torch.stack([denoiser.learnt(x_t, t), denoiser.closed(x_t, t)], dim=1)
-    torch.testing.assert_close(denoiser(x_t, t), (denoiser.gate(x_t, t).unsqueeze(2) * both).sum(1))
-    assert not torch.allclose(both[:, 0], both[:, 1])
+    answers = answers_of(denoiser, x_t, t)
+    torch.testing.assert_close(denoiser(x_t, t), (denoiser.gate(x_t, t).unsqueeze(2) * answers).sum(1))
+    assert not torch.allclose(answers[:, 0], answers[:, 1])
+    assert not torch.allclose(answers[:, 1], answers[:, 2])
 
 
 def test_one_time_for_all_points_is_the_same_time_for_each() -> None:
@@ -262,7 +310,7 @@ def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_ou
 def fresh() -> StackedDenoiser:
     """The denoiser before anything is loaded."""
     denoiser = stacked()
-    empty = StackedDenoiser(denoiser.learnt, None, torch.ones(1, 4, 1))
+    empty = StackedDenoiser(denoiser.learnt, torch.ones(1, 4, 1, 3))
     with torch.no_grad():
         for parameter in empty.learnt.network.parameters():
             parameter.zero_()
@@ -289,7 +337,7 @@ def test_loading_leaves_the_given_weights_as_they_are() -> None:
     assert set(saved) == names
 
 
-@pytest.mark.parametrize("name", ["gate_weights", "closed.axes", "trunks.first.weight"])
+@pytest.mark.parametrize("name", ["gate_weights", "mixture.axes", "independent.means", "trunks.first.weight"])
 def test_weights_of_another_model_are_refused(name: str) -> None:
     weights = stacked().weights()
     del weights[name]
@@ -299,10 +347,10 @@ def test_weights_of_another_model_are_refused(name: str) -> None:
 
 def test_a_mixture_of_any_size_is_loaded() -> None:
     denoiser, loaded = stacked(), fresh()
-    denoiser.closed = FullMixtureDenoiser(
+    denoiser.mixture = FullMixtureDenoiser(
         torch.ones(1), torch.zeros(1, D), torch.eye(D).unsqueeze(0), denoiser.schedule
     )
     loaded.load_weights(denoiser.weights())
-    assert loaded.closed is not None
-    assert loaded.closed.means.shape == (1, D)
+    assert loaded.mixture is not None
+    assert loaded.mixture.means.shape == (1, D)
     assert math.isfinite(float(loaded(torch.zeros(1, D), torch.tensor(0.5, dtype=torch.float64)).sum()))

@@ -16,6 +16,7 @@ from torch import Tensor
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.diffusion.independent import IndependentDenoiser, Marginal
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.errors import InputError
@@ -60,12 +61,18 @@ def model_of_few_rows() -> DiffusionModel:
             if not parameter.any():
                 parameter.copy_(0.1 * draws(*parameter.shape, role=f"parameter {k}"))
         denoiser.learnt.limit(torch.from_numpy(encoding.encode(frame(), None)).float())
-        denoiser.gate_weights = torch.sigmoid(draws(3, 6, COMPONENTS, role="weights of the experts"))
+        denoiser.gate_weights = torch.softmax(draws(3, 6, COMPONENTS, 3, role="weights of the experts"), -1)
     d = encoding.width
     factors = draws(COMPONENTS, d, d, role="factors") / d**0.5
     weights = torch.softmax(draws(COMPONENTS, role="weights"), 0)
     means = draws(COMPONENTS, d, role="means")
-    denoiser.closed = FullMixtureDenoiser(weights, means, factors @ factors.mT, denoiser.schedule)
+    denoiser.mixture = FullMixtureDenoiser(weights, means, factors @ factors.mT, denoiser.schedule)
+    marginals = [
+        Marginal(*(draws(4, role=f"{name} of feature {i}") for name in ("weights", "means", "variances")))
+        for i in range(d)
+    ]
+    marginals = [Marginal(w.softmax(0), mu, v.square() + 0.01) for w, mu, v in marginals]
+    denoiser.independent = IndependentDenoiser.of(marginals, denoiser.schedule, denoiser.learnt.discrete_means)
     return DiffusionModel(config, encoding, denoiser.requires_grad_(False).eval(), torch.device("cpu"))
 
 

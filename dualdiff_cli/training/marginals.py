@@ -1,0 +1,79 @@
+"""The density of each feature by itself, fitted to the training rows: the expert that knows of no dependence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from .. import seeding
+from ..data import DiscreteSpan, FloatArray
+from ..diffusion.discrete import DiscreteMeans
+from ..diffusion.independent import IndependentDenoiser, Marginal
+from ..diffusion.schedules import Schedule
+from .gaussians import FittedMixture
+from .mixture import fit_mixture
+
+__all__ = ["FittedMarginals"]
+
+SIZES = (1, 2, 3, 4, 6, 8, 10, 15)
+"""The numbers of Gaussians that are tried for a feature."""
+MOST_ROWS = 5_000
+"""A density is fitted to at most so many rows; more would hardly change it."""
+
+
+@dataclass(frozen=True)
+class FittedMarginals:
+    """A mixture of Gaussians for each feature that does not take few values.
+
+    Attributes:
+        mixtures: by the number of the feature.
+        width: the number of features.
+        discrete: the features with few values.
+        seed: of the starting points, and of the choice of rows where there are very many.
+
+    """
+
+    mixtures: Mapping[int, FittedMixture]
+    width: int
+    discrete: tuple[DiscreteSpan, ...]
+    seed: int
+
+    @classmethod
+    def fit(cls, points: Tensor, discrete: Sequence[DiscreteSpan], *, seed: int) -> Self:
+        """Fit to rows (N, width), with the number of Gaussians that suits each feature best; see `fit_mixture`."""
+        few = {i for span in discrete for i in range(span.start, span.start + span.width)}
+        rows = _some(points, seed)
+        mixtures = {
+            i: fit_mixture(rows[:, [i]], sizes=SIZES, forms=("full",), seed=seed)
+            for i in range(points.shape[1])
+            if i not in few
+        }
+        return cls(mixtures, points.shape[1], tuple(discrete), seed)
+
+    def refit(self, points: Tensor) -> Self:
+        """Fit the same mixtures to some of the rows; see `FittedMixture.refit`."""
+        rows = _some(points, self.seed)
+        mixtures = {i: mixture.refit(rows[:, [i]]) for i, mixture in self.mixtures.items()}
+        return type(self)(mixtures, self.width, self.discrete, self.seed)
+
+    def denoiser(self, schedule: Schedule) -> IndependentDenoiser:
+        """Make the denoiser of these densities."""
+        unknown = Marginal(*(torch.full((1,), value, dtype=torch.float64) for value in (1.0, 0.0, 1.0)))
+        known = {
+            i: Marginal(*(torch.from_numpy(part.reshape(-1)) for part in mixture.gaussians))
+            for i, mixture in self.mixtures.items()
+        }
+        means = DiscreteMeans(self.discrete) if self.discrete else None
+        return IndependentDenoiser.of([known.get(i, unknown) for i in range(self.width)], schedule, means)
+
+
+def _some(points: Tensor, seed: int) -> FloatArray:
+    """Give all rows, or `MOST_ROWS` of them, (n, width)."""
+    rows: FloatArray = points.double().numpy()
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return rows[seeding.stream(seed, "rows of the densities of features").permutation(len(rows))[:MOST_ROWS]]
