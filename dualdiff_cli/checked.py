@@ -122,17 +122,18 @@ def check_schema(value: Any, schema: Any) -> None:
     _adapter(schema).validate_python(value, strict=True)
 
 
-def check_version(found: Any, own: int, what: str, remedy: str) -> None:
-    """Refuse a file of another version of its format.
+def check_version(found: Any, own: int, what: str, remedy: str, *, oldest: int | None = None) -> None:
+    """Refuse a file of a version of its format that this program does not read.
 
     Args:
         found: the version that the file names.
-        own: the version that this program reads.
+        own: the version that this program writes, and the newest that it reads.
         what: the subject of the error, such as a path.
         remedy: what to do about a file of an older version, or of none.
+        oldest: the oldest version that this program reads; None for its own.
 
     Raises:
-        InputError: the versions differ.
+        InputError: the version is another one.
 
     """
     if type(found) is int and found > own:
@@ -140,7 +141,7 @@ def check_version(found: Any, own: int, what: str, remedy: str) -> None:
             f"{what} was written by a newer version of dualdiff: its format is {found}, and this version reads {own}.",
             "Install the newest version of dualdiff.",
         )
-    if type(found) is not int or found != own:
+    if type(found) is not int or found < (own if oldest is None else oldest):
         raise InputError(f"{what} was written by another version of dualdiff.", remedy)
 
 

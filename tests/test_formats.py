@@ -18,7 +18,7 @@ from dualdiff_cli.exporting.metadata import FORMAT_VERSION
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.train import resume
 from dualdiff_cli.models import load_model
-from dualdiff_cli.store.run import FORMAT, Run
+from dualdiff_cli.store.run import FORMAT, OLDEST, Run
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +37,9 @@ def name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def read(load: Callable[[], Any], version: int, current: int) -> Any:
-    """Read a file of the current version, and one of an earlier version unless it is refused; None stands for that."""
-    if version == current:
+def read(load: Callable[[], Any], version: int, oldest: int) -> Any:
+    """Read a file of a version that is read, and one of an earlier version unless it is refused, which is None."""
+    if version >= oldest:
         return load()
     try:
         return load()
@@ -64,7 +64,7 @@ def test_files_of_the_current_versions_are_kept() -> None:
 
 @pytest.mark.parametrize("path", RUNS, ids=name)
 def test_a_run_is_the_model_that_it_was_or_is_refused_with_what_to_do(path: Path) -> None:
-    if model := read(lambda: load_model(Run.open(path), device=CPU), version(path), FORMAT):
+    if model := read(lambda: load_model(Run.open(path), device=CPU), version(path), OLDEST):
         assert_allclose(answers_of_model(model), kept_answers(path)[path.name], rtol=1e-4, atol=1e-4)
         for file in Run(path).load_data(), Run(path).load_training(), Run(path).load_metrics():
             assert file is not None
@@ -73,7 +73,7 @@ def test_a_run_is_the_model_that_it_was_or_is_refused_with_what_to_do(path: Path
 @pytest.mark.parametrize("path", STOPPED, ids=name)
 def test_a_training_goes_on_where_it_was_stopped_or_is_refused_with_what_to_do(path: Path, tmp_path: Path) -> None:
     run = Run(shutil.copytree(path, tmp_path / "run"))
-    if state := read(run.load_state, version(path), FORMAT):
+    if state := read(run.load_state, version(path), OLDEST):
         assert 0 < state["trainer"]["step"] < run.config.training.steps
         assert resume(run, device="cpu")["steps"] == run.config.training.steps
 

@@ -212,7 +212,7 @@ def _combine(
 
 
 def _of_three_experts(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the tensors of an older file, where two experts share the weight w and 1 − w, into those of three."""
+    """Turn the tensors of a run of format 2, whose two experts share the weights w and 1 − w, into those of three."""
     now = {
         f"mixture.{name.removeprefix('closed.')}" if name.startswith("closed.") else name: weights[name]
         for name in weights

@@ -48,12 +48,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["FORMAT", "RUNS", "Run"]
+__all__ = ["FORMAT", "OLDEST", "RUNS", "Run"]
 
 RUNS = Path("runs")
-FORMAT = 2
-"""The version of the run directory's format; a run of another version is refused. Whoever raises this number keeps the
-runs in tests/formats/, whose tests then show what becomes of them."""
+FORMAT = 3
+"""The version of the run directory's format; a newer one is refused. Whoever raises this number keeps the runs in
+tests/formats/, whose tests then show what becomes of them."""
+OLDEST = 2
+"""The oldest version that is read; in version 2 a model of few rows has two experts."""
 
 
 class Run:
@@ -205,7 +207,9 @@ class Run:
                 f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
             )
         description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
-        check_version((description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.")
+        check_version(
+            (description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.", oldest=OLDEST
+        )
         description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
         assert description is not None
         return read_weights(path, sha256=description["sha256"]), description
@@ -235,7 +239,9 @@ class Run:
         if not path.exists():
             return None
         state = read_pickled(path, f"The training state {path} cannot be read.", "Remove it to start over.")
-        check_version(state.get("format_version"), FORMAT, f"The training state {path}", "Remove it to start over.")
+        check_version(
+            state.get("format_version"), FORMAT, f"The training state {path}", "Remove it to start over.", oldest=OLDEST
+        )
         with refusing(f"The training state {path} is damaged.", "Remove it to start over."):
             check_schema(state, StateFile)
         return state

@@ -33,6 +33,8 @@ CLEAR = 2.0
 """The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
 WORTH = 0.05
 """… and more than so many bits a row."""
+UNSURE = 1.0
+"""With a larger standard error, in bits a row, nothing is said of what the networks are worth."""
 SLICES = 3
 """The number of slices of the share of given features that have weights of the experts of their own."""
 PRIOR = 30
@@ -106,13 +108,18 @@ def weigh_experts(
     w = r @ W
     combined = torch.einsum("elnd,lne->lnd", answers, w)
     gain, error = exam.gain(answers[1], combined)
+    simpler = None
+    if _as_good(gain, error):
+        simpler = f"On unseen rows {_named(mixture)} is as good here: --model mixture."
+    elif len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
+        simpler = "On unseen rows independent columns are as good here."
     facts["unseen_loss"] = float(exam.losses(combined).mean())
     facts["unseen_loss_of"] |= {"mixture": float(exam.losses(answers[1]).mean())}
     facts["unseen_loss_of"] |= {"independent": float(exam.losses(answers[2]).mean())}
     return facts | {
         "components": mixture.components,
         "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"},
-        "simpler": _simpler(mixture, gain, error),
+        "simpler": simpler,
         "expert_usage": w.mean((0, 1)).tolist(),
     }
 
@@ -122,14 +129,16 @@ def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
     return spread(rows.double().numpy(), layout.discrete, seed=seed)
 
 
-def _simpler(mixture: FittedMixture, gain: float, error: float) -> str | None:
-    """Say that the mixture alone is as good, if both experts together gain little or not clearly; otherwise nothing."""
-    if gain > max(CLEAR * error, WORTH):
-        return None
+def _as_good(gain: float, error: float) -> bool:
+    """Say whether all experts together gain little, or not clearly, over one of them; see `Exam.gain`."""
+    return gain <= max(CLEAR * error, WORTH) and error <= UNSURE
+
+
+def _named(mixture: FittedMixture) -> str:
+    """Name a mixture in a sentence."""
     k = mixture.components
     gaussians = "one Gaussian" if k == 1 else f"a mixture of {k} Gaussians"
-    tails = " with heavier tails" if isinstance(mixture, ScaleMixture) else ""
-    return f"On unseen rows {gaussians}{tails} is as good here: --model mixture."
+    return f"{gaussians} with heavier tails" if isinstance(mixture, ScaleMixture) else gaussians
 
 
 def _denoiser_of(mixture: FittedMixture, schedule: Schedule) -> FullMixtureDenoiser:

@@ -67,6 +67,7 @@ SMALLER: dict[str, list[str]] = {
     ],
     "dualdiff export -o circle.onnx": ["--sampler", "ddim", "--sample-steps", "4"],
     "dualdiff export -o animals.onnx": ["--sampler", "ddim", "--sample-steps", "4"],
+    "dualdiff export -o animals.onnx --given": ["--sampler", "ddim", "--sample-steps", "4"],
     "dualdiff export -o small.onnx --sampler dpmpp-2m --sample-steps 20": ["--sample-steps", "4"],
     "dualdiff bench --output before.json": [
         *("--dataset", "line", "--model", "baseline", "--task", "sample", "--backend", "eager", "-n", "100"),

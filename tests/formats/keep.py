@@ -62,5 +62,6 @@ def keep_export(folder: Path) -> None:
 if __name__ == "__main__":
     os.chdir(Path(__file__).parent)  # paths in the files are relative to this folder
     for keep, name in ((keep_runs, f"run-{FORMAT}"), (keep_export, f"export-{FORMAT_VERSION}")):
-        Path(name).mkdir()
-        keep(Path(name))
+        if not Path(name).exists():  # one of the two versions may be as it was
+            Path(name).mkdir()
+            keep(Path(name))

@@ -20,7 +20,7 @@ from dualdiff_cli.compute.execution import PLAIN
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.store import run as store
-from dualdiff_cli.store.run import FORMAT, Run
+from dualdiff_cli.store.run import FORMAT, OLDEST, Run
 
 STATE = {
     "trainer": {"step": 3, "network": nn.Linear(3, 2).state_dict()},
@@ -133,7 +133,7 @@ def test_no_flipped_bit_of_the_weights_passes_unseen(run: Run) -> None:
         run.load_model()
 
 
-@pytest.mark.parametrize("description", [None, {"format_version": FORMAT - 1, "sha256": ""}, {}])
+@pytest.mark.parametrize("description", [None, {"format_version": OLDEST - 1, "sha256": ""}, {}])
 def test_a_model_of_another_version_or_without_description_is_refused(
     run: Run, description: dict[str, object] | None
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_model_of_another_version_or_without_description_is_refused(
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("version", "said"), [(FORMAT - 1, "another version"), (FORMAT + 1, "newer version")])
+@pytest.mark.parametrize(("version", "said"), [(OLDEST - 1, "another version"), (FORMAT + 1, "newer version")])
 def test_a_state_of_another_version_is_refused(run: Run, version: int, said: str) -> None:
     torch.save({"format_version": version, **STATE}, run.path / "state.pt")
     with pytest.raises(InputError, match=said):
