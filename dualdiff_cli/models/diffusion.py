@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import polars as pl
 import torch
-from torch import Tensor
 
 from .. import seeding
 from ..checked import refusing
@@ -27,20 +26,18 @@ from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
 from ..training.gaps import training_features
-from ..training.loss import LossEstimate, estimate_loss, expert_usage
+from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan
 from .conditioning import conditioned_on, decoding, draw_by_denoiser, fill_gaps
 from .density import DensityModel
-from .fitting import build_denoiser, build_network_denoiser, fit_folds, fit_network
+from .fitting import build_denoiser, fit_folds, fit_network
+from .losses import held_out_features, loss_unit, losses_of_run
 from .noise import FromNoise
 from .walking import walk_counted
 
 __all__ = ["DiffusionModel", "check_sampler"]
-
-LOSS_POINTS = 100_000
-"""The largest number of training rows that the published training loss is taken on."""
 
 
 def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
@@ -273,32 +270,18 @@ class DiffusionModel(DensityModel):
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
         model = cls(config, plan.encoding, denoiser, device, Reach.of(plan.features))
-        held_out, seed = model._held_out(plan.data, seed=config.seed), config.seed
+        seed = config.seed
+        held_out = held_out_features(plan.encoding, plan.data, seed=seed, device=device)
         facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
         if config.model.experts > 1:
             facts["expert_usage"] = expert_usage(denoiser, held_out, seed=seed)
-        return model, {**facts, "held_out_loss_unit": _loss_unit(config)}
-
-    def _held_out(self, data: Data, *, seed: int) -> Tensor:
-        """Give the held-out rows as features on the model's device, (m, width) float32."""
-        features = self.encoding.encode(data.held_out, seeding.stream(seed, "dequantise held-out rows"))
-        return torch.from_numpy(features).float().to(self.device)
+        return model, {**facts, "held_out_loss_unit": loss_unit(config)}
 
     def losses(self, run: Run, data: Data, *, seed: int) -> dict[str, Score]:
-        """Score the averaged weights on held-out rows and, as the paper does, the last weights on training rows."""
-        held_out, pairs = self._held_out(data, seed=seed), Pairs.load(run)
-        unit = _loss_unit(self.config)
-        scores = {"held_out_loss": _score(held_out_loss(self.denoiser, held_out, pairs, seed=seed), unit)}
-        state = run.load_state()
-        if state is not None and pairs is None and not self.config.folds.number:
-            last = build_network_denoiser(self.config, self.encoding.width, self.encoding.layout.discrete)
-            with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
-                last.load_weights(state["trainer"]["network"])
-            rows = training_features(self.encoding, data.train, seed=self.config.seed)[:LOSS_POINTS]
-            training = torch.from_numpy(rows).float().to(self.device)
-            loss = estimate_loss(last.to(self.device), training, seed=seed)
-            scores["training_loss_published"] = _score(loss, unit)
-        return scores
+        """Score the weights by their loss; see `losses_of_run`."""
+        return losses_of_run(
+            self.denoiser, run, data, config=self.config, encoding=self.encoding, device=self.device, seed=seed
+        )
 
     # The run
 
@@ -339,13 +322,3 @@ def _try_out(denoiser: LearntDenoiser, width: int) -> None:
         )
     if row.shape != (1, width):
         raise ValueError("the denoiser has another number of features")
-
-
-def _score(estimate: LossEstimate, unit: str) -> Score:
-    half = 1.96 * estimate.standard_error
-    interval = (estimate.mean - half, estimate.mean + half)
-    return Score(value=estimate.mean, unit=unit, ci95=interval, n_real=estimate.n, n_generated=0)
-
-
-def _loss_unit(config: DiffusionConfig) -> str:
-    return f"mean squared error of the {config.objective.prediction}"
