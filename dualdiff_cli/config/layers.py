@@ -118,7 +118,7 @@ REFINEMENTS: dict[tuple[str, str], Layer] = {
     ("precise", "dual-expert"): _BY_LEVEL,
     ("precise", "baseline-matched"): _BY_LEVEL,
     ("few-rows", "dual-expert"): _LEARNT_AND_CLOSED_FORM,
-    ("few-rows", "baseline"): {"folds": {"mixture": False}},
+    ("few-rows", "baseline"): {"folds": {"mixture": False, "independent": False}},
 }
 
 # A reflow learns straight lines between noise and points, which a few steps can follow.

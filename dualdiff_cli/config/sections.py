@@ -248,6 +248,8 @@ class FoldsConfig(Section):
     """The number of checkpoints without an improvement in any band after which the training ends."""
     mixture: bool = True
     """Whether the denoiser of a Gaussian mixture is an expert beside the networks."""
+    independent: bool = True
+    """Whether the denoiser of independent features is an expert beside the networks."""
 
     @model_validator(mode="after")
     def _bands_divide_the_levels(self) -> Self:

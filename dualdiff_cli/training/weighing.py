@@ -71,23 +71,13 @@ def weigh_experts(
         the mixture alone is as good, and how much each counts.
 
     """
-    c, seed, net = config.folds, config.seed, ask(None)
+    c, seed = config.folds, config.seed
     sizes = COMPONENT_NUMBERS if c.mixture else (1,)
     mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
     marginals = FittedMarginals.fit(points, layout.discrete, seed=seed)
     stacked.mixture = _denoiser_of(mixture, stacked.schedule)
     stacked.independent = marginals.denoiser(stacked.schedule)
-    facts: dict[str, Any] = {
-        "unseen_loss": float(exam.losses(net).mean()),
-        "unseen_loss_of": {"network": float(exam.losses(net).mean()), "mixture": None, "independent": None},
-        "components": 0,
-        "gain_over_mixture": None,
-        "simpler": None,
-        "expert_usage": [1.0, 0.0, 0.0],
-    }
-    if not c.mixture:
-        stacked.gate_weights = torch.tensor(facts["expert_usage"]).double().expand(1, c.levels, 1, -1).clone()
-        return facts
+    used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
     mixtures = [_denoiser_of(mixture.refit(_spread(rows, layout, seed)), stacked.schedule) for rows in seen]
     independent = [marginals.refit(rows).denoiser(stacked.schedule) for rows in seen]
 
@@ -95,30 +85,32 @@ def weigh_experts(
         """Give the answers of the experts, (E, L, F·m, width), r of the mixture, and W."""
         of_mixture, r = exam.answers_of(mixtures, given)
         answers = torch.stack([net, of_mixture, exam.answers_of(independent, given)[0]])
-        prior = PRIOR / len(points)
-        return answers, r, stacking_weights(answers, exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
+        W, prior = torch.zeros(c.levels, r.shape[-1], len(answers)), PRIOR / len(points)
+        W[..., used] = stacking_weights(answers[used], exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
+        return answers, r, W
 
     def weights_by_given() -> Iterator[Tensor]:
-        for k in range(SLICES if config.objective.conditional else 0):
+        for k in range(SLICES if config.objective.conditional and len(used) > 1 else 0):
             given = exam.shown(layout.units, least=k / SLICES, most=(k + 1) / SLICES, seed=seed)
             yield answers_and_weights(ask(given), given)[2]
 
-    answers, r, W = answers_and_weights(net)
+    answers, r, W = answers_and_weights(ask(None))
     stacked.gate_weights = torch.stack([W, *weights_by_given()]).double()
     w = r @ W
     combined = torch.einsum("elnd,lne->lnd", answers, w)
-    gain, error = exam.gain(answers[1], combined)
+    over_mixture, over_independent = (exam.gain(each, combined) for each in answers[1:])
     simpler = None
-    if _as_good(gain, error):
+    if c.mixture and _as_good(*over_mixture):
         simpler = f"On unseen rows {_named(mixture)} is as good here: --model mixture."
-    elif len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
+    elif c.independent and len(set(layout.units)) > 1 and _as_good(*over_independent):
         simpler = "On unseen rows independent columns are as good here."
-    facts["unseen_loss"] = float(exam.losses(combined).mean())
-    facts["unseen_loss_of"] |= {"mixture": float(exam.losses(answers[1]).mean())}
-    facts["unseen_loss_of"] |= {"independent": float(exam.losses(answers[2]).mean())}
-    return facts | {
-        "components": mixture.components,
-        "gain_over_mixture": {"value": gain, "standard_error": error, "unit": "bits a row"},
+    gain = {"value": over_mixture[0], "standard_error": over_mixture[1], "unit": "bits a row"}
+    losses = [float(exam.losses(each).mean()) if e in used else None for e, each in enumerate(answers)]
+    return {
+        "unseen_loss": float(exam.losses(combined).mean()),
+        "unseen_loss_of": dict(zip(("network", "mixture", "independent"), losses, strict=True)),
+        "components": mixture.components if c.mixture else 0,
+        "gain_over_mixture": gain if c.mixture else None,
         "simpler": simpler,
         "expert_usage": w.mean((0, 1)).tolist(),
     }

@@ -145,7 +145,7 @@ def test_the_baseline_has_no_mixture_as_an_expert(model: str) -> None:
     config = Request(dataset="line", model=model).config(100)
     assert isinstance(config, DiffusionConfig)
     assert (config.recipe, config.folds.number > 0) == ("few-rows", True)
-    assert config.folds.mixture == (model == "dual-expert")
+    assert config.folds.mixture == config.folds.independent == (model == "dual-expert")
 
 
 @pytest.mark.usefixtures("unpainted")

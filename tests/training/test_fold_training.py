@@ -265,12 +265,21 @@ def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
     assert bool((near.abs().amin(1) < 0.05).all())
 
 
-def test_without_a_mixture_the_network_has_the_whole_weight() -> None:
-    denoiser, facts = run(trainer("folds.mixture=false")).finish()
+@pytest.mark.parametrize(("left_out", "place"), [("mixture", 1), ("independent", 2)])
+def test_an_expert_can_be_left_out(left_out: str, place: int) -> None:
+    denoiser, facts = run(trainer(f"folds.{left_out}=false")).finish()
+    assert not denoiser.gate_weights[..., place].any()
+    assert denoiser.gate_weights[..., 3 - place].any()
+    assert {name for name, loss in facts["unseen_loss_of"].items() if loss is None} == {left_out}
+    assert (facts["gain_over_mixture"] is None) == (facts["components"] == 0) == (left_out == "mixture")
+
+
+def test_without_closed_forms_the_network_has_the_whole_weight() -> None:
+    denoiser, facts = run(trainer("folds.mixture=false", "folds.independent=false")).finish()
     assert denoiser.gate_weights.reshape(-1, 3).tolist() == [[1.0, 0.0, 0.0]] * 4
     assert facts["expert_usage"] == [1.0, 0.0, 0.0]
-    assert facts["unseen_loss"] == facts["unseen_loss_of"]["network"]
-    assert facts["unseen_loss_of"]["mixture"] is None
+    assert facts["unseen_loss"] == pytest.approx(facts["unseen_loss_of"]["network"])
+    assert facts["simpler"] is None
     x_t, t = points(20), torch.tensor(0.4, dtype=torch.float64)
     assert torch.equal(denoiser(x_t, t), denoiser.learnt(x_t, t))
 
