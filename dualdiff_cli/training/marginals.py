@@ -17,7 +17,7 @@ from ..diffusion.schedules import Schedule
 from .gaussians import FittedMixture
 from .mixture import fit_mixture
 
-__all__ = ["FittedMarginals"]
+__all__ = ["SIZES", "FittedMarginals"]
 
 SIZES = (1, 2, 3, 4, 6, 8, 10, 15)
 """The numbers of Gaussians that are tried for a feature."""
@@ -43,12 +43,14 @@ class FittedMarginals:
     seed: int
 
     @classmethod
-    def fit(cls, points: Tensor, discrete: Sequence[DiscreteSpan], *, seed: int) -> Self:
-        """Fit to rows (N, width), with the number of Gaussians that suits each feature best; see `fit_mixture`."""
+    def fit(
+        cls, points: Tensor, discrete: Sequence[DiscreteSpan], *, sizes: tuple[int, ...] = SIZES, seed: int
+    ) -> Self:
+        """Fit to rows (N, width), with that of some numbers of Gaussians that suits each feature best."""
         few = {i for span in discrete for i in range(span.start, span.start + span.width)}
         rows = _some(points, seed)
         mixtures = {
-            i: fit_mixture(rows[:, [i]], sizes=SIZES, forms=("full",), seed=seed)
+            i: fit_mixture(rows[:, [i]], sizes=sizes, forms=("full",), seed=seed)
             for i in range(points.shape[1])
             if i not in few
         }

@@ -20,7 +20,7 @@ from ..diffusion.schedules import Schedule
 from ..diffusion.stacking import StackedDenoiser, stacking_weights
 from .exam import Exam
 from .gaussians import FittedMixture
-from .marginals import FittedMarginals
+from .marginals import SIZES, FittedMarginals
 from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
 from .tails import ScaleMixture
 
@@ -67,14 +67,15 @@ def weigh_experts(
         layout: of the features.
 
     Returns:
-        What is to be said of the experts: their losses on unseen rows, what the networks gain over the mixture, whether
-        the mixture alone is as good, and how much each counts.
+        What is to be said of the experts: their losses on unseen rows, what all gain over the mixture, whether the
+        mixture or independent columns alone are as good, and how much each counts.
 
     """
     c, seed = config.folds, config.seed
     sizes = COMPONENT_NUMBERS if c.mixture else (1,)
     mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
-    marginals = FittedMarginals.fit(points, layout.discrete, seed=seed)
+    of_feature = SIZES if c.independent else (1,)  # what is left out costs little
+    marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
     stacked.mixture = _denoiser_of(mixture, stacked.schedule)
     stacked.independent = marginals.denoiser(stacked.schedule)
     used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]

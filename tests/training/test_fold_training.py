@@ -16,6 +16,7 @@ from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
+from dualdiff_cli.training.weighing import _as_good
 
 FIRST = min(CHECKPOINTS)
 ROWS = 90
@@ -248,6 +249,15 @@ def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
     assert facts["unseen_loss_of"]["mixture"] < facts["unseen_loss_of"]["network"]
     assert denoiser.mixture is not None
     assert sorted(denoiser.mixture.means[:, 0].tolist()) == pytest.approx([-0.9, 0.9], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "is_as_good"), [(0.04, 0.0, True), (0.3, 0.2, True), (0.5, 0.2, False), (15.7, 9.1, False)]
+)
+def test_an_expert_is_as_good_if_the_gain_over_it_is_small_or_not_clear_but_not_if_nothing_is_known(
+    gain: float, error: float, is_as_good: bool
+) -> None:
+    assert _as_good(gain, error) == is_as_good
 
 
 def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
