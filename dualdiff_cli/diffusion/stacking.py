@@ -9,13 +9,14 @@ mixture, which knows how the features depend on each other as far as Gaussians c
 a density of its own, which know nothing of this and each feature best. So the gate knows the noise level, and where the
 row is: a narrow peak that the network has missed can be left to the mixture, and a curved part to the network.
 
-The weights are the least-squares fit on rows that no expert has seen (stacking: Wolpert 1992; Breiman 1996, "Stacked
-regressions"). With the errors a_e = D_e − x at a noise level, W minimises
+The expert that knows a date best need not know a weight best. So each feature i mixes this mean with the experts anew:
 
-    E‖Σ_e w_e a_e‖² = Σ_{ke,jf} W_ke W_jf E[r_k r_j a_e·a_f],
+    D_i = V_i0 Σ_e w_e D_ei + Σ_e V_ie D_ei,    V_ie ≥ 0,  Σ_e V_ie = 1,
 
-and the weights of the components are drawn towards the best common weights of all rows, as if so many more rows had
-them as their optimum.
+with the same V(t) for all features of a column, or of any other unit that is known or unknown as a whole.
+
+W and V are least-squares fits on rows that no expert has seen; see `training.weights`. W is drawn towards the best
+common weights of all rows, and V towards (1, 0, …, 0), as if so many more rows had these as their optimum.
 
 How good an expert is depends on the given features, too: a mixture is conditioned exactly on any of them, while a
 network has seen few rows with just these. So there are S tables of weights: one for rows without given features, and
@@ -29,9 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from .denoisers import Denoiser, LearntDenoiser, Regression
@@ -39,7 +38,7 @@ from .independent import IndependentDenoiser
 from .mixtures import FullMixtureDenoiser
 from .network_denoiser import NetworkDenoiser
 
-__all__ = ["EXPERT_NAMES", "StackedDenoiser", "stacking_weights"]
+__all__ = ["EXPERT_NAMES", "StackedDenoiser", "mean_weights", "weighted"]
 
 EXPERT_NAMES = ("networks", "Gaussian mixture", "independent features")
 """The names of the experts, in the order of their weights."""
@@ -47,95 +46,58 @@ OF_MIXTURE = ("log_weights", "means", "eigenvalues", "axes")
 """The tensors of the Gaussian mixture."""
 OF_INDEPENDENT = ("log_weights", "means", "variances")
 """The tensors of the independent features."""
-STRICT = 1e4
-"""How much an error of a sum of weights counts, in units of the largest error of an expert."""
 
 
-def stacking_weights(
-    answers: Tensor, x: Tensor, r: Tensor, scale: Tensor, *, prior: float = 0.0, set_aside: float = 0.0
-) -> Tensor:
-    """Fit W at each noise level.
+def weighted(answers: Tensor, w: Tensor, V: Tensor) -> Tensor:
+    """Weigh the answers of the experts by w and V.
 
     Args:
-        answers: of the experts, (E, L, n, d).
-        x: the clean points, (n, d) or (L, n, d).
-        r: the probabilities of the components, (L, n, K).
-        scale: the size of an error that counts one at each level, (L,); neighbouring levels are fitted together.
-        prior: what the common weights count for each component beside the rows, as a share of all rows.
-        set_aside: the share of rows, those on which an expert is farthest off, that do not count; of each expert.
+        answers: (…, n, d, E).
+        w: (…, n, E).
+        V: (…, 1 or n, d, 1 + E).
 
     Returns:
-        (L, K, E), not negative, with the sum one over the experts.
+        D, (…, n, d).
 
     """
-    a = ((answers - x) / scale.reshape(-1, 1, 1)).double()
-    sizes = a.square().sum(-1)
-    a = a * (sizes <= sizes.quantile(1 - set_aside, dim=-1, keepdim=True)).all(0).unsqueeze(-1)
-    E, L, K = *a.shape[:2], r.shape[-1]
-    A = torch.empty(L, K, E, K, E, dtype=torch.float64)
-    A_0 = torch.empty(L, E, E, dtype=torch.float64)
-    for e in range(E):
-        for f in range(E):
-            product = (a[e] * a[f]).sum(-1)
-            A[:, :, e, :, f] = (r.double() * product.unsqueeze(-1)).mT @ r.double()
-            A_0[:, e, f] = product.sum(1)
-    A, A_0 = _mean_of_neighbours(A).reshape(L, K * E, K * E), _mean_of_neighbours(A_0)
-    common = torch.stack([_least_of_weights(each, torch.zeros(E, dtype=torch.float64)) for each in A_0])
-    # prior · Σ_k (W_k − w)ᵀ A_0 (W_k − w), where w are the common weights
-    A = A + prior * torch.stack([torch.kron(torch.eye(K), each) for each in A_0])
-    c = (-prior * (A_0 @ common.unsqueeze(-1))).squeeze(-1).repeat(1, K)
-    W = torch.stack([_least_of_weights(*each, experts=E) for each in zip(A, c, strict=True)])
-    return W.reshape(L, K, E).to(answers.dtype)
+    by_component = (answers * w.unsqueeze(-2)).sum(-1)
+    return V[..., 0] * by_component + (V[..., 1:] * answers).sum(-1)
 
 
-def _mean_of_neighbours(values: Tensor) -> Tensor:
-    """Give for each level the mean over the level and those beside it, (L, …)."""
-    padded = torch.cat([values[:1], values, values[-1:]])
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-
-
-def _least_of_weights(A: Tensor, c: Tensor, experts: int | None = None) -> Tensor:
-    """Find the W ≥ 0 with the least Wᵀ A W + 2 cᵀ W whose sum over the experts is one for each component, (K·E,).
-
-    Args:
-        A: positive semi-definite, (K·E, K·E).
-        c: (K·E,).
-        experts: E; None for K = 1.
-
-    """
-    E = experts or len(A)
-    largest = float(A.diagonal().max()) or 1.0
-    root = np.linalg.cholesky(A.numpy() / largest + 1e-12 * np.eye(len(A))).T
-    target = np.linalg.solve(root.T, -c.numpy() / largest)
-    sums = STRICT * np.kron(np.eye(len(A) // E), np.ones(E))
-    W = nnls(np.concatenate([root, sums]), np.concatenate([target, STRICT * np.ones(len(sums))]))[0].reshape(-1, E)
-    return torch.from_numpy(W / W.sum(1, keepdims=True)).reshape(-1)
+def mean_weights(w: Tensor, V: Tensor) -> Tensor:
+    """Give what each expert counts in the mean over the features, (…, n, E); w and V as in `weighted`."""
+    mean = V.mean(-2)
+    return mean[..., :1] * w + mean[..., 1:]
 
 
 class StackedDenoiser(LearntDenoiser):
-    """Σ_e w_e D_e, with W interpolated linearly between levels that are evenly spaced on the time axis.
+    """The experts' answers, weighed by W and V, which are linear between levels evenly spaced on the time axis.
 
     Args:
-        learnt: the networks.
-        weights: W at the middles of L equal slices of the time axis, for S slices of given features, (S, L, K, E), or
-            (S, L, 1, E) for the same weights for all components.
+        learnt: the networks, which have the whole weight until other weights are set or loaded.
+        levels: L, the number of levels; the weights are those of the middles of so many equal slices of the time axis.
+        width: d, the number of features.
 
     Attributes:
         mixture, independent: the experts in closed form; None before they are fitted or loaded.
+        gate_weights: W for S slices of given features, (S, L, K, E), or (S, L, 1, E) for all components alike.
+        feature_weights: V, (S, L, d, 1 + E).
 
     """
 
-    def __init__(self, learnt: NetworkDenoiser, weights: Tensor) -> None:
+    def __init__(self, learnt: NetworkDenoiser, *, levels: int, width: int) -> None:
         super().__init__()
         self.learnt, self.schedule, self.network = learnt, learnt.schedule, learnt.network
         self.mixture: FullMixtureDenoiser | None = None
         self.independent: IndependentDenoiser | None = None
         self.gate_weights: Tensor
-        self.register_buffer("gate_weights", weights.double())
+        self.feature_weights: Tensor
+        self.register_buffer("gate_weights", _first(1, levels, 1, len(EXPERT_NAMES)))
+        self.register_buffer("feature_weights", _first(1, levels, width, 1 + len(EXPERT_NAMES)))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
-        return self._combined(x_t, t)[0]
+        return weighted(*self._asked(x_t, t))
 
     def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
         """Weigh the experts' conditional answers as their plain answers; see `Denoiser.conditioned`."""
@@ -150,22 +112,23 @@ class StackedDenoiser(LearntDenoiser):
         return problem._replace(output=(self(x_t, t) - c_skip * x_t) / c_out)
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Give the weights w of the experts at x_t (n, d) and t, (n, E); see `EXPERT_NAMES`."""
-        return self._combined(x_t, t)[1]
+        """Give the weights of the experts at x_t (n, d) and t in the mean over the features, (n, E)."""
+        answers, w, V = self._asked(x_t, t)
+        return mean_weights(w, V).to(answers.dtype)
 
-    def _combined(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Give D, (n, d), and w, (n, E)."""
+    def _asked(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the answers of the experts, w and V; see `weighted`."""
         assert self.mixture is not None
         assert self.independent is not None
-        return _combine(
-            (self.learnt, self.mixture, self.independent), x_t, t, self.interpolated(t, self.gate_weights[:1])
-        )
+        W, V = (self.interpolated(t, table) for table in (self.gate_weights, self.feature_weights))
+        return _ask((self.learnt, self.mixture, self.independent), x_t, t, W, V)
 
     def weights(self) -> dict[str, Tensor]:
         """Give all tensors that training decides, by name."""
         mixture = {f"mixture.{name}": getattr(self.mixture, name) for name in OF_MIXTURE}
         independent = {f"independent.{name}": getattr(self.independent, name) for name in OF_INDEPENDENT}
-        return {**self.learnt.weights(), **mixture, **independent, "gate_weights": self.gate_weights}
+        own = {"gate_weights": self.gate_weights, "feature_weights": self.feature_weights}
+        return {**self.learnt.weights(), **mixture, **independent, **own}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the tensors that `weights` gave.
@@ -176,6 +139,8 @@ class StackedDenoiser(LearntDenoiser):
         """
         rest = _of_three_experts(weights) if "closed.means" in weights else dict(weights)
         self.gate_weights = rest.pop("gate_weights")
+        as_components_say = _first(*self.gate_weights.shape[:2], *self.feature_weights.shape[2:])
+        self.feature_weights = rest.pop("feature_weights", as_components_say.to(self.gate_weights))
         self.mixture = FullMixtureDenoiser.load(
             {name: rest.pop(f"mixture.{name}") for name in OF_MIXTURE}, self.schedule
         )
@@ -184,31 +149,32 @@ class StackedDenoiser(LearntDenoiser):
         self.independent = IndependentDenoiser(log_weights, means, variances, self.schedule, of_few_values)
         self.learnt.load_weights(rest)
 
-    def interpolated(self, t: Tensor, table: Tensor) -> Tensor:
-        """Give W at times t () or (n,), (1 or n, K, E), from that of all rows (1, L, K, E) or each row (n, L, K, E)."""
+    def interpolated(self, t: Tensor, table: Tensor, of_slice: Tensor | int = 0) -> Tensor:
+        """Give the weights at times t () or (n,), (1 or n, …), from a table (S, L, …) and the slice of each row."""
         levels = table.shape[1]
         share = (t - self.schedule.t_min) / (self.schedule.t_max - self.schedule.t_min)
         place = (share * levels - 0.5).clamp(0, levels - 1).reshape(-1)
         below = place.floor().long().clamp(max=max(levels - 2, 0))
         above = (below + 1).clamp(max=levels - 1)
-        if len(table) == 1:
-            low, high = table[0, below], table[0, above]
-        else:
-            rows = torch.arange(len(table), device=table.device)
-            low, high = table[rows, below], table[rows, above]
-        return torch.lerp(low, high, (place - below).reshape(-1, 1, 1))
+        return torch.lerp(table[of_slice, below], table[of_slice, above], (place - below).reshape(-1, 1, 1))
 
 
-def _combine(
-    experts: tuple[Denoiser, FullMixtureDenoiser, IndependentDenoiser], x_t: Tensor, t: Tensor, W: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Ask the experts, and weigh their answers by W, (1 or n, K, E); give D, (n, d), and w, (n, E)."""
+def _first(*shape: int) -> Tensor:
+    """Give weights of this shape of which the first has all, in float64."""
+    weights = torch.zeros(shape, dtype=torch.float64)
+    weights[..., 0] = 1
+    return weights
+
+
+def _ask(
+    experts: tuple[Denoiser, FullMixtureDenoiser, IndependentDenoiser], x_t: Tensor, t: Tensor, W: Tensor, V: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ask the experts, and find w by W, (1 or n, K, E); give the answers, w and V, see `weighted`."""
     learnt, mixture, independent = experts
     of_mixture, r = mixture.with_responsibilities(x_t, t)
     w = (r.unsqueeze(-1) * W).sum(1).to(x_t.dtype)
     of_features, _ = independent.with_responsibilities(x_t, t)
-    answers = torch.stack([learnt(x_t, t), of_mixture, of_features], dim=-1)
-    return (answers * w.unsqueeze(1)).sum(-1), w
+    return torch.stack([learnt(x_t, t), of_mixture, of_features], dim=-1), w, V.to(x_t.dtype)
 
 
 def _of_three_experts(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -241,8 +207,10 @@ class _ConditionedStack(Denoiser):
         self.independent = stack.independent.conditioned(values, given)
         slices = len(stack.gate_weights) - 1
         share = given.reshape(-1, given.shape[-1]).double().mean(1)
-        self._table = stack.gate_weights[(share * slices).ceil().long()]
+        self._slice = (share * slices).ceil().long()
+        self._tables = stack.gate_weights, stack.feature_weights
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
-        return _combine((self.learnt, self.mixture, self.independent), x_t, t, self._interpolated(t, self._table))[0]
+        W, V = (self._interpolated(t, table, self._slice) for table in self._tables)
+        return weighted(*_ask((self.learnt, self.mixture, self.independent), x_t, t, W, V))

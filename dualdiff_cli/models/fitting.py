@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -116,7 +117,9 @@ def fit_folds(
     points = torch.from_numpy(plan.features).float()
     trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
     spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+    started = time.monotonic()
     denoiser, facts = trainer.finish()
+    spent = spent._replace(train_seconds=spent.train_seconds + time.monotonic() - started)
     parameters = sum(tensor.numel() for tensor in denoiser.weights().values())
     return denoiser.to(device), {"steps": trainer.step, "parameters": parameters, **spent._asdict(), **facts}
 

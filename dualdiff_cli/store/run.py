@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "OLDEST", "RUNS", "Run"]
 
 RUNS = Path("runs")
-FORMAT = 3
+FORMAT = 4
 """The version of the run directory's format; a newer one is refused. Whoever raises this number keeps the runs in
 tests/formats/, whose tests then show what becomes of them."""
 OLDEST = 2

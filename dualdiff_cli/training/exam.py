@@ -71,11 +71,11 @@ class Exam:
         return chosen[:, torch.tensor(units)][torch.arange(rows) * patterns // rows]
 
     @torch.no_grad()
-    def answers(self, denoiser: NetworkDenoiser, given: Tensor | None = None) -> Tensor:
-        """Ask a denoiser at all levels, perhaps with given features, (L, F·m, width)."""
+    def answers(self, denoiser: NetworkDenoiser, given: Tensor | None = None, *, levels: slice = slice(None)) -> Tensor:
+        """Ask a denoiser at levels, perhaps with given features, (levels, F·m, width)."""
         answers, place = [], denoiser.schedule.device
         shown = None if given is None else given.to(place)
-        for x_t, t in zip(self._noisy, self.times, strict=True):
+        for x_t, t in zip(self._noisy[levels], self.times[levels], strict=True):
             seen = x_t if given is None else torch.where(given, self.points[0], x_t)
             answers.append(denoiser(seen.to(place), t.to(place).expand(len(seen)), shown))
         return torch.stack(answers).cpu()

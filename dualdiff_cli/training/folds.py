@@ -31,7 +31,7 @@ from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import build_schedule
-from ..diffusion.stacking import EXPERT_NAMES, StackedDenoiser
+from ..diffusion.stacking import StackedDenoiser
 from .exam import Exam
 from .loop import JudgedRecord, Progress, Record, build_batches
 from .weighing import weigh_experts
@@ -53,7 +53,7 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
     network.reset(seeding.torch_stream(config.seed, "weights"))
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
-    return StackedDenoiser(learnt, torch.ones(1, c.levels, 1, len(EXPERT_NAMES)))
+    return StackedDenoiser(learnt, levels=c.levels, width=width)
 
 
 def _known(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:
@@ -246,7 +246,7 @@ class FoldTrainer:
         for band, kept in enumerate(self._kept):
             self._averages.vector.copy_(kept)
             levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
-            net[levels] = exam.answers(exam.denoiser, given)[levels]
+            net[levels] = exam.answers(exam.denoiser, given, levels=levels)
         self._averages.vector.copy_(now)
         return net
 

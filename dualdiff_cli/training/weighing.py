@@ -1,7 +1,7 @@
 """The end of a training in folds: closed forms join the networks, and unseen rows decide how much each expert counts.
 
-The weights depend on the noise level, on the Gaussian that a row probably belongs to, and on the share of features that
-are given; `diffusion.stacking` has the least-squares fit.
+The weights depend on the noise level, on the Gaussian that a row probably belongs to, on the column, and on the share
+of features that are given; `diffusion.stacking` has the equations, and `weights` the least-squares fits.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from ..config.schema import DiffusionConfig
 from ..data import FeatureLayout, FloatArray
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.schedules import Schedule
-from ..diffusion.stacking import StackedDenoiser, stacking_weights
+from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
 from .exam import Exam
 from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
 from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
 from .tails import ScaleMixture
+from .weights import errors_of, weights_by_component, weights_by_unit
 
 __all__ = ["Ask", "weigh_experts"]
 
@@ -38,7 +39,7 @@ UNSURE = 1.0
 SLICES = 3
 """The number of slices of the share of given features that have weights of the experts of their own."""
 PRIOR = 30
-"""The number of rows that the common weight of the experts counts as, beside the rows of each Gaussian."""
+"""The number of rows that the common weights of the experts count as, beside the rows of each Gaussian or column."""
 SET_ASIDE = 0.01
 """The share of unseen rows, those with the largest errors of an expert, that do not count for the weights: no expert
 can know a few rows far from all others, and they would decide."""
@@ -82,23 +83,28 @@ def weigh_experts(
     mixtures = [_denoiser_of(mixture.refit(_spread(rows, layout, seed)), stacked.schedule) for rows in seen]
     independent = [marginals.refit(rows).denoiser(stacked.schedule) for rows in seen]
 
-    def answers_and_weights(net: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the answers of the experts, (E, L, F·m, width), r of the mixture, and W."""
+    def answers_and_weights(net: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give the answers of the experts, (E, L, F·m, width), r of the mixture, W and V."""
         of_mixture, r = exam.answers_of(mixtures, given)
         answers = torch.stack([net, of_mixture, exam.answers_of(independent, given)[0]])
-        W, prior = torch.zeros(c.levels, r.shape[-1], len(answers)), PRIOR / len(points)
-        W[..., used] = stacking_weights(answers[used], exam.points, r, exam.scale, prior=prior, set_aside=SET_ASIDE)
-        return answers, r, W
+        W = torch.zeros(c.levels, r.shape[-1], len(answers), dtype=torch.float64)
+        V = torch.zeros(c.levels, layout.width, 1 + len(answers), dtype=torch.float64)
+        a, prior = errors_of(answers[used], exam.points, exam.scale, set_aside=SET_ASIDE), PRIOR / len(points)
+        W[..., used] = weights_by_component(a, r, prior=prior)
+        by_unit = weights_by_unit(a, r.double() @ W[..., used], layout.units, prior=prior)
+        V[..., [0, *(1 + e for e in used)]] = by_unit
+        return answers, r, W, V
 
-    def weights_by_given() -> Iterator[Tensor]:
+    def weights_by_given() -> Iterator[tuple[Tensor, Tensor]]:
         for k in range(SLICES if config.objective.conditional and len(used) > 1 else 0):
             given = exam.shown(layout.units, least=k / SLICES, most=(k + 1) / SLICES, seed=seed)
-            yield answers_and_weights(ask(given), given)[2]
+            yield answers_and_weights(ask(given), given)[2:]
 
-    answers, r, W = answers_and_weights(ask(None))
-    stacked.gate_weights = torch.stack([W, *weights_by_given()]).double()
-    w = r @ W
-    combined = torch.einsum("elnd,lne->lnd", answers, w)
+    answers, r, *weights = answers_and_weights(ask(None))
+    stacked.gate_weights, stacked.feature_weights = map(torch.stack, zip(weights, *weights_by_given(), strict=True))
+    W, V = (each.float() for each in weights)
+    w, V = r @ W, V.unsqueeze(1)
+    combined = weighted(answers.movedim(0, -1), w, V)
     over_mixture, over_independent = (exam.gain(each, combined) for each in answers[1:])
     simpler = None
     if c.mixture and _as_good(*over_mixture):
@@ -113,7 +119,7 @@ def weigh_experts(
         "components": mixture.components if c.mixture else 0,
         "gain_over_mixture": gain if c.mixture else None,
         "simpler": simpler,
-        "expert_usage": w.mean((0, 1)).tolist(),
+        "expert_usage": mean_weights(w, V).mean((0, 1)).tolist(),
     }
 
 

@@ -1,4 +1,4 @@
-"""The weights of the learnt expert and those in closed form, and the denoiser that they make together."""
+"""The denoiser that the learnt expert and those in closed form make together."""
 
 from __future__ import annotations
 
@@ -12,142 +12,14 @@ from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.diffusion.independent import IndependentDenoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
-from dualdiff_cli.diffusion.stacking import StackedDenoiser, stacking_weights
+from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import build_stacked
 
-LEVELS, N, D = 6, 200, 2
-SCALE = torch.linspace(0.1, 1.0, LEVELS)
+D = 2
 
 
 def draws(*shape: int, role: str) -> Tensor:
     return torch.randn(*shape, generator=seeding.torch_stream(0, role))
-
-
-def experts(*, correlation: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Clean points and the answers of two experts, whose errors are of different size and may be correlated."""
-    x, a, b = draws(N, D, role="x"), draws(LEVELS, N, D, role="a"), draws(LEVELS, N, D, role="b")
-    growing = torch.linspace(0.2, 2.0, LEVELS).reshape(-1, 1, 1)
-    return x, x + growing * a, x + correlation * growing * a + 0.7 * b
-
-
-# The fit of the weights
-
-
-def common_weight(net: Tensor, closed: Tensor, x: Tensor, scale: Tensor, **options: float) -> Tensor:
-    """Fit weights of two experts for all rows, and give that of the first, (L,)."""
-    return stacking_weights(torch.stack([net, closed]), x, torch.ones(LEVELS, N, 1), scale, **options)[:, 0, 0]
-
-
-def test_an_exact_network_gets_the_whole_weight() -> None:
-    x, _, mixture = experts()
-    torch.testing.assert_close(common_weight(x.expand(LEVELS, N, D), mixture, x, SCALE), torch.ones(LEVELS))
-
-
-def test_an_exact_mixture_gets_the_whole_weight() -> None:
-    x, network, _ = experts()
-    torch.testing.assert_close(common_weight(network, x.expand(LEVELS, N, D), x, SCALE), torch.zeros(LEVELS))
-
-
-@pytest.mark.parametrize("correlation", [0.0, 0.4, -0.5])
-def test_the_weights_are_those_of_the_least_error_of_neighbouring_levels(correlation: float) -> None:
-    x, network, mixture = experts(correlation=correlation)
-    w = common_weight(network, mixture, x, SCALE)
-    grid = torch.linspace(0, 1, 2001).reshape(-1, 1, 1)
-    errors = [
-        ((grid * network[i] + (1 - grid) * mixture[i] - x) / SCALE[i]).square().sum((1, 2)) for i in range(LEVELS)
-    ]
-    for i in range(LEVELS):
-        together = errors[max(i - 1, 0)] + errors[i] + errors[min(i + 1, LEVELS - 1)]
-        assert float(w[i]) == pytest.approx(float(grid.flatten()[together.argmin()]), abs=6e-4)
-    assert ((w > 0) & (w < 1)).sum() >= 4
-
-
-def test_rows_that_are_set_aside_do_not_decide() -> None:
-    x, network, mixture = experts()
-    plain = common_weight(network, mixture, x, SCALE)
-    far = mixture.clone()
-    far[:, 7] += 1e4
-    assert common_weight(network, far, x, SCALE).min() > 0.999
-    torch.testing.assert_close(common_weight(network, far, x, SCALE, set_aside=0.005), plain, atol=0.03, rtol=0)
-
-
-def test_an_error_counts_in_units_of_the_scale_of_its_level() -> None:
-    """Beside a level of large errors, another scale moves the fit from one level's optimum towards the other's."""
-    x, network, mixture = experts()
-    of_first = torch.full((LEVELS,), 1e6)
-    of_first[0] = 1.0
-    w = common_weight(network, mixture, x, of_first)
-    a, b = network[0] - x, mixture[0] - x
-    alone = float(((b * b).sum() - (a * b).sum()) / (a - b).square().sum())
-    assert w[:2].tolist() == pytest.approx([alone, alone], abs=1e-4)
-    assert abs(float(common_weight(network, mixture, x, SCALE)[1]) - alone) > 0.01
-
-
-@pytest.mark.parametrize(("better", "weight"), [("network", 1.0), ("mixture", 0.0)])
-def test_weights_beyond_the_two_experts_are_cut_off(better: str, weight: float) -> None:
-    """If the errors of one expert are twice those of the other, the free optimum is twice as far: 2 or −1."""
-    x = draws(N, D, role="x")
-    a = draws(LEVELS, N, D, role="a")
-    near, far = x + a, x + 2 * a
-    pair = (near, far) if better == "network" else (far, near)
-    torch.testing.assert_close(common_weight(*pair, x, SCALE), torch.full((LEVELS,), weight))
-
-
-def test_equal_answers_have_a_finite_weight() -> None:
-    x, network, _ = experts()
-    w = common_weight(network, network, x, SCALE)
-    assert bool(((w >= 0) & (w <= 1)).all())
-
-
-def two_places() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points of two components; the network is good at the first of them and bad at the second, the mixture not."""
-    x, a, b = draws(N, D, role="x"), draws(LEVELS, N, D, role="a"), draws(LEVELS, N, D, role="b")
-    first = (torch.arange(N) < N // 4).reshape(-1, 1)
-    r = torch.cat([first, ~first], dim=1).float().expand(LEVELS, N, 2)
-    return x, x + torch.where(first, 0.01, 1.0) * a, x + torch.where(first, 1.0, 0.5) * b, r
-
-
-def test_each_component_gets_the_weight_that_its_rows_ask_for() -> None:
-    x, net, closed, r = two_places()
-    W = stacking_weights(torch.stack([net, closed]), x, r, SCALE)
-    assert W.shape == (LEVELS, 2, 2)
-    w = W[..., 0]
-    assert w[:, 0].min() > 0.99
-    torch.testing.assert_close(w[:, 1], torch.full((LEVELS,), 0.2), atol=0.1, rtol=0)
-
-
-def test_the_prior_draws_the_weights_of_all_components_towards_the_common_weight() -> None:
-    x, net, closed, r = two_places()
-    common = common_weight(net, closed, x, SCALE)
-    answers = torch.stack([net, closed])
-    free, weak, strong = (stacking_weights(answers, x, r, SCALE, prior=prior)[..., 0] for prior in (0.0, 0.2, 1e4))
-    torch.testing.assert_close(strong, common[:, None].expand(-1, 2), atol=1e-3, rtol=0)
-    for k in (0, 1):
-        assert bool(((weak[:, k] - common) / (free[:, k] - common) < 0.99).all())
-        assert bool(((weak[:, k] - common) / (free[:, k] - common) > 0.1).all())
-
-
-def test_three_experts_with_independent_errors_count_inversely_to_their_squares() -> None:
-    """Of unbiased estimates with variances v_e the best mean has weights in proportion to 1/v_e."""
-    n = 20_000
-    x, sizes = draws(n, D, role="many x"), torch.tensor([0.5, 1.0, 2.0])
-    answers = x + sizes.reshape(3, 1, 1, 1) * draws(3, LEVELS, n, D, role="many errors")
-    W = stacking_weights(answers, x, torch.ones(LEVELS, n, 1), SCALE)[:, 0]
-    expected = sizes**-2 / (sizes**-2).sum()
-    torch.testing.assert_close(W, expected.expand(LEVELS, 3), atol=0.01, rtol=0)
-    torch.testing.assert_close(W.sum(-1), torch.ones(LEVELS))
-
-
-def test_an_expert_that_only_repeats_another_changes_no_answer() -> None:
-    x, net, closed = experts()
-    r = torch.ones(LEVELS, N, 1)
-    two, three = (
-        stacking_weights(torch.stack(each), x, r, SCALE)[:, 0] for each in ([net, closed], [net, closed, net])
-    )
-    torch.testing.assert_close(three[:, [0, 2]].sum(1), two[:, 0], atol=1e-3, rtol=0)
-
-
-# The denoiser
 
 
 def stacked(levels: int = 4) -> StackedDenoiser:
@@ -201,6 +73,7 @@ def test_the_weight_is_the_fitted_one_at_the_middle_of_a_level_and_linear_betwee
 def test_one_level_has_its_weight_everywhere() -> None:
     denoiser = stacked()
     denoiser.gate_weights = torch.tensor([[[[0.3, 0.6, 0.1]]]], dtype=torch.float64)
+    denoiser.feature_weights = denoiser.feature_weights[:, :1]
     gate = denoiser.gate(draws(3, D, role="x_t"), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64))
     torch.testing.assert_close(gate, torch.tensor([[0.3, 0.6, 0.1]]).expand(3, 3))
 
@@ -221,6 +94,7 @@ def test_the_share_of_given_features_decides_which_weights_count() -> None:
     denoiser, t = stacked(), middles(4)[1]
     w = torch.tensor([1.0, 0.6, 0.1], dtype=torch.float64)
     denoiser.gate_weights = of_experts(w.reshape(3, 1, 1).expand(3, 4, 1))
+    denoiser.feature_weights = denoiser.feature_weights.expand(3, -1, -1, -1)
     x_t, values = draws(6, D, role="x_t"), draws(6, D, role="values")
     given = torch.tensor([[False, False], [True, False], [False, True]]).repeat(2, 1)
     answer = denoiser.conditioned(values, given)(x_t, t)
@@ -235,17 +109,41 @@ def test_the_share_of_given_features_decides_which_weights_count() -> None:
     assert denoiser.gate(x_t, t)[:, 0].tolist() == [1.0] * 6
 
 
+def test_each_feature_mixes_the_mean_by_components_with_the_experts_anew() -> None:
+    denoiser, x_t, t = stacked(), draws(6, D, role="x_t"), middles(4)[1]
+    by_component, answers = denoiser(x_t, t), answers_of(denoiser, x_t, t)
+    V = torch.tensor([[0.5, 0.2, 0.0, 0.3], [0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+    before = denoiser.gate(x_t, t)
+    denoiser.feature_weights = V.expand(1, 4, D, 4)
+    first = 0.5 * by_component[:, 0] + 0.2 * answers[:, 0, 0] + 0.3 * answers[:, 2, 0]
+    torch.testing.assert_close(denoiser(x_t, t), torch.stack([first, answers[:, 1, 1]], dim=1))
+    torch.testing.assert_close(denoiser.gate(x_t, t), 0.25 * before + torch.tensor([0.1, 0.5, 0.15]))
+
+
+def test_the_share_of_given_features_decides_which_weights_of_the_features_count() -> None:
+    denoiser, t, x_t, values = stacked(), middles(4)[1], draws(4, D, role="x_t"), draws(4, D, role="values")
+    denoiser.gate_weights = denoiser.gate_weights.expand(2, -1, -1, -1)
+    denoiser.feature_weights = torch.eye(4, dtype=torch.float64)[:2].reshape(2, 1, 1, 4).expand(2, 4, D, 4)
+    given = torch.tensor([[False, False], [True, False]]).repeat(2, 1)
+    answer, of_networks = (each.conditioned(values, given)(x_t, t) for each in (denoiser, denoiser.learnt))
+    torch.testing.assert_close(answer[1::2], of_networks[1::2])
+    torch.testing.assert_close(answer[::2], denoiser(x_t, t)[::2])
+    assert not torch.allclose(answer[::2], of_networks[::2])
+
+
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 1), (3, 4, 3)])
 def test_an_older_file_has_two_experts(shape: tuple[int, ...]) -> None:
     """It has the weight of the networks, for all rows or by what is given, and calls the mixture closed."""
     denoiser = stacked()
     w = torch.rand(shape, generator=seeding.torch_stream(0, "older weights"), dtype=torch.float64)
     older = {name.replace("mixture.", "closed."): tensor for name, tensor in denoiser.weights().items()}
-    older = {name: tensor for name, tensor in older.items() if "independent." not in name} | {"gate_weights": w}
+    newer = ("independent.", "feature_weights")
+    older = {name: tensor for name, tensor in older.items() if not name.startswith(newer)} | {"gate_weights": w}
     read = fresh()
     read.load_weights(older)
     full = w.reshape(1, -1, 1) if w.dim() == 1 else w
     denoiser.gate_weights = torch.stack([full, 1 - full, torch.zeros_like(full)], dim=-1)
+    denoiser.feature_weights = denoiser.feature_weights.expand(len(full), -1, -1, -1)
     x_t, values, t = draws(6, D, role="x_t"), draws(6, D, role="values"), middles(4)[1]
     assert torch.equal(read(x_t, t), denoiser(x_t, t))
     for given in (torch.tensor([True, False]), torch.tensor([False, False])):
@@ -310,7 +208,7 @@ def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_ou
 def fresh() -> StackedDenoiser:
     """The denoiser before anything is loaded."""
     denoiser = stacked()
-    empty = StackedDenoiser(denoiser.learnt, torch.ones(1, 4, 1, 3))
+    empty = StackedDenoiser(denoiser.learnt, levels=4, width=D)
     with torch.no_grad():
         for parameter in empty.learnt.network.parameters():
             parameter.zero_()
@@ -320,6 +218,7 @@ def fresh() -> StackedDenoiser:
 
 def test_loaded_weights_and_answers_are_the_saved_ones_bit_for_bit() -> None:
     denoiser, loaded = stacked(), fresh()
+    denoiser.feature_weights = draws(1, 4, D, 4, role="weights of the features").double().softmax(-1)
     saved = denoiser.weights()
     loaded.load_weights({name: tensor.clone() for name, tensor in saved.items()})
     again = loaded.weights()
@@ -328,6 +227,13 @@ def test_loaded_weights_and_answers_are_the_saved_ones_bit_for_bit() -> None:
     x_t, t = draws(50, D, role="x_t"), torch.linspace(0, 1, 50, dtype=torch.float64)
     assert torch.equal(loaded(x_t, t), denoiser(x_t, t))
     assert torch.equal(loaded.gate(x_t, t), denoiser.gate(x_t, t))
+
+
+def test_a_file_without_weights_of_features_weighs_all_features_alike() -> None:
+    denoiser, loaded, x_t, t = stacked(), fresh(), draws(6, D, role="x_t"), middles(4)[1]
+    loaded.feature_weights = loaded.feature_weights.flip(-1)
+    loaded.load_weights({name: tensor for name, tensor in denoiser.weights().items() if name != "feature_weights"})
+    assert torch.equal(loaded(x_t, t), denoiser(x_t, t))
 
 
 def test_loading_leaves_the_given_weights_as_they_are() -> None:

@@ -54,7 +54,8 @@ def model_of_few_rows() -> DiffusionModel:
         dataset="rows.csv", recipe="few-rows", options={**sections, "schedule": {"sigma_min": 0.01}}
     )
     encoding = TableEncoding.fit(frame())
-    denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
+    d = encoding.width
+    denoiser = build_denoiser(config, d, encoding.layout.discrete)
     assert isinstance(denoiser, StackedDenoiser)
     with torch.no_grad():
         for k, parameter in enumerate(denoiser.parameters()):
@@ -62,7 +63,7 @@ def model_of_few_rows() -> DiffusionModel:
                 parameter.copy_(0.1 * draws(*parameter.shape, role=f"parameter {k}"))
         denoiser.learnt.limit(torch.from_numpy(encoding.encode(frame(), None)).float())
         denoiser.gate_weights = torch.softmax(draws(3, 6, COMPONENTS, 3, role="weights of the experts"), -1)
-    d = encoding.width
+        denoiser.feature_weights = torch.softmax(draws(3, 6, d, 4, role="weights of the features"), -1)
     factors = draws(COMPONENTS, d, d, role="factors") / d**0.5
     weights = torch.softmax(draws(COMPONENTS, role="weights"), 0)
     means = draws(COMPONENTS, d, role="means")
