@@ -1,7 +1,8 @@
-"""Formulas: a column that follows from others, such as ``total = minutes + 60*hours``.
+"""Formulas: a column that follows from others, such as ``total = minutes + 60*hours`` or ``bmi = mass / height^2``.
 
-A formula is linear: columns with or without a factor, and numbers, added and subtracted. It is kept as a text that
-begins with ``=``, where the kind of a column stands, so that a schema file can hold it:
+A formula has columns, numbers, ``+ - * / ^``, brackets, and the functions ``exp``, ``log``, ``log10`` and ``sqrt``; a
+name that is no plain word stands in double quotes. It is kept as a text that begins with ``=``, where the kind of a
+column stands, so that a schema file can hold it:
 
     [columns]
     total = "= minutes + 60*hours"
@@ -9,46 +10,81 @@ begins with ``=``, where the kind of a column stands, so that a schema file can 
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
+from .expressions import Linear, columns_of, computed_tree, is_column, linear_tree, parse, quoted, solved_tree
 
-__all__ = ["Formula", "is_formula", "read_constraint", "read_formula"]
+__all__ = ["Formula", "is_formula", "linear_formula", "read_constraint", "read_formula"]
 
-_TERM = re.compile(
-    r"""\s*(?P<sign>[+-])?\s*(?:(?P<factor>\d+\.?\d*(?:e[+-]?\d+)?)\s*(?P<times>\*)?\s*)?"""
-    r"""(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))?(?:\s*\*\s*(?P<after>\d+\.?\d*(?:e[+-]?\d+)?))?\s*""",
-    re.IGNORECASE,
-)
-_PLAIN = re.compile(r"[^\W\d]\w*")
 REMEDY = 'Write it as "total = minutes + 60*hours", with names that hold blanks in double quotes.'
 
 
-class Formula(NamedTuple):
-    """constant + Σ factor · column.
+@dataclass(frozen=True)
+class Formula:
+    """What a column is computed by.
 
     Attributes:
-        factors: by the name of the column; none of them is 0.
-        constant: what is added.
+        text: what `read_formula` reads, without the ``=`` at its beginning.
+        tree: the text as a tree of operations, in which the names are those of columns.
 
     """
 
-    factors: Mapping[str, float]
-    constant: float
+    text: str
+    tree: ast.expr = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         """Give the text that `read_formula` reads, which begins with ``=``."""
-        terms = [
-            (factor, _quoted(name) if abs(factor) == 1 else f"{_written(abs(factor))}*{_quoted(name)}")
-            for name, factor in self.factors.items()
-        ]
-        if self.constant or not terms:
-            terms.append((self.constant, _written(abs(self.constant))))
-        terms.sort(key=lambda term: term[0] < 0)  # a sum that begins with a minus sign is hard to read
-        text = "".join(f" {'-' if number < 0 else '+'} {term}" for number, term in terms)
-        return "= " + text.removeprefix(" + ").lstrip()
+        return f"= {self.text}"
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns in the formula."""
+        return tuple(dict.fromkeys(columns_of(self.tree)))
+
+    @cached_property
+    def linear(self) -> Linear | None:
+        """The factors and the constant of a linear formula; None for another one."""
+        return linear_tree(self.tree)
+
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """Compute the formula from the values of its columns, by name: numbers, NumPy arrays or torch tensors."""
+        with np.errstate(all="ignore"):  # what cannot be computed is no number, and so a missing cell
+            return computed_tree(self.tree, values)
+
+    def solved_for(self, name: str, value: Any, values: Mapping[str, Any]) -> Any | None:
+        """Compute one column from the value of the formula and the values of the other columns.
+
+        Returns:
+            The value; None if the formula names the column more than once and is not linear.
+
+        """
+        with np.errstate(all="ignore"):
+            if self.linear is not None:
+                factors = self.linear.factors
+                rest = sum((factor * values[other] for other, factor in factors.items() if other != name), 0.0)
+                return (value - self.linear.constant - rest) / factors[name]
+            return solved_tree(self.tree, name, value, values)
+
+
+def linear_formula(factors: Mapping[str, float], constant: float) -> Formula:
+    """Give the formula constant + Σ factor · column, written so that it reads well."""
+    terms = [
+        (factor, quoted(name) if abs(factor) == 1 else f"{_written(abs(factor))}*{quoted(name)}")
+        for name, factor in factors.items()
+    ]
+    if constant or not terms:
+        terms.append((constant, _written(abs(constant))))
+    terms.sort(key=lambda term: term[0] < 0)  # a sum that begins with a minus sign is hard to read
+    text = "".join(f" {'-' if number < 0 else '+'} {term}" for number, term in terms)
+    text = text.removeprefix(" + ").lstrip()
+    return Formula(text, _parsed(text))
 
 
 def is_formula(kind: str) -> bool:
@@ -63,29 +99,19 @@ def read_formula(text: str) -> Formula:
         InputError: the text is no such formula.
 
     """
-    factors: dict[str, float] = {}
-    constant, place, body = 0.0, 0, text.strip().removeprefix("=")
-    while place < len(body):
-        match = _TERM.match(body, place)
-        if match is None or match.end() == place or (place and not match["sign"]) or _is_broken(match):
-            raise InputError(f"The formula {text.strip()!r} cannot be read at {body[place:].strip()!r}.", REMEDY)
-        name = match["quoted"] or match["plain"]
-        factor = float(match["factor"] or 1) * float(match["after"] or 1) * (-1 if match["sign"] == "-" else 1)
-        if name:
-            factors[name] = factors.get(name, 0.0) + factor
-        else:
-            constant += factor
-        place = match.end()
-    if not place:
+    body = " ".join(text.strip().removeprefix("=").split())
+    if not body:
         raise InputError("A formula is empty.", REMEDY)
-    return Formula({name: factor for name, factor in factors.items() if factor}, constant)
+    tree = _parsed(body)
+    linear = linear_tree(tree)
+    return Formula(body, tree) if linear is None else linear_formula(*linear)
 
 
 def read_constraint(text: str) -> tuple[str, Formula]:
     """Read an equation of columns, and solve it for one of them.
 
-    That is the column on the left, if it stands there alone, and otherwise the last column that is named: of
-    ``a + b + c = 100`` the column c, which is ``= 100 - a - b``.
+    That is the column that stands alone on one side, the left one first. A linear equation without such a side is
+    solved for the last column that is named: ``a + b + c = 100`` for the column c, which is ``= 100 - a - b``.
 
     Returns:
         The name of the column that follows from the others, and the formula.
@@ -98,30 +124,31 @@ def read_constraint(text: str) -> tuple[str, Formula]:
     if not equals or not left.strip() or not right.strip() or "=" in right:
         raise InputError(f"The constraint {text!r} is no equation of columns.", REMEDY)
     sides = read_formula(left), read_formula(right)
-    alone = len(sides[0].factors) == 1 and not sides[0].constant
-    named = list(dict.fromkeys([*sides[0].factors, *sides[1].factors]))
-    name = "" if not named else named[0] if alone else named[-1]
-    factors = {other: sides[1].factors.get(other, 0.0) - sides[0].factors.get(other, 0.0) for other in named}
-    own = -factors.pop(name, 0.0)
-    if not own or not factors:
+    linear = [side.linear for side in sides]
+    if linear[0] is None or linear[1] is None:
+        for alone, other in (sides, sides[::-1]):
+            if is_column(alone.tree) and not {*alone.columns} & {*other.columns}:
+                return alone.columns[0], other
         raise InputError(f"The constraint {text!r} does not say what a column follows from.", REMEDY)
-    constant = (sides[1].constant - sides[0].constant) / own
-    return name, Formula({other: factor / own for other, factor in factors.items() if factor}, constant)
+    named = list(dict.fromkeys([*linear[0].factors, *linear[1].factors]))
+    is_alone = len(linear[0].factors) == 1 and not linear[0].constant
+    name = "" if not named else named[0] if is_alone else named[-1]
+    difference = linear[1].plus(linear[0].times(-1.0))
+    own = -difference.factors.get(name, 0.0)
+    others = Linear({other: factor for other, factor in difference.factors.items() if other != name}, difference[1])
+    if not own or not others.factors:
+        raise InputError(f"The constraint {text!r} does not say what a column follows from.", REMEDY)
+    return name, linear_formula(*others.times(1 / own))
 
 
-def _is_broken(match: re.Match[str]) -> bool:
-    """Say whether a term has neither a number nor a name, or a number too many or one beside a name without ``*``."""
-    name = match["quoted"] or match["plain"]
-    if name is None:
-        return match["factor"] is None or match["times"] is not None or match["after"] is not None
-    return match["factor"] is not None and match["times"] is None
+def _parsed(body: str) -> ast.expr:
+    try:
+        return parse(body)
+    except ValueError as error:
+        raise InputError(f"The formula {body!r} cannot be read.", REMEDY) from error
 
 
 def _written(number: float) -> str:
     """Write a number with as few digits as give the number back."""
     short = f"{number:.12g}"
     return short if float(short) == number else repr(number)
-
-
-def _quoted(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else f'"{name}"'

@@ -25,6 +25,7 @@ from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Density
 from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
+from .relations import held_relations
 
 __all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "split_table"]
 
@@ -46,7 +47,7 @@ class Data:
         density: what the rows were drawn from; None for a file.
         provenance: how to get the same rows again.
         held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
-        kinds: the kinds of columns that were asked for, by the name of the column.
+        kinds: the kinds of columns that were asked for, and the formulas that were found, by the name of the column.
         notes: sentences for the user about what of a file was left out, renamed or recognised.
 
     """
@@ -169,7 +170,9 @@ def split_table(
     kinds: Mapping[str, str] = MappingProxyType({}),
     fraction: float = 0.1,
 ) -> Data:
-    """Split the rows of a table into training rows and held-out rows, and leave out the columns that number them.
+    """Split the rows of a table into training rows and held-out rows.
+
+    Columns that number the rows are left out, and columns that follow from others in every row get a formula.
 
     Args:
         table: at least two rows.
@@ -190,6 +193,8 @@ def split_table(
     rows = table.rows.drop(keys)
     if not rows.width:
         raise InputError(f"Every column of {name} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
+    asked = {column: kind for column, kind in kinds.items() if kind != IDENTIFIER}
+    found = held_relations(rows, asked)
     n = rows.height
     order = seeding.stream(seed, "split").permutation(n)
     m = min(max(round(fraction * n), 1), n - 1)
@@ -210,8 +215,16 @@ def split_table(
             "seed": seed,
         },
         held_out_rows=table.numbers[held_out],
-        kinds={column: kind for column, kind in kinds.items() if kind != IDENTIFIER},
-        notes=(*table.notes, *(f"The column '{key}' identifies the rows and is left out." for key in keys)),
+        kinds=asked | found,
+        notes=(
+            *table.notes,
+            *(f"The column '{key}' identifies the rows and is left out." for key in keys),
+            *(
+                f"In every row {column} {formula}. The column '{column}' is computed so and not learnt, unless a "
+                "--schema file names a kind for it."
+                for column, formula in found.items()
+            ),
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from ..config.registry import IDENTIFIER
 from ..data import ColumnEncoding, TableEncoding, read_table
 from ..data.encoding.derived import DerivedColumn
 from ..data.encoding.missing import MissingColumn
-from ..data.relations import free_relations
+from ..data.relations import free_relations, held_relations
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out
 from ..store.atomic import replaced
@@ -27,7 +27,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
 
     Returns:
         {"file", "rows", "columns": [{"name", "kind", "learnt_as", "missing", "distinct", "features"}], "notes",
-        "relations", "output"}; the relations are equations that hold in all rows.
+        "relations", "output"}; the relations are equations that hold in all rows and that no formula keeps.
 
     Raises:
         InputError: the file or the schema is refused, or the output cannot be written.
@@ -38,6 +38,7 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     rows = table.rows
     learnt = rows.drop(left_out(rows, source=str(path), kinds=asked))
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
+    kinds |= held_relations(learnt, kinds)
     encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}
     found: list[dict[str, Any]] = [

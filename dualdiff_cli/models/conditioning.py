@@ -48,8 +48,9 @@ def fill_gaps(
 
     """
     known = [name for name in encoding.names if name in rows.columns]
-    cells = encoding.decode(draw(*_given_features(encoding, rows.select(known))))
-    filled = encoding.with_derived(rows.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known))
+    solved = encoding.solved(rows)
+    cells = encoding.decode(draw(*_given_features(encoding, solved.select(known))))
+    filled = encoding.with_derived(solved.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known))
     return rows.with_columns(pl.coalesce(pl.col(name), filled[name]).alias(name) for name in known)
 
 

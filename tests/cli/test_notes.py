@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import polars as pl
 import pytest
 from commands import dualdiff
 
@@ -26,13 +28,20 @@ def test_rows_that_are_left_out_are_counted_aloud(command: tuple[str, ...], tmp_
     assert "left out" not in result.stdout
 
 
-def test_a_training_offers_to_keep_equations_that_hold_in_every_row(tmp_path: Path) -> None:
+def test_a_training_says_which_equations_it_holds_and_offers_those_that_it_cannot_hold_unasked(tmp_path: Path) -> None:
     rng = seeding.stream(0, "equations")
     minutes, hours = rng.integers(0, 60, 100), rng.integers(0, 9, 100)
+    lines = [f"{m},{h},{m + 60 * h}" for m, h in zip(minutes, hours, strict=True)]
     path = tmp_path / "times.csv"
-    rows = (f"{m},{h},{m + 60 * h}" for m, h in zip(minutes, hours, strict=True))
-    path.write_text("\n".join(["minutes,hours,total", *rows]), encoding="utf-8")
     words = ["train", path, "--model", "mixture", "--set", "model.components=2", "--run-dir"]
+    path.write_text("\n".join(["minutes,hours,total", *lines]), encoding="utf-8")
+    result = dualdiff(*words, tmp_path / "held")
+    assert result.exit_code == 0, result.stderr
+    assert "In every row total = minutes + 60*hours. The column 'total' is computed so" in result.stderr
+    drawn = pl.read_csv(io.StringIO(dualdiff("sample", tmp_path / "held", "-n", "50", "-o", "-").stdout))
+    assert (drawn["total"] == drawn["minutes"] + 60 * drawn["hours"]).all()
+    own_gap = [lines[0].rpartition(",")[0] + ",", *lines[1:]]
+    path.write_text("\n".join(["minutes,hours,total", *own_gap]), encoding="utf-8")
     result = dualdiff(*words, tmp_path / "free")
     assert result.exit_code == 0, result.stderr
     offer = "In every row total = minutes + 60*hours. Drawn rows keep it exactly with --constraint "

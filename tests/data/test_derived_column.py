@@ -12,8 +12,9 @@ import torch
 
 from dualdiff_cli import export, seeding, train
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.data import TableEncoding
-from dualdiff_cli.data.relations import find_relations, free_relations
+from dualdiff_cli.data import TableEncoding, check_table, split_table
+from dualdiff_cli.data.encoding.derived import DerivedColumn
+from dualdiff_cli.data.relations import find_relations, free_relations, held_relations
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models import DrawingOptions, Model, load_model
@@ -94,9 +95,52 @@ def test_formulas_hold_around_given_cells_and_in_filled_rows(model: Model) -> No
     assert_holds(filled)
 
 
-def test_a_column_with_a_formula_cannot_be_given(model: Model) -> None:
-    with pytest.raises(InputError, match=r"'total' cannot be given.*minutes \+ 60\*hours.*--where"):
-        model.sample(5, seed=1, options=DrawingOptions(given={"total": 65}))
+@pytest.mark.parametrize(
+    ("given", "cells"),
+    [
+        ({"total": 65, "hours": 1}, {"total": 65, "hours": 1, "minutes": 5}),
+        ({"cost": "3.5"}, {"cost": 3.5, "two": 3}),
+        ({"total": "127", "hours": 2, "minutes": "7"}, {"total": 127}),
+    ],
+)
+def test_a_column_with_a_formula_can_be_given_with_all_but_one_of_the_columns_that_it_is_computed_from(
+    model: Model, given: dict[str, Any], cells: dict[str, float]
+) -> None:
+    drawn = model.sample(20, seed=1, options=DrawingOptions(given=given))
+    for name, value in cells.items():
+        assert set(drawn[name]) == {value}
+    assert_holds(drawn)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"total": 65}, r"'total' cannot be given.*minutes \+ 60\*hours.*--where"),
+        ({"total": 65, "hours": 1, "minutes": 6}, r"'total' cannot be 65.*gives 66"),
+        ({"total": "many", "hours": 1}, r"'many' is no value of the column 'total'"),
+        ({"total": 65, "minutes": 6}, r"is no value of the column 'hours'"),
+    ],
+)
+def test_given_values_that_no_row_can_have_are_refused(model: Model, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.sample(5, seed=1, options=DrawingOptions(given=given))
+
+
+def test_a_gap_that_follows_from_the_other_cells_is_computed(model: Model) -> None:
+    third = pl.int_range(50) % 3
+    gaps = FRAME.head(50).with_columns(
+        pl.when(third != 0).then("hours"), pl.when(third != 1).then("total"), pl.when(third != 2).then("a")
+    )
+    filled = model.fill(gaps, seed=1)
+    assert filled.select("hours", "total", "minutes").equals(FRAME.head(50).select("hours", "total", "minutes"))
+    np.testing.assert_allclose(filled["a"], FRAME["a"][:50], atol=1e-9)
+
+
+def test_observed_cells_stay_where_a_formula_has_several_gaps(model: Model) -> None:
+    gaps = FRAME.head(20).with_columns(pl.lit(None, pl.Int64).alias(name) for name in ("minutes", "hours"))
+    filled = model.fill(gaps, seed=1)
+    assert filled["total"].equals(FRAME["total"][:20])
+    assert filled.null_count().sum_horizontal().item() == 0
 
 
 def test_formulas_hold_in_the_rows_of_an_exported_file(run: str, tmp_path: Path) -> None:
@@ -130,11 +174,18 @@ def test_missing_cells_of_a_formula_make_its_value_missing() -> None:
     assert (back["total"].drop_nulls() == gaps["total"].drop_nulls()).all()
 
 
+def test_a_formula_of_an_earlier_version_is_read() -> None:
+    written = {"kind": "derived", "name": "y", "factors": {"x": 2.0}, "constant": -1.0, "decimals": None}
+    column = DerivedColumn.model_validate(written)
+    assert column.summary == "computed = 2*x - 1"
+    assert column.model_dump() == {"kind": "derived", "name": "y", "equals": "2*x - 1", "decimals": None}
+
+
 def test_relations_are_found_and_others_are_not() -> None:
     found = find_relations(FRAME)
     assert {name: str(formula) for name, formula in found.items()} == {
         "c": "= 100 - a - b",
-        "total": "= 60*hours + minutes",
+        "total": "= minutes + 60*hours",
     }
     for name, formula in found.items():
         TableEncoding.fit(FRAME, kinds={name: str(formula)})
@@ -151,7 +202,61 @@ def test_a_relation_is_solved_for_the_column_with_the_shortest_formula() -> None
         assert {name: str(formula) for name, formula in found.items()} == {"fahrenheit": "= 1.8*celsius + 32"}
 
 
+def of_several_kinds() -> pl.DataFrame:
+    rng = seeding.stream(0, "relations that are not linear")
+    price, quantity = rng.uniform(1, 90, N).round(2), rng.integers(1, 30, N)
+    height, mass, x = rng.uniform(1.5, 2, N), rng.uniform(50, 100, N), rng.normal(size=N)
+    columns = {"price": price, "quantity": quantity, "revenue": (price * quantity).round(2)}
+    columns |= {"height": height, "mass": mass, "bmi": mass / height**2}
+    return pl.DataFrame(columns | {"x": x, "y": 2.5 * np.exp(-2 * x)})
+
+
+def test_products_of_powers_and_exponentials_are_found() -> None:
+    rows = of_several_kinds()
+    found = {name: str(formula) for name, formula in find_relations(rows).items()}
+    assert found == {"revenue": "= price*quantity", "mass": "= height^2*bmi", "y": "= 2.5*exp(-2*x)"}
+    encoding = TableEncoding.fit(rows, kinds=held_relations(rows, {}))
+    back = encoding.decode(encoding.encode(rows, None))
+    for name in found:
+        np.testing.assert_allclose(back[name], rows[name], rtol=1e-9)
+    noisy = rows.with_columns(pl.col("y") * (1 + 1e-4 * (pl.int_range(N) == 17)), pl.col("mass").round(2))
+    assert set(find_relations(noisy)) == {"revenue"}
+
+
+def test_columns_with_few_values_or_with_values_that_are_not_positive_have_no_product() -> None:
+    rng = seeding.stream(0, "few values")
+    a, b = rng.integers(1, 5, (2, N))
+    assert find_relations(pl.DataFrame({"a": a, "b": b, "c": a * b})) == {}
+    x, y = rng.normal(size=(2, N))
+    assert find_relations(pl.DataFrame({"x": x, "y": y, "z": x * y})) == {}
+
+
+def test_a_relation_is_held_unless_something_else_was_asked_for_or_the_column_has_gaps_of_its_own() -> None:
+    total, c = "= minutes + 60*hours", "= 100 - a - b"
+    assert held_relations(FRAME, {}) == {"total": total, "c": c}
+    assert held_relations(FRAME, {"total": "number"}) == {"c": c}
+    assert held_relations(FRAME, {"hours": "category"}) == {"c": c}
+    assert held_relations(FRAME, {"minutes": "= total - 60*hours"}) == {"c": c}
+    own = FRAME.with_columns(pl.when(pl.int_range(N) % 9 > 0).then("total"))
+    assert held_relations(own, {}) == {"c": c}
+    shared = own.with_columns(pl.when(pl.int_range(N) % 9 > 0).then("hours"))
+    assert held_relations(shared, {}) == {"total": total, "c": c}
+
+
+def test_a_table_with_relations_is_learnt_with_its_formulas_and_says_so() -> None:
+    data = split_table(check_table(FRAME, name="times"), name="times", origin={}, seed=0, kinds={"cost": KINDS["cost"]})
+    assert {name: str(kind) for name, kind in data.kinds.items()} == {
+        "cost": KINDS["cost"],
+        "total": "= minutes + 60*hours",
+        "c": "= 100 - a - b",
+    }
+    assert_holds(data.encoding.decode(data.encoding.encode(data.held_out, None)))
+    notes = [note for note in data.notes if note.startswith("In every row total = minutes + 60*hours.")]
+    assert len(notes) == 1
+    assert "--schema" in notes[0]
+
+
 def test_equations_that_a_formula_keeps_are_not_offered_again() -> None:
     encoding = TableEncoding.fit(FRAME, kinds={"total": KINDS["total"]})
     assert free_relations(FRAME, encoding.columns) == ["c = 100 - a - b"]
-    assert free_relations(FRAME, TableEncoding.fit(FRAME).columns) == ["c = 100 - a - b", "total = 60*hours + minutes"]
+    assert free_relations(FRAME, TableEncoding.fit(FRAME).columns) == ["c = 100 - a - b", "total = minutes + 60*hours"]

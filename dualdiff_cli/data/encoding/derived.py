@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import model_validator
 
-from ...config.formulas import Formula, read_formula
+from ...config.formulas import Formula, linear_formula, read_formula
 from ...errors import InputError, did_you_mean
 from ..densities.families import FloatArray
 from .base import ColumnEncoding
@@ -26,19 +28,28 @@ class DerivedColumn(ColumnEncoding):
     """A column without features, computed from the other columns of the row.
 
     Attributes:
-        factors: by the name of the other column.
-        constant: what is added.
+        equals: the text of the formula; see `config.formulas`.
         decimals: the number of decimals of the values; None for whole numbers.
 
     """
 
     kind: Literal["derived"] = "derived"
-    factors: dict[str, float]
-    constant: float
+    equals: str
     decimals: int | None
 
     on_request: ClassVar[bool] = True
     can_be_given: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, written: Any) -> Any:
+        """Read what an earlier version wrote: the factors and the constant of a linear formula."""
+        if not isinstance(written, dict) or "factors" not in written:
+            return written
+        formula = linear_formula(written["factors"], written["constant"])
+        return {key: value for key, value in written.items() if key not in ("factors", "constant")} | {
+            "equals": formula.text
+        }
 
     @property
     def width(self) -> int:
@@ -50,10 +61,10 @@ class DerivedColumn(ColumnEncoding):
         """Whether the computed values are whole numbers."""
         return self.decimals is None
 
-    @property
+    @cached_property
     def formula(self) -> Formula:
         """What the values are computed by."""
-        return Formula(self.factors, self.constant)
+        return read_formula(self.equals)
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:
@@ -79,26 +90,26 @@ class DerivedColumn(ColumnEncoding):
 
         """
         formula = read_formula(text)
-        for other in (name, *formula.factors):
+        for other in (name, *formula.columns):
             if other not in rows.columns:
                 raise InputError(
                     f"There is no column '{other}', which a formula names.",
                     f"{did_you_mean(other, rows.columns)}Correct the formula {text.strip()!r}.",
                 )
-            if not rows[other].dtype.is_numeric() or (other in formula.factors and other == name):
+            if not rows[other].dtype.is_numeric() or (other in formula.columns and other == name):
                 raise InputError(
                     f"The column '{other}' cannot stand in the formula {text.strip()!r}.",
                     "A formula computes numbers from other columns of numbers.",
                 )
         column = rows[name]
         decimals = None if column.dtype.is_integer() else _decimals(column)
-        derived = cls(name=name, factors=dict(formula.factors), constant=formula.constant, decimals=decimals)
-        values = derived.computed({other: rows[other].cast(pl.Float64).to_numpy() for other in formula.factors})
-        truth, size = column.cast(pl.Float64).to_numpy(), abs(formula.constant)
-        for other, factor in formula.factors.items():
-            size = np.maximum(size, abs(factor) * np.abs(rows[other].cast(pl.Float64).to_numpy()))
+        derived = cls(name=name, equals=formula.text, decimals=decimals)
+        numbers = {other: rows[other].cast(pl.Float64).to_numpy() for other in formula.columns}
+        values, truth = derived.computed(numbers), column.cast(pl.Float64).to_numpy()
+        size = _size(formula, numbers, truth)
         unit = 0.0 if decimals in (None, MOST_DECIMALS) else 0.51 * 10.0**-decimals
-        wrong = np.flatnonzero(np.abs(values - truth) > unit + ROUNDING * size)  # NaN, a gap, is not larger
+        known = np.isfinite(truth) & np.all([np.isfinite(each) for each in numbers.values()], axis=0)
+        wrong = np.flatnonzero(known & ~(np.abs(values - truth) <= unit + ROUNDING * size))
         if len(wrong):
             first = wrong[0]
             raise InputError(
@@ -118,14 +129,11 @@ class DerivedColumn(ColumnEncoding):
 
     def computed(self, values: Mapping[str, Any]) -> Any:
         """Compute the values (n,) from those of the other columns, by name; NumPy arrays and torch tensors alike."""
-        total: Any = self.constant
-        for name, factor in self.factors.items():
-            total = total + factor * values[name]
-        return total
+        return self.formula.value(values)
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Round the values; NaN is a missing cell."""
-        rounded = pl.Series(self.name, values).round(self.decimals or 0)
+        """Round the values; what is no finite number is a missing cell."""
+        rounded = pl.Series(self.name, np.where(np.isfinite(values), values, np.nan)).round(self.decimals or 0)
         return as_whole_numbers(self.name, rounded.to_numpy()) if self.decimals is None else rounded.fill_nan(None)
 
     def log_slope(self, features: FloatArray) -> FloatArray:
@@ -136,6 +144,16 @@ class DerivedColumn(ColumnEncoding):
     def summary(self) -> str:
         """Say what the values are computed from."""
         return f"computed {self.formula}"
+
+
+def _size(formula: Formula, numbers: Mapping[str, FloatArray], values: FloatArray) -> FloatArray:
+    """Give the size of the largest number in the computation of each value, which decides the size of its rounding."""
+    size = np.abs(values)
+    if formula.linear is not None:
+        size = np.maximum(size, abs(formula.linear.constant))
+        for other, factor in formula.linear.factors.items():
+            size = np.maximum(size, np.abs(factor * numbers[other]))
+    return size
 
 
 def _decimals(column: pl.Series) -> int:

@@ -12,6 +12,7 @@ import polars as pl
 
 from ...errors import InputError, did_you_mean
 from ..densities.families import FloatArray
+from .derived import DerivedColumn
 from .table import TableEncoding
 
 __all__ = ["Given", "given_cells"]
@@ -46,13 +47,15 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
 
     Args:
         encoding: of the columns.
-        cells: for some columns a value, or its text.
+        cells: for some columns a value, or its text. A column with a formula can be given if all but one of the
+            formula's columns are given, too.
 
     Raises:
         InputError: there is no such column, or the column cannot have the value.
 
     """
     types = encoding.types
+    cells = _with_solved(encoding, cells, types)
     values, given, typed = np.zeros(encoding.width), np.zeros(encoding.width, dtype=bool), []
     for name, value in cells.items():
         if name not in types:
@@ -64,7 +67,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
         if not column.can_be_given:
             raise InputError(
                 f"The column '{name}' cannot be given: it is {column.summary}.",
-                "Give the columns that it is computed from, or use --where.",
+                "Give the columns that it is computed from, or it and all but one of these, or use --where.",
             )
         cell = _typed(name, value, types[name])
         features = column.encode(cell, None)
@@ -77,6 +80,36 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
         values[span], given[span] = features[0], ~column.unused(features)[0]
         typed.append(cell)
     return Given(pl.DataFrame(typed), values, given)
+
+
+def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    """Put the cells that follow from given values of formulas in the place of these values.
+
+    Raises:
+        InputError: a value is no number, or does not agree with the cells that it is computed from.
+
+    """
+    known = dict(cells)
+    for column in encoding.columns:
+        if not isinstance(column, DerivedColumn) or column.name not in known:
+            continue
+        unknown = [name for name in column.formula.columns if name not in known]
+        if len(unknown) > 1:
+            continue
+        named = [name for name in (column.name, *column.formula.columns) if name in known]
+        typed = {name: _typed(name, known[name], types[name]) for name in named}
+        numbers: dict[str, Any] = {name: cell.cast(pl.Float64)[0] for name, cell in typed.items()}
+        value = known.pop(column.name)
+        if unknown:
+            found = column.formula.solved_for(unknown[0], numbers[column.name], numbers)
+            known[unknown[0]] = numbers[unknown[0]] = found
+        computed = column.series(np.array([column.computed(numbers)], dtype=np.float64))
+        if not _equal(typed[column.name], computed):
+            raise InputError(
+                f"The column '{column.name}' cannot be {value}: it is {column.summary}, which gives {computed[0]}.",
+                "Give cells that agree, or leave one of them out.",
+            )
+    return known
 
 
 def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:

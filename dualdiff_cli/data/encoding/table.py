@@ -78,7 +78,7 @@ class TableEncoding(BaseModel):
         """
         formulas = {name: kind for name, kind in kinds.items() if is_formula(kind)}
         derived = {name: DerivedColumn.of(rows, name, formula) for name, formula in formulas.items()}
-        computed_from = {name for column in derived.values() for name in column.factors}
+        computed_from = {name for column in derived.values() for name in column.formula.columns}
         if chained := sorted(computed_from & set(derived)):
             raise InputError(
                 f"The column '{chained[0]}' has a formula and stands in another one.",
@@ -159,9 +159,26 @@ class TableEncoding(BaseModel):
     def with_derived(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Compute the columns that follow from others anew, from the final values of these."""
         for column in self.columns:
-            if isinstance(column, DerivedColumn) and {column.name, *column.factors} <= set(rows.columns):
-                others = {name: rows[name].cast(pl.Float64).to_numpy() for name in column.factors}
+            if isinstance(column, DerivedColumn) and {column.name, *column.formula.columns} <= set(rows.columns):
+                others = {name: rows[name].cast(pl.Float64).to_numpy() for name in column.formula.columns}
                 rows = rows.with_columns(column.series(column.computed(others)))
+        return rows
+
+    def solved(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Compute the cells that are the only missing ones of a formula whose value is known."""
+        for column in self.columns:
+            if not isinstance(column, DerivedColumn) or not {column.name, *column.formula.columns} <= set(rows.columns):
+                continue
+            cells = {name: rows[name].cast(pl.Float64).to_numpy() for name in (column.name, *column.formula.columns)}
+            gaps = {name: np.isnan(values) for name, values in cells.items()}
+            alone = np.sum([*gaps.values()], axis=0) == 1
+            for name in column.formula.columns:
+                here = alone & gaps[name]
+                found = column.formula.solved_for(name, cells[column.name], cells) if here.any() else None
+                if found is not None:
+                    known = pl.Series(name, np.where(here, found, np.nan)).fill_nan(None)
+                    known = known.round() if rows[name].dtype.is_integer() else known
+                    rows = rows.with_columns(rows[name].fill_null(known.cast(rows[name].dtype, strict=False)))
         return rows
 
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
