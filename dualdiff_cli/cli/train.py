@@ -139,8 +139,8 @@ def train(
     constraint: Annotated[
         list[str] | None,
         typer.Option(
-            help='A linear equation that holds in all rows, such as "total = minutes + 60*hours": the column total is '
-            "computed and not learnt. May be repeated.",
+            help='An equation that holds in all rows, such as "bmi = mass / height^2": the column bmi is computed and '
+            "not learnt. May be repeated. Sums, products and exponentials are found unasked.",
             metavar="EQUATION",
             rich_help_panel=DATA,
         ),
