@@ -100,12 +100,13 @@ class Exam:
             part = rows[torch.from_numpy(places)]
             yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 
-    def gain(self, answers: Tensor, better: Tensor) -> tuple[float, float]:
+    def gain(self, answers: Tensor, better: Tensor, features: Tensor | slice = slice(None)) -> tuple[float, float]:
         """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.
 
         The divergence falls by ½ ∫ (difference of the mean squared errors) SNR d log SNR; see `diffusion.stacking`.
+        Features can be chosen that count, (width,) bool.
         """
-        first, second = ((each - self.points).square().sum(-1) for each in (answers, better))
+        first, second = ((each - self.points)[..., features].square().sum(-1) for each in (answers, better))
         slices = torch.gradient(self._snr.log())[0].abs()
         bits = ((self._snr * slices).unsqueeze(1) * (first - second)).sum(0) / (2 * math.log(2))
         # A row that was judged several times, with several noises, counts once.

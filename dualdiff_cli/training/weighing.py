@@ -105,19 +105,17 @@ def weigh_experts(
     W, V = (each.float() for each in weights)
     w, V = r @ W, V.unsqueeze(1)
     combined = weighted(answers.movedim(0, -1), w, V)
-    over_mixture, over_independent = (exam.gain(each, combined) for each in answers[1:])
     simpler = None
-    if c.mixture and _as_good(*over_mixture):
+    if c.mixture and _as_good(*exam.gain(answers[1], combined)):
         simpler = f"On unseen rows {_named(mixture)} is as good here: --model mixture."
-    elif c.independent and len(set(layout.units)) > 1 and _as_good(*over_independent):
+    elif c.independent and len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
         simpler = "On unseen rows independent columns are as good here."
-    gain = {"value": over_mixture[0], "standard_error": over_mixture[1], "unit": "bits a row"}
     losses = [float(exam.losses(each).mean()) if e in used else None for e, each in enumerate(answers)]
     return {
         "unseen_loss": float(exam.losses(combined).mean()),
         "unseen_loss_of": dict(zip(("network", "mixture", "independent"), losses, strict=True)),
         "components": mixture.components if c.mixture else 0,
-        "gain_over_mixture": gain if c.mixture else None,
+        "gain_over_mixture": _gain(exam, answers[1], combined, layout) if c.mixture else None,
         "simpler": simpler,
         "expert_usage": mean_weights(w, V).mean((0, 1)).tolist(),
     }
@@ -126,6 +124,18 @@ def weigh_experts(
 def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
     """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
     return spread(rows.double().numpy(), layout.discrete, seed=seed)
+
+
+def _gain(exam: Exam, of_mixture: Tensor, combined: Tensor, layout: FeatureLayout) -> dict[str, Any] | None:
+    """Say how much all experts gain over the mixture in features that are no categories, of which it is no density."""
+    numbers = torch.ones(layout.width, dtype=torch.bool)
+    for span in layout.discrete:
+        numbers[span.start : span.start + span.width] = False
+    if not numbers.any():
+        return None
+    bits, error = exam.gain(of_mixture, combined, numbers)
+    unit = "bits a row" if numbers.all() else "bits a row, without categories"
+    return {"value": bits, "standard_error": error, "unit": unit}
 
 
 def _as_good(gain: float, error: float) -> bool:

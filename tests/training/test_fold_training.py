@@ -16,7 +16,7 @@ from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
-from dualdiff_cli.training.weighing import _as_good
+from dualdiff_cli.training.weighing import _as_good, _gain
 
 FIRST = min(CHECKPOINTS)
 ROWS = 90
@@ -311,3 +311,18 @@ def test_the_average_of_the_weights_is_saved_with_the_state() -> None:
     """A resumed training is judged by the average, which differs from the weights."""
     state = run(trainer(), stop_at=20).state_dict()
     assert not torch.equal(state["average"], state["weights"])
+
+
+def test_the_gain_over_the_mixture_leaves_categories_out() -> None:
+    training = run(trainer(steps=FIRST))
+    exam = training._exam
+    off, exact = exam.points.clone(), exam.points
+    off[..., 1] += 0.5
+    layout = FeatureLayout((0, 1), (DiscreteSpan(1, 1, (-0.5,), 1.0),))
+    found = _gain(exam, off, exact, layout)
+    assert found == {"value": 0.0, "standard_error": 0.0, "unit": "bits a row, without categories"}
+    whole = _gain(exam, off, exact, FeatureLayout((0, 1), ()))
+    assert whole is not None
+    assert whole["value"] > 1
+    assert whole["unit"] == "bits a row"
+    assert _gain(exam, off, exact, FeatureLayout((0, 0), (DiscreteSpan(0, 2, (-0.5, -0.5), 1.0),))) is None
