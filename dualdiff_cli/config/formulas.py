@@ -11,6 +11,7 @@ column stands, so that a schema file can hold it:
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,7 +85,7 @@ def linear_formula(factors: Mapping[str, float], constant: float) -> Formula:
     terms.sort(key=lambda term: term[0] < 0)  # a sum that begins with a minus sign is hard to read
     text = "".join(f" {'-' if number < 0 else '+'} {term}" for number, term in terms)
     text = text.removeprefix(" + ").lstrip()
-    return Formula(text, _parsed(text))
+    return Formula(text, parse(text))
 
 
 def is_formula(kind: str) -> bool:
@@ -102,9 +103,16 @@ def read_formula(text: str) -> Formula:
     body = " ".join(text.strip().removeprefix("=").split())
     if not body:
         raise InputError("A formula is empty.", REMEDY)
-    tree = _parsed(body)
-    linear = linear_tree(tree)
-    return Formula(body, tree) if linear is None else linear_formula(*linear)
+    try:
+        formula = Formula(body, parse(body))
+        one = formula.value(dict.fromkeys(formula.columns, np.float64(1.0)))
+        linear = formula.linear
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise InputError(f"The formula {body!r} cannot be read.", REMEDY) from error
+    numbers = (one,) if linear is None else (*linear.factors.values(), linear.constant)
+    if not all(isinstance(number, float) and (math.isfinite(number) or linear is None) for number in numbers):
+        raise InputError(f"The formula {body!r} cannot be computed.", REMEDY)
+    return formula if linear is None else linear_formula(*linear)
 
 
 def read_constraint(text: str) -> tuple[str, Formula]:
@@ -139,13 +147,6 @@ def read_constraint(text: str) -> tuple[str, Formula]:
     if not own or not others.factors:
         raise InputError(f"The constraint {text!r} does not say what a column follows from.", REMEDY)
     return name, linear_formula(*others.times(1 / own))
-
-
-def _parsed(body: str) -> ast.expr:
-    try:
-        return parse(body)
-    except ValueError as error:
-        raise InputError(f"The formula {body!r} cannot be read.", REMEDY) from error
 
 
 def _written(number: float) -> str:

@@ -98,7 +98,7 @@ def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mappi
             continue
         named = [name for name in (column.name, *column.formula.columns) if name in known]
         typed = {name: _typed(name, known[name], types[name]) for name in named}
-        numbers: dict[str, Any] = {name: cell.cast(pl.Float64)[0] for name, cell in typed.items()}
+        numbers: dict[str, Any] = {name: np.float64(cell.cast(pl.Float64)[0]) for name, cell in typed.items()}
         value = known.pop(column.name)
         if unknown:
             found = column.formula.solved_for(unknown[0], numbers[column.name], numbers)
