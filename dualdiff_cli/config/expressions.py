@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 __all__ = ["Linear", "columns_of", "computed_tree", "is_column", "linear_tree", "parse", "quoted", "solved_tree"]
 
 _WORD = re.compile(
@@ -185,6 +183,8 @@ def computed_tree(node: ast.expr, values: Mapping[str, Any]) -> Any:
 
 def _call(name: str, x: Any) -> Any:
     """Call a function of NumPy, or the method of a torch tensor."""
+    import numpy as np
+
     return getattr(x, name)() if hasattr(x, name) else getattr(np, name)(x)
 
 
@@ -222,4 +222,4 @@ def _undone(op: ast.operator, target: Any, other: Any, *, on_left: bool) -> Any:
             return target / other
         case ast.Div():
             return target * other if on_left else other / target
-    return target ** (1 / other) if on_left else _call("log", target) / np.log(other)
+    return target ** (1 / other) if on_left else _call("log", target) / _call("log", other)

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError
 from .expressions import Linear, columns_of, computed_tree, is_column, linear_tree, parse, quoted, solved_tree
 
@@ -56,6 +54,8 @@ class Formula:
 
     def value(self, values: Mapping[str, Any]) -> Any:
         """Compute the formula from the values of its columns, by name: numbers, NumPy arrays or torch tensors."""
+        import numpy as np  # --help reads the names of kinds, and loads no NumPy
+
         with np.errstate(all="ignore"):  # what cannot be computed is no number, and so a missing cell
             return computed_tree(self.tree, values)
 
@@ -66,6 +66,8 @@ class Formula:
             The value; None if the formula names the column more than once and is not linear.
 
         """
+        import numpy as np
+
         with np.errstate(all="ignore"):
             if self.linear is not None:
                 factors = self.linear.factors
@@ -100,6 +102,8 @@ def read_formula(text: str) -> Formula:
         InputError: the text is no such formula.
 
     """
+    import numpy as np
+
     body = " ".join(text.strip().removeprefix("=").split())
     if not body:
         raise InputError("A formula is empty.", REMEDY)
