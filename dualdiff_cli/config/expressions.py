@@ -6,6 +6,7 @@ The tree is that of Python's own parser, with the names of columns as constants.
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -175,16 +176,27 @@ def computed_tree(node: ast.expr, values: Mapping[str, Any]) -> Any:
             value = computed_tree(operand, values)
             return -value if isinstance(op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right):
-            return OPERATORS[type(op)](computed_tree(left, values), computed_tree(right, values))
+            return OPERATORS[type(op)](*_alike(computed_tree(left, values), computed_tree(right, values)))
         case ast.Call(func=ast.Name(id=name), args=[argument]):
             return _call(name, computed_tree(argument, values))
     raise AssertionError(node)
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Make a number beside a torch tensor a tensor, too: exported files round plain numbers to float32."""
+    if isinstance(left, float) and hasattr(right, "new_tensor"):
+        return right.new_tensor(left), right
+    if isinstance(right, float) and hasattr(left, "new_tensor"):
+        return left, left.new_tensor(right)
+    return left, right
 
 
 def _call(name: str, x: Any) -> Any:
     """Call a function of NumPy, or the method of a torch tensor."""
     import numpy as np
 
+    if name == "log10" and hasattr(x, "log"):  # in exported files torch's own has a float32 in it
+        return OPERATORS[ast.Mult](*_alike(x.log(), 1 / math.log(10)))
     return getattr(x, name)() if hasattr(x, name) else getattr(np, name)(x)
 
 

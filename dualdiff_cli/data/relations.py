@@ -16,7 +16,7 @@ from ..config.formulas import Formula, is_formula, linear_formula, read_formula
 from ..errors import InputError
 from .densities.families import FloatArray
 from .encoding.base import ColumnEncoding
-from .encoding.derived import DerivedColumn
+from .encoding.derived import DerivedColumn, decimals_of
 
 __all__ = ["find_relations", "free_relations", "held_relations"]
 
@@ -116,8 +116,9 @@ def _add_relations(
     """Add the linear relations between vectors (n,) that hold in every row once they are written as formulas."""
     x = {name: values for name, values in x.items() if name not in found}
     for weights in _null_directions(x, found):
-        chosen = _readable(rows, x, weights, written, targets=weights if targets is None else targets)
-        if chosen is not None and not {*chosen[1].columns} & {*found} and chosen[0] not in _involved(found):
+        free = [name for name in (weights if targets is None else targets) if name not in _involved(found)]
+        chosen = _readable(rows, x, weights, written, targets=free)
+        if chosen is not None and not {*weights} & {*found}:
             found[chosen[0]] = chosen[1]
 
 
@@ -143,18 +144,35 @@ def _null_directions(x: Mapping[str, FloatArray], found: Mapping[str, Formula]) 
     z, scale = np.stack([*_standardised(x).values()], axis=1), [values.std() or 1.0 for values in x.values()]
     if np.linalg.eigvalsh(z.T @ z / len(z))[0] > RANK:
         return
+    straight = np.triu(1 - np.abs(z.T @ z) / len(z) < RANK, k=1)
+    for first, second in np.argwhere(straight):
+        sign = np.sign(z[:, first] @ z[:, second])
+        yield {names[second]: -1.0, names[first]: sign * scale[second] / scale[first]}
     for target in reversed(range(len(names))):
         others = [k for k in range(len(names)) if k != target and names[k] not in found]
-        if names[target] in _involved(found) or not others:
+        if names[target] in _involved(found):
             continue
-        solution, *_ = np.linalg.lstsq(z[:, others], z[:, target], rcond=1e-10)
-        if np.abs(z[:, others] @ solution - z[:, target]).max() > EXACT:
-            continue
-        factors = {
-            names[k]: b * scale[target] / scale[k] for k, b in zip(others, solution, strict=True) if abs(b) > EXACT
-        }
-        if 0 < len(factors) < MOST_TERMS:
-            yield {names[target]: -1.0, **factors}
+        terms = _fewest_terms(z, target, others)
+        if 0 < len(terms) < MOST_TERMS:
+            yield {names[target]: -1.0, **{names[k]: b * scale[target] / scale[k] for k, b in terms.items()}}
+
+
+def _fewest_terms(z: FloatArray, target: int, others: list[int]) -> dict[int, float]:
+    """Write a column of z (n, d) as a sum of others none of which can be left out; {} where that is not possible."""
+
+    def fit(columns: list[int]) -> dict[int, float] | None:
+        if not columns:
+            return None
+        solution, *_ = np.linalg.lstsq(z[:, columns], z[:, target], rcond=1e-10)
+        if np.abs(z[:, columns] @ solution - z[:, target]).max() > EXACT:
+            return None
+        return {k: float(b) for k, b in zip(columns, solution, strict=True) if abs(b) > EXACT}
+
+    terms = fit(others) or {}
+    for k in sorted(terms, key=lambda k: abs(terms[k])):
+        if k in terms:
+            terms = fit([other for other in terms if other != k]) or terms
+    return terms
 
 
 def _readable(
@@ -167,16 +185,18 @@ def _readable(
 ) -> tuple[str, Formula] | None:
     """Solve Σ weight · x = constant for each of the targets, and give the formula that reads best of those that hold.
 
-    A sum reads better than a difference, and short factors better than long ones.
+    The column with most decimals was computed from the others, most likely: computed from it, the others would be
+    rounded. A sum reads better than a difference, and short factors better than long ones.
     """
     solved = []
     for name in targets:
         factors = {other: _rounded(-weight / weights[name]) for other, weight in weights.items() if other != name}
         rest = x[name] - sum(factor * x[other] for other, factor in factors.items())
         formula = written(name, factors, float(np.median(rest)))
-        solved.append((sum(factor < 0 for factor in factors.values()), len(str(formula)), name, formula))
-    solved.sort(key=lambda found: found[:2])
-    return next(((name, formula) for _, _, name, formula in solved if _holds(rows, name, formula)), None)
+        order = -decimals_of(rows[name]), sum(factor < 0 for factor in factors.values()), len(str(formula))
+        solved.append((order, name, formula))
+    solved.sort(key=lambda found: found[0])
+    return next(((name, formula) for _, name, formula in solved if _holds(rows, name, formula)), None)
 
 
 def _linear_sum(name: str, factors: Mapping[str, float], constant: float) -> Formula:

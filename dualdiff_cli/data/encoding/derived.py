@@ -16,7 +16,7 @@ from ..densities.families import FloatArray
 from .base import ColumnEncoding
 from .whole import as_whole_numbers
 
-__all__ = ["DerivedColumn"]
+__all__ = ["DerivedColumn", "decimals_of"]
 
 MOST_DECIMALS = 12
 """More decimals than these are rounding errors of the numbers."""
@@ -102,7 +102,7 @@ class DerivedColumn(ColumnEncoding):
                     "A formula computes numbers from other columns of numbers.",
                 )
         column = rows[name]
-        decimals = None if column.dtype.is_integer() else _decimals(column)
+        decimals = None if column.dtype.is_integer() else decimals_of(column)
         derived = cls(name=name, equals=formula.text, decimals=decimals)
         numbers = {other: rows[other].cast(pl.Float64).to_numpy() for other in formula.columns}
         values, truth = derived.computed(numbers), column.cast(pl.Float64).to_numpy()
@@ -156,7 +156,7 @@ def _size(formula: Formula, numbers: Mapping[str, FloatArray], values: FloatArra
     return size
 
 
-def _decimals(column: pl.Series) -> int:
+def decimals_of(column: pl.Series) -> int:
     """Give the number of decimals with which all values of a column can be written."""
     values = column.drop_nulls()
     for decimals in range(MOST_DECIMALS):
