@@ -271,6 +271,18 @@ def test_a_table_with_relations_is_learnt_with_its_formulas_and_says_so() -> Non
     assert "--schema" in notes[0]
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e9])
+def test_times_that_are_far_from_zero_are_no_relation_unless_they_are_exactly_equal(unit: float) -> None:
+    """Two times of events that last seconds, over a year, as Unix seconds or as whole nanoseconds."""
+    rng = seeding.stream(0, "times")
+    start = 1.7e9 + rng.uniform(0, 3e7, N)
+    end = start + rng.uniform(0.01, 5, N)
+    rows = pl.DataFrame({"start": unit * start, "end": unit * end}).cast(pl.Int64 if unit > 1 else pl.Float64)
+    assert find_relations(rows) == {}
+    copied = rows.select("start", end="start")
+    assert len(find_relations(copied)) == (unit == 1)  # float64 does not have all whole numbers of 19 digits
+
+
 def test_equations_that_a_formula_keeps_are_not_offered_again() -> None:
     encoding = TableEncoding.fit(FRAME, kinds={"total": KINDS["total"]})
     free = free_relations(FRAME, encoding.columns)
