@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,11 @@ def sample(
     started = time.perf_counter()
     selection = None if where is None else Selection(where)
     if where is not None and model.takes_given:
-        equal = {name: value for name, value in equalities(where).items() if model.encoding.can_be_given(name)}
-        options = replace(options, given={**equal, **options.given})
+        equal = {**equalities(where), **options.given}
+        can_be_given = partial(model.encoding.can_be_given, beside=equal)
+        options = replace(
+            options, given={name: value for name, value in equal.items() if name in options.given or can_be_given(name)}
+        )
     if selection is None:
         drawing = model.draw(n, seed=seed, options=options)
         chunks = drawing.chunks

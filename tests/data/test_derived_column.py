@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from dualdiff_cli import export, seeding, train
+from dualdiff_cli import export, sample, seeding, train
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding, check_table, split_table
 from dualdiff_cli.data.encoding.derived import DerivedColumn
@@ -122,6 +122,16 @@ def test_a_column_with_a_formula_can_be_given_with_all_but_one_of_the_columns_th
     for name, value in cells.items():
         assert set(drawn[name]) == {value}
     assert_holds(drawn)
+
+
+def test_an_equation_with_one_unknown_column_is_given_and_not_selected(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    record = sample(model, n=20, where="total = 65 AND hours = 1 AND a > 0", seed=1, output=path)
+    assert record["given"] == {"total": "65", "hours": "1"}
+    assert record["acceptance_rate"] == 1
+    assert set(pl.read_csv(path)["minutes"]) == {5}
+    several = sample(model, n=2, where="total > 65 AND hours = 1", seed=1, output=path)
+    assert several["given"] == {"hours": "1"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any, Self
@@ -106,9 +106,17 @@ class TableEncoding(BaseModel):
         """The types of the columns, by name."""
         return dict(self.decode(np.zeros((1, self.width))).schema)
 
-    def can_be_given(self, name: str) -> bool:
-        """Say whether the column of this name can be given; a name that is no column is not refused here."""
-        return all(column.can_be_given for column in self.columns if column.name == name)
+    def can_be_given(self, name: str, *, beside: Collection[str]) -> bool:
+        """Say whether the column of this name can be given beside others; no name of a column is refused here.
+
+        A column with a formula can, if at most one of the formula's columns is not given.
+        """
+        return all(
+            column.can_be_given
+            or (isinstance(column, DerivedColumn) and len({*column.formula.columns}.difference(beside)) <= 1)
+            for column in self.columns
+            if column.name == name
+        )
 
     def can_hold_values(self, name: str) -> bool:
         """Say whether the column of this name was not empty in the training rows."""
