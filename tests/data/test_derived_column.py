@@ -14,6 +14,7 @@ from dualdiff_cli import export, sample, seeding, train
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding, check_table, split_table
 from dualdiff_cli.data.encoding.derived import DerivedColumn
+from dualdiff_cli.data.encoding.given import given_cells
 from dualdiff_cli.data.relations import find_relations, free_relations, held_relations
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
@@ -146,6 +147,17 @@ def test_an_equation_with_one_unknown_column_is_given_and_not_selected(model: Mo
 def test_given_values_that_no_row_can_have_are_refused(model: Model, given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.sample(5, seed=1, options=DrawingOptions(given=given))
+
+
+def test_a_formula_with_several_places_of_a_column_is_not_solved_for_it() -> None:
+    x = seeding.stream(0, "squares").uniform(1, 9, N).round(2)
+    rows = pl.DataFrame({"x": x, "y": (x * x + x).round(4)})
+    encoding = TableEncoding.fit(rows, kinds={"y": "= x*x + x"})
+    with pytest.raises(InputError, match="'y' cannot be given"):
+        given_cells(encoding, {"y": 6.0})
+    gap = rows.head(1).with_columns(x=pl.lit(None, pl.Float64))
+    assert encoding.solved(gap)["x"].to_list() == [None]
+    assert given_cells(encoding, {"x": 2.0, "y": 6.0}).cells.columns == ["x"]
 
 
 def test_a_gap_that_follows_from_the_other_cells_is_computed(model: Model) -> None:
