@@ -200,11 +200,11 @@ def _call(name: str, x: Any) -> Any:
     return getattr(x, name)() if hasattr(x, name) else getattr(np, name)(x)
 
 
-def solved_tree(node: ast.expr, name: str, target: Any, values: Mapping[str, Any]) -> Any | None:
+def solved_tree(node: ast.expr, name: str, target: Any, values: Mapping[str, Any]) -> Any:
     """Undo the operations from the root of a tree down to the one place of a column.
 
     Returns:
-        The value of the column for which the tree has the value `target`; None if the column has several places.
+        The value of the column for which the tree has the value `target`.
 
     """
     match node:
@@ -215,9 +215,7 @@ def solved_tree(node: ast.expr, name: str, target: Any, values: Mapping[str, Any
         case ast.Call(func=ast.Name(id=function), args=[argument]):
             return solved_tree(argument, name, INVERSES[function](target), values)
         case ast.BinOp(left=left, op=op, right=right):
-            on_left, on_right = name in columns_of(left), name in columns_of(right)
-            if on_left and on_right:
-                return None
+            on_left = name in columns_of(left)
             inner, other = (left, computed_tree(right, values)) if on_left else (right, computed_tree(left, values))
             return solved_tree(inner, name, _undone(op, target, other, on_left=on_left), values)
     raise AssertionError(node)

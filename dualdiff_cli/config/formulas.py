@@ -59,13 +59,12 @@ class Formula:
         with np.errstate(all="ignore"):  # what cannot be computed is no number, and so a missing cell
             return computed_tree(self.tree, values)
 
-    def solved_for(self, name: str, value: Any, values: Mapping[str, Any]) -> Any | None:
-        """Compute one column from the value of the formula and the values of the other columns.
+    def can_be_solved_for(self, name: str) -> bool:
+        """Say whether the formula is linear, or has one place of the column."""
+        return self.linear is not None or columns_of(self.tree).count(name) == 1
 
-        Returns:
-            The value; None if the formula names the column more than once and is not linear.
-
-        """
+    def solved_for(self, name: str, value: Any, values: Mapping[str, Any]) -> Any:
+        """Compute one column, for which the formula can be solved, from its value and those of the other columns."""
         import numpy as np
 
         with np.errstate(all="ignore"):

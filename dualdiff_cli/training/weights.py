@@ -90,7 +90,7 @@ def weights_by_unit(a: Tensor, w: Tensor, units: Sequence[int], *, prior: float 
     """
     if len(a) == 1:
         return torch.tensor([1.0, 0.0], dtype=torch.float64).expand(a.shape[1], len(units), 2)
-    of_all = torch.cat([torch.einsum("elnd,lne->lnd", a, w.double()).unsqueeze(0), a])
+    of_all = [torch.einsum("elnd,lne->lnd", a, w.double()), *a]
     unit = torch.tensor(units)
     A = torch.zeros(a.shape[1], max(units) + 1, len(of_all), len(of_all), dtype=torch.float64)
     for e, a_e in enumerate(of_all):

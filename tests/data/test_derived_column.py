@@ -155,6 +155,8 @@ def test_a_formula_with_several_places_of_a_column_is_not_solved_for_it() -> Non
     encoding = TableEncoding.fit(rows, kinds={"y": "= x*x + x"})
     with pytest.raises(InputError, match="'y' cannot be given"):
         given_cells(encoding, {"y": 6.0})
+    assert not encoding.can_be_given("y", beside=["y"])
+    assert encoding.can_be_given("y", beside=["x", "y"])
     gap = rows.head(1).with_columns(x=pl.lit(None, pl.Float64))
     assert encoding.solved(gap)["x"].to_list() == [None]
     assert given_cells(encoding, {"x": 2.0, "y": 6.0}).cells.columns == ["x"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -121,6 +121,15 @@ class DerivedColumn(ColumnEncoding):
                 "Correct these rows, or leave the constraint out.",
             )
         return derived
+
+    def unknown(self, known: Collection[str]) -> list[str]:
+        """Give the columns of the formula that are not known."""
+        return [name for name in self.formula.columns if name not in known]
+
+    def can_be_solved(self, known: Collection[str]) -> bool:
+        """Say whether the columns of the formula follow from the value of this column and from the known ones."""
+        unknown = self.unknown(known)
+        return not unknown or (len(unknown) == 1 and self.formula.can_be_solved_for(unknown[0]))
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Give n rows without features."""

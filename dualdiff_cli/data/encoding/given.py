@@ -91,19 +91,13 @@ def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mappi
     """
     known = dict(cells)
     for column in encoding.columns:
-        if not isinstance(column, DerivedColumn) or column.name not in known:
-            continue
-        unknown = [name for name in column.formula.columns if name not in known]
-        if len(unknown) > 1:
+        if not isinstance(column, DerivedColumn) or column.name not in known or not column.can_be_solved(known):
             continue
         named = [name for name in (column.name, *column.formula.columns) if name in known]
         typed = {name: _typed(name, known[name], types[name]) for name in named}
         numbers: dict[str, Any] = {name: np.float64(cell.cast(pl.Float64)[0]) for name, cell in typed.items()}
-        if unknown:
-            found = column.formula.solved_for(unknown[0], numbers[column.name], numbers)
-            if found is None:  # the formula has several places of the column, and is not solved for it
-                continue
-            known[unknown[0]] = numbers[unknown[0]] = found
+        for other in column.unknown(known):
+            known[other] = numbers[other] = column.formula.solved_for(other, numbers[column.name], numbers)
         value = known.pop(column.name)
         computed = column.series(np.array([column.computed(numbers)], dtype=np.float64))
         if not _equal(typed[column.name], computed):

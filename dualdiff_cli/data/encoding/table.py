@@ -109,11 +109,10 @@ class TableEncoding(BaseModel):
     def can_be_given(self, name: str, *, beside: Collection[str]) -> bool:
         """Say whether the column of this name can be given beside others; no name of a column is refused here.
 
-        A column with a formula can, if at most one of the formula's columns is not given.
+        A column with a formula can, if the formula can be solved for what is not given of the formula's columns.
         """
         return all(
-            column.can_be_given
-            or (isinstance(column, DerivedColumn) and len({*column.formula.columns}.difference(beside)) <= 1)
+            column.can_be_given or (isinstance(column, DerivedColumn) and column.can_be_solved(beside))
             for column in self.columns
             if column.name == name
         )
@@ -182,8 +181,8 @@ class TableEncoding(BaseModel):
             alone = np.sum([*gaps.values()], axis=0) == 1
             for name in column.formula.columns:
                 here = alone & gaps[name]
-                found = column.formula.solved_for(name, cells[column.name], cells) if here.any() else None
-                if found is not None:
+                if here.any() and column.formula.can_be_solved_for(name):
+                    found = column.formula.solved_for(name, cells[column.name], cells)
                     known = pl.Series(name, np.where(here, found, np.nan)).fill_nan(None)
                     known = known.round() if rows[name].dtype.is_integer() else known
                     rows = rows.with_columns(rows[name].fill_null(known.cast(rows[name].dtype, strict=False)))
