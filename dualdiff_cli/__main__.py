@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .cli import signals
 from .cli.streams import prepare_streams
 
-__all__ = ["main"]
+__all__ = ["SPINS", "main"]
+
+SPINS = "2000"
+"""The turns of the loop in which a thread of GNU's OpenMP waits for others before the thread gives its core away.
+
+With OpenMP's own 300,000 turns a training took many times as long beside one other busy program; `benchmarks/busy.py`.
+"""
 
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # OpenMP reads it when torch is loaded, which is later
     signals.listen()
     prepare_streams()
     try:

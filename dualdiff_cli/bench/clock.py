@@ -4,6 +4,7 @@ A competitor is prepared (built, compiled, captured or loaded), then warmed up u
 known, and then timed in blocks of as many units as fit a given time. Blocks of all competitors are interleaved, A B C A
 B C …, so that a slow minute of the machine slows all of them down alike. All use the same clock: wait for the device,
 read ``perf_counter_ns``, call, wait for the device, read again. Python's garbage collector is switched off meanwhile.
+On a GPU every block follows a call that is not timed: a GPU lowers its clocks while a competitor computes on the CPU.
 
 No time is clipped or left out. A median is given with its interquartile range, and is called unstable if that range
 exceeds a tenth of the median. If only a part of a task was timed, the time is scaled to the whole task, and the record
@@ -155,6 +156,8 @@ def measure(
                 measurement = measurements[i]
                 on_step("timing", measurement)
                 with _failure_noted(measurement):
+                    if device.type == "cuda":  # a GPU that idled while a competitor used the CPU has slowed down
+                        _clock(call, min(measurement.competitor.quantum, measurement.competitor.whole), device)
                     measurement.raw_s.append(_clock(call, measurement.block, device))
                 if measurement.failure:
                     del calls[i]

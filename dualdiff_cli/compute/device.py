@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -107,19 +107,22 @@ class GraphedCall(Generic[T]):
     Args:
         call: the function.
         device: a CUDA device.
+        inputs: tensors that the function reads; each call first copies the values that it is given into these tensors.
 
     """
 
     WARM_UP = 3
 
-    def __init__(self, call: Callable[[], T], device: torch.device) -> None:
-        self._call = call
+    def __init__(self, call: Callable[[], T], device: torch.device, *, inputs: Sequence[torch.Tensor] = ()) -> None:
+        self._call, self._inputs = call, inputs
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._calls = 0
 
-    def __call__(self) -> T:
-        """Run the function once: directly, or by replaying the graph."""
+    def __call__(self, *values: torch.Tensor) -> T:
+        """Run the function once, with values for its inputs: directly, or by replaying the graph."""
+        for place, value in zip(self._inputs, values, strict=True):
+            place.copy_(value)
         self._calls += 1
         if self._calls <= self.WARM_UP:
             current = torch.cuda.current_stream(self._stream.device)

@@ -28,6 +28,7 @@ __all__ = [
     "Precision",
     "Switch",
     "choose_products",
+    "decide_folds",
     "decide_sampling",
     "decide_training",
 ]
@@ -129,6 +130,11 @@ def decide_training(config: TrainingConfig, device: torch.device, *, parameters:
         return decided
     graphed = replace(decided, graphed=config.compile != "off")
     return replace(graphed, precision="tf32") if config.precision == "auto" else graphed
+
+
+def decide_folds(config: TrainingConfig, device: torch.device) -> Execution:
+    """Decide how a training in folds is carried out, whose products are few and large: in float32, never compiled."""
+    return Execution(threads=torch.get_num_threads(), graphed=device.type == "cuda" and config.compile != "off")
 
 
 def decide_sampling(

@@ -181,9 +181,8 @@ def _field(shown: Shown, noise: FloatArray, limit: float) -> FloatArray:
         if level == 0:
             answers.append(grid.cpu().numpy())
             continue
-        t = schedule.time(
-            torch.tensor(-2 * math.log(level) if math.isfinite(level) else -math.inf, dtype=torch.float64)
-        )
+        log_snr = -2 * math.log(level) if math.isfinite(level) else -math.inf
+        t = schedule.time(torch.tensor(log_snr, dtype=torch.float64, device=schedule.device))
         alpha, sigma = schedule(t)
         answers.append(denoiser(grid * torch.sqrt(alpha**2 + sigma**2), t).cpu().numpy())
     return np.stack(answers)

@@ -11,7 +11,7 @@ import torch
 
 from .. import seeding
 from ..compute.device import denormals_flushed
-from ..compute.execution import Execution, LayerShape, decide_training
+from ..compute.execution import Execution, LayerShape, decide_folds, decide_training
 from ..compute.machine import describe_machine
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan
@@ -112,7 +112,7 @@ def fit_folds(
     config = plan.config
     assert isinstance(config, DiffusionConfig)
     state = run.load_state()
-    execution = Execution(**state["execution"]) if state is not None else Execution(threads=torch.get_num_threads())
+    execution = _kept_execution(state, device) or decide_folds(config.training, device)
     _begin(config, run, execution, device, callbacks)
     points = torch.from_numpy(plan.features).float()
     trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
@@ -149,10 +149,14 @@ def _execution(
     config: DiffusionConfig, device: torch.device, denoiser: NetworkDenoiser, state: dict[str, Any] | None
 ) -> Execution:
     """Decide how to carry a training out, or go on as it began: another execution would round differently."""
-    if state is not None and state["device"] == device.type:
-        return Execution(**state["execution"])
     parameters = count_parameters(denoiser.network)
-    return decide_training(config.training, device, parameters=parameters, layer=training_layer(config))
+    kept = _kept_execution(state, device)
+    return kept or decide_training(config.training, device, parameters=parameters, layer=training_layer(config))
+
+
+def _kept_execution(state: dict[str, Any] | None, device: torch.device) -> Execution | None:
+    """Give the execution of a training that goes on, on a device of the same kind."""
+    return Execution(**state["execution"]) if state is not None and state["device"] == device.type else None
 
 
 def _warn_of_signal_left(schedule: Schedule) -> None:

@@ -14,6 +14,7 @@ The training ends when no band has improved at `patience` checkpoints in a row, 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from .. import seeding
 from ..checked import check_schema
+from ..compute.device import GraphedCall
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
@@ -32,6 +34,7 @@ from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import build_schedule
 from ..diffusion.stacking import StackedDenoiser
+from .batches import Draws
 from .exam import Exam
 from .loop import JudgedRecord, Progress, Record, build_batches
 from .weighing import weigh_experts
@@ -131,10 +134,11 @@ class FoldTrainer:
         self._exam = Exam(self._denoiser_of(averaged), judged, levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
+        self._graphed = self._graph() if execution.graphed else None
 
     @property
     def compile_seconds(self) -> float:
-        """Nothing is compiled: a step is a few large products."""
+        """Nothing is compiled: a step is a few large products, which a GPU replays as a CUDA graph."""
         return 0.0
 
     def _denoiser_of(self, network: FoldedMLP) -> NetworkDenoiser:
@@ -178,10 +182,30 @@ class FoldTrainer:
         return JudgedRecord(*values, float(np.mean(last["held_out"])))
 
     def _optimize(self) -> None:
-        """Take one step: each fold's regression on a batch of its own rows, and one update of all weights."""
-        c, folds = self.config, len(self._batches)
+        """Take one step, and let the averages of the weights follow."""
+        c = self.config
         self._rates.fill(learning_rate(self.step, c), self.step + 1, beta_2=c.beta2)
-        batches = [each(c.batch, self._generator) for each in self._batches]
+        draws = self._draw(self._generator)
+        if self._graphed is None:
+            self._descend(draws)
+        else:
+            self._graphed(*itertools.chain(*draws))
+        self.step += 1
+        self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
+
+    def _draw(self, generator: torch.Generator) -> list[Draws]:
+        """Draw the random numbers of a step, for each fold those of a batch of the rows that it learns."""
+        return [batches.draw(self.config.batch, generator) for batches in self._batches]
+
+    def _graph(self) -> GraphedCall[None]:
+        """Make the descent a CUDA graph that is given the draws of a step."""
+        static = self._draw(seeding.torch_stream(0, "shapes of a batch", self.device))
+        return GraphedCall(lambda: self._descend(static), self.device, inputs=list(itertools.chain(*static)))
+
+    def _descend(self, draws: Sequence[Draws]) -> None:
+        """Update all weights in place with the gradients of the folds' regressions, and add the loss to the sum."""
+        c, folds = self.config, len(self._batches)
+        batches = [each.make(own) for each, own in zip(self._batches, draws, strict=True)]
         x, epsilon, t = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "epsilon", "t"))
         corrections = [batch.correction for batch in batches if batch.correction is not None]
         correction = torch.cat(corrections) if corrections else None
@@ -201,8 +225,6 @@ class FoldTrainer:
             clip_norm=c.clip_norm * folds**0.5,
         )
         self._loss_sum.add_(loss.detach() / folds)
-        self.step += 1
-        self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
 
     def _examine(self) -> None:
         """Keep, for every band and fold, the averaged weights if unseen rows have never been denoised better."""

@@ -202,10 +202,7 @@ class Trainer:
         if self._graphed is None:
             self._call(*self._state, *draws)
         else:
-            static, replay = self._graphed
-            for place, drawn in zip(static, draws, strict=True):
-                place.copy_(drawn)
-            replay()
+            self._graphed(*draws)
         self.step += 1
         if self.step % self.config.ema_every == 0 or self.step == self.config.steps:
             decay = ema_decay(self.step, self.config)
@@ -239,10 +236,10 @@ class Trainer:
             update(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
         loss_sum.add_(loss.detach())
 
-    def _graph(self) -> tuple[Draws, GraphedCall[None]]:
-        """Capture the step as a CUDA graph; also give the tensors from which the graph reads its draws."""
+    def _graph(self) -> GraphedCall[None]:
+        """Make the step a CUDA graph that is given the draws of a batch."""
         static = self._batches.draw(self.config.batch, seeding.torch_stream(0, "shapes of a batch", self.points.device))
-        return static, GraphedCall(lambda: self._call(*self._state, *static), self.points.device)
+        return GraphedCall(lambda: self._call(*self._state, *static), self.points.device, inputs=static)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
         """Give the records whose losses have arrived from the device; with ``wait``, wait for all of them."""

@@ -12,6 +12,7 @@ from small_trainings import equal, records
 from torch import Tensor
 
 from dualdiff_cli import seeding
+from dualdiff_cli.compute.execution import PLAIN, Execution
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
@@ -39,11 +40,14 @@ def trainer(
     seed: int = 0,
     device: torch.device = CPU,
     learnt: Tensor | None = None,
+    layout: FeatureLayout | None = None,
+    execution: Execution = PLAIN,
 ) -> FoldTrainer:
     sizes = ["model.width=8", "model.blocks=1", "training.batch=16", "training.log_every=7", "schedule.sigma_min=0.01"]
     folds = ["folds.number=3", "folds.bands=2", "folds.levels=4", f"training.steps={steps}", f"seed={seed}"]
     config = resolve_diffusion(dataset="line", recipe="few-rows", settings=[*sizes, *folds, *settings])
-    return FoldTrainer(config, points(rows) if learnt is None else learnt, device=device)
+    learnt = points(rows) if learnt is None else learnt
+    return FoldTrainer(config, learnt, device=device, layout=layout, execution=execution)
 
 
 def run(training: FoldTrainer, *, stop_at: int | None = None) -> FoldTrainer:
@@ -170,6 +174,27 @@ def test_folds_on_a_gpu_learn_as_on_the_cpu_and_end_on_the_cpu() -> None:
         losses[device.type] = facts["unseen_loss_of"]["network"]
         assert {tensor.device for tensor in stacked.weights().values()} == {CPU}
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("has_category", [False, True])
+def test_captured_folds_have_the_plain_ones_weights_also_when_they_are_resumed(has_category: bool) -> None:
+    """Their rate falls to zero: a graph that held on to the rate of its capture would end elsewhere."""
+    sign = points()[:, :1].sign()
+    rows = torch.cat([points(), sign], 1) if has_category else points()
+    layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (-1.0,), 2.0),)) if has_category else None
+
+    def on_the_gpu(*, graphed: bool) -> FoldTrainer:
+        execution = Execution(graphed=graphed)
+        return trainer(steps=20, learnt=rows, layout=layout, device=torch.device("cuda"), execution=execution)
+
+    plain, whole, rest = (on_the_gpu(graphed=graphed) for graphed in (False, True, True))
+    rest.load_state_dict(through_a_file(run(on_the_gpu(graphed=True), stop_at=6).state_dict()))
+    log = records(plain.run())
+    for training in (whole, rest):
+        logged = records(training.run())
+        assert [record.loss for record in logged] == pytest.approx([r.loss for r in log[-len(logged) :]], rel=1e-4)
+        torch.testing.assert_close(training._averages.vector, plain._averages.vector, rtol=0, atol=1e-4)
 
 
 # The end, and what is kept
