@@ -221,14 +221,14 @@ def table(results: list[dict[str, Any]]) -> Table:
 
 
 def standing(results: list[dict[str, Any]]) -> Iterator[str]:
-    """Say how `OURS` stands among the other models in the cells of the truths that can be drawn from, with seed 0."""
-    cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    """Say how `OURS` stands among the other models in the cells of the truths that can be drawn from, mean over seeds."""
+    cells: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for r in results:
-        if r["seed"] == 0 and r["truth"] in TRUTHS and "+" not in r["model"] and ":" not in r["model"]:
-            cells.setdefault((r["truth"], r["rows"], r["columns"]), {})[r["model"]] = r
+        if r["truth"] in TRUTHS and "+" not in r["model"] and ":" not in r["model"] and r["excess"] is not None:
+            cells.setdefault((r["truth"], r["rows"], r["columns"]), {}).setdefault(r["model"], []).append(r)
     near, least, many, worse, judged = 0, 0, 0, [], 0
     for cell, models in cells.items():
-        excess = {name: r["excess"]["value"] for name, r in models.items() if r["excess"] is not None}
+        excess = {name: statistics.fmean(r["excess"]["value"] for r in own) for name, own in models.items()}
         own = excess.pop(OURS, None)
         if own is None or not excess:
             continue
@@ -236,7 +236,7 @@ def standing(results: list[dict[str, Any]]) -> Iterator[str]:
         near += own <= 1.1 * max(best, 0.0) + 0.05
         if cell[2] >= 5:
             many, least = many + 1, least + (own < best)
-        auc = {name: r["scores"]["classifier_auc"]["value"] for name, r in models.items()}
+        auc = {k: statistics.fmean(r["scores"]["classifier_auc"]["value"] for r in own) for k, own in models.items()}
         if auc.pop(OURS) > min(auc.values()) + 0.02:
             worse.append(f"{cell[0]} {cell[1]} × {cell[2]}")
     yield f"{OURS}: the excess is at most 1.1 × the best other model's + 0.05 bits in {near} of {judged} cells."

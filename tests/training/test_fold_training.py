@@ -1,4 +1,4 @@
-"""The training in folds: who sees which rows, when it ends, what it keeps, and how the experts are weighed."""
+"""The training in folds: who sees which rows, its steps, when it ends, and what it keeps."""
 
 from __future__ import annotations
 
@@ -8,52 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_folds import CPU, FIRST, ROWS, points, run, trainer, worse_later
 from small_trainings import equal, records
 from torch import Tensor
 
-from dualdiff_cli import seeding
-from dualdiff_cli.compute.execution import PLAIN, Execution
-from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.compute.execution import Execution
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
-from dualdiff_cli.training.weighing import _as_good, _gain
-
-FIRST = min(CHECKPOINTS)
-ROWS = 90
-
-
-def points(n: int = ROWS) -> Tensor:
-    """Rows of a mixture of two Gaussians that lie apart, of about unit variance."""
-    draws = seeding.stream(0, "rows of two Gaussians")
-    sign = draws.choice([-1.0, 1.0], (n, 1))
-    return torch.from_numpy(sign * [0.9, 0.6] + draws.normal(size=(n, 2)) * [0.2, 0.5]).float()
-
-
-CPU = torch.device("cpu")
-
-
-def trainer(
-    *settings: str,
-    steps: int = 30,
-    rows: int = ROWS,
-    seed: int = 0,
-    device: torch.device = CPU,
-    learnt: Tensor | None = None,
-    layout: FeatureLayout | None = None,
-    execution: Execution = PLAIN,
-) -> FoldTrainer:
-    sizes = ["model.width=8", "model.blocks=1", "training.batch=16", "training.log_every=7", "schedule.sigma_min=0.01"]
-    folds = ["folds.number=3", "folds.bands=2", "folds.levels=4", f"training.steps={steps}", f"seed={seed}"]
-    config = resolve_diffusion(dataset="line", recipe="few-rows", settings=[*sizes, *folds, *settings])
-    learnt = points(rows) if learnt is None else learnt
-    return FoldTrainer(config, learnt, device=device, layout=layout, execution=execution)
-
-
-def run(training: FoldTrainer, *, stop_at: int | None = None) -> FoldTrainer:
-    for _ in training.run(lambda: training.step == stop_at):
-        pass
-    return training
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -211,12 +173,6 @@ def test_a_training_of_few_steps_has_one_checkpoint_at_its_end() -> None:
     assert [checkpoint["step"] for checkpoint in run(trainer(steps=30)).history] == [30]
 
 
-def worse_later(rate: float = 0.3, *, bounded: str = "true") -> FoldTrainer:
-    """A training whose checkpoints differ, with an average that follows the weights closely."""
-    rates = [f"training.learning_rate={rate}", "training.ema_decay=0.5", "folds.patience=50"]
-    return run(trainer(*rates, f"objective.bounded={bounded}", steps=sorted(CHECKPOINTS)[4]))
-
-
 @pytest.mark.parametrize("rate", [0.003, 0.3])
 def test_a_band_keeps_the_weights_of_the_best_checkpoint_of_each_fold(rate: float) -> None:
     """The kept loss is the least of the history or, as the folds improve at different checkpoints, less."""
@@ -240,114 +196,7 @@ def test_weights_that_have_become_worse_are_not_the_ones_that_are_kept() -> None
     assert bool((training._best.mean(1) < last).any())
 
 
-# The two experts
-
-
-def test_the_finished_network_has_the_kept_weights_of_every_band() -> None:
-    """The mean over the folds, without limits: a mean of limited answers is not the limited mean."""
-    training = worse_later(bounded="false")
-    denoiser, _ = training.finish()
-    exam = training._exam
-    for band in range(2):
-        training._averages.vector.copy_(training._kept[band])
-        time = exam.times[2 * band + 1]
-        by_fold = exam.denoiser(points(12).repeat(3, 1), time.expand(36)).reshape(3, 12, 2)
-        torch.testing.assert_close(denoiser.learnt(points(12), time), by_fold.mean(0), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("steps", [30, 400])
-def test_the_stacked_answers_are_no_worse_than_any_expert_on_unseen_rows(steps: int) -> None:
-    denoiser, facts = run(trainer(steps=steps)).finish()
-    losses = facts["unseen_loss_of"]
-    assert losses.keys() == {"network", "mixture", "independent"}
-    assert facts["unseen_loss"] <= min(losses.values()) * 1.01  # neighbouring levels share the fit of their weights
-    assert facts["unseen_loss"] < max(losses.values())
-    assert sum(facts["expert_usage"]) == pytest.approx(1)
-    w = denoiser.gate_weights[0, ..., 0]
-    assert float(w.min()) <= facts["expert_usage"][0] <= float(w.max())
-
-
-def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
-    denoiser, facts = run(trainer(steps=FIRST, rows=400)).finish()
-    assert facts["components"] == 2
-    assert facts["expert_usage"][1] > 0.9
-    assert facts["unseen_loss_of"]["mixture"] < facts["unseen_loss_of"]["network"]
-    assert denoiser.mixture is not None
-    assert sorted(denoiser.mixture.means[:, 0].tolist()) == pytest.approx([-0.9, 0.9], abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("gain", "error", "is_as_good"), [(0.04, 0.0, True), (0.3, 0.2, True), (0.5, 0.2, False), (15.7, 9.1, False)]
-)
-def test_an_expert_is_as_good_if_the_gain_over_it_is_small_or_not_clear_but_not_if_nothing_is_known(
-    gain: float, error: float, is_as_good: bool
-) -> None:
-    assert _as_good(gain, error) == is_as_good
-
-
-def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
-    """All corners of a cube, with a little noise: its 32 corners are too many for a mixture fitted to so few rows."""
-    generator = seeding.torch_stream(0, "corners")
-    corners = torch.randint(0, 2, (200, 5), generator=generator) * 2.0 - 1
-    rows = corners + 0.05 * torch.randn(200, 5, generator=generator)
-    denoiser, facts = run(trainer(steps=400, learnt=rows)).finish()
-    assert facts["expert_usage"][2] > 0.8
-    assert facts["simpler"] == "On unseen rows independent columns are as good here."
-    assert facts["gain_over_mixture"]["value"] > 1
-    assert facts["unseen_loss_of"]["independent"] < 0.8 * facts["unseen_loss_of"]["mixture"]
-    assert denoiser.independent is not None
-    near = denoiser.independent.means.abs() - 1
-    assert bool((near.abs().amin(1) < 0.05).all())
-
-
-@pytest.mark.parametrize(("left_out", "place"), [("mixture", 1), ("independent", 2)])
-def test_an_expert_can_be_left_out(left_out: str, place: int) -> None:
-    denoiser, facts = run(trainer(f"folds.{left_out}=false")).finish()
-    assert not denoiser.gate_weights[..., place].any()
-    assert denoiser.gate_weights[..., 3 - place].any()
-    assert {name for name, loss in facts["unseen_loss_of"].items() if loss is None} == {left_out}
-    assert (facts["gain_over_mixture"] is None) == (facts["components"] == 0) == (left_out == "mixture")
-
-
-def test_without_closed_forms_the_network_has_the_whole_weight() -> None:
-    denoiser, facts = run(trainer("folds.mixture=false", "folds.independent=false")).finish()
-    assert denoiser.gate_weights.reshape(-1, 3).tolist() == [[1.0, 0.0, 0.0]] * 4
-    assert facts["expert_usage"] == [1.0, 0.0, 0.0]
-    assert facts["unseen_loss"] == pytest.approx(facts["unseen_loss_of"]["network"])
-    assert facts["simpler"] is None
-    x_t, t = points(20), torch.tensor(0.4, dtype=torch.float64)
-    assert torch.equal(denoiser(x_t, t), denoiser.learnt(x_t, t))
-
-
-def test_the_finished_denoiser_is_not_trained_any_further() -> None:
-    denoiser, _ = run(trainer()).finish()
-    assert not denoiser.training
-    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
-
-
-def test_answers_are_limited_by_the_range_of_the_rows_if_the_objective_asks_for_it() -> None:
-    bounded, free = (run(trainer(f"objective.bounded={c}", steps=3)).finish()[0] for c in ("true", "false"))
-    assert bounded.learnt.limits is not None
-    assert torch.equal(bounded.learnt.limits, torch.stack([points().amin(0), points().amax(0)]))
-    assert free.learnt.limits is None
-
-
 def test_the_average_of_the_weights_is_saved_with_the_state() -> None:
     """A resumed training is judged by the average, which differs from the weights."""
     state = run(trainer(), stop_at=20).state_dict()
     assert not torch.equal(state["average"], state["weights"])
-
-
-def test_the_gain_over_the_mixture_leaves_categories_out() -> None:
-    training = run(trainer(steps=FIRST))
-    exam = training._exam
-    off, exact = exam.points.clone(), exam.points
-    off[..., 1] += 0.5
-    layout = FeatureLayout((0, 1), (DiscreteSpan(1, 1, (-0.5,), 1.0),))
-    found = _gain(exam, off, exact, layout)
-    assert found == {"value": 0.0, "standard_error": 0.0, "unit": "bits a row, without categories"}
-    whole = _gain(exam, off, exact, FeatureLayout((0, 1), ()))
-    assert whole is not None
-    assert whole["value"] > 1
-    assert whole["unit"] == "bits a row"
-    assert _gain(exam, off, exact, FeatureLayout((0, 0), (DiscreteSpan(0, 2, (-0.5, -0.5), 1.0),))) is None
