@@ -221,7 +221,7 @@ def table(results: list[dict[str, Any]]) -> Table:
 
 
 def standing(results: list[dict[str, Any]]) -> Iterator[str]:
-    """Say how `OURS` stands among the other models in the cells of the truths that can be drawn from, mean over seeds."""
+    """Say how `OURS` stands among the other models where truths can be drawn from; scores are means over seeds."""
     cells: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for r in results:
         if r["truth"] in TRUTHS and "+" not in r["model"] and ":" not in r["model"] and r["excess"] is not None:
