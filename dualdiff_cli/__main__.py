@@ -13,7 +13,7 @@ __all__ = ["SPINS", "main"]
 SPINS = "2000"
 """The turns of the loop in which a thread of GNU's OpenMP waits for others before the thread gives its core away.
 
-With OpenMP's own 300,000 turns a training took many times as long beside one other busy program; `benchmarks/busy.py`.
+With OpenMP's own 300,000 turns a training takes half as long again beside a busy program; see `benchmarks/busy.py`.
 """
 
 

@@ -18,6 +18,7 @@ from dualdiff_cli.compute.execution import (
     Execution,
     LayerShape,
     choose_products,
+    decide_folds,
     decide_sampling,
     decide_training,
 )
@@ -163,3 +164,11 @@ def test_threads_that_somebody_chose_are_left_alone(monkeypatch: pytest.MonkeyPa
 def test_large_products_are_shared_by_all_threads_that_torch_is_set_to(multiplications: int, threads: int) -> None:
     assert choose_products(layer_of(multiplications), "float32")[0] == threads
     assert torch.get_num_threads() == 2  # the choice changes nothing by itself
+
+
+@pytest.mark.parametrize(
+    ("device", "compile", "graphed"), [("cuda", "auto", True), ("cuda", "off", False), ("cpu", "auto", False)]
+)
+def test_folds_are_captured_on_a_gpu_unless_compiling_is_off(device: str, compile: Any, graphed: bool) -> None:
+    execution = decide_folds(TrainingConfig(compile=compile), torch.device(device))
+    assert (execution.graphed, execution.compiled, execution.precision) == (graphed, False, "float32")
