@@ -13,21 +13,19 @@ half of the rows is learnt, a quarter stands for the fresh true rows, and the la
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from scipy.spatial.distance import cdist
-from scipy.stats import norm, t
+from truths import TABLES, TRUTHS, Rows, errors_of_weights, real_table
 
 from dualdiff_cli import resolve, seeding, train
 from dualdiff_cli.compute.device import choose_device
@@ -42,9 +40,6 @@ from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.store.atomic import write_json
 from dualdiff_cli.store.run import Run
 
-Rows = np.ndarray
-WEIGHTS = np.array([30, 20, 15, 10, 8, 6, 5, 3, 2, 1]) / 100
-"""Of the ten modes."""
 N = 5_000
 """The number of generated rows, and of fresh true rows, of a truth that can be drawn from."""
 COUNTED = 20_000
@@ -53,66 +48,6 @@ LEAST_DRAWN = 0.02
 """A smaller excess, which is within the error, is drawn at this one."""
 OURS = "dual-expert"
 SCORES = ("kl_real_generated", "kl_generated_real", "classifier_auc", "memorisation", "copies")
-
-
-def mixture(d: int, n: int, rng: np.random.Generator) -> Rows:
-    """Draw from eight Gaussians of unequal weight and rotated covariances; the mixture itself is the same always."""
-    shape = seeding.stream(d, "the mixture")
-    weights = shape.dirichlet(np.full(8, 3.0))
-    means = 3 * shape.standard_normal((8, d))
-    axes = np.linalg.qr(shape.standard_normal((8, d, d)))[0] * shape.uniform(0.1, 1.0, (8, 1, d))
-    k = rng.choice(8, n, p=weights)
-    return means[k] + np.einsum("nij,nj->ni", axes[k], rng.standard_normal((n, d)))
-
-
-def sheet(d: int, n: int, rng: np.random.Generator) -> Rows:
-    """Draw from a curved sheet of two dimensions with noise."""
-    shape = seeding.stream(d, "the sheet")
-    frequency, phase = shape.uniform(1, 3, (2, d)), shape.uniform(0, 2 * np.pi, d)
-    return np.sin(rng.uniform(-1.5, 1.5, (n, 2)) @ frequency + phase) + 0.05 * rng.standard_normal((n, d))
-
-
-def copula(d: int, n: int, rng: np.random.Generator) -> Rows:
-    """Draw from a t copula with three degrees of freedom and heavy-tailed margins."""
-    shape = seeding.stream(d, "the copula")
-    factor = shape.standard_normal((d, d))
-    correlated = rng.standard_normal((n, d)) @ (factor / np.linalg.norm(factor, axis=0))
-    uniform = t.cdf(correlated / np.sqrt(rng.chisquare(3, (n, 1)) / 3), 3)
-    return np.sinh(norm.ppf(np.clip(uniform, 1e-9, 1 - 1e-9)))
-
-
-def centres_of_modes(d: int) -> Rows:
-    """Give the centres of the ten modes, (10, d)."""
-    return 4 * seeding.stream(d, "the modes").standard_normal((10, d))
-
-
-def modes(d: int, n: int, rng: np.random.Generator) -> Rows:
-    """Draw from ten narrow modes whose weights go from 1 % to 30 %."""
-    return centres_of_modes(d)[rng.choice(10, n, p=WEIGHTS)] + 0.3 * rng.standard_normal((n, d))
-
-
-def errors_of_weights(d: int, *drawn: Rows) -> list[float]:
-    """Give for rows of the ten modes the largest relative error of a weight; a row belongs to the nearest centre."""
-    counted = (np.bincount(cdist(rows, centres_of_modes(d)).argmin(1), minlength=10) / len(rows) for rows in drawn)
-    return [float(np.abs(share / WEIGHTS - 1).max()) for share in counted]
-
-
-def cube(d: int, n: int, rng: np.random.Generator) -> Rows:
-    """Draw from the edges of a cube with a little noise: one coordinate is free, all others are 0 or 1."""
-    corners = rng.integers(0, 2, (n, d)).astype(float)
-    corners[np.arange(n), rng.integers(0, d, n)] = rng.uniform(0, 1, n)
-    return corners + 0.02 * rng.standard_normal((n, d))
-
-
-TRUTHS: dict[str, Callable[[int, int, np.random.Generator], Rows]] = {
-    "mixture": mixture,
-    "sheet": sheet,
-    "copula": copula,
-    "modes": modes,
-    "cube": cube,
-}
-TABLES = {"breast-cancer": "load_breast_cancer", "diabetes": "load_diabetes", "wine": "load_wine"}
-"""Real tables, and the functions of scikit-learn that load them."""
 
 
 class Cell(NamedTuple):
@@ -127,7 +62,7 @@ class Cell(NamedTuple):
     def draw(self) -> tuple[Rows, Rows, list[Rows]]:
         """Give the rows to learn, fresh true rows, and other fresh true rows for the floor."""
         if self.truth in TABLES:
-            whole = _load(self.truth)
+            whole = real_table(self.truth)
             order = seeding.stream(self.seed, "parts").permutation(len(whole))
             quarter = (len(whole) - self.rows) // 2
             learnt, real, perfect = np.split(whole[order], [self.rows, self.rows + quarter])
@@ -136,11 +71,6 @@ class Cell(NamedTuple):
         draw = TRUTHS[self.truth]
         learnt, real, *perfect = (draw(self.columns, n, seeding.stream(self.seed, role)) for role, n in parts.items())
         return learnt, real, perfect
-
-
-def _load(name: str) -> Rows:
-    rows: Rows = getattr(importlib.import_module("sklearn.datasets"), TABLES[name])(return_X_y=True)[0]
-    return rows
 
 
 def generate(cell: Cell, learnt: Rows, n: int) -> tuple[Rows, dict[str, Any]]:
@@ -285,9 +215,12 @@ def figure(results: list[dict[str, Any]]) -> Figure:
         own = [r for r in results if r["truth"] == truth and r["excess"] is not None]
         sizes = sorted({(r["rows"], r["columns"]) for r in own})
         for model in models:
-            found = {(r["rows"], r["columns"]): r["excess"] for r in own if r["model"] == model}
+            found: dict[tuple[int, int], list[float]] = {}
+            for r in own:
+                if r["model"] == model:
+                    found.setdefault((r["rows"], r["columns"]), []).append(r["excess"]["value"])
             at = [i for i, size in enumerate(sizes) if size in found]
-            values = [max(found[sizes[i]]["value"], LEAST_DRAWN) for i in at]
+            values = [max(statistics.fmean(found[sizes[i]]), LEAST_DRAWN) for i in at]
             panel.plot(values, at, "o", ms=4, color=EXPERTS[models.index(model) % len(EXPERTS)], label=model)
         panel.set(xscale="log", xlabel="excess, bits", title=truth)
         panel.set_yticks(range(len(sizes)), [f"{n} × {d}" for n, d in sizes])
@@ -300,7 +233,7 @@ def cells(args: argparse.Namespace) -> list[Cell]:
     sizes = [(t, n, d) for t in args.truth if t in TRUTHS for n in args.rows for d in args.columns]
     for name in args.truth:
         if name in TABLES:
-            whole = _load(name)
+            whole = real_table(name)
             sizes.append((name, len(whole) // 2, whole.shape[1]))
     asked = [Cell(*size, model, seed) for size in sizes for model in args.model for seed in range(args.seeds)]
     return sorted(asked, key=lambda cell: (cell.seed, cell.rows * cell.columns))

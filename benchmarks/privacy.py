@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from few_rows import TRUTHS, Cell
+from few_rows import Cell
 from scipy.spatial import KDTree
 from sklearn.metrics import roc_auc_score
+from truths import TRUTHS
 
 from dualdiff_cli import resolve, seeding, train
 from dualdiff_cli.compute.device import choose_device

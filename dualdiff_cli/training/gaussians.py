@@ -45,8 +45,10 @@ def squared_distances(z: FloatArray, means: FloatArray, covariances: FloatArray)
     """
     factors = np.linalg.cholesky(covariances)
     inverses = np.linalg.inv(factors)
-    distances = [np.square((z - mu) @ inverse.T).sum(1) for mu, inverse in zip(means, inverses, strict=True)]
-    return np.stack(distances), np.log(factors.diagonal(axis1=1, axis2=2)).sum(1)
+    away = ((z - mu) @ inverse.T for mu, inverse in zip(means, inverses, strict=True))
+    return np.stack([np.einsum("nd,nd->n", each, each) for each in away]), np.log(
+        factors.diagonal(axis1=1, axis2=2)
+    ).sum(1)
 
 
 class FittedMixture(ABC):

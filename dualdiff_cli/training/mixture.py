@@ -52,6 +52,8 @@ PARTS = 4
 """The number of parts of the cross-validation."""
 PATIENCE = 2
 """The search ends after so many larger sizes that are no better."""
+HOPE = 2.0
+"""With every doubling of its size a form gains at most so many times as much as it has just gained, so is assumed."""
 
 
 def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
@@ -162,26 +164,55 @@ def fit_mixture(
     if len(sizes) == len(forms) == 1:
         return _fit(z, sizes[0], forms[0], seed)
     largest: dict[str, int] = {}
-    judged: list[tuple[float, FittedMixture]] = []
+    judged: list[_Judged] = []
     for form in forms:
         plain = form.removesuffix("-scales")  # with heavier tails no more components are needed than without
-        tried = [k for k in sizes if k <= largest.get(plain, sizes[-1])]
-        judged.append(min(_growing(z, tried, form, seed), key=lambda each: each[0]))
-        largest[form] = judged[-1][1].components
-    loss, best = min(judged, key=lambda each: each[0])
-    return _with_peaks(z, best, loss, seed) if len(sizes) > 1 else best
+        most = min(largest.get(plain, sizes[-1]), max(sizes[0], len(z) // ROWS_PER_COMPONENT))
+        judged.append(min(_growing(z, [k for k in sizes if k <= most], form, min(judged, default=None), seed)))
+        largest[form] = judged[-1].mixture.components
+    best = min(judged)
+    return _with_peaks(z, best, seed).mixture if len(sizes) > 1 else best.mixture
 
 
-def _growing(z: FloatArray, sizes: Sequence[int], form: str, seed: int) -> Iterator[tuple[float, FittedMixture]]:
-    """Fit larger and larger mixtures of one form until the estimated loss, the first value, has stopped falling."""
-    least, since = np.inf, 0
+@dataclass(frozen=True)
+class _Judged:
+    """A mixture with the estimated loss of unseen rows, in nats a row."""
+
+    loss: float
+    mixture: FittedMixture
+
+    def __lt__(self, other: _Judged) -> bool:
+        return self.loss < other.loss
+
+    def catches_up(self, best: _Judged, smaller: _Judged, most: int) -> bool:
+        """Whether this form can still become better than the best mixture of the other forms.
+
+        A form with fewer components than the best one is not judged yet. A larger one has to gain the rest in the
+        doublings that are left up to the most components, each `HOPE` times what the last growth gained.
+        """
+        k = self.mixture.components
+        if k < best.mixture.components or self < best:
+            return True
+        gain = (smaller.loss - self.loss) / np.log2(k / smaller.mixture.components)
+        return bool(self.loss - HOPE * max(gain, 0.0) * np.log2(most / k) < best.loss)
+
+
+def _growing(z: FloatArray, sizes: Sequence[int], form: str, best: _Judged | None, seed: int) -> Iterator[_Judged]:
+    """Fit larger and larger mixtures of one form until the estimated loss has stopped falling.
+
+    With many rows, where a fit takes long and the criterion is smooth, it ends as well when the form cannot become
+    better than the best mixture of the other forms.
+    """
+    least, smaller, since = np.inf, None, 0
     for k in sizes:
-        if k > max(sizes[0], len(z) // ROWS_PER_COMPONENT) or since > PATIENCE:
+        if since >= PATIENCE:
             return
-        mixture = _fit(z, k, form, seed)
-        loss = _estimated_loss(mixture, z, seed)
-        least, since = (loss, 0) if loss < least else (least, since + 1)
-        yield loss, mixture
+        own = _judge(_fit(z, k, form, seed), z, seed)
+        least, since = (own.loss, 0) if own.loss < least else (least, since + 1)
+        yield own
+        if best and smaller and len(z) > MOST_VALIDATED and not own.catches_up(best, smaller, sizes[-1]):
+            return
+        smaller = own
 
 
 def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
@@ -190,17 +221,17 @@ def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
     return PlainMixture.fit(z, components, form, seed=seeding.integer(seed, f"mixture of {components}"))
 
 
-def _estimated_loss(mixture: FittedMixture, z: FloatArray, seed: int) -> float:
-    """Estimate the loss of unseen rows, in nats a row, from the rows z (n, width) that the mixture is fitted to."""
+def _judge(mixture: FittedMixture, z: FloatArray, seed: int) -> _Judged:
+    """Estimate the loss of unseen rows from the rows z (n, width) that the mixture is fitted to."""
     by_bic = mixture.bic(z) / (2 * len(z))
     if len(z) > MOST_VALIDATED or z.shape[1] == 1 or len(z) < PARTS * mixture.components:
-        return by_bic
+        return _Judged(by_bic, mixture)
     parts = np.array_split(seeding.stream(seed, "parts of the validation").permutation(len(z)), PARTS)
     losses = [-mixture.refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]
-    return (by_bic + float(np.concatenate(losses).mean())) / 2
+    return _Judged((by_bic + float(np.concatenate(losses).mean())) / 2, mixture)
 
 
-def _with_peaks(z: FloatArray, mixture: FittedMixture, loss: float, seed: int) -> FittedMixture:
+def _with_peaks(z: FloatArray, best: _Judged, seed: int) -> _Judged:
     """Add a component for each narrow peak of a feature, if the estimated loss is then less.
 
     The mixtures so far began at clusters of rows, and a narrow peak that goes right across the clusters is no cluster.
@@ -208,10 +239,9 @@ def _with_peaks(z: FloatArray, mixture: FittedMixture, loss: float, seed: int) -
     for peak in find_peaks(z):
         inside = z[peak.holds(z)]
         covariance = np.cov(inside.T).reshape(z.shape[1], -1) + REGULARISATION * np.eye(z.shape[1])
-        larger = mixture.with_component(inside.mean(0), covariance, len(inside) / len(z), z)
-        if (its_loss := _estimated_loss(larger, z, seed)) < loss:
-            mixture, loss = larger, its_loss
-    return mixture
+        larger = best.mixture.with_component(inside.mean(0), covariance, len(inside) / len(z), z)
+        best = min(best, _judge(larger, z, seed))
+    return best
 
 
 def full_covariances(covariances: FloatArray, form: str, shape: tuple[int, int]) -> FloatArray:

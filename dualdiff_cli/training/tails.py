@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.spatial.distance import cdist
 
 from .. import seeding
 from ..data import FloatArray
@@ -102,7 +102,7 @@ class ScaleMixture(FittedMixture):
 
     def refit(self, z: FloatArray) -> Self:
         """Fit the same mixture to some of the rows; see `FittedMixture.refit`."""
-        distances, log_volumes = squared_distances(z, self.means, self.shapes)
+        distances, log_volumes = self._distances(z)
         part = (0.5 * distances + log_volumes[:, None]).argmin(0)
         return self._from_parts(z, part, self.components, tied=self.tied)
 
@@ -139,12 +139,26 @@ class ScaleMixture(FittedMixture):
 
         The second value has the squared distances to the means by the shapes, (K, n); the third is the mean log p(z).
         """
-        distances, log_volumes = squared_distances(z, self.means, self.shapes)
-        width, c = z.shape[1], self.widths[:, None]
-        log_p = np.log(self.weights + LEAST_WEIGHT)[:, :, None] - log_volumes[:, None, None]
-        log_p = log_p - 0.5 * (distances[:, None] / c + width * np.log(2 * np.pi * c))
-        whole = logsumexp(log_p, axis=(0, 1))
-        return np.exp(log_p - whole), distances, float(whole.mean())
+        distances, log_volumes = self._distances(z)
+        c = self.widths
+        height = np.log(self.weights + LEAST_WEIGHT) - log_volumes[:, None] - 0.5 * z.shape[1] * np.log(2 * np.pi * c)
+        log_p = distances[:, None] * (-0.5 / c)[:, None]
+        log_p += height[:, :, None]
+        most = log_p.max((0, 1))
+        log_p -= most
+        r = np.exp(log_p, out=log_p)
+        whole = r.sum((0, 1))
+        r /= whole
+        return r, distances, float((most + np.log(whole)).mean())
+
+    def _distances(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give what `squared_distances` gives for the means and shapes; one shape for all takes one product of rows."""
+        if not self.tied:
+            return squared_distances(z, self.means, self.shapes)
+        factor = np.linalg.cholesky(self.shapes[0])
+        whitening = np.linalg.inv(factor).T
+        log_volumes = np.full(self.components, np.log(factor.diagonal()).sum())
+        return cdist(self.means @ whitening, z @ whitening, "sqeuclidean"), log_volumes
 
     def _placed(self, z: FloatArray, r: FloatArray) -> Self:
         """Give every component its weights and the mean of its rows, each row counted by r / c."""
@@ -155,9 +169,12 @@ class ScaleMixture(FittedMixture):
     def _shaped(self, z: FloatArray, r: FloatArray) -> Self:
         """Give every component the shape of its rows around its mean."""
         counted, rows = (r / self.widths[:, None]).sum(1), r.sum((1, 2)) + LEAST_WEIGHT
-        away = [z - mu for mu in self.means]
-        sums = np.stack([(each.T * w) @ each for each, w in zip(away, counted, strict=True)])
-        shapes = np.broadcast_to(sums.sum(0) / rows.sum(), sums.shape) if self.tied else sums / rows[:, None, None]
+        if self.tied:  # the means are those of the counted rows, so Σ_k Σ_n w_kn μ_k (z_n − μ_k)ᵀ is zero
+            scatter = (z.T * counted.sum(0)) @ z - (self.means.T * counted.sum(1)) @ self.means
+            shapes = np.broadcast_to(scatter / rows.sum(), (self.components, *scatter.shape))
+        else:
+            away = ((z - mu, w) for mu, w in zip(self.means, counted, strict=True))
+            shapes = np.stack([(each.T * w) @ each for each, w in away]) / rows[:, None, None]
         return replace(self, shapes=shapes + REGULARISATION * np.eye(z.shape[1]))
 
     def _widened(self, r: FloatArray, distances: FloatArray) -> Self:
