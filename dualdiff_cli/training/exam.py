@@ -6,20 +6,39 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import seeding
+from ..data import DiscreteSpan
 from ..diffusion.mixtures import ClosedFormDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from .gaps import together
 
-__all__ = ["Exam"]
+__all__ = ["Exam", "known_rows"]
 
 JUDGED = 1_500
-"""The number of noisy rows on which a fold is judged at each noise level."""
+"""Fewer unseen rows are judged as often, each time with other noise, as makes up to so many noisy rows of a fold."""
+LEAST_JUDGED = 20
+"""A fold is judged on at least so many unseen rows, if it has them."""
 PATTERNS = 8
 """The number of choices of given features with which a fold is judged at once."""
+
+
+def known_rows(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:
+    """Leave rows out that have a value which no seen row has, such as a rare category, (n, width).
+
+    No network can know such a value. At small noise its error would hide all that the network learns. Where too few
+    rows are left, all rows are given.
+    """
+    known = np.ones(len(rows), dtype=bool)
+    for span in discrete:
+        part = slice(span.start, span.start + span.width)
+        values = torch.cat([seen[:, part], rows[:, part]]).numpy()
+        number = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
+        known &= np.isin(number[len(seen) :], number[: len(seen)])
+    return rows[torch.from_numpy(known)] if known.sum() >= LEAST_JUDGED else rows
 
 
 class Exam:
@@ -42,9 +61,8 @@ class Exam:
         self.denoiser, self.folds = denoiser, len(unseen)
         schedule = copy.deepcopy(denoiser.schedule).cpu()
         m = min(map(len, unseen))
-        repeats = max(1, JUDGED // m)
         self.distinct = m
-        rows = torch.cat([part[:m].repeat(repeats, 1)[: max(m, JUDGED)] for part in unseen])
+        rows = torch.cat([part[:m].repeat(max(1, JUDGED // m), 1) for part in unseen])
         u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))
@@ -100,19 +118,27 @@ class Exam:
             part = rows[torch.from_numpy(places)]
             yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 
+    def divergence(self, errors: Tensor) -> Tensor:
+        """Give ½ ∫ ‖error‖² SNR d log SNR for each row, in bits, (F·m,).
+
+        This is the divergence up to a constant that is the same for all denoisers; see `diffusion.stacking`.
+
+        Args:
+            errors: of a denoiser, (L, F·m, any number of features).
+
+        """
+        slices = torch.gradient(self._snr.log())[0].abs()
+        bits: Tensor = ((self._snr * slices).unsqueeze(1) * errors.square().sum(-1)).sum(0) / (2 * math.log(2))
+        return bits
+
     def gain(self, answers: Tensor, better: Tensor, features: Tensor | slice = slice(None)) -> tuple[float, float]:
         """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.
 
-        The divergence falls by ½ ∫ (difference of the mean squared errors) SNR d log SNR; see `diffusion.stacking`.
         Features can be chosen that count, (width,) bool.
         """
-        first, second = ((each - self.points)[..., features].square().sum(-1) for each in (answers, better))
-        slices = torch.gradient(self._snr.log())[0].abs()
-        bits = ((self._snr * slices).unsqueeze(1) * (first - second)).sum(0) / (2 * math.log(2))
+        first, second = (self.divergence((each - self.points)[..., features]) for each in (answers, better))
         # A row that was judged several times, with several noises, counts once.
-        by_fold = bits.reshape(self.folds, -1)
-        whole = by_fold[:, : by_fold.shape[1] // self.distinct * self.distinct]
-        by_row = whole.reshape(self.folds, -1, self.distinct).mean(1).flatten()
+        by_row = (first - second).reshape(self.folds, -1, self.distinct).mean(1).flatten()
         return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
 
     def losses(self, answers: Tensor) -> Tensor:

@@ -8,14 +8,17 @@ F networks is the learnt expert: no row is wasted, and the mean is better than i
 independent features are the experts in closed form, and the same unseen rows decide how much each counts
 (`weighing.py`).
 
-The training ends when no band has improved at `patience` checkpoints in a row, or after the configured steps.
+The training ends after `patience` checkpoints in a row at which all experts together have gained little on the unseen
+rows, or after the configured steps. What the closed forms know, the networks need not learn.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -35,18 +38,16 @@ from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from .batches import Draws
-from .exam import Exam
+from .exam import Exam, known_rows
 from .loop import JudgedRecord, Progress, Record, build_batches
-from .weighing import weigh_experts
+from .weighing import Weighing
 
 __all__ = ["FoldTrainer", "build_stacked"]
 
 CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
-LEAST_JUDGED = 20
-"""A fold is judged on at least so many unseen rows, if it has them."""
-LEAST_GAIN = 5e-3
-"""The share by which the loss of a band has to fall to count as an improvement."""
+LEAST_GAIN = 0.02
+"""A smaller gain from one checkpoint to the next is little, in bits a row; see `Weighing.divergence`."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
@@ -59,26 +60,12 @@ def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[Discre
     return StackedDenoiser(learnt, levels=c.levels, width=width)
 
 
-def _known(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:
-    """Leave rows out that have a value which no seen row has, such as a rare category, (n, width).
-
-    No network can know such a value. At small noise its error would hide all that the network learns. Where too few
-    rows are left, all rows are given.
-    """
-    known = np.ones(len(rows), dtype=bool)
-    for span in discrete:
-        part = slice(span.start, span.start + span.width)
-        values = torch.cat([seen[:, part], rows[:, part]]).numpy()
-        number = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
-        known &= np.isin(number[len(seen) :], number[: len(seen)])
-    return rows[torch.from_numpy(known)] if known.sum() >= LEAST_JUDGED else rows
-
-
 class _Judged(BaseModel):
-    """An entry of the history of a training: the losses on unseen rows at a checkpoint, in each band."""
+    """An entry of the history of a training: a checkpoint, and how good it is on unseen rows."""
 
     step: Annotated[int, Field(ge=0)]
     held_out: list[float]
+    divergence: float = math.inf
 
 
 class FoldTrainer:
@@ -93,7 +80,8 @@ class FoldTrainer:
 
     Attributes:
         step: the number of steps done.
-        history: for each checkpoint its step and the losses on unseen rows in each band, averaged over the folds.
+        history: for each checkpoint its step, the losses on unseen rows in each band, averaged over the folds, and the
+            divergence of all experts with the best networks until then, in bits a row up to a constant.
 
     """
 
@@ -108,7 +96,7 @@ class FoldTrainer:
     ) -> None:
         self.settings, self.config, self.points, self.execution = config, config.training, points, execution
         self.device = device
-        self.step, self._since = 0, 0
+        self.step = 0
         self.layout = layout or FeatureLayout.plain(points.shape[1])
         self.history: list[dict[str, Any]] = []
         c, seed = config.folds, config.seed
@@ -129,11 +117,12 @@ class FoldTrainer:
             build_batches(rows.to(device), schedule, config.objective, seed=seed, units=units) for rows in self._seen
         ]
         judged = [
-            _known(points[part], seen, self.layout.discrete) for part, seen in zip(unseen, self._seen, strict=True)
+            known_rows(points[part], seen, self.layout.discrete) for part, seen in zip(unseen, self._seen, strict=True)
         ]
         self._exam = Exam(self._denoiser_of(averaged), judged, levels=c.levels, seed=seed)
         self._best = torch.full((c.bands, c.number), torch.inf)
         self._kept = self._averages.vector.repeat(c.bands, 1)
+        self._answers: Tensor | None = None
         self._graphed = self._graph() if execution.graphed else None
 
     @property
@@ -152,8 +141,13 @@ class FoldTrainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the training has ended, by its number of steps or because no band improves any more."""
-        return self.step >= self.config.steps or self._since >= self.settings.folds.patience
+        """Whether the training has ended, by its number of steps or because the experts gain little any more."""
+        if self.step >= self.config.steps:
+            return True
+        of_all = [judged.get("divergence", math.inf) for judged in self.history]
+        gains = [before - after for before, after in itertools.pairwise(of_all)]
+        patience = self.settings.folds.patience
+        return len(gains) >= patience and max(gains[-patience:]) < LEAST_GAIN
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
@@ -191,7 +185,8 @@ class FoldTrainer:
         else:
             self._graphed(*itertools.chain(*draws))
         self.step += 1
-        self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
+        if self.step % c.ema_every == 0 or self.step == c.steps:
+            self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
 
     def _draw(self, generator: torch.Generator) -> list[Draws]:
         """Draw the random numbers of a step, for each fold those of a batch of the rows that it learns."""
@@ -228,19 +223,28 @@ class FoldTrainer:
 
     def _examine(self) -> None:
         """Keep, for every band and fold, the averaged weights if unseen rows have never been denoised better."""
-        losses = self._exam.losses(self._exam.answers(self._exam.denoiser))
+        answers = self._exam.answers(self._exam.denoiser)
+        losses = self._exam.losses(answers)
         bands = losses.reshape(len(self._best), -1, losses.shape[1]).mean(1)
         better = bands < self._best
-        before = self._best.mean(1)
         self._best = torch.where(better, bands, self._best)
-        improved = self._best.mean(1) < before * (1 - LEAST_GAIN)
-        self._since = 0 if bool(improved.any()) else self._since + 1
+        best = self._answers_of_best() if self._answers is None else self._answers
+        of_rows = better.repeat_interleave(len(losses) // len(better), 0)
+        of_rows = of_rows.repeat_interleave(answers.shape[1] // better.shape[1], 1)
+        self._answers = torch.where(of_rows.unsqueeze(-1), answers, best)
         chosen = better.to(self.device)
         for band, kept in enumerate(self._kept):
             views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
             for name, view in views.items():
                 view[chosen[band]] = now[name][chosen[band]]
-        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist()})
+        divergence = self._weighing.divergence(self._answers)
+        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist(), "divergence": divergence})
+
+    @cached_property
+    def _weighing(self) -> Weighing:
+        """The experts in closed form, which are fitted at the first checkpoint; they depend on the rows alone."""
+        schedule = build_schedule(self.settings.schedule)
+        return Weighing(self._exam, self.points, self._seen, schedule, config=self.settings, layout=self.layout)
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
@@ -249,15 +253,7 @@ class FoldTrainer:
         merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
         stacked.learnt.network.load_state_dict(merged)
         stacked.learnt.limits = None if self.denoiser.limits is None else self.denoiser.limits.cpu()
-        facts = weigh_experts(
-            stacked,
-            self._exam,
-            self._answers_of_best,
-            self.points,
-            self._seen,
-            config=self.settings,
-            layout=self.layout,
-        )
+        facts = self._weighing.finish(stacked, self._answers_of_best)
         best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
         return stacked.requires_grad_(False).eval(), {"best_step": best["step"], **facts}
 
@@ -283,7 +279,6 @@ class FoldTrainer:
             "loss_sum": self._loss_sum,
             "best": self._best,
             "kept": self._kept,
-            "since": self._since,
             "history": self.history,
         }
 
@@ -295,7 +290,7 @@ class FoldTrainer:
 
         """
         check_schema(state["history"], list[_Judged])
-        self.step, self._since, self.history = state["step"], state["since"], state["history"]
+        self.step, self.history, self._answers = state["step"], state["history"], None
         self._weights.vector.copy_(state["weights"])
         self._averages.vector.copy_(state["average"])
         for own, kept in zip(self._moments, state["moments"], strict=True):

@@ -1,4 +1,4 @@
-"""The end of a training in folds: closed forms join the networks, and unseen rows decide how much each expert counts.
+"""The experts of a training in folds: closed forms join the networks, and unseen rows decide how much each counts.
 
 The weights depend on the noise level, on the Gaussian that a row probably belongs to, on the column, and on the share
 of features that are given; `diffusion.stacking` has the equations, and `weights` the least-squares fits.
@@ -23,9 +23,9 @@ from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
 from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
 from .tails import ScaleMixture
-from .weights import errors_of, weights_by_component, weights_by_unit
+from .weights import common_weights, errors_of, weights_by_component, weights_by_unit
 
-__all__ = ["Ask", "weigh_experts"]
+__all__ = ["Ask", "Weighing"]
 
 Ask = Callable[[Tensor | None], Tensor]
 """Asks the networks about unseen rows, of which some features may be given; see `Exam.answers`."""
@@ -45,80 +45,131 @@ SET_ASIDE = 0.01
 can know a few rows far from all others, and they would decide."""
 
 
-def weigh_experts(
-    stacked: StackedDenoiser,
-    exam: Exam,
-    ask: Ask,
-    points: Tensor,
-    seen: list[Tensor],
-    *,
-    config: DiffusionConfig,
-    layout: FeatureLayout,
-) -> dict[str, Any]:
-    """Give the denoiser of trained networks its experts in closed form, and all experts their weights.
+class Weighing:
+    """The experts of a training in folds: the closed forms are fitted here, and unseen rows weigh all of them.
 
     Args:
-        stacked: with trained networks; its closed forms and its weights are set.
         exam: of the networks.
-        ask: answers the exam with the networks.
         points: the training rows as features, (N, width).
         seen: for each fold the rows that its network has learnt, (n, width); the closed forms that are judged on the
             other rows are fitted to these.
+        schedule: of the denoisers.
         config: of the run.
         layout: of the features.
 
-    Returns:
-        What is to be said of the experts: their losses on unseen rows, what all gain over the mixture, whether the
-        mixture or independent columns alone are as good, and how much each counts.
-
     """
-    c, seed = config.folds, config.seed
-    sizes = COMPONENT_NUMBERS if c.mixture else (1,)
-    mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
-    of_feature = SIZES if c.independent else (1,)  # what is left out costs little
-    marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
-    stacked.mixture = _denoiser_of(mixture, stacked.schedule)
-    stacked.independent = marginals.denoiser(stacked.schedule)
-    used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
-    mixtures = [_denoiser_of(mixture.refit(_spread(rows, layout, seed)), stacked.schedule) for rows in seen]
-    independent = [marginals.refit(rows).denoiser(stacked.schedule) for rows in seen]
 
-    def answers_and_weights(net: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give the answers of the experts, (E, L, F·m, width), r of the mixture, W and V."""
-        of_mixture, r = exam.answers_of(mixtures, given)
-        answers = torch.stack([net, of_mixture, exam.answers_of(independent, given)[0]])
-        W = torch.zeros(c.levels, r.shape[-1], len(answers), dtype=torch.float64)
-        V = torch.zeros(c.levels, layout.width, 1 + len(answers), dtype=torch.float64)
-        a, prior = errors_of(answers[used], exam.points, exam.scale, set_aside=SET_ASIDE), PRIOR / len(points)
-        W[..., used] = weights_by_component(a, r, prior=prior)
-        by_unit = weights_by_unit(a, r.double() @ W[..., used], layout.units, prior=prior)
+    def __init__(
+        self,
+        exam: Exam,
+        points: Tensor,
+        seen: list[Tensor],
+        schedule: Schedule,
+        *,
+        config: DiffusionConfig,
+        layout: FeatureLayout,
+    ) -> None:
+        c, seed = config.folds, config.seed
+        self._exam, self._config, self._layout = exam, config, layout
+        sizes = COMPONENT_NUMBERS if c.mixture else (1,)
+        of_feature = SIZES if c.independent else (1,)  # what is left out costs little
+        self._mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
+        self._marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
+        self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
+        self._prior = PRIOR / len(points)
+        self._mixtures = [_denoiser_of(self._mixture.refit(_spread(rows, layout, seed)), schedule) for rows in seen]
+        self._independent = [self._marginals.refit(rows).denoiser(schedule) for rows in seen]
+        self._plain = self._closed_forms()
+
+    def _closed_forms(self, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the answers of the mixture and of independent features, (L, F·m, width), and r, (L, F·m, K)."""
+        of_mixture, r = self._exam.answers_of(self._mixtures, given)
+        return of_mixture, self._exam.answers_of(self._independent, given)[0], r
+
+    def divergence(self, net: Tensor) -> float:
+        """Give the divergence of all experts together on unseen rows, in bits a row, up to a constant.
+
+        A checkpoint takes a moment with weights that are the same for all components and columns.
+
+        Args:
+            net: the answers of the networks, (L, F·m, width).
+
+        """
+        of_mixture, of_independent, _ = self._plain
+        answers = torch.stack([net, of_mixture, of_independent])[self._used]
+        a = errors_of(answers, self._exam.points, self._exam.scale, set_aside=SET_ASIDE)
+        together = torch.einsum("elnd,le->lnd", a, common_weights(a))
+        return float(self._exam.divergence(together * self._exam.scale.reshape(-1, 1, 1)).mean())
+
+    def finish(self, stacked: StackedDenoiser, ask: Ask) -> dict[str, Any]:
+        """Give the denoiser of trained networks its experts in closed form, and all experts their weights.
+
+        Args:
+            stacked: with trained networks; its closed forms and its weights are set.
+            ask: answers the exam with the networks.
+
+        Returns:
+            What is to be said of the experts: their losses on unseen rows, what all gain over the mixture, whether the
+            mixture or independent columns alone are as good, and how much each counts. Half of the folds judges the
+            weights of the other half. The checkpoints of the networks were chosen on the rows that judge them.
+
+        """
+        stacked.mixture = _denoiser_of(self._mixture, stacked.schedule)
+        stacked.independent = self._marginals.denoiser(stacked.schedule)
+        of_mixture, of_independent, r = self._plain
+        answers = torch.stack([ask(None), of_mixture, of_independent])
+        W, V = self._weights(answers, r)
+        weights = [(W, V), *self._weights_by_given(ask)]
+        stacked.gate_weights, stacked.feature_weights = map(torch.stack, zip(*weights, strict=True))
+        usage = mean_weights(r @ W.float(), V.float().unsqueeze(1)).mean((0, 1)).tolist()
+        return {**self._judgement(answers, self._crossed(answers, r)), "expert_usage": usage}
+
+    def _weights(self, answers: Tensor, r: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Fit W and V to some of the unseen rows; answers are those of all experts, (E, L, F·m, width)."""
+        exam, layout, used, levels = self._exam, self._layout, self._used, self._config.folds.levels
+        a = errors_of(answers[used][:, :, rows], exam.points[:, rows], exam.scale, set_aside=SET_ASIDE)
+        r = r[:, rows]
+        W = torch.zeros(levels, r.shape[-1], len(answers), dtype=torch.float64)
+        V = torch.zeros(levels, layout.width, 1 + len(answers), dtype=torch.float64)
+        W[..., used] = weights_by_component(a, r, prior=self._prior)
+        by_unit = weights_by_unit(a, r.double() @ W[..., used], layout.units, prior=self._prior)
         V[..., [0, *(1 + e for e in used)]] = by_unit
-        return answers, r, W, V
+        return W, V
 
-    def weights_by_given() -> Iterator[tuple[Tensor, Tensor]]:
-        for k in range(SLICES if config.objective.conditional and len(used) > 1 else 0):
-            given = exam.shown(layout.units, least=k / SLICES, most=(k + 1) / SLICES, seed=seed)
-            yield answers_and_weights(ask(given), given)[2:]
+    def _weights_by_given(self, ask: Ask) -> Iterator[tuple[Tensor, Tensor]]:
+        """Fit W and V for each slice of the share of given features, if the networks know given features."""
+        for k in range(SLICES if self._config.objective.conditional and len(self._used) > 1 else 0):
+            least, most = k / SLICES, (k + 1) / SLICES
+            given = self._exam.shown(self._layout.units, least=least, most=most, seed=self._config.seed)
+            of_mixture, of_independent, r = self._closed_forms(given)
+            yield self._weights(torch.stack([ask(given), of_mixture, of_independent]), r)
 
-    answers, r, *weights = answers_and_weights(ask(None))
-    stacked.gate_weights, stacked.feature_weights = map(torch.stack, zip(weights, *weights_by_given(), strict=True))
-    W, V = (each.float() for each in weights)
-    w, V = r @ W, V.unsqueeze(1)
-    combined = weighted(answers.movedim(0, -1), w, V)
-    simpler = None
-    if c.mixture and _as_good(*exam.gain(answers[1], combined)):
-        simpler = f"On unseen rows {_named(mixture)} is as good here: --model mixture."
-    elif c.independent and len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
-        simpler = "On unseen rows independent columns are as good here."
-    losses = [float(exam.losses(each).mean()) if e in used else None for e, each in enumerate(answers)]
-    return {
-        "unseen_loss": float(exam.losses(combined).mean()),
-        "unseen_loss_of": dict(zip(("network", "mixture", "independent"), losses, strict=True)),
-        "components": mixture.components if c.mixture else 0,
-        "gain_over_mixture": _gain(exam, answers[1], combined, layout) if c.mixture else None,
-        "simpler": simpler,
-        "expert_usage": mean_weights(w, V).mean((0, 1)).tolist(),
-    }
+    def _crossed(self, answers: Tensor, r: Tensor) -> Tensor:
+        """Give the weighted answers, (L, F·m, width): half of the folds has the weights of the other half."""
+        rows, folds = answers.shape[2], self._config.folds.number
+        first, second = slice(rows // folds * (folds // 2)), slice(rows // folds * (folds // 2), rows)
+        parts = []
+        for part, others in ((first, second), (second, first)):
+            W, V = (each.float() for each in self._weights(answers, r, others))
+            parts.append(weighted(answers[:, :, part].movedim(0, -1), r[:, part] @ W, V.unsqueeze(1)))
+        return torch.cat(parts, dim=1)
+
+    def _judgement(self, answers: Tensor, combined: Tensor) -> dict[str, Any]:
+        """Say how good each expert is on unseen rows, (E, L, F·m, width), and all together, (L, F·m, width)."""
+        exam, c, layout = self._exam, self._config.folds, self._layout
+        simpler = None
+        if c.mixture and _as_good(*exam.gain(answers[1], combined)):
+            simpler = f"On unseen rows {_named(self._mixture)} is as good here: --model mixture."
+        elif c.independent and len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
+            simpler = "On unseen rows independent columns are as good here."
+        losses = [float(exam.losses(each).mean()) if e in self._used else None for e, each in enumerate(answers)]
+        return {
+            "unseen_loss": float(exam.losses(combined).mean()),
+            "unseen_loss_of": dict(zip(("network", "mixture", "independent"), losses, strict=True)),
+            "components": self._mixture.components if c.mixture else 0,
+            "gain_over_mixture": _gain(exam, answers[1], combined, layout) if c.mixture else None,
+            "simpler": simpler,
+        }
 
 
 def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-__all__ = ["errors_of", "weights_by_component", "weights_by_unit"]
+__all__ = ["common_weights", "errors_of", "weights_by_component", "weights_by_unit"]
 
 STRICT = 1e4
 """How much an error of a sum of weights counts, in units of the largest error of an expert."""
@@ -37,6 +37,19 @@ def errors_of(answers: Tensor, x: Tensor, scale: Tensor, *, set_aside: float = 0
     sizes = a.square().sum(-1)
     counts = (sizes <= sizes.quantile(1 - set_aside, dim=-1, keepdim=True)).all(0)
     return a * counts.unsqueeze(-1)
+
+
+def common_weights(a: Tensor) -> Tensor:
+    """Fit weights at each noise level that are the same for all rows and features; neighbouring levels are one fit.
+
+    Args:
+        a: the errors, (E, L, n, d); see `errors_of`.
+
+    Returns:
+        (L, E), not negative, with the sum one over the experts.
+
+    """
+    return _least_of_each(_mean_of_neighbours(torch.einsum("elnd,flnd->lef", a, a)))
 
 
 def weights_by_component(a: Tensor, r: Tensor, *, prior: float = 0.0) -> Tensor:
@@ -63,7 +76,7 @@ def weights_by_component(a: Tensor, r: Tensor, *, prior: float = 0.0) -> Tensor:
             A[:, :, e, :, f] = (r.double() * product.unsqueeze(-1)).mT @ r.double()
             A_0[:, e, f] = product.sum(1)
     A, A_0 = _mean_of_neighbours(A).reshape(L, K * E, K * E), _mean_of_neighbours(A_0)
-    common = torch.stack([_least_of_weights(each, torch.zeros(E, dtype=torch.float64)) for each in A_0])
+    common = _least_of_each(A_0)
     # prior · Σ_k (W_k − w)ᵀ A_0 (W_k − w), where w are the common weights
     A = A + prior * torch.stack([torch.kron(torch.eye(K), each) for each in A_0])
     c = (-prior * (A_0 @ common.unsqueeze(-1))).squeeze(-1).repeat(1, K)
@@ -106,6 +119,11 @@ def _mean_of_neighbours(values: Tensor) -> Tensor:
     """Give for each level the mean over the level and those beside it, (L, …)."""
     padded = torch.cat([values[:1], values, values[-1:]])
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+
+
+def _least_of_each(A_0: Tensor) -> Tensor:
+    """Find for each level the w ≥ 0 with the sum one and the least wᵀ A_0 w, (L, E); A_0 is (L, E, E)."""
+    return torch.stack([_least_of_weights(each, torch.zeros(len(each), dtype=torch.float64)) for each in A_0])
 
 
 def _least_of_weights(A: Tensor, c: Tensor, experts: int | None = None) -> Tensor:
