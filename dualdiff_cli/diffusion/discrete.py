@@ -30,11 +30,14 @@ class DiscreteMeans(nn.Module):
     Args:
         discrete: the features, ascending; at least one span.
 
+    Attributes:
+        one_hot: the features of each category with more than two values.
+
     """
 
     def __init__(self, discrete: Sequence[DiscreteSpan]) -> None:
         super().__init__()
-        self._one_hot = [slice(span.start, span.start + span.width) for span in discrete if span.width > 1]
+        self.one_hot = [slice(span.start, span.start + span.width) for span in discrete if span.width > 1]
         end = discrete[-1].start + discrete[-1].width
         mu, s, prior = (torch.zeros(end, dtype=torch.float64) for _ in range(3))
         is_discrete = torch.zeros(end, dtype=torch.bool)
@@ -70,7 +73,7 @@ class DiscreteMeans(nn.Module):
         mu, s, prior, middle = (values.to(x_t.dtype) for values in (self.mu, self.s, self.prior, self.middle))
         logits = F[:, :end] + prior + alpha * s / sigma**2 * (x_t[:, :end] - alpha * middle)
         parts, done = [], 0
-        for here in self._one_hot:
+        for here in self.one_hot:
             parts += [torch.sigmoid(logits[:, done : here.start]), torch.softmax(logits[:, here], dim=1)]
             done = here.stop
         r = torch.cat([*parts, torch.sigmoid(logits[:, done:])], dim=1)

@@ -20,7 +20,7 @@ common weights of all rows, and V towards (1, 0, …, 0), as if so many more row
 
 How good an expert is depends on the given features, too: a mixture is conditioned exactly on any of them, while a
 network has seen few rows with just these. So there are S tables of weights: one for rows without given features, and
-one for each of S − 1 equal slices of the share of features that is given.
+one for each of S − 1 equal slices of the share of features that is given, where all features of a category are one.
 
 The denoising loss, integrated over the log signal-to-noise ratio, is the divergence up to a constant (Guo, Shamai &
 Verdú 2005; Kingma et al. 2021), so that what lowers this loss on unseen rows lowers the divergence.
@@ -206,7 +206,10 @@ class _ConditionedStack(Denoiser):
         self.mixture = stack.mixture.conditioned(values, given)
         self.independent = stack.independent.conditioned(values, given)
         slices = len(stack.gate_weights) - 1
-        share = given.reshape(-1, given.shape[-1]).double().mean(1)
+        means = stack.learnt.discrete_means
+        others = {i for here in (means.one_hot if means else ()) for i in range(here.start + 1, here.stop)}
+        counted = [i for i in range(given.shape[-1]) if i not in others]
+        share = given.reshape(-1, given.shape[-1])[:, counted].double().mean(1)
         self._slice = (share * slices).ceil().long()
         self._tables = stack.gate_weights, stack.feature_weights
 

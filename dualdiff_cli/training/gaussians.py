@@ -12,6 +12,8 @@ from ..data import FloatArray
 
 __all__ = ["REGULARISATION", "FittedMixture", "Gaussians", "squared_distances"]
 
+MOST_AT_ONCE = 2**24
+"""Densities of so many rows times Gaussians are computed at once."""
 REGULARISATION = 1e-6
 """Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
 
@@ -25,6 +27,10 @@ class Gaussians(NamedTuple):
 
     def log_density(self, z: FloatArray) -> FloatArray:
         """Give the log of the density at rows z (n, width), in nats, (n,)."""
+        parts = np.array_split(z, -(-len(z) * len(self.weights) // MOST_AT_ONCE) or 1)
+        return np.concatenate([self._log_density(part) for part in parts])
+
+    def _log_density(self, z: FloatArray) -> FloatArray:
         distances, log_volumes = squared_distances(z, self.means, self.covariances)
         constant = z.shape[1] * np.log(2 * np.pi)
         log_p: FloatArray = logsumexp(-0.5 * (distances.T + constant) - log_volumes, b=self.weights, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.data import DiscreteSpan
 from dualdiff_cli.diffusion.independent import IndependentDenoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
@@ -22,25 +24,27 @@ def draws(*shape: int, role: str) -> Tensor:
     return torch.randn(*shape, generator=seeding.torch_stream(0, role))
 
 
-def stacked(levels: int = 4) -> StackedDenoiser:
+def stacked(levels: int = 4, *, width: int = D, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
     """A denoiser of two folds and two bands whose every weight matters, and whose w differs at every level."""
     settings = ["folds.number=2", "folds.bands=2", f"folds.levels={levels}", "schedule.sigma_min=0.01"]
     options = {"model": {"width": 8, "blocks": 1}}
     config = resolve_diffusion(dataset="line", recipe="few-rows", settings=settings, options=options)
-    denoiser = build_stacked(config, D)
+    denoiser = build_stacked(config, width, discrete)
     generator = seeding.torch_stream(0, "parameters")
     with torch.no_grad():
         for parameter in denoiser.learnt.network.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    root = draws(3, D, D, role="covariances").double()
+    root = draws(3, width, width, role="covariances").double()
     weights = torch.tensor([0.2, 0.5, 0.3])
-    denoiser.mixture = FullMixtureDenoiser(weights, draws(3, D, role="means"), root @ root.mT, denoiser.schedule)
-    log_weights = draws(D, 2, role="weights of features").log_softmax(-1).double()
-    means = draws(D, 2, role="means of features").double()
-    variances = draws(D, 2, role="variances of features").square().double()
-    denoiser.independent = IndependentDenoiser(log_weights, means, variances, denoiser.schedule)
+    denoiser.mixture = FullMixtureDenoiser(weights, draws(3, width, role="means"), root @ root.mT, denoiser.schedule)
+    log_weights = draws(width, 2, role="weights of features").log_softmax(-1).double()
+    means = draws(width, 2, role="means of features").double()
+    variances = draws(width, 2, role="variances of features").square().double()
+    of_few_values = denoiser.learnt.discrete_means
+    denoiser.independent = IndependentDenoiser(log_weights, means, variances, denoiser.schedule, of_few_values)
     denoiser.gate_weights = of_experts(torch.linspace(0.1, 0.9, levels, dtype=torch.float64).square().reshape(1, -1, 1))
-    denoiser.learnt.limit(torch.tensor([[-3.0, -2.0], [3.0, 2.0]]))
+    limit = torch.linspace(3.0, 2.0, width)
+    denoiser.learnt.limit(torch.stack([-limit, limit]))
     return denoiser.requires_grad_(False).eval()
 
 
@@ -129,6 +133,16 @@ def test_the_share_of_given_features_decides_which_weights_of_the_features_count
     torch.testing.assert_close(answer[1::2], of_networks[1::2])
     torch.testing.assert_close(answer[::2], denoiser(x_t, t)[::2])
     assert not torch.allclose(answer[::2], of_networks[::2])
+
+
+def test_all_features_of_a_category_count_as_one_that_is_given() -> None:
+    """A category of three values and a number: one of two columns is given, which is the first of two slices."""
+    denoiser, t = stacked(width=4, discrete=[DiscreteSpan(0, 3, (-0.3, -0.3, -0.4), 1.0)]), middles(4)[1]
+    denoiser.gate_weights = denoiser.gate_weights.expand(3, -1, -1, -1)
+    denoiser.feature_weights = torch.eye(4, dtype=torch.float64)[:3].reshape(3, 1, 1, 4).expand(3, 4, 4, 4)
+    x_t, values, given = draws(5, 4, role="x_t"), draws(5, 4, role="values"), torch.tensor([True, True, True, False])
+    answer, of_networks = (each.conditioned(values, given)(x_t, t) for each in (denoiser, denoiser.learnt))
+    torch.testing.assert_close(answer, of_networks)
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 1), (3, 4, 3)])

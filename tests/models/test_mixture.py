@@ -15,13 +15,14 @@ from scipy.stats import kstest, multivariate_normal, norm
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.data import load_data
+from dualdiff_cli.data import FloatArray, load_data
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.models.base import ROWS_PER_BLOCK, DrawingOptions
 from dualdiff_cli.models.mixture import Mixture
 from dualdiff_cli.store.run import Run
+from dualdiff_cli.training import gaussians
 from dualdiff_cli.training import mixture as fitting
-from dualdiff_cli.training.gaussians import Gaussians
+from dualdiff_cli.training.gaussians import FittedMixture, Gaussians
 from dualdiff_cli.training.mixture import COVARIANCE_FORMS, fit_mixture
 
 CPU = torch.device("cpu")
@@ -147,6 +148,33 @@ def test_the_criterion_is_computed_on_a_part_of_many_rows(monkeypatch: pytest.Mo
     monkeypatch.setattr(fitting, "MOST_MIXTURE_ROWS", 500)
     found = fit_mixture(truth(2000, "training"), sizes=(1, 2, 3, 4), forms=("full",), seed=0)
     assert found.components == 3
+
+
+def test_forms_that_cannot_catch_up_are_not_followed_and_the_same_mixture_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits: list[tuple[str, int]] = []
+    fit = fitting._fit
+
+    def counted(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
+        fits.append((form, components))
+        return fit(z, components, form, seed)
+
+    monkeypatch.setattr(fitting, "_fit", counted)
+    z = truth(1500, "training")
+    found = fit_mixture(z, seed=0)
+    followed = len(fits)
+    monkeypatch.setattr(fitting._Judged, "catches_up", lambda *_: True)
+    whole = fit_mixture(z, seed=0)
+    assert followed < len(fits) - followed
+    assert (found.form, found.components) == (whole.form, whole.components)
+
+
+def test_the_density_of_many_rows_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, found = truth(100, "rows"), fit_mixture(truth(400, "training"), sizes=(3,), forms=("full",), seed=0).gaussians
+    whole = found.log_density(z)
+    monkeypatch.setattr(gaussians, "MOST_AT_ONCE", 50)
+    np.testing.assert_allclose(found.log_density(z), whole, rtol=1e-12)
 
 
 def test_a_fit_depends_on_its_seed_alone() -> None:

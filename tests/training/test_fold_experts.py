@@ -8,6 +8,7 @@ from small_folds import FIRST, points, run, trainer, worse_later
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
+from dualdiff_cli.diffusion.stacking import weighted
 from dualdiff_cli.training.weighing import _as_good, _gain
 
 
@@ -42,6 +43,22 @@ def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
     assert facts["unseen_loss_of"]["mixture"] < facts["unseen_loss_of"]["network"]
     assert denoiser.mixture is not None
     assert sorted(denoiser.mixture.means[:, 0].tolist()) == pytest.approx([-0.9, 0.9], abs=0.1)
+
+
+def test_rows_are_not_judged_with_weights_that_were_fitted_to_them() -> None:
+    """Three experts are equally bad, so no weights are better than others, but each of many components has its own."""
+    training = run(trainer(steps=1, rows=240))
+    exam, weighing = training._exam, training._weighing
+    generator = seeding.torch_stream(0, "errors of experts")
+    errors = torch.randn(3, *exam.points.shape, generator=generator) * exam.scale.reshape(-1, 1, 1)
+    answers = exam.points + errors
+    r = torch.nn.functional.one_hot(torch.arange(exam.points.shape[1]) % 60).float().expand(4, -1, -1)
+    weighing._prior = 0.0
+    W, V = (each.float() for each in weighing._weights(answers, r))
+    of_itself = weighted(answers.movedim(0, -1), r @ W, V.unsqueeze(1))
+    mean, crossed = answers.mean(0), weighing._crossed(answers, r)
+    own, honest, best = (float(exam.losses(each).mean()) for each in (of_itself, crossed, mean))
+    assert own < best < honest
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from dualdiff_cli.compute.execution import Execution
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
-from dualdiff_cli.training.folds import CHECKPOINTS, FoldTrainer
+from dualdiff_cli.training.folds import CHECKPOINTS, LEAST_GAIN, FoldTrainer
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -167,6 +168,37 @@ def test_a_training_that_no_longer_improves_ends_after_its_patience() -> None:
     assert training.is_done
     assert training.step == sorted(CHECKPOINTS)[2] < training.config.steps
     assert [checkpoint["step"] for checkpoint in training.history] == sorted(CHECKPOINTS)[:3]
+
+
+def test_a_training_ends_early_where_the_mixture_knows_all_and_goes_on_where_nothing_else_does() -> None:
+    settings = ("training.learning_rate=0.003", "folds.patience=1")
+    with_mixture = run(trainer(*settings, rows=400, steps=5 * FIRST))
+    alone = run(trainer(*settings, "folds.mixture=false", "folds.independent=false", rows=400, steps=5 * FIRST))
+    assert with_mixture.step < alone.step
+    of_all = [checkpoint["divergence"] for checkpoint in alone.history]
+    assert of_all[-2] - of_all[-1] < LEAST_GAIN or alone.step == 5 * FIRST
+    assert with_mixture.history[-1]["divergence"] < of_all[-1]
+
+
+def test_a_training_that_an_earlier_version_began_goes_on() -> None:
+    """Its checkpoints have no divergence."""
+    settings, steps = ("folds.patience=1",), sorted(CHECKPOINTS)[2]
+    state = through_a_file(run(trainer(*settings, steps=steps), stop_at=sorted(CHECKPOINTS)[1] + 1).state_dict())
+    state["history"] = [{name: entry[name] for name in ("step", "held_out")} for entry in state["history"]]
+    resumed = trainer(*settings, steps=steps)
+    resumed.load_state_dict({**state, "since": 0})
+    assert not resumed.is_done
+    assert run(resumed).step == steps
+
+
+def test_the_average_follows_the_weights_at_its_interval_and_at_the_end() -> None:
+    training = trainer("training.ema_every=4", steps=6)
+    averages = []
+    for _ in range(6):
+        training._optimize()
+        averages.append(training._averages.vector.clone())
+    changed = [not torch.equal(before, after) for before, after in pairwise(averages)]
+    assert changed == [False, False, True, False, True]
 
 
 def test_a_training_of_few_steps_has_one_checkpoint_at_its_end() -> None:

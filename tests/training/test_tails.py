@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,24 @@ def test_the_parameters_are_counted(tied: bool, parameters: int) -> None:
     assert ScaleMixture.fit(rows(200, "learnt"), 3, tied=tied, seed=0).parameters == parameters
 
 
-def test_no_step_of_a_fit_lowers_the_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_shape_for_all_is_the_mean_of_the_shapes_that_the_components_would_have() -> None:
+    z = rows(300, "learnt")
+    tied = ScaleMixture.fit(z, 3, tied=True, seed=0)
+    apart = replace(tied, tied=False)
+    for of_tied, of_apart in zip(tied._expected(z), apart._expected(z), strict=True):
+        assert_allclose(of_tied, of_apart, rtol=1e-9, atol=1e-12)
+    r = tied._expected(z)[0]
+    placed = tied._placed(z, r)
+    own = replace(placed, tied=False)._shaped(z, r).shapes
+    assert_allclose(placed._shaped(z, r).shapes[0], np.average(own, axis=0, weights=r.sum((1, 2))), rtol=1e-9)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_no_step_of_a_fit_lowers_the_likelihood(monkeypatch: pytest.MonkeyPatch, tied: bool) -> None:
     z, likelihoods = rows(300, "learnt"), []
     for iterations in range(1, 12):
         monkeypatch.setattr("dualdiff_cli.training.tails.ITERATIONS", iterations)
-        likelihoods.append(ScaleMixture.fit(z, 3, tied=False, seed=0).log_density(z).mean())
+        likelihoods.append(ScaleMixture.fit(z, 3, tied=tied, seed=0).log_density(z).mean())
     assert (np.diff(likelihoods) > -1e-5).all()  # what is added to the shapes costs a little
     assert likelihoods[-1] > likelihoods[0]
 
