@@ -245,7 +245,7 @@ class FoldsConfig(Section):
     levels: Few = 24
     """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
     patience: Count = 2
-    """The number of checkpoints in a row at which all experts together gain little, after which the training ends."""
+    """The number of checkpoints in a row at which the networks gain little, after which the training ends."""
     mixture: bool = True
     """Whether the denoiser of a Gaussian mixture is an expert beside the networks."""
     independent: bool = True

@@ -53,6 +53,8 @@ class Exam:
     Attributes:
         points: the clean rows, (L, F·m, width).
         scale: the size of an error at each level that counts one, c_out of the prediction, (L,).
+        bits: by how much the divergence falls if the squared error at a level falls by one, in bits a row, (L,); the
+            divergence is ½ ∫ (squared error) SNR d log SNR up to a constant, see `diffusion.stacking`.
         distinct: the number of different rows in a fold; each may occur several times.
 
     """
@@ -67,7 +69,8 @@ class Exam:
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))
         self.scale = denoiser.coefficients(alpha, sigma)[1].abs()
-        self._snr = (alpha / sigma).square()
+        snr = (alpha / sigma).square()
+        self.bits = snr * torch.gradient(snr.log())[0].abs() / (2 * math.log(2))
         noise = torch.randn(levels, *rows.shape, generator=seeding.torch_stream(seed, "held-out loss"))
         self.points = rows.expand(levels, -1, -1)
         self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
@@ -118,27 +121,15 @@ class Exam:
             part = rows[torch.from_numpy(places)]
             yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 
-    def divergence(self, errors: Tensor) -> Tensor:
-        """Give ½ ∫ ‖error‖² SNR d log SNR for each row, in bits, (F·m,).
-
-        This is the divergence up to a constant that is the same for all denoisers; see `diffusion.stacking`.
-
-        Args:
-            errors: of a denoiser, (L, F·m, any number of features).
-
-        """
-        slices = torch.gradient(self._snr.log())[0].abs()
-        bits: Tensor = ((self._snr * slices).unsqueeze(1) * errors.square().sum(-1)).sum(0) / (2 * math.log(2))
-        return bits
-
     def gain(self, answers: Tensor, better: Tensor, features: Tensor | slice = slice(None)) -> tuple[float, float]:
         """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.
 
         Features can be chosen that count, (width,) bool.
         """
-        first, second = (self.divergence((each - self.points)[..., features]) for each in (answers, better))
+        first, second = ((each - self.points)[..., features].square().sum(-1) for each in (answers, better))
+        bits = (self.bits.unsqueeze(1) * (first - second)).sum(0)
         # A row that was judged several times, with several noises, counts once.
-        by_row = (first - second).reshape(self.folds, -1, self.distinct).mean(1).flatten()
+        by_row = bits.reshape(self.folds, -1, self.distinct).mean(1).flatten()
         return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
 
     def losses(self, answers: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ F networks is the learnt expert: no row is wasted, and the mean is better than i
 independent features are the experts in closed form, and the same unseen rows decide how much each counts
 (`weighing.py`).
 
-The training ends after `patience` checkpoints in a row at which all experts together have gained little on the unseen
-rows, or after the configured steps. What the closed forms know, the networks need not learn.
+The training ends after `patience` checkpoints in a row at which the networks have gained little where they count, or
+after the configured steps: what the closed forms know, the networks need not learn. The error of the weighted mean of
+experts with independent errors falls by w² times that of the networks, so a gain at a noise level counts by w².
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ __all__ = ["FoldTrainer", "build_stacked"]
 
 CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
-LEAST_GAIN = 0.02
-"""A smaller gain from one checkpoint to the next is little, in bits a row; see `Weighing.divergence`."""
+LEAST_GAIN = 0.005
+"""A smaller gain from one checkpoint to the next is little, in bits a row."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
@@ -65,7 +66,7 @@ class _Judged(BaseModel):
 
     step: Annotated[int, Field(ge=0)]
     held_out: list[float]
-    divergence: float = math.inf
+    gain: float = math.inf
 
 
 class FoldTrainer:
@@ -80,8 +81,8 @@ class FoldTrainer:
 
     Attributes:
         step: the number of steps done.
-        history: for each checkpoint its step, the losses on unseen rows in each band, averaged over the folds, and the
-            divergence of all experts with the best networks until then, in bits a row up to a constant.
+        history: for each checkpoint its step, the losses on unseen rows in each band, averaged over the folds, and what
+            the best networks until then have gained since the checkpoint before, in bits a row.
 
     """
 
@@ -141,13 +142,10 @@ class FoldTrainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the training has ended, by its number of steps or because the experts gain little any more."""
-        if self.step >= self.config.steps:
-            return True
-        of_all = [judged.get("divergence", math.inf) for judged in self.history]
-        gains = [before - after for before, after in itertools.pairwise(of_all)]
-        patience = self.settings.folds.patience
-        return len(gains) >= patience and max(gains[-patience:]) < LEAST_GAIN
+        """Whether the training has ended, by its number of steps or because the networks gain little any more."""
+        last = self.history[-self.settings.folds.patience :]
+        gained = max((judged.get("gain", math.inf) for judged in last), default=math.inf)
+        return self.step >= self.config.steps or gained < LEAST_GAIN
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
@@ -228,17 +226,23 @@ class FoldTrainer:
         bands = losses.reshape(len(self._best), -1, losses.shape[1]).mean(1)
         better = bands < self._best
         self._best = torch.where(better, bands, self._best)
-        best = self._answers_of_best() if self._answers is None else self._answers
+        before = self._answers_of_best() if self._answers is None else self._answers
         of_rows = better.repeat_interleave(len(losses) // len(better), 0)
         of_rows = of_rows.repeat_interleave(answers.shape[1] // better.shape[1], 1)
-        self._answers = torch.where(of_rows.unsqueeze(-1), answers, best)
+        self._answers = torch.where(of_rows.unsqueeze(-1), answers, before)
+        gain = self._gain(before, self._answers) if self.history else math.inf
         chosen = better.to(self.device)
         for band, kept in enumerate(self._kept):
             views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
             for name, view in views.items():
                 view[chosen[band]] = now[name][chosen[band]]
-        divergence = self._weighing.divergence(self._answers)
-        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist(), "divergence": divergence})
+        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist(), "gain": gain})
+
+    def _gain(self, before: Tensor, after: Tensor) -> float:
+        """Give what the networks have gained where they count, in bits a row; the answers are (L, F·m, width)."""
+        w = self._weighing.weights_of_networks(after)
+        fallen = ((before - self._exam.points).square() - (after - self._exam.points).square()).sum(-1).mean(1)
+        return float((w.square() * self._exam.bits * fallen).sum())
 
     @cached_property
     def _weighing(self) -> Weighing:

@@ -86,10 +86,8 @@ class Weighing:
         of_mixture, r = self._exam.answers_of(self._mixtures, given)
         return of_mixture, self._exam.answers_of(self._independent, given)[0], r
 
-    def divergence(self, net: Tensor) -> float:
-        """Give the divergence of all experts together on unseen rows, in bits a row, up to a constant.
-
-        A checkpoint takes a moment with weights that are the same for all components and columns.
+    def weights_of_networks(self, net: Tensor) -> Tensor:
+        """Give what the networks count at each level, (L,), with weights that are the same for all rows and features.
 
         Args:
             net: the answers of the networks, (L, F·m, width).
@@ -98,8 +96,7 @@ class Weighing:
         of_mixture, of_independent, _ = self._plain
         answers = torch.stack([net, of_mixture, of_independent])[self._used]
         a = errors_of(answers, self._exam.points, self._exam.scale, set_aside=SET_ASIDE)
-        together = torch.einsum("elnd,le->lnd", a, common_weights(a))
-        return float(self._exam.divergence(together * self._exam.scale.reshape(-1, 1, 1)).mean())
+        return common_weights(a)[:, 0]
 
     def finish(self, stacked: StackedDenoiser, ask: Ask) -> dict[str, Any]:
         """Give the denoiser of trained networks its experts in closed form, and all experts their weights.

@@ -172,16 +172,30 @@ def test_a_training_that_no_longer_improves_ends_after_its_patience() -> None:
 
 def test_a_training_ends_early_where_the_mixture_knows_all_and_goes_on_where_nothing_else_does() -> None:
     settings = ("training.learning_rate=0.003", "folds.patience=1")
-    with_mixture = run(trainer(*settings, rows=400, steps=5 * FIRST))
-    alone = run(trainer(*settings, "folds.mixture=false", "folds.independent=false", rows=400, steps=5 * FIRST))
+    with_mixture = run(trainer(*settings, rows=400, steps=8 * FIRST))
+    alone = run(trainer(*settings, "folds.mixture=false", "folds.independent=false", rows=400, steps=8 * FIRST))
     assert with_mixture.step < alone.step
-    of_all = [checkpoint["divergence"] for checkpoint in alone.history]
-    assert of_all[-2] - of_all[-1] < LEAST_GAIN or alone.step == 5 * FIRST
-    assert with_mixture.history[-1]["divergence"] < of_all[-1]
+    for training in (with_mixture, alone):
+        *gains, last = [checkpoint["gain"] for checkpoint in training.history]
+        assert last < LEAST_GAIN <= min(gains)
+
+
+def test_a_gain_is_what_the_losses_of_the_bands_have_fallen_by_in_bits_where_the_networks_have_all_weight() -> None:
+    alone = ("folds.mixture=false", "folds.independent=false", "folds.patience=50")
+    training = run(trainer(*alone, steps=sorted(CHECKPOINTS)[4]))
+    exam, history = training._exam, training.history
+    best = np.minimum.accumulate([checkpoint["held_out"] for checkpoint in history])[-1]
+    assert exam.bits.sum() > 0
+    assert all(checkpoint["gain"] >= 0 for checkpoint in history)
+    of_band = (exam.bits * exam.scale.square() * 2).reshape(2, 2)  # two features, and two levels in each of two bands
+    assert best.shape == (2,)
+    fallen = np.array(history[0]["held_out"]) - best
+    total = sum(checkpoint["gain"] for checkpoint in history[1:])
+    assert of_band.amin(1).numpy() @ fallen * 0.8 < total < of_band.amax(1).numpy() @ fallen * 1.2
 
 
 def test_a_training_that_an_earlier_version_began_goes_on() -> None:
-    """Its checkpoints have no divergence."""
+    """Its checkpoints do not say what was gained."""
     settings, steps = ("folds.patience=1",), sorted(CHECKPOINTS)[2]
     state = through_a_file(run(trainer(*settings, steps=steps), stop_at=sorted(CHECKPOINTS)[1] + 1).state_dict())
     state["history"] = [{name: entry[name] for name in ("step", "held_out")} for entry in state["history"]]
