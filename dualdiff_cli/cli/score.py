@@ -44,7 +44,8 @@ def score(
 
     The file has one column, log2_density: the binary logarithm of the density in the units of the columns, one value a
     row in the order of the table. The table needs all columns of the model, in any order; other columns are not looked
-    at. Models with a category, a date or a column with gaps have no such density.
+    at. Models with a category, a date, an angle, point masses, gaps or a column of several roundings have no such
+    density, and neither has the model tabddpm.
     """
     if output == "-" and as_json:
         raise InputError("--json and --output - both write to standard output.", "Give --output a file.")

@@ -52,6 +52,10 @@ SMALLER: dict[str, list[str]] = {
         *("--steps", "9"),
         *NETWORK,
     ],
+    "dualdiff train --dataset penguins.csv --run-dir runs/penguins": ["--steps", "9", *NETWORK],
+    "dualdiff evaluate runs/penguins --target species": ["-n", "200"],
+    "dualdiff compare --dataset penguins.csv --model mixture --model dual-expert --set data.held_out_fraction=0.3 "
+    "--run-dir comparison": ["-n", "200", "--steps", "9", *NETWORK],
     "dualdiff explore --given species=Gentoo -o gentoo": ["--points", "20", "--frames", "3"],
     "dualdiff sample -n 10k -o samples.parquet": ["-n", "500"],
     "dualdiff evaluate runs/by-the-paper --diagnose": ["-n", "200"],
