@@ -48,10 +48,9 @@ class Shown:
         affine: (shift, scale), each (2,): value of a column = shift + scale·feature; None where a column is encoded in
             another way.
         config: the noise schedule and the spacing of the levels.
-        rows: true rows.
         points: true rows as features, (n, 2); where cells are given, those rows that have them, learnt ones too.
         density: what the rows were drawn from; None for a file.
-        model: the run's; None for a density.
+        model, data: the run's; None for a density.
         given: the cells that all drawn points are to have; None where no cell is given.
         plane: the numbers of the two features that are shown.
 
@@ -63,10 +62,10 @@ class Shown:
     columns: list[str]
     affine: tuple[FloatArray, FloatArray] | None
     config: DiffusionConfig
-    rows: pl.DataFrame
     points: FloatArray
     density: Density | None
     model: DiffusionModel | None
+    data: Data | None
     given: Given | None = None
     plane: tuple[int, int] = (0, 1)
 
@@ -162,10 +161,10 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
         columns=_axis_names(encoding, free),
         affine=encoding.affine if is_affine else None,
         config=model.config,
-        rows=data.held_out[:n],
         points=encoding.encode(alike[:n], None)[:, free],
         density=data.density,
         model=model,
+        data=data,
         given=cells,
         plane=(free[0], free[1]),
     )
@@ -209,8 +208,8 @@ def _of_density(density: Density, n: int) -> Shown:
         columns=list(density.columns),
         affine=(np.zeros(2), scale),
         config=config,
-        rows=rows,
         points=rows.to_numpy() / scale,
         density=density,
         model=None,
+        data=None,
     )

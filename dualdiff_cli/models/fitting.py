@@ -130,11 +130,10 @@ def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch
     if pairs is not None:
         points, noise = pairs.held_out.to(device)
         return HeldOutRows(points, schedule, seed=seed, noise=noise)
-    rows = plan.data.held_out[:MOST_JUDGED]
-    if not rows.height:
+    if not len(plan.held_out):
         return None
-    features = plan.encoding.encode(rows, seeding.stream(seed, "dequantise held-out rows"))
-    return HeldOutRows(torch.from_numpy(features).float().to(device), schedule, seed=seed)
+    points = torch.from_numpy(plan.held_out[:MOST_JUDGED]).float()
+    return HeldOutRows(points.to(device), schedule, seed=seed)
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:
