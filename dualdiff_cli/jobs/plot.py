@@ -33,6 +33,7 @@ __all__ = [
     "gate_weights",
     "picture_of_experts",
     "picture_of_losses",
+    "pictured_rows",
     "plot",
 ]
 
@@ -65,7 +66,7 @@ def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str
 def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.DataFrame, *, seed: int = 0) -> list[str]:
     """Make the pictures of a run whose model, data and n samples are at hand; see `plot`."""
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
-    held_out = data.held_out[: generated.height].select(generated.columns)
+    held_out = pictured_rows(data, generated, seed=seed)
     pictures = {
         "samples": rows_beside_samples(held_out, generated, title=title),
         "loss": picture_of_losses(run, title=title),
@@ -81,6 +82,12 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.Dat
         if figure is not None
         for path in save(figure, run.output_path("figures", name))
     ]
+
+
+def pictured_rows(data: Data, generated: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+    """Give the held-out rows that a picture shows beside generated rows: at most as many, with the same columns."""
+    rows = data.held_out.select(generated.columns)
+    return seeding.subsample(rows, generated.height, seed=seed, role="pictured rows")
 
 
 def picture_of_losses(run: Run, *, title: str) -> Figure | None:
@@ -161,7 +168,7 @@ def experts_over_levels(model: Model, data: Data, *, seed: int) -> tuple[FloatAr
     times = schedule.times(min(PROFILE_TIMES, entries) if schedule.discrete else PROFILE_TIMES)
     alpha, sigma = schedule(times)
     held_out = held_out_features(model.encoding, data, seed=model.config.seed)
-    x = torch.from_numpy(held_out[:PROFILE_ROWS]).to(model.device)
+    x = torch.from_numpy(seeding.subsample(held_out, PROFILE_ROWS, seed=seed, role="profiled rows")).to(model.device)
     # The noise is drawn on the CPU, so that the picture is the same on every device.
     stream = seeding.torch_stream(seed, "gate profile")
     epsilon = torch.randn(x.shape, generator=stream, dtype=x.dtype).to(model.device)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from .. import seeding
 from ..compute.device import choose_device
 from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig
@@ -147,11 +148,8 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
             "Train on two columns with --columns A,B, give cells of all other columns with --given, or name a density "
             "with --dataset.",
         )
-    alike = data.held_out
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
-        alike = pl.concat([alike, data.train.select(alike.columns)])  # few of the held-out rows may have the cells
-        alike = alike.join(cells.cells, on=cells.cells.columns, how="semi", maintain_order="left").drop_nulls()
         title += f" · {words_of(cells)}"
     is_affine = encoding.width == 2 and all(column.affine is not None for column in encoding.columns)
     return Shown(
@@ -161,13 +159,25 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
         columns=_axis_names(encoding, free),
         affine=encoding.affine if is_affine else None,
         config=model.config,
-        points=encoding.encode(alike[:n], None)[:, free],
+        points=encoding.encode(_true_rows(data, cells, n), None)[:, free],
         density=data.density,
         model=model,
         data=data,
         given=cells,
         plane=(free[0], free[1]),
     )
+
+
+def _true_rows(data: Data, cells: Given | None, n: int) -> pl.DataFrame:
+    """Draw at most n held-out rows that have the given cells, and learnt ones where few held-out rows have them."""
+
+    def drawn(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+        if cells is not None:
+            rows = rows.join(cells.cells, on=cells.cells.columns, how="semi", maintain_order="left").drop_nulls()
+        return seeding.subsample(rows, most, seed=0, role="shown rows")
+
+    rows = drawn(data.held_out, n)
+    return rows if cells is None else pl.concat([rows, drawn(data.train.select(rows.columns), n - rows.height)])
 
 
 def _axis_names(encoding: TableEncoding, plane: list[int]) -> list[str]:

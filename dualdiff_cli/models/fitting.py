@@ -22,7 +22,7 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from ..store.run import Run
 from ..training.folds import FoldTrainer, build_stacked
-from ..training.judging import MOST_JUDGED, HeldOutRows
+from ..training.judging import HeldOutRows
 from ..training.loop import Trainer
 from ..training.reflow import Pairs, draw_pairs
 from ..training.session import Callbacks, restore, train_in_run
@@ -132,8 +132,7 @@ def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch
         return HeldOutRows(points, schedule, seed=seed, noise=noise)
     if not len(plan.held_out):
         return None
-    points = torch.from_numpy(plan.held_out[:MOST_JUDGED]).float()
-    return HeldOutRows(points.to(device), schedule, seed=seed)
+    return HeldOutRows(torch.from_numpy(plan.held_out).float().to(device), schedule, seed=seed)
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:

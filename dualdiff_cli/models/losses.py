@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .. import seeding
 from ..checked import refusing
 from ..config.schema import DiffusionConfig
 from ..data import Data, TableEncoding
@@ -59,7 +60,8 @@ def losses_of_run(
         last = build_network_denoiser(config, encoding.width, encoding.layout.discrete)
         with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
             last.load_weights(state["trainer"]["network"])
-        rows = training_features(encoding, data.train, seed=config.seed)[:LOSS_POINTS]
+        rows = training_features(encoding, data.train, seed=config.seed)
+        rows = seeding.subsample(rows, LOSS_POINTS, seed=seed, role="rows of the training loss")
         training = torch.from_numpy(rows).float().to(device)
         scores["training_loss_published"] = _score(estimate_loss(last.to(device), training, seed=seed), unit)
     return scores

@@ -188,7 +188,8 @@ class TabDDPM(TrainableModel):
     def _loss(self, features: FloatArray) -> float:
         """Estimate the loss of rows of features (m, width), each of which counts as often as the others."""
         x = self.diffusion.clean(*map(torch.from_numpy, self.margins.split(features))).float().to(self.device)
-        x = x[:LOSS_ROWS].repeat(max(1, LOSS_ROWS // len(x)), 1)
+        x = seeding.subsample(x, LOSS_ROWS, seed=self.config.seed, role="rows of the held-out loss")
+        x = x.repeat(max(1, LOSS_ROWS // len(x)), 1)
         stream = seeding.torch_stream(self.config.seed, "noise of the held-out loss")
         return float(torch.cat([_losses(self.diffusion, part, stream) for part in torch.split(x, BLOCK)]).mean())
 
