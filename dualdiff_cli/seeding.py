@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import polars as pl
     import torch
 
-__all__ = ["block_stream", "global_numpy", "integer", "stream", "torch_stream"]
+__all__ = ["block_stream", "global_numpy", "integer", "shuffled", "stream", "subsample", "torch_stream"]
+
+AnyRows = TypeVar("AnyRows", "np.ndarray[Any, Any]", "pl.DataFrame", "torch.Tensor")
 
 
 def stream(seed: int, role: str) -> np.random.Generator:
@@ -41,6 +44,26 @@ def torch_stream(seed: int, role: str, device: torch.device | str = "cpu") -> to
 def integer(seed: int, role: str) -> int:
     """Draw the seed of a generator that a library makes for itself, such as scikit-learn's ``random_state``; < 2³²."""
     return int(_sequence(seed, role).generate_state(1, np.uint32)[0])
+
+
+def shuffled(rows: AnyRows, most: int, rng: np.random.Generator) -> AnyRows:
+    """Draw at most so many of n rows without replacement, in random order.
+
+    Args:
+        rows: an array or a tensor (n, …), or a frame.
+        most: the largest number of rows that are drawn.
+        rng: decides the order.
+
+    """
+    return rows[rng.permutation(len(rows))[:most]]
+
+
+def subsample(rows: AnyRows, most: int, *, seed: int, role: str) -> AnyRows:
+    """Give all rows as they are, or so many of them drawn at random where there are more; see `shuffled`.
+
+    The first rows would not do in place of random ones: a table may be sorted.
+    """
+    return rows if len(rows) <= most else shuffled(rows, most, stream(seed, role))
 
 
 @contextmanager

@@ -45,8 +45,7 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
         InputError: the model has no density.
 
     """
-    order = seeding.stream(seed, "rows of the likelihood").permutation(data.held_out.height)
-    rows = data.held_out[order[:EXACT_ROWS]]
+    rows = seeding.shuffled(data.held_out, EXACT_ROWS, seeding.stream(seed, "rows of the likelihood"))
     log_q = model.log_density(rows, seed=seed) / math.log(2)
     notes = tuple(filter(None, [model.density_note(rows[:CHECKED_ROWS], seed=seed)]))
 

@@ -209,12 +209,14 @@ def _density(shown: Shown, limit: float) -> dict[str, Any] | None:
 
 def _experts(shown: Shown) -> dict[str, Any] | None:
     """Give the experts' mean weights over the noise levels; None for a model without experts."""
-    found = None if shown.model is None else experts_over_levels(shown.model, shown.rows, seed=0)
+    if shown.model is None or shown.data is None:
+        return None
+    found = experts_over_levels(shown.model, shown.data, seed=0)
     if found is None:
         return None
     noise, weights, _ = found
     order = np.argsort(noise)
-    names = shown.model and expert_names(shown.model)
+    names = expert_names(shown.model)
     return {"noise": noise[order].tolist(), "weights": weights[order].round(4).tolist(), "names": names}
 
 

@@ -21,6 +21,7 @@ from ..present.figures.losses import loss_curve
 from ..present.figures.points import rows_beside_samples
 from ..present.figures.style import save
 from ..store.run import Run
+from ..training.gaps import held_out_features
 from .inputs import data_of_run
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "gate_weights",
     "picture_of_experts",
     "picture_of_losses",
+    "pictured_rows",
     "plot",
 ]
 
@@ -64,7 +66,7 @@ def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str
 def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.DataFrame, *, seed: int = 0) -> list[str]:
     """Make the pictures of a run whose model, data and n samples are at hand; see `plot`."""
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
-    held_out = data.held_out[: generated.height].select(generated.columns)
+    held_out = pictured_rows(data, generated, seed=seed)
     pictures = {
         "samples": rows_beside_samples(held_out, generated, title=title),
         "loss": picture_of_losses(run, title=title),
@@ -80,6 +82,12 @@ def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.Dat
         if figure is not None
         for path in save(figure, run.output_path("figures", name))
     ]
+
+
+def pictured_rows(data: Data, generated: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+    """Give the held-out rows that a picture shows beside generated rows: at most as many, with the same columns."""
+    rows = data.held_out.select(generated.columns)
+    return seeding.subsample(rows, generated.height, seed=seed, role="pictured rows")
 
 
 def picture_of_losses(run: Run, *, title: str) -> Figure | None:
@@ -98,7 +106,7 @@ def picture_of_losses(run: Run, *, title: str) -> Figure | None:
 
 def picture_of_experts(model: Model, data: Data, *, title: str, seed: int = 0) -> Figure | None:
     """Draw how the experts of a diffusion model share the noise levels; None for a model without experts."""
-    found = experts_over_levels(model, data.held_out, seed=seed)
+    found = experts_over_levels(model, data, seed=seed)
     if found is None:
         return None
     noise, weights, losses = found
@@ -141,10 +149,8 @@ def _features(model: DiffusionModel, rows: pl.DataFrame) -> Tensor:
     return torch.from_numpy(model.encoding.encode(rows, seeding.stream(0, "dequantise"))).to(model.device)
 
 
-def experts_over_levels(
-    model: Model, rows: pl.DataFrame, *, seed: int
-) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """Look at the experts of a diffusion model over the time axis, on noisy rows.
+def experts_over_levels(model: Model, data: Data, *, seed: int) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Look at the experts of a diffusion model over the time axis, on noisy held-out rows.
 
     All levels noise the rows with the same ε, so that the levels differ in nothing else. A level with α = 0 is
     infinite and left out. The loss is the mean squared error of the velocity, (α² + σ²)/σ²·E(x̂ − x)², whatever the
@@ -161,7 +167,8 @@ def experts_over_levels(
     entries = int(schedule.t_max - schedule.t_min) + 1
     times = schedule.times(min(PROFILE_TIMES, entries) if schedule.discrete else PROFILE_TIMES)
     alpha, sigma = schedule(times)
-    x = _features(model, rows[:PROFILE_ROWS])
+    held_out = held_out_features(model.encoding, data, seed=model.config.seed)
+    x = torch.from_numpy(seeding.subsample(held_out, PROFILE_ROWS, seed=seed, role="profiled rows")).to(model.device)
     # The noise is drawn on the CPU, so that the picture is the same on every device.
     stream = seeding.torch_stream(seed, "gate profile")
     epsilon = torch.randn(x.shape, generator=stream, dtype=x.dtype).to(model.device)

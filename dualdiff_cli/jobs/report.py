@@ -22,7 +22,7 @@ from ..store.schemas import ComparisonFile
 from .columns import kind_in_words
 from .evaluate import evaluate
 from .inputs import data_of_run
-from .plot import PICTURED, picture_of_experts, picture_of_losses
+from .plot import PICTURED, picture_of_experts, picture_of_losses, pictured_rows
 from .truth import Announce
 
 __all__ = ["report"]
@@ -119,7 +119,7 @@ def _contents(run: Run, scores: Mapping[str, Any], *, scored_now: bool, seed: in
         n_real=scores["n_real"],
         n_generated=scores["n_generated"],
         scored_now=scored_now,
-        real=data.held_out[:PICTURED].select(generated.columns),
+        real=pictured_rows(data, generated, seed=seed),
         generated=generated,
         losses=picture_of_losses(run, title=""),
         experts=picture_of_experts(model, data, title="", seed=seed),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .. import seeding
 from ..compute.device import choose_device
 from ..data import FloatArray, read_table, write_chunks
 from ..errors import InputError
@@ -72,7 +73,8 @@ def score(
     frame = pl.DataFrame({SCORE_COLUMN: values})
     mean = float(values.mean())
     notes = [NOTE_ON_STEPS] if model.encoding.resolution.any() else []
-    notes += filter(None, [model.density_note(rows[:CHECKED_ROWS], seed=seed)])
+    checked = seeding.subsample(rows, CHECKED_ROWS, seed=seed, role="checked rows")
+    notes += filter(None, [model.density_note(checked, seed=seed)])
     record = {
         "run": str(source) if isinstance(source, Run) else None,
         "rows": rows.height,

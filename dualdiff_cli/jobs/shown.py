@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from .. import seeding
 from ..compute.device import choose_device
 from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig
@@ -48,10 +49,9 @@ class Shown:
         affine: (shift, scale), each (2,): value of a column = shift + scale·feature; None where a column is encoded in
             another way.
         config: the noise schedule and the spacing of the levels.
-        rows: true rows.
         points: true rows as features, (n, 2); where cells are given, those rows that have them, learnt ones too.
         density: what the rows were drawn from; None for a file.
-        model: the run's; None for a density.
+        model, data: the run's; None for a density.
         given: the cells that all drawn points are to have; None where no cell is given.
         plane: the numbers of the two features that are shown.
 
@@ -63,10 +63,10 @@ class Shown:
     columns: list[str]
     affine: tuple[FloatArray, FloatArray] | None
     config: DiffusionConfig
-    rows: pl.DataFrame
     points: FloatArray
     density: Density | None
     model: DiffusionModel | None
+    data: Data | None
     given: Given | None = None
     plane: tuple[int, int] = (0, 1)
 
@@ -148,11 +148,8 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
             "Train on two columns with --columns A,B, give cells of all other columns with --given, or name a density "
             "with --dataset.",
         )
-    alike = data.held_out
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
-        alike = pl.concat([alike, data.train.select(alike.columns)])  # few of the held-out rows may have the cells
-        alike = alike.join(cells.cells, on=cells.cells.columns, how="semi", maintain_order="left").drop_nulls()
         title += f" · {words_of(cells)}"
     is_affine = encoding.width == 2 and all(column.affine is not None for column in encoding.columns)
     return Shown(
@@ -162,13 +159,25 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
         columns=_axis_names(encoding, free),
         affine=encoding.affine if is_affine else None,
         config=model.config,
-        rows=data.held_out[:n],
-        points=encoding.encode(alike[:n], None)[:, free],
+        points=encoding.encode(_true_rows(data, cells, n), None)[:, free],
         density=data.density,
         model=model,
+        data=data,
         given=cells,
         plane=(free[0], free[1]),
     )
+
+
+def _true_rows(data: Data, cells: Given | None, n: int) -> pl.DataFrame:
+    """Draw at most n held-out rows that have the given cells, and learnt ones where few held-out rows have them."""
+
+    def drawn(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+        if cells is not None:
+            rows = rows.join(cells.cells, on=cells.cells.columns, how="semi", maintain_order="left").drop_nulls()
+        return seeding.subsample(rows, most, seed=0, role="shown rows")
+
+    rows = drawn(data.held_out, n)
+    return rows if cells is None else pl.concat([rows, drawn(data.train.select(rows.columns), n - rows.height)])
 
 
 def _axis_names(encoding: TableEncoding, plane: list[int]) -> list[str]:
@@ -209,8 +218,8 @@ def _of_density(density: Density, n: int) -> Shown:
         columns=list(density.columns),
         affine=(np.zeros(2), scale),
         config=config,
-        rows=rows,
         points=rows.to_numpy() / scale,
         density=density,
         model=None,
+        data=None,
     )

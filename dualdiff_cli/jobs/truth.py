@@ -43,7 +43,7 @@ class Truth:
         self._data, self._seed = data, seed
         self.encoding = TableEncoding.fit(data.train, standardise=False) if data.density else data.encoding
         self.unit = "data units" if data.density else "standard deviations"
-        self.real = self.prepare(real[:REAL])
+        self.real = self.prepare(seeding.subsample(real, REAL, seed=seed, role="true rows"))
         self.training = self.prepare(data.train)
         if data.density:
             draws = [draw(data.density, n_generated, seed=seed, role=f"perfect {k}") for k in range(FLOOR_DRAWS)]

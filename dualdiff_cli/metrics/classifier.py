@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..seeding import integer, stream
+from ..seeding import integer, shuffled, stream
 from .score import Points, Reference, Score, check_pair, mean_interval
 
 __all__ = ["classifier_scores", "classifier_tests"]
@@ -71,7 +71,7 @@ def classifier_scores(
             for name, unit in (("classifier_two_sample", "accuracy"), ("classifier_auc", "AUC"))
         }
     drawn = stream(seed, "classifier-draw")
-    points = np.concatenate([side[drawn.permutation(len(side))[:N]] for side in (x, y)])
+    points = np.concatenate([shuffled(side, N, drawn) for side in (x, y)])
     accuracies, areas = _cross_validated(points, np.arange(2 * N) < N, folds=folds, seed=seed)
 
     def score(values: list[float], unit: str) -> Score:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..seeding import stream
+from ..seeding import shuffled, stream
 from .neighbours import MANY_COLUMNS, Distances, Labels, kth_distances, search_tree
 from .score import (
     Points,
@@ -91,8 +91,8 @@ def closeness_scores(
     t, h, g = ((side - origin) / scale for side in (t, h, g))
     if t.shape[1] > MANY_COLUMNS:
         max_points = min(max_points, max(_COORDINATES_IN_MANY_COLUMNS // max(t.size, h.size), _FEWEST_ROWS))
-    g = stream(seed, "closeness-generated").permutation(g)[:max_points]
-    behind_floor = stream(seed, "closeness-held-out").permutation(h)[:max_points]
+    g = shuffled(g, max_points, stream(seed, "closeness-generated"))
+    behind_floor = shuffled(h, max_points, stream(seed, "closeness-held-out"))
     places, repeats = np.unique(t, axis=0, return_counts=True)
     tree = search_tree(places)
     nearest = _two_nearest(tree, g)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..seeding import stream
+from ..seeding import shuffled, stream
 from .score import ColumnPart, Points, Reference, Score, group_count, jackknife_interval
 
 __all__ = ["association", "column_distances", "distances_of_columns"]
@@ -119,9 +119,11 @@ def association(reference: Reference, generated: Points, *, intervals: bool) -> 
 
 
 def _drawn(real: Points, generated: Points, seed: int) -> tuple[Points, Points]:
-    rows = {"real": real, "generated": generated}
-    drawn = [stream(seed, f"columns-{role}").permutation(side)[:MOST_ROWS] for role, side in rows.items()]
-    return drawn[0], drawn[1]
+    x, y = (
+        shuffled(side, MOST_ROWS, stream(seed, f"columns-{role}"))
+        for role, side in (("real", real), ("generated", generated))
+    )
+    return x, y
 
 
 def _score(

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..seeding import stream
+from ..seeding import stream, subsample
 from .neighbours import MANY_COLUMNS, Distances, Labels, kth_distances, searchable_count
 from .score import Interval, Points, Reference, Score, check_pair, group_count, jackknife_interval
 
@@ -215,7 +215,9 @@ def _divergence(
     d = generated.shape[1]
     if d > MANY_COLUMNS:
         count = min(len(truth), len(generated), searchable_count(d) or len(truth))
-        rows = {role: _drawn(side, count, f"divergence-{role}", reference.seed) for role, side in rows.items()}
+        rows = {
+            role: subsample(side, count, seed=reference.seed, role=f"divergence-{role}") for role, side in rows.items()
+        }
     if reference.resolution is not None:
         # Distances between repeated whole numbers would be zero, so each value is spread over its unit interval.
         for role, side in rows.items():
@@ -223,7 +225,3 @@ def _divergence(
             rows[role] = side + reference.resolution * noise
     groups = _GROUPS if intervals else 0
     return kl_divergence(rows["true"], rows["generated"], reverse=reverse, groups=groups, seed=reference.seed)
-
-
-def _drawn(points: Points, count: int, role: str, seed: int) -> Points:
-    return points if len(points) <= count else stream(seed, role).permutation(points)[:count]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..seeding import stream
+from ..seeding import shuffled, stream
 from .neighbours import search_tree
 from .score import Points, Reference, Score, jackknife_interval, wilson_interval
 
@@ -42,8 +42,7 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
     """
     N = min(len(real), len(generated), MOST_POINTS)
     x, y = (
-        stream(seed, f"manifold-{role}").permutation(side)[:N]
-        for role, side in (("real", real), ("generated", generated))
+        shuffled(side, N, stream(seed, f"manifold-{role}")) for role, side in (("real", real), ("generated", generated))
     )
     names = ("precision", "recall", "density", "coverage")
     if N <= NEIGHBOURS + 1:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..seeding import integer, stream
+from ..seeding import integer, shuffled, stream
 from .score import ColumnPart, Points, Reference, Score, group_count, jackknife_interval
 
 __all__ = ["prediction_of_target"]
@@ -36,7 +36,10 @@ def prediction_of_target(reference: Reference, generated: Points, *, intervals: 
     numbers = [part for part in own if not part.discrete]
     unit = "R²" if numbers else "fraction"
     others = np.setdiff1d(np.arange(generated.shape[1]), np.concatenate([np.r_[part.features] for part in own]))
-    x, y = (_drawn(side, reference.seed) for side in (reference.real, generated))
+    x, y = (
+        shuffled(side, MOST_ROWS, stream(reference.seed, "rows of the prediction"))
+        for side in (reference.real, generated)
+    )
     if len(y) < SMALLEST or not len(others):
         why = "One column alone predicts nothing." if not len(others) else f"Give at least {SMALLEST} generated rows."
         return {"tstr": Score(value=math.nan, unit=unit, ci95=None, n_real=len(x), n_generated=len(y), notes=(why,))}
@@ -55,10 +58,6 @@ def prediction_of_target(reference: Reference, generated: Points, *, intervals: 
     interval = jackknife_interval(value, left_out)
     interval = None if interval is None else (interval[0], min(interval[1], 1.0))
     return {"tstr": Score(value=value, unit=unit, ci95=interval, n_real=len(x), n_generated=len(y))}
-
-
-def _drawn(points: Points, seed: int) -> Points:
-    return points[stream(seed, "rows of the prediction").permutation(len(points))[:MOST_ROWS]]
 
 
 def _classes(x: Points, y: Points, part: ColumnPart) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -21,7 +21,7 @@ from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import training_features
+from ..training.gaps import features_of_both
 from ..training.session import Callbacks
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ class Plan:
         data: the rows.
         encoding: fitted to the training rows.
         features: the training rows as features, (n, width).
+        held_out: the held-out rows as features, (m, width).
         extras: what a kind of model has prepared for itself.
 
     """
@@ -206,6 +207,7 @@ class Plan:
     data: Data
     encoding: TableEncoding
     features: FloatArray
+    held_out: FloatArray
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -231,8 +233,7 @@ class TrainableModel(Model):
         del device, run
         standardised = standardises(config, data)
         encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
-        features = training_features(encoding, data.train, seed=config.seed)
-        return Plan(config, data, encoding, features)
+        return Plan(config, data, encoding, *features_of_both(encoding, data, seed=config.seed))
 
     @classmethod
     @abstractmethod

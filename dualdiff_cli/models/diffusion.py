@@ -25,7 +25,7 @@ from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import training_features
+from ..training.gaps import features_of_both
 from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
@@ -33,7 +33,7 @@ from .base import Drawing, DrawingOptions, Plan
 from .conditioning import conditioned_on, decoding, draw_by_denoiser, fill_gaps
 from .density import DensityModel
 from .fitting import build_denoiser, fit_folds, fit_network
-from .losses import held_out_features, loss_unit, losses_of_run
+from .losses import loss_unit, losses_of_run
 from .noise import FromNoise
 from .walking import walk_counted
 
@@ -249,15 +249,15 @@ class DiffusionModel(DensityModel):
         basis = pairs or teacher
         if basis is None:
             plan = super().plan(config, data, device=device)
-            encoding, features = plan.encoding, plan.features
+            encoding, features, held_out = plan.encoding, plan.features, plan.held_out
         else:
             encoding = basis.encoding
-            features = training_features(encoding, data.train, seed=config.seed)
+            features, held_out = features_of_both(encoding, data, seed=config.seed)
         config = settle(config, features, table=data.density is None) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
         sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
-        return Plan(config, data, encoding, features, {"pairs": pairs, "teacher": teacher})
+        return Plan(config, data, encoding, features, held_out, {"pairs": pairs, "teacher": teacher})
 
     @classmethod
     def fit(
@@ -271,7 +271,7 @@ class DiffusionModel(DensityModel):
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
         model = cls(config, plan.encoding, denoiser, device, Reach.of(plan.features))
         seed = config.seed
-        held_out = held_out_features(plan.encoding, plan.data, seed=seed, device=device)
+        held_out = torch.from_numpy(plan.held_out).float().to(device)
         facts["held_out_loss"] = held_out_loss(denoiser, held_out, Pairs.load(run), seed=seed).mean
         if config.model.experts > 1:
             facts["expert_usage"] = expert_usage(denoiser, held_out, seed=seed)

@@ -22,7 +22,7 @@ from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from ..store.run import Run
 from ..training.folds import FoldTrainer, build_stacked
-from ..training.judging import MOST_JUDGED, HeldOutRows
+from ..training.judging import HeldOutRows
 from ..training.loop import Trainer
 from ..training.reflow import Pairs, draw_pairs
 from ..training.session import Callbacks, restore, train_in_run
@@ -130,11 +130,9 @@ def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch
     if pairs is not None:
         points, noise = pairs.held_out.to(device)
         return HeldOutRows(points, schedule, seed=seed, noise=noise)
-    rows = plan.data.held_out[:MOST_JUDGED]
-    if not rows.height:
+    if not len(plan.held_out):
         return None
-    features = plan.encoding.encode(rows, seeding.stream(seed, "dequantise held-out rows"))
-    return HeldOutRows(torch.from_numpy(features).float().to(device), schedule, seed=seed)
+    return HeldOutRows(torch.from_numpy(plan.held_out).float().to(device), schedule, seed=seed)
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:

@@ -65,7 +65,7 @@ class KernelDensity(DensityModel):
         callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
         h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
         model = cls(config, plan.encoding, Fitted(bandwidth=h, rtol=RELATIVE_ERROR).fit(z), z)
-        bits = model.held_out_bits(plan.data)
+        bits = model.held_out_bits(plan.held_out)
         return model, {"steps": None, "parameters": 1, "bandwidth": h, "keeps_training_rows": True, **bits}
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:

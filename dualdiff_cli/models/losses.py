@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from .. import seeding
 from ..checked import refusing
@@ -12,21 +11,15 @@ from ..data import Data, TableEncoding
 from ..diffusion.denoisers import LearntDenoiser
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import training_features
+from ..training.gaps import held_out_features, training_features
 from ..training.loss import LossEstimate, estimate_loss
 from ..training.reflow import Pairs, held_out_loss
 from .fitting import build_network_denoiser
 
-__all__ = ["held_out_features", "loss_unit", "losses_of_run"]
+__all__ = ["loss_unit", "losses_of_run"]
 
 LOSS_POINTS = 100_000
 """The largest number of training rows that the published training loss is taken on."""
-
-
-def held_out_features(encoding: TableEncoding, data: Data, *, seed: int, device: torch.device) -> Tensor:
-    """Give the held-out rows as features, (m, width) float32."""
-    features = encoding.encode(data.held_out, seeding.stream(seed, "dequantise held-out rows"))
-    return torch.from_numpy(features).float().to(device)
 
 
 def loss_unit(config: DiffusionConfig) -> str:
@@ -59,18 +52,16 @@ def losses_of_run(
         InputError: the training state is damaged.
 
     """
-    held_out, pairs, unit = (
-        held_out_features(encoding, data, seed=seed, device=device),
-        Pairs.load(run),
-        loss_unit(config),
-    )
+    pairs, unit = Pairs.load(run), loss_unit(config)
+    held_out = torch.from_numpy(held_out_features(encoding, data, seed=config.seed)).float().to(device)
     scores = {"held_out_loss": _score(held_out_loss(denoiser, held_out, pairs, seed=seed), unit)}
     state = run.load_state()
     if state is not None and pairs is None and not config.folds.number:
         last = build_network_denoiser(config, encoding.width, encoding.layout.discrete)
         with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
             last.load_weights(state["trainer"]["network"])
-        rows = training_features(encoding, data.train, seed=config.seed)[:LOSS_POINTS]
+        rows = training_features(encoding, data.train, seed=config.seed)
+        rows = seeding.subsample(rows, LOSS_POINTS, seed=seed, role="rows of the training loss")
         training = torch.from_numpy(rows).float().to(device)
         scores["training_loss_published"] = _score(estimate_loss(last.to(device), training, seed=seed), unit)
     return scores

@@ -82,7 +82,7 @@ class Mixture(DensityModel):
             "parameters": fitted.parameters,
             "components": fitted.components,
             "covariance": fitted.form,
-            **model.held_out_bits(plan.data),
+            **model.held_out_bits(plan.held_out),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:

@@ -96,7 +96,7 @@ class SplineFlow(DensityModel):
             "steps": training.step,
             "parameters": sum(p.numel() for p in model.flow.parameters()),
             "best_step": training.best_step,
-            **model.held_out_bits(plan.data),
+            **model.held_out_bits(plan.held_out),
         }
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:

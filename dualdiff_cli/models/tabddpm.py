@@ -151,7 +151,7 @@ class TabDDPM(TrainableModel):
         return model, {
             "steps": config.model.steps,
             "parameters": sum(p.numel() for p in diffusion.parameters()),
-            "held_out_loss": model._loss(plan.data.held_out),
+            "held_out_loss": model._loss(plan.held_out),
             "held_out_loss_unit": "loss of numbers and categories, as published",
         }
 
@@ -185,12 +185,11 @@ class TabDDPM(TrainableModel):
         return self.margins.join(z.double().cpu().numpy(), places)
 
     @torch.no_grad()
-    def _loss(self, rows: pl.DataFrame) -> float:
-        """Estimate the loss of rows, each of which counts as often as the others."""
-        rng = seeding.stream(self.config.seed, "dequantise for the likelihood")
-        features = self.encoding.encode(rows, rng)
+    def _loss(self, features: FloatArray) -> float:
+        """Estimate the loss of rows of features (m, width), each of which counts as often as the others."""
         x = self.diffusion.clean(*map(torch.from_numpy, self.margins.split(features))).float().to(self.device)
-        x = x[:LOSS_ROWS].repeat(max(1, LOSS_ROWS // len(x)), 1)
+        x = seeding.subsample(x, LOSS_ROWS, seed=self.config.seed, role="rows of the held-out loss")
+        x = x.repeat(max(1, LOSS_ROWS // len(x)), 1)
         stream = seeding.torch_stream(self.config.seed, "noise of the held-out loss")
         return float(torch.cat([_losses(self.diffusion, part, stream) for part in torch.split(x, BLOCK)]).mean())
 

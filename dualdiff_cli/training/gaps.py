@@ -1,4 +1,4 @@
-"""The features of training rows, with what gaps hide drawn from its distribution given the rest of the row.
+"""The features of rows, with what gaps hide drawn from its distribution given the rest of the row.
 
 A missing cell has value features that nobody has seen. If values are drawn for them from the column alone, a column
 with 20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are
@@ -10,7 +10,7 @@ maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The
 are repeated, first with one Gaussian p and then with the Gaussian mixture that BIC chooses. The features that say
 whether a cell is there take no part, because no row shows the value of a missing cell. If gaps occur at random given
 the observed cells, the completed rows become draws from the distribution of complete rows (Little & Rubin 2019, ch.
-10).
+10). What gaps of held-out rows hide is drawn from the last p, which has seen none of these rows.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..data import DiscreteSpan, FloatArray, TableEncoding
+from ..data import Data, DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
 from .gaussians import Gaussians
 from .mixture import fit_mixture, spread
 
-__all__ = ["Mask", "draw_hidden", "together", "training_features"]
+__all__ = ["Mask", "draw_hidden", "features_of_both", "held_out_features", "together", "training_features"]
 
 LEAST_COMMON = 32
 """So many rows with the same gaps are treated on their own."""
@@ -59,10 +59,61 @@ def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int)
         seed: of the noise on whole numbers and of what is drawn for gaps.
 
     """
+    return _completed(encoding, rows, seed=seed)[0]
+
+
+def held_out_features(encoding: TableEncoding, data: Data, *, seed: int) -> FloatArray:
+    """Give the held-out rows as features, (m, width); see `features_of_both`."""
+    features = _encoded_held_out(encoding, data, seed=seed)
+    return features_of_both(encoding, data, seed=seed)[1] if encoding.unused(features).any() else features
+
+
+def features_of_both(encoding: TableEncoding, data: Data, *, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Give the training rows and the held-out rows as features, (n, width) and (m, width).
+
+    What gaps of held-out rows hide is drawn from the distribution that was fitted to the training rows. If it were
+    drawn from the column alone, a model that has learnt how the columns depend on each other would have a greater
+    loss than a model of independent columns.
+
+    Args:
+        encoding: fitted to the training rows.
+        data: both kinds of rows.
+        seed: of the training.
+
+    """
+    training, fitted = _completed(encoding, data.train, seed=seed)
+    held_out = _encoded_held_out(encoding, data, seed=seed)
+    if fitted is not None:
+        rng = seeding.stream(seed, "values behind held-out gaps")
+        held_out = _redrawn(encoding, held_out, fitted, rng)
+    return training, held_out
+
+
+def _encoded_held_out(encoding: TableEncoding, data: Data, *, seed: int) -> FloatArray:
+    """Encode the held-out rows, (m, width), with what gaps hide drawn from each column alone."""
+    return encoding.encode(data.held_out, seeding.stream(seed, "dequantise held-out rows"))
+
+
+def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, Gaussians | None]:
+    """Give training rows as features (n, width), and the mixture that what gaps hide was drawn from.
+
+    The mixture is one of the features that hold values. It is None where there are no gaps, or too many features.
+    """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
     if not unused.any() or encoding.width > MOST_FEATURES:
-        return features
+        return features, None
+    rng = seeding.stream(seed, "values behind gaps")
+    places, discrete = _value_features(encoding)
+    fitted = _fitted(features[:, places], unused[:, places], discrete, rng, seed=seed)
+    return _redrawn(encoding, features, fitted, rng), fitted
+
+
+def _value_features(encoding: TableEncoding) -> tuple[npt.NDArray[np.intp], list[DiscreteSpan]]:
+    """Give the places of the features that hold values, and those of them that take few values, counted among them.
+
+    The other features say whether a cell is there.
+    """
     flags = [
         span.start + column.present_feature[0]
         for column, span in zip(encoding.columns, encoding.spans, strict=True)
@@ -73,26 +124,31 @@ def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int)
     discrete = [
         span.moved(place_of[span.start] - span.start) for span in encoding.layout.discrete if span.start in place_of
     ]
-    features[:, values] = _draw_unused(features[:, values], unused[:, values], discrete, seed=seed)
-    return features
+    return values, discrete
 
 
-def _draw_unused(z: FloatArray, unused: Mask, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
-    """Draw the unused features of rows z (n, width) again and again; see the module."""
-    rng = seeding.stream(seed, "values behind gaps")
+def _fitted(
+    z: FloatArray, unused: Mask, discrete: Sequence[DiscreteSpan], rng: np.random.Generator, *, seed: int
+) -> Gaussians:
+    """Fit the mixture of the features z (n, width), of which some are unused; see the module."""
     fitted_to = rng.permutation(len(z))[:MOST_FITTED]
     some, hidden = z[fitted_to], unused[fitted_to]
-
-    def redraw(z: FloatArray, hidden: Mask, gaussians: Gaussians) -> FloatArray:
-        return _snapped(draw_hidden(z, hidden, gaussians, rng), hidden, discrete)
-
     for _ in range(ROUNDS):
-        some = redraw(some, hidden, _shrunk_gaussian(some))
+        some = _snapped(draw_hidden(some, hidden, _shrunk_gaussian(some), rng), hidden, discrete)
     fitted = fit_mixture(spread(some, discrete, seed=seed), seed=seed)
     for _ in range(ROUNDS):
-        some = redraw(some, hidden, fitted.gaussians)
+        some = _snapped(draw_hidden(some, hidden, fitted.gaussians, rng), hidden, discrete)
         fitted = fitted.refit(spread(some, discrete, seed=seed))
-    return redraw(z, unused, fitted.gaussians)
+    return fitted.gaussians
+
+
+def _redrawn(encoding: TableEncoding, features: FloatArray, fitted: Gaussians, rng: np.random.Generator) -> FloatArray:
+    """Draw the unused ones of features (n, width) from the mixture, given the others of their row."""
+    features, unused = features.copy(), encoding.unused(features)
+    places, discrete = _value_features(encoding)
+    hidden = unused[:, places]
+    features[:, places] = _snapped(draw_hidden(features[:, places], hidden, fitted, rng), hidden, discrete)
+    return features
 
 
 def _shrunk_gaussian(z: FloatArray) -> Gaussians:

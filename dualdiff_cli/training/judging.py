@@ -19,19 +19,22 @@ class HeldOutRows:
     """Rows that a training does not learn, with noise that stays the same, so that losses differ by the weights alone.
 
     Args:
-        points: clean held-out rows, (m, d), on the device of the training; the first `MOST_JUDGED` of them are used.
+        points: clean held-out rows, (m, d), on the device of the training; `MOST_JUDGED` of them are used.
         schedule: gives the times, one in each of equal slices of the time axis.
-        seed: of the times and the noise, which are drawn from a stream of their own.
+        seed: of the rows that are used, and of the times and the noise, which are drawn from a stream of their own.
         noise: the noise that belongs to each row, (m, d); None draws the noise.
 
     """
 
     def __init__(self, points: Tensor, schedule: Schedule, *, seed: int, noise: Tensor | None = None) -> None:
-        self.points = points[:MOST_JUDGED]
+        def judged(rows: Tensor) -> Tensor:
+            return seeding.subsample(rows, MOST_JUDGED, seed=seed, role="judged rows")
+
+        self.points = judged(points)
         stream = seeding.torch_stream(seed, "held-out curve", points.device)
         self.t = schedule.draw(len(self.points), stream, stratified=True)
         drawn = torch.randn(self.points.shape, generator=stream, device=points.device)
-        self.noise = drawn if noise is None else noise[:MOST_JUDGED]
+        self.noise = drawn if noise is None else judged(noise)
 
     @torch.no_grad()
     def loss(self, denoiser: NetworkDenoiser) -> Tensor:

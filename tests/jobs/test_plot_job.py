@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 from painting import painted
 from short_runs import copy_of, run_of, short
 
-from dualdiff_cli.jobs.plot import plot
+from dualdiff_cli import seeding
+from dualdiff_cli.jobs.inputs import data_of_run
+from dualdiff_cli.jobs.plot import experts_over_levels, plot
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.figures.gates import gate_profile
+from dualdiff_cli.training.gaps import held_out_features
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,24 @@ def test_a_gate_on_time_is_drawn_over_the_finite_noise_levels_alone(
     np.testing.assert_allclose(weights, anywhere, atol=1e-5)
     assert losses.shape == noise.shape
     assert np.isfinite(losses).all()
+
+
+def test_the_losses_of_a_table_with_gaps_are_of_rows_completed_by_what_the_columns_say_of_each_other(
+    of_gaps: dict[str, Any],
+) -> None:
+    run = run_of(of_gaps)
+    model, data = DiffusionModel.load(run, device=torch.device("cpu")), data_of_run(run)
+    assert model.losses(run, data, seed=0)["held_out_loss"].value == of_gaps["held_out_loss"]
+    found = experts_over_levels(model, data, seed=0)
+    assert found is not None
+    noise, _, losses = found
+    x = torch.from_numpy(held_out_features(model.encoding, data, seed=0))
+    epsilon = torch.randn(x.shape, generator=seeding.torch_stream(0, "gate profile"), dtype=x.dtype)
+    t = model.denoiser.schedule.time(torch.tensor(-2 * np.log(noise[20])))
+    alpha, sigma = model.denoiser.schedule(t)
+    with torch.no_grad():
+        error = (model.denoiser(alpha * x + sigma * epsilon, t) - x).square().mean()
+    assert losses[20] == pytest.approx(float((1 + 1 / noise[20] ** 2) * error), rel=1e-3)
 
 
 def test_pictures_are_drawn_again_where_they_were(of_people: dict[str, Any], tmp_path: Path) -> None:

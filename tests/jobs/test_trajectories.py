@@ -81,8 +81,9 @@ def test_a_run_is_shown_in_the_features_of_its_model(trained: dict[str, Any]) ->
     assert process.states.shape[1:] == (60, 2)
     assert shown.model is not None
     assert shown.affine is not None
+    assert shown.data is not None
     shift, scale = shown.affine
-    np.testing.assert_allclose(shown.points * scale + shift, shown.rows.to_numpy())
+    np.testing.assert_allclose(shown.points * scale + shift, shown.data.held_out[:60].to_numpy())
 
 
 def test_what_cannot_be_shown_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +78,19 @@ def test_a_plan_holds_the_training_rows_as_features(kind: str, table: Path) -> N
     assert plan.encoding.names == ["a", "b"]
     for name, values in zip(data.train.columns, plan.encoding.decode(plan.features), strict=True):
         assert_allclose(values, data.train[name], rtol=1e-14)
+
+
+def test_every_kind_is_judged_by_the_held_out_rows_of_its_plan(trained: Trained, tmp_path: Path) -> None:
+    cls, plan, data = planned(trained.kind, trained.run.config)
+    assert plan.held_out.shape == (data.held_out.height, 2)
+    assert_allclose(plan.encoding.decode(plan.held_out).to_numpy(), data.held_out.to_numpy())
+    elsewhere = replace(plan, held_out=plan.held_out + 2)
+    run = Run.create(trained.run.config, tmp_path / "run")
+    _, facts = cls.fit(elsewhere, run, device=CPU)
+    assert facts["held_out_loss"] > trained.record["held_out_loss"]
+    curves = [[line["held_out"] for line in of.load_metrics() if "held_out" in line] for of in (run, trained.run)]
+    assert len(curves[0]) == len(curves[1]) == (2 if trained.kind == "diffusion" else 0)
+    assert all(far > near for far, near in zip(*curves, strict=True))
 
 
 def test_a_record_says_what_the_training_came_to(trained: Trained) -> None:

@@ -70,6 +70,21 @@ def test_the_criterion_finds_the_number_of_gaussians_and_their_form(
     assert record["parameters"] == 3 * (2 + 3) + 2
 
 
+@pytest.mark.parametrize("form", ["full", "diag"])
+def test_the_loss_of_rows_with_gaps_is_that_of_rows_completed_by_what_the_columns_say_of_each_other(
+    form: str, tmp_path: Path
+) -> None:
+    """A column with gaps has a feature that says so, whose mean log-density is that of any other binary feature."""
+    rng = seeding.stream(0, "rows with gaps")
+    x = rng.multivariate_normal(np.zeros(2), [[1.0, 0.95], [0.95, 1.0]], 2000)
+    hidden = rng.random(x.shape) < 0.3
+    frame = pl.DataFrame(np.where(hidden, np.nan, x), schema=["a", "b"]).fill_nan(None)
+    _, record, _ = fitted_in(tmp_path, frame, "model.components=1", f"model.covariance={form}")
+    entropy_of_pair = 0.5 * np.log2(1 - 0.95**2) if form == "full" else 0.0
+    assert record["held_out_loss"] == pytest.approx(4 * 0.5 * np.log2(2 * np.pi * np.e) + entropy_of_pair, abs=0.25)
+    assert record["held_out_loss_unit"] == "bits a row of features"
+
+
 def test_the_density_is_close_to_the_true_one_in_the_units_of_the_columns(
     known: tuple[Mixture, dict[str, Any], Run],
 ) -> None:

@@ -66,6 +66,17 @@ def test_categories_and_numbers_are_learnt_together(known: tuple[TabDDPM, dict[s
     assert generated["x"].min() > 0  # type: ignore[operator]
 
 
+def test_the_held_out_loss_is_of_rows_of_the_whole_table(
+    known: tuple[TabDDPM, dict[str, Any], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = known[0]
+    features = model.encoding.encode(table().sort("kind", descending=True), None)  # those of the rarer kind come first
+    of_all = model._loss(features)
+    monkeypatch.setattr("dualdiff_cli.models.tabddpm.LOSS_ROWS", 200)
+    of_first, of_some = model._loss(features[:200]), model._loss(features)
+    assert abs(of_some - of_all) < 0.3 * abs(of_first - of_all)
+
+
 def test_training_depends_on_its_seed_alone(tmp_path: Path) -> None:
     weights = [
         [*fitted_in(tmp_path / f"{k}", table(60), "model.steps=5", f"seed={seed}")[0].diffusion.parameters()]

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from dualdiff_cli import seeding
-from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data import Data, TableEncoding
 from dualdiff_cli.training import gaps as gaps_of_rows
-from dualdiff_cli.training.gaps import together, training_features
+from dualdiff_cli.training.gaps import features_of_both, held_out_features, together, training_features
 
 N = 1500
 CORRELATION = np.array([[1.0, 0.9, -0.5], [0.9, 1.0, -0.4], [-0.5, -0.4, 1.0]])
@@ -81,6 +81,31 @@ def test_observed_cells_and_gaps_stay_as_they_are_and_the_seed_decides_the_rest(
     first, again, other = (training_features(encoding, some, seed=seed) for seed in (1, 1, 2))
     assert (first == again).all()
     assert not np.allclose(first, other)
+
+
+def test_gaps_of_held_out_rows_are_filled_by_what_the_training_rows_show(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    whole, gaps, encoding, features = completed
+    held_out = whole.head(1000).with_columns(a=pl.lit(None, dtype=pl.Float64))  # no held-out row shows what a is
+    training, found = features_of_both(encoding, Data("test", gaps, held_out, None, {}), seed=0)
+    assert np.array_equal(training, features)
+    numbers = ["a", "b", "c"]
+    drawn = np.corrcoef(values_behind(encoding, found).select(numbers).to_numpy().T)
+    np.testing.assert_allclose(drawn, CORRELATION, atol=0.08)
+    unused = encoding.unused(found)
+    assert unused.any(axis=0).sum() == 1
+    np.testing.assert_array_equal(found[~unused], encoding.encode(held_out, None)[~unused])
+
+
+def test_held_out_rows_are_the_same_features_with_the_training_rows_or_alone(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    whole, gaps = (rows.select("a", "b") for rows in completed[:2])
+    for held_out in (gaps.tail(60), whole.tail(60)):
+        data = Data("test", gaps.head(100), held_out, None, {})
+        _, found = features_of_both(data.encoding, data, seed=3)
+        assert np.array_equal(held_out_features(data.encoding, data, seed=3), found)
 
 
 def test_a_table_without_gaps_or_masses_is_encoded_as_it_is() -> None:

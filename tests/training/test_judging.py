@@ -57,6 +57,15 @@ def test_a_judgement_is_the_error_of_the_network_and_uses_few_rows(tiny_config: 
     assert len(rows.t.unique()) == either_times(tiny_config)
 
 
+def test_judged_rows_are_from_all_over_the_table_and_keep_their_own_noise(tiny_config: RunConfig) -> None:
+    n = 4 * MOST_JUDGED
+    points = torch.arange(2.0 * n).reshape(n, 2)
+    rows = HeldOutRows(points, build_schedule(tiny_config.schedule), seed=0, noise=-points)
+    assert len(rows.points) == len(rows.points.unique(dim=0)) == MOST_JUDGED
+    assert float(rows.points.mean()) == pytest.approx(n, rel=0.05)
+    assert torch.equal(rows.noise, -rows.points)
+
+
 def either_times(config: RunConfig) -> int:
     """The number of entries of the schedule's table, all of which occur."""
     schedule = build_schedule(config.schedule)
