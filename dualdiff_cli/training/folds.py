@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any
@@ -66,7 +65,7 @@ class _Judged(BaseModel):
 
     step: Annotated[int, Field(ge=0)]
     held_out: list[float]
-    gain: float = math.inf
+    gain: float | None = None
 
 
 class FoldTrainer:
@@ -82,7 +81,7 @@ class FoldTrainer:
     Attributes:
         step: the number of steps done.
         history: for each checkpoint its step, the losses on unseen rows in each band, averaged over the folds, and what
-            the best networks until then have gained since the checkpoint before, in bits a row.
+            the best networks until then have gained since the checkpoint before, in bits a row; at first None.
 
     """
 
@@ -143,9 +142,9 @@ class FoldTrainer:
     @property
     def is_done(self) -> bool:
         """Whether the training has ended, by its number of steps or because the networks gain little any more."""
-        last = self.history[-self.settings.folds.patience :]
-        gained = max((judged.get("gain", math.inf) for judged in last), default=math.inf)
-        return self.step >= self.config.steps or gained < LEAST_GAIN
+        gains = [judged.get("gain") for judged in self.history[-self.settings.folds.patience :]]
+        gained = any(gain is None or gain >= LEAST_GAIN for gain in gains)
+        return self.step >= self.config.steps or (bool(gains) and not gained)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
@@ -230,7 +229,7 @@ class FoldTrainer:
         of_rows = better.repeat_interleave(len(losses) // len(better), 0)
         of_rows = of_rows.repeat_interleave(answers.shape[1] // better.shape[1], 1)
         self._answers = torch.where(of_rows.unsqueeze(-1), answers, before)
-        gain = self._gain(before, self._answers) if self.history else math.inf
+        gain = self._gain(before, self._answers) if self.history else None
         chosen = better.to(self.device)
         for band, kept in enumerate(self._kept):
             views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
