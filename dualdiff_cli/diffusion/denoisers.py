@@ -14,7 +14,10 @@ __all__ = ["Denoiser", "LearntDenoiser", "Regression"]
 
 
 class Regression(NamedTuple):
-    """A regression problem: the output F and the target, both (n, d), and the weight of each squared error, (n, 1)."""
+    """A regression problem: the output F and the target, both (n, d), and the weight of each squared error.
+
+    The weight is (n, 1), or (n, d) where some features are given, whose errors have the weight zero.
+    """
 
     output: Tensor
     target: Tensor
