@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .schedules import Schedule
@@ -13,7 +14,10 @@ __all__ = ["Denoiser", "LearntDenoiser", "Regression"]
 
 
 class Regression(NamedTuple):
-    """A regression problem: the output F and the target, both (n, d), and the weight of each squared error, (n, 1)."""
+    """A regression problem: the output F and the target, both (n, d), and the weight of each squared error.
+
+    The weight is (n, 1), or (n, d) where some features are given, whose errors have the weight zero.
+    """
 
     output: Tensor
     target: Tensor
@@ -26,7 +30,7 @@ class Denoiser(nn.Module, ABC):
     Attributes:
         schedule: gives α_t and σ_t.
         off_centre: whether the mean of the points is not zero, so that noise alone is not where their noisy points
-            begin; see `Sampler.states`.
+            begin; see `start_mean`.
 
     """
 
@@ -45,6 +49,25 @@ class Denoiser(nn.Module, ABC):
             (n, d), in the dtype of x_t.
 
         """
+
+    def start_mean(self, like: Tensor, t: Tensor, alpha: Tensor) -> Tensor | None:
+        """Give the mean of the Gaussian that a walk from noise to points starts from; None stands for zero.
+
+        At the noisiest level x_t = α x + σ ε still holds a little of x. Features have mean zero, so that noise alone is
+        a good start; points that some given features move away from zero start around α E[x | x_t = 0].
+
+        Args:
+            like: any tensor of the shape, the dtype and the device of the noisy points, (n, d).
+            t, alpha: the level at which the walk starts, each ().
+
+        Returns:
+            (n, d), in units of x_t.
+
+        """
+        if not self.off_centre:
+            return None
+        mean: Tensor = alpha * self(torch.zeros_like(like), t)
+        return mean
 
     def conditioned(self, values: Tensor, given: Tensor) -> Denoiser:
         """Give the denoiser E[x | x_t, x_G] of the points of which some features are known.

@@ -44,7 +44,7 @@ _ROWS = 1024
 
 
 class _Node(NamedTuple):
-    """t, c and r = x_t/u = √(α² + σ²) at one node of the grid; scalars of shape (), float64."""
+    """t, c = α/r and r = x_t/u = √(α² + σ²) at one node of the grid; scalars of shape (), float64."""
 
     t: Tensor
     c: Tensor
@@ -57,7 +57,7 @@ def log_density(denoiser: Denoiser, points: FloatArray, *, step: float = LARGEST
     The classical Runge–Kutta method follows the flow from t_min to t_max, and Simpson's rule integrates the divergence
     over the nodes; both are of fourth order in the step. The divergence takes d vector–Jacobian products. The state is
     float64; the network computes in its own dtype. Where α is zero at t_max, the flow ends at `Schedule.lam_start`, and
-    the Gaussian that sampling starts from is assumed there.
+    the Gaussian that sampling starts from, around `Denoiser.start_mean`, is assumed there.
 
     Args:
         denoiser: E[x | x_t], differentiable in x_t.
@@ -134,8 +134,10 @@ def _follow(denoiser: Denoiser, x: Tensor, levels: list[_Node], h: Tensor) -> Te
             k_4 = _velocity(denoiser, u + h * k_3, after)
             u = u + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
     last = levels[-1]
-    prior = denoiser.schedule.prior_std
-    z = last.r * u / prior
+    prior, x_end = denoiser.schedule.prior_std, last.r * u
+    with torch.no_grad():
+        mean = denoiser.start_mean(x_end, last.t, last.c * last.r)
+    z = (x_end if mean is None else x_end - mean) / prior
     log_p_end = -0.5 * (z**2).sum(1) + d * (last.r.log() - math.log(prior) - 0.5 * math.log(2 * math.pi))
     return log_p_end + change + d * levels[0].c.log()
 

@@ -251,7 +251,7 @@ class ExportedGivenSampler(ExportedSampler):
     """An `ExportedSampler` of rows with given cells: two more inputs, values (n, width) and given (width,).
 
     The values of the given features may differ from row to row; which features are given is the same for all rows. Rows
-    start around α E[x | x_t = 0, x_G] of the first level, as in `Sampler.states`; if nothing is given, at the noise.
+    start around α E[x | x_t = 0, x_G], as `Denoiser.start_mean` says; if nothing is given, at the noise.
 
     Args:
         program, denoiser, encoding, named, precision: see `ExportedSampler`; the denoiser takes given features.

@@ -99,7 +99,7 @@ class ExportedModel(Model):
         if self.what == "sampler":
             return int(self.metadata["network_evaluations"])
         try:
-            return len(compile_sampler(build_sampler(sampling), build_schedule(self.config.schedule)).times)
+            return len(compile_sampler(build_sampler(sampling), self.schedule()).times)
         except InputError:
             return None
 
@@ -162,9 +162,29 @@ class ExportedModel(Model):
             raise cannot_run(self.path)
         return outputs
 
+    def schedule(self) -> Schedule:
+        """Give the schedule that an exported denoiser was trained with, which is its configuration's.
+
+        Raises:
+            InputError: the schedule is learned, so that training has changed it; only the graph in the file knows how.
+
+        """
+        schedule = build_schedule(self.config.schedule)
+        if schedule.state_dict():
+            raise InputError(
+                "An exported denoiser does not say what its learned schedule has learnt; its rows would be wrong.",
+                "Export the sampler, without `--what denoiser`.",
+            )
+        return schedule
+
     def denoiser(self) -> Denoiser:
-        """Give an exported denoiser the face of any other."""
-        return _FileDenoiser(self.run, build_schedule(self.config.schedule))
+        """Give an exported denoiser the face of any other.
+
+        Raises:
+            InputError: see `schedule`.
+
+        """
+        return _FileDenoiser(self.run, self.schedule())
 
     def draw(self, n: int, *, seed: int, options: DrawingOptions = DrawingOptions()) -> Drawing:
         """Draw n rows: those that the run gives for the seed, within the file's tolerance; see `Model.draw`."""

@@ -10,6 +10,7 @@ times as much.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class Agreement:
         decoding_error: the largest difference between a value that the file decoded from its features and the value
             that the run decodes from the same features, relative to values larger than one; 0 for a denoiser.
         divergences: by name, the divergence of the file's points from fresh points of the run, beside the floor, which
-            the run's own points get; none for a denoiser.
+            the run's own points get; none for a denoiser, and none that says nothing, as of many columns.
 
     """
 
@@ -62,7 +63,7 @@ class Agreement:
     @property
     def objection(self) -> str | None:
         """What is wrong, as the end of a sentence."""
-        if not self.max_abs_error <= self.tolerance:
+        if not self.max_abs_error <= self.tolerance < math.inf:  # an infinite tolerance would let any file pass
             return f"differs from the run by {self.max_abs_error:.3g}, where {self.tolerance:.3g} is rounding"
         if not self.decoding_error <= DECODING_TOLERANCE:
             return f"decodes its features into values that are off by {self.decoding_error:.3g}"
@@ -177,11 +178,15 @@ def _divergences(fresh: Tensor, by_run: Tensor, *, by_file: Tensor) -> dict[str,
     """Both divergences between the file's points and fresh ones of the run; the floor is what the run's own points get.
 
     The file's points and the run's come from the same noise, so that value and floor differ by no more than the points.
+    Where the points are too few for so many columns (see `metrics.divergence`), a divergence says nothing and is left
+    out; the points themselves are always compared.
     """
     divergences = {}
     for name, reverse in (("kl_run_file", False), ("kl_file_run", True)):
         value, floor = (kl_divergence(fresh.numpy(), x.numpy(), reverse=reverse) for x in (by_file, by_run))
         limit = floor.ci95[1] if floor.ci95 else floor.value
+        if not all(map(math.isfinite, (value.value, floor.value, limit))):
+            continue
         divergences[name] = {"value": value.value, "unit": value.unit, "floor": floor.value, "limit": limit}
     return divergences
 

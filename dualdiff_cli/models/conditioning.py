@@ -12,8 +12,9 @@ from .. import seeding
 from ..data import FloatArray, Given, TableEncoding
 from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
+from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.samplers import Sampler
-from ..training.gaps import Mask, together
+from ..training.gaps import MOST_NUMBERS, Mask, together
 
 __all__ = ["conditioned_on", "decoding", "draw_by_denoiser", "fill_gaps"]
 
@@ -69,15 +70,26 @@ def draw_by_denoiser(
 ) -> FloatArray:
     """Draw the features that are not given, with a denoiser that takes given features; see `fill_gaps`."""
     drawn, noise, device = features.copy(), seeding.torch_stream(seed, "gaps"), denoiser.schedule.device
-    for places in together(~given):
-        own = given[places[0]] if (given[places] == given[places[0]]).all() else given[places]
-        values, mask = torch.from_numpy(features[places]), torch.from_numpy(own)
-        draws = torch.randn(sampler.draws, *values.shape, generator=noise).to(device)
-        conditioned = denoiser.conditioned(values.to(device), mask.to(device))
-        with torch.no_grad():
-            x = sampler(conditioned, draws[0], draws[1:]).cpu()
-        drawn[places] = torch.where(mask, values, x).numpy()
+    entries = _matrix_entries(denoiser)
+    for group in together(~given):
+        mixed = not (given[group] == given[group[0]]).all()
+        of_group = torch.randn(sampler.draws, len(group), features.shape[1], generator=noise)
+        # Rows with gaps of their own have matrices of their own, too.
+        most = max(1, MOST_NUMBERS // max(1, entries)) if mixed else len(group)
+        for start in range(0, len(group), most):
+            places = group[start : start + most]
+            values, mask = torch.from_numpy(features[places]), torch.from_numpy(given[places if mixed else places[0]])
+            draws = of_group[:, start : start + most].to(device)
+            conditioned = denoiser.conditioned(values.to(device), mask.to(device))
+            with torch.no_grad():
+                x = sampler(conditioned, draws[0], draws[1:]).cpu()
+            drawn[places] = torch.where(mask, values, x).numpy()
     return drawn
+
+
+def _matrix_entries(denoiser: Denoiser) -> int:
+    """Count the numbers in the covariances of the Gaussian mixtures within a denoiser, K·d² for each mixture."""
+    return sum(part.axes.numel() for part in denoiser.modules() if isinstance(part, FullMixtureDenoiser))
 
 
 def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatArray, Mask]:

@@ -58,17 +58,25 @@ def random_network(schedule: Schedule) -> Denoiser:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("d", [1, 2, 3])
-def test_a_gaussians_flow_has_its_closed_form_under_every_schedule(schedule: Schedule, d: int) -> None:
-    """y_0 = μ + k(y_T − μ) with k² = (v + s_0²)/(v + s_T²), from y_T ~ N(0, (prior/α_T)²)."""
+@pytest.mark.parametrize(("d", "off_centre"), [(1, False), (2, False), (3, False), (2, True)])
+def test_a_gaussians_flow_has_its_closed_form_under_every_schedule(
+    schedule: Schedule, d: int, off_centre: bool
+) -> None:
+    """y_0 = μ + k(y_T − μ) with k² = (v + s_0²)/(v + s_T²), from y_T ~ N(m, (prior/α_T)²).
+
+    m is zero, or off the centre E[x | x_T = 0] = μ s_T²/(v + s_T²).
+    """
     mean, std = torch.linspace(-0.5, 1.0, d, dtype=torch.float64), torch.linspace(0.3, 1.2, d, dtype=torch.float64)
     lam = torch.stack([schedule.lam_start, schedule.lam_end])
-    s_end, s_start = torch.exp(-lam)
+    s_end, s_start = torch.exp(-lam)  # the flow ends at the noise
     k = torch.sqrt((std**2 + s_start**2) / (std**2 + s_end**2))
     alpha_end = schedule(schedule.time(2 * lam[:1]))[0]
-    expected = norm((mean - k * mean).numpy(), (k * schedule.prior_std / alpha_end).numpy())
+    m = mean * s_end**2 / (std**2 + s_end**2) if off_centre else torch.zeros_like(mean)
+    expected = norm((mean + k * (m - mean)).numpy(), (k * schedule.prior_std / alpha_end).numpy())
     x = np.random.default_rng(0).normal(size=(20, d))
-    found = log_density(GaussianDenoiser(mean, std, schedule), x)
+    denoiser = GaussianDenoiser(mean, std, schedule)
+    denoiser.off_centre = off_centre
+    found = log_density(denoiser, x)
     np.testing.assert_allclose(found, expected.logpdf(x).sum(axis=1), rtol=0, atol=1e-4)
 
 

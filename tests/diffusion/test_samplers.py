@@ -117,11 +117,17 @@ def test_flow_solvers_converge_with_their_order(name: str, order: int) -> None:
     assert slope == pytest.approx(order, abs=0.35)
 
 
-def test_the_adaptive_flow_is_the_limit_of_the_fixed_ones() -> None:
-    denoiser = mixture(VP)
+@pytest.mark.parametrize("off_centre", [False, True])
+def test_the_adaptive_flow_is_the_limit_of_the_fixed_ones(off_centre: bool) -> None:
+    denoiser = mixture(LogSNRUniform(sigma_min=0.01, sigma_max=5.0))
+    denoiser.off_centre = off_centre
     noise = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = SAMPLERS["heun"](steps=2000, grid="log-snr")(denoiser, noise)
-    assert (SAMPLERS["adaptive"](steps=1)(denoiser, noise) - exact).abs().max() < 1e-3
+    adaptive = SAMPLERS["adaptive"](steps=1)
+    assert (adaptive(denoiser, noise) - exact).abs().max() < 1e-3
+    (start, _), (clean, end) = adaptive.states(denoiser, noise)
+    assert (start.t, clean.t) == (1.0, None)
+    assert torch.equal(end, adaptive(denoiser, noise))
 
 
 def test_euler_and_ddim_without_noise_are_the_same() -> None:

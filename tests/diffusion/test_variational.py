@@ -249,3 +249,13 @@ def test_a_learned_schedule_is_exported_as_what_it_has_learnt(tmp_path: Path) ->
     run = finished(config, tmp_path / "run")
     record = export(run, format="onnx")
     assert record["max_abs_error"] <= record["tolerance"]
+
+
+def test_a_denoiser_is_not_exported_without_its_learned_schedule(tmp_path: Path) -> None:
+    config = narrow(
+        schedule={"name": "learned", "sigma_min": 0.01}, objective={"weighting": "likelihood", "references": 0}
+    )
+    with pytest.raises(InputError, match="learned schedule") as caught:
+        export(finished(config, tmp_path / "run"), what="denoiser", output=tmp_path / "denoiser.onnx")
+    assert "--what denoiser" in caught.value.remedy
+    assert not (tmp_path / "denoiser.onnx").exists()

@@ -22,7 +22,7 @@ from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError, ToleranceError
-from dualdiff_cli.exporting import FORMATS, ExportedSampler
+from dualdiff_cli.exporting import FORMATS, ExportedSampler, verification
 from dualdiff_cli.exporting.metadata import FORMAT_VERSION
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.exporting.verification import Agreement
@@ -140,6 +140,17 @@ def test_features_columns_and_distribution_have_to_agree() -> None:
     assert "kl_file_run is 0.3 bits" in str(agreement(divergences=another).objection)
     for name in ("max_abs_error", "decoding_error"):
         assert agreement(**{name: float("nan")}).objection is not None
+    assert agreement(tolerance=float("inf"), divergences={}).objection is not None
+
+
+def test_a_divergence_of_too_many_columns_says_nothing_and_the_points_judge() -> None:
+    rng = seeding.stream(0, "wide")
+    for points, said in ((rng.standard_t(1, (2, 200, 30)), 0), (rng.normal(size=(2, 200, 2)), 2)):
+        fresh, by_run = torch.from_numpy(points)
+        divergences = verification._divergences(fresh, by_run, by_file=by_run)
+        assert len(divergences) == said
+        assert agreement(divergences=divergences).objection is None
+        assert agreement(max_abs_error=0.01, divergences=divergences).objection is not None
 
 
 @pytest.mark.parametrize(

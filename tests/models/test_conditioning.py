@@ -7,11 +7,14 @@ import polars as pl
 import pytest
 import torch
 from tiny import tiny
+from torch import Tensor
 
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
-from dualdiff_cli.models import DrawingOptions
+from dualdiff_cli.diffusion.samplers.flow import Heun
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
+from dualdiff_cli.models import DrawingOptions, conditioning
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_denoiser
 from dualdiff_cli.training import gaps as gaps_of_rows
@@ -87,6 +90,39 @@ def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cel
     filled = model.fill(pl.concat(tables)[order], seed=3)[np.argsort(order)]
     for k, given in enumerate(CONDITIONS):
         assert_conditional(filled[700 * k : 700 * (k + 1)], given)
+
+
+class Watched(FullMixtureDenoiser):
+    """Notes how many numbers the matrices have that are made for given features."""
+
+    made: list[int]
+
+    def conditioned(self, values: Tensor, given: Tensor) -> FullMixtureDenoiser:
+        conditioned = super().conditioned(values, given)
+        self.made.append(conditioned.axes.numel())
+        return conditioned
+
+
+@pytest.mark.parametrize("most", [1, 200])
+def test_matrices_of_rows_with_gaps_of_their_own_are_made_for_few_rows_at_a_time(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    K, d = 3, 4
+    covariances, means = torch.from_numpy(CORRELATION).expand(K, d, d), torch.zeros(K, d).double()
+    schedule = LogSNRUniform(sigma_min=0.01, sigma_max=20.0)
+    denoiser = Watched(torch.full((K,), 1 / K), means, covariances, schedule)
+    rng = np.random.default_rng(0)
+    features, given = rng.normal(size=(60, d)), rng.random((60, d)) < 0.5
+
+    def drawn() -> np.ndarray:
+        denoiser.made = []
+        return conditioning.draw_by_denoiser(denoiser, Heun(steps=5), features, given, seed=0)
+
+    whole = drawn()
+    assert denoiser.made == [(~given).any(1).sum() * K * d * d]
+    monkeypatch.setattr(conditioning, "MOST_NUMBERS", most)
+    np.testing.assert_allclose(drawn(), whole, rtol=1e-9, atol=1e-9)
+    assert max(denoiser.made) <= max(most, K * d * d)
 
 
 def test_guidance_of_one_changes_nothing_and_more_moves_the_mean_beyond_the_conditional_one(

@@ -12,8 +12,12 @@ import pytest
 import torch
 
 from dualdiff_cli import seeding
+from dualdiff_cli.compute.execution import PLAIN
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.diffusion.samplers import BLOCK, Reach, redrawing
+from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
+from dualdiff_cli.diffusion.samplers import BLOCK, Reach, Redrawing, generate, generation, redrawing
+from dualdiff_cli.diffusion.samplers.flow import Heun
+from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import export
@@ -82,6 +86,29 @@ def test_a_row_that_was_drawn_again_depends_on_the_seed_and_its_number_alone(mod
     short, _ = draw(model, 300)
     long, _ = draw(model, BLOCK + 300)
     np.testing.assert_allclose(short, long[:300], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_more_rows_than_a_call_takes_are_drawn_again_in_several_calls(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "MOST_BLOCKS", 1)
+    denoiser = GaussianDenoiser(torch.zeros(1), torch.ones(1), LogSNRUniform(sigma_min=0.1, sigma_max=10.0))
+    calls: list[int] = []
+    denoiser.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    sampler, n = Heun(steps=20, grid="log-snr"), 8 * BLOCK
+
+    def drawn(chunk: int) -> np.ndarray[Any, Any]:
+        redrawing = Redrawing(Reach((1.0,), (2.0,)))  # and two ranges on either side: no row below −1
+        way: dict[str, Any] = {"execution": replace(PLAIN, compiled=compiled), "redrawing": redrawing, "chunk": chunk}
+        rows = np.concatenate(list(generate(sampler, denoiser, n, dim=1, seed=SEED, device=CPU, **way)))
+        assert BLOCK < redrawing.count < n
+        return rows
+
+    rows = drawn(n)  # in one chunk
+    assert max(calls) == BLOCK
+    assert rows.min() >= -1
+    np.testing.assert_allclose(drawn(BLOCK), rows, rtol=1e-12)
 
 
 def test_the_number_of_evaluations_of_a_row_does_not_count_those_of_rows_drawn_again(model: DiffusionModel) -> None:

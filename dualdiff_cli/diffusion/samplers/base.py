@@ -139,14 +139,13 @@ class Sampler(ABC):
     ) -> Iterator[tuple[Level, Tensor]]:
         """Give the samples on their way, at every level from the start to the clean end.
 
-        At the noisiest level x_t = α x + σ ε still holds a little of x. Features have mean zero, so that noise alone is
-        a good start; points that some given features move away from zero start around α E[x | x_t = 0].
+        The samples start from a Gaussian around `Denoiser.start_mean`.
 
         Args:
             denoiser, noise, step_noise: see `__call__`.
 
         Yields:
-            N + 1 pairs of a level and x at this level, (n, d), float64.
+            A pair of each of the `levels` and x at this level, (n, d), float64.
 
         Raises:
             InputError: see `__call__`.
@@ -157,9 +156,11 @@ class Sampler(ABC):
         k = self.draws_per_step
         nothing = x.new_zeros(k, *x.shape)
         levels = self.levels(denoiser.schedule)
-        if denoiser.off_centre:
-            x = x + levels[0].alpha * ask(denoiser, torch.zeros_like(x), levels[0])
-        yield levels[0], x
+        first = levels[0]
+        assert first.t is not None, "a walk starts where there is noise"
+        mean = denoiser.start_mean(x, first.t, first.alpha)
+        x = x if mean is None else x + mean
+        yield first, x
         for i, (now, after) in enumerate(pairwise(levels)):
             z = nothing
             if step_noise is not None and after.t is not None:

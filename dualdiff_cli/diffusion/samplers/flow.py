@@ -17,6 +17,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from ..denoisers import Denoiser
+from ..schedules import Schedule
 from .base import History, Level, Sampler, ask, level_at, noise_of
 
 __all__ = ["AdaptiveFlow", "DPMSolver2", "Euler", "Heun", "StochasticHeun"]
@@ -96,32 +97,35 @@ class DPMSolver2(Euler):
         return _along(noise_of(u, ask(denoiser, u, middle), middle), x, now, after)
 
 
-class AdaptiveFlow(Euler):
+class AdaptiveFlow(Sampler):
     """Solves dy/dλ = x̂ − y by Dormand and Prince's pair of orders 4 and 5 with adaptive steps, and ends with x̂.
 
     The solver controls the error of all samples of a call together, so a sample depends, within the tolerance, on the
-    samples in the same call. The number of steps in the configuration is not used.
+    samples in the same call. The number of steps in the configuration is not used: the whole way is one ``step``.
     """
 
     name = "adaptive"
     fixed_steps = False
     RTOL, ATOL = 1e-4, 1e-5
 
-    @torch.no_grad()
-    def __call__(self, denoiser: Denoiser, noise: Tensor, step_noise: Tensor | None = None) -> Tensor:
-        """Turn noise into samples; see `Sampler.__call__`."""
+    def levels(self, schedule: Schedule) -> list[Level]:
+        """Give the noisiest level at which y is finite, and the clean end; see `Sampler.levels`."""
+        start = level_at(schedule, schedule.lam_start)
+        return [start, Level(None, torch.ones_like(start.alpha), torch.zeros_like(start.sigma))]
+
+    def step(self, denoiser: Denoiser, x: Tensor, now: Level, after: Level, z: Tensor, history: History) -> Tensor:
+        """Solve from ``now`` to the least noisy level, and give x̂ there; see `Sampler.step`."""
         schedule = denoiser.schedule
-        ends = torch.stack([schedule.lam_start, schedule.lam_end])
-        start, end = (level_at(schedule, lam) for lam in ends)
-        x = schedule.prior_std * noise.double()
+        ends = torch.stack([now.lam, schedule.lam_end])
+        end = level_at(schedule, ends[1])
 
         def slope(lam: float, y: np.ndarray) -> np.ndarray:
             level = level_at(schedule, ends.new_tensor(lam))
-            x = torch.from_numpy(y).to(noise.device).reshape(noise.shape) * level.alpha
-            velocity: np.ndarray = (ask(denoiser, x, level) - x / level.alpha).cpu().numpy().ravel()
+            x_t = torch.from_numpy(y).to(x.device).reshape(x.shape) * level.alpha
+            velocity: np.ndarray = (ask(denoiser, x_t, level) - x_t / level.alpha).cpu().numpy().ravel()
             return velocity
 
-        y = (x / start.alpha).cpu().numpy().ravel()
+        y = (x / now.alpha).cpu().numpy().ravel()
         solution = solve_ivp(slope, ends.tolist(), y, rtol=self.RTOL, atol=self.ATOL, t_eval=ends[1:].tolist())
-        y_end = torch.from_numpy(solution.y[:, -1]).to(noise.device).reshape(noise.shape)
+        y_end = torch.from_numpy(solution.y[:, -1]).to(x.device).reshape(x.shape)
         return ask(denoiser, end.alpha * y_end, end)

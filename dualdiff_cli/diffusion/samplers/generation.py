@@ -196,5 +196,7 @@ def generate_by(
                 parts.append(walk(noise[0], noise[1:] if draws > 1 else None))
             rows = torch.cat(parts).numpy()
             if redrawing is not None:
-                rows = redrawing.mend(rows, walk, first=first * BLOCK, seed=seed, dim=dim, draws=draws)
+                rows = redrawing.mend(
+                    rows, walk, first=first * BLOCK, seed=seed, dim=dim, draws=draws, per_call=per_call
+                )
             yield rows

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...config.sections import Grid
 from ..denoisers import Denoiser
 from ..schedules import Schedule
 from .base import History, Level, ask
@@ -21,7 +20,7 @@ __all__ = ["AnnealedLangevin", "Langevin"]
 
 
 class AnnealedLangevin(Euler):
-    """A few Langevin steps at each level, from the noisiest to the least noisy, then x̂ (Song & Ermon 2019, Alg. 1).
+    """A few Langevin steps at each level but the last, where x̂ is the sample (Song & Ermon 2019, Alg. 1).
 
     The method is exact only in the limit of many levels and many steps at each. The variance around a mode is too large
     by the factor 1/(1 − r²/2).
@@ -52,9 +51,6 @@ class Langevin(AnnealedLangevin):
 
     name = "langevin"
     draws_per_step = 1
-
-    def __init__(self, *, steps: int, grid: Grid = "uniform") -> None:
-        super().__init__(steps=steps, grid=grid)
 
     def levels(self, schedule: Schedule) -> list[Level]:
         """Give the least noisy level N times and the clean end; see `Sampler.levels`."""

@@ -98,6 +98,7 @@ class Redrawing:
         seed: int,
         dim: int,
         draws: int,
+        per_call: int,
     ) -> FloatArray:
         """Draw rows again until all are within reach.
 
@@ -105,7 +106,7 @@ class Redrawing:
             rows: drawn rows, (n, d).
             walk: see `generation.generate_by`.
             first: the number of the first of the rows.
-            seed, dim, draws: see `generation.generate_by`.
+            seed, dim, draws, per_call: see `generation.generate_by`.
 
         Returns:
             The rows with new ones in place of those that were out of reach, (n, d).
@@ -121,11 +122,11 @@ class Redrawing:
         self.is_busy = True
         rows = rows.copy()
         for attempt in range(ATTEMPTS):
-            noise = _noise(seed, (first + bad).tolist(), attempt, shape=(draws, dim))
-            again = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
-            good = self.holds(again)
-            rows[bad[good]] = again[good]
-            bad = bad[~good]
+            # A compiled walk takes no more rows than it was compiled for, and the noise of all would fill the memory.
+            for part in np.split(bad, range(per_call, bad.size, per_call)):
+                noise = _noise(seed, (first + part).tolist(), attempt, shape=(draws, dim))
+                rows[part] = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
+            bad = bad[~self.holds(rows[bad])]
             if not bad.size:
                 break
         self.is_busy = False
