@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from ..seeding import integer, stream
 from .score import ColumnPart, Points, Reference, Score, group_count, jackknife_interval
 
-__all__ = ["prediction_of_target"]
+__all__ = ["prediction_of_target", "unit_of_target"]
 
 SMALLEST = 50
 """The number of generated rows below which trees hardly split."""
@@ -30,11 +30,9 @@ GROUPS = 20
 
 def prediction_of_target(reference: Reference, generated: Points, *, intervals: bool) -> Mapping[str, Score]:
     """Score what generated rows (m, d) teach about the target of the reference; see the module."""
-    parts, target = reference.parts, reference.target
-    assert parts is not None
-    own = [part for part in parts if part.column == target]
+    own = _parts_of_target(reference)
     numbers = [part for part in own if not part.discrete]
-    unit = "R²" if numbers else "fraction"
+    unit = unit_of_target(reference)
     others = np.setdiff1d(np.arange(generated.shape[1]), np.concatenate([np.r_[part.features] for part in own]))
     x, y = (_drawn(side, reference.seed) for side in (reference.real, generated))
     if len(y) < SMALLEST or not len(others):
@@ -55,6 +53,15 @@ def prediction_of_target(reference: Reference, generated: Points, *, intervals: 
     interval = jackknife_interval(value, left_out)
     interval = None if interval is None else (interval[0], min(interval[1], 1.0))
     return {"tstr": Score(value=value, unit=unit, ci95=interval, n_real=len(x), n_generated=len(y))}
+
+
+def unit_of_target(reference: Reference) -> str:
+    """Give the unit of the score: R² for a target of numbers, and otherwise the share of right predictions."""
+    return "fraction" if all(part.discrete for part in _parts_of_target(reference)) else "R²"
+
+
+def _parts_of_target(reference: Reference) -> list[ColumnPart]:
+    return [part for part in reference.parts or () if part.column == reference.target]
 
 
 def _drawn(points: Points, seed: int) -> Points:
