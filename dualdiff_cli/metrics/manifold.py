@@ -17,7 +17,7 @@ import numpy as np
 
 from ..seeding import stream
 from .neighbours import search_tree
-from .score import Points, Reference, Score, jackknife_interval, wilson_interval
+from .score import Points, Reference, Score, group_count, jackknife_interval, wilson_interval
 
 __all__ = ["manifold_scores", "shares_of_manifolds"]
 
@@ -67,8 +67,9 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
             n_generated=N,
         )
     balls = in_real.sum(0) / NEIGHBOURS
-    group = np.arange(N) % GROUPS
-    left_out = [float(balls[group != j].mean()) for j in range(GROUPS)] if intervals else []
+    groups = group_count(N, at_most=GROUPS, leaving=1) if intervals else 0
+    group = np.arange(N) % max(groups, 1)
+    left_out = [float(balls[group != j].mean()) for j in range(groups)]
     density = float(balls.mean())
     scores["density"] = Score(
         value=density, unit="balls", ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
