@@ -45,6 +45,7 @@ def score_samples(
     resolution: Sequence[float] | None = None,
     parts: Sequence[ColumnPart] | None = None,
     target: str | None = None,
+    unused: Callable[[Points], NDArray[np.bool_]] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Score]:
@@ -75,6 +76,8 @@ def score_samples(
         parts: which features belong to which column, for the scores of tables; None where the points are no table. A
             divergence is not computed if a column has features with few values.
         target: the column of `parts` that is to be predicted from the others; None where no column is.
+        unused: says for points (n, d), in the units in which they are given, which of their features do not count,
+            (n, d), such as the value of a gap; None where all of them do.
         seed: seed of everything random here.
         progress: called with the names of the scores that are computed next.
 
@@ -112,6 +115,7 @@ def score_samples(
         resolution=None if resolution is None else np.asarray(resolution, dtype=np.float64) / scale,
         parts=parts,
         target=target if parts is not None else None,
+        unused=None if unused is None else lambda points: unused(points * scale + origin),
         unit=unit,
         seed=seed,
     )
