@@ -45,12 +45,12 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
         stream(seed, f"manifold-{role}").permutation(side)[:N]
         for role, side in (("real", real), ("generated", generated))
     )
-    names = ("precision", "recall", "density", "coverage")
+    units = {"precision": "fraction", "recall": "fraction", "density": "balls", "coverage": "fraction"}
     if N <= NEIGHBOURS + 1:
         note = (f"{N} rows a side are too few for this score: give at least {NEIGHBOURS + 2}.",)
         return {
-            name: Score(value=float("nan"), unit="fraction", ci95=None, n_real=N, n_generated=N, notes=note)
-            for name in names
+            name: Score(value=float("nan"), unit=unit, ci95=None, n_real=N, n_generated=N, notes=note)
+            for name, unit in units.items()
         }
     radius_x, radius_y = (search_tree(side).query(side, k=[NEIGHBOURS + 1], workers=-1)[0][:, 0] for side in (x, y))
     distance = np.sqrt(_squared_distances(x, y))
@@ -61,7 +61,7 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
         share = float(inside.mean())
         scores[name] = Score(
             value=share,
-            unit="fraction",
+            unit=units[name],
             ci95=wilson_interval(share, N) if intervals else None,
             n_real=N,
             n_generated=N,
@@ -72,9 +72,9 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
     left_out = [float(balls[group != j].mean()) for j in range(groups)]
     density = float(balls.mean())
     scores["density"] = Score(
-        value=density, unit="balls", ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
+        value=density, unit=units["density"], ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
     )
-    return {name: scores[name] for name in names}
+    return {name: scores[name] for name in units}
 
 
 def _squared_distances(x: Points, y: Points) -> Points:

@@ -51,9 +51,11 @@ def score_samples(
 ) -> dict[str, Score]:
     """Score generated points against real ones that the model never saw.
 
-    Only the divergences use all points, and in more than five columns they too use a part, at most 5,000 a side for
-    d = 20 and in proportion to 1/√d. `n_real` and `n_generated` of each score say how many points it used. No metric
-    needs memory that grows with the square of the number of points.
+    The divergences use all points in up to five columns, and in more columns a part, at most 5,000 a side for d = 20
+    and in proportion to 1/√d. The scores of modes use all generated points, and memorisation all held-out and all
+    training points, as copies do with the training points. All else is computed from a part where the points are many.
+    `n_real` and `n_generated` of each score say how many points it used. No metric needs memory that grows with the
+    square of the number of points.
 
     Args:
         real: true points that took no part in the training, (n, d).

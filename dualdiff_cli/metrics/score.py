@@ -55,7 +55,9 @@ class Score:
 
     Attributes:
         value: the value of the metric; nan where the points do not determine it, and then a note says why.
-        unit: "bits", "data units", "standard deviations", "accuracy", "AUC", "R²" or "fraction".
+        unit: "bits", "accuracy", "AUC", "R²", "fraction", "correlation" or "balls" (those that a point lies in, divided
+            by k); of a transport distance the unit of the columns, which is "data units" or "standard deviations" but
+            for a caller who names another; and of a loss what it measures, such as "mean squared error of the noise".
         ci95: 95 % interval of the value; None where the points are too few for an interval or none was asked for.
         floor: score of perfect samples; None where it is not known.
         floor_spread: standard deviation of the metric over several draws of perfect samples; None for fewer than two.

@@ -96,6 +96,12 @@ def test_perfect_samples_have_density_one_and_the_known_coverage() -> None:
     assert_allclose(scores["precision"].value, scores["recall"].value, atol=0.05)
 
 
+def test_of_six_rows_the_scores_of_manifolds_are_unknown_in_their_own_units() -> None:
+    known, unknown = (manifold_scores(normal(n, 2, "x"), normal(n, 2, "y")) for n in (7, 6))
+    assert all(math.isnan(score.value) and score.notes for score in unknown.values())
+    assert [(name, score.unit) for name, score in unknown.items()] == [(name, known[name].unit) for name in known]
+
+
 @pytest.mark.parametrize("n", [7, 9, 10])
 def test_of_few_rows_the_interval_of_density_is_students_interval_of_a_mean(n: int) -> None:
     """Where each row is a group, the jackknife of a mean is the mean's standard error."""
