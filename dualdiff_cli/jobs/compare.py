@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
 from ..data import Data
 from ..errors import InputError, Interrupted
+from ..metrics import SCORED_FROM
 from ..models import AS_DRAWN, load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
@@ -86,12 +88,12 @@ def compare(
         The record of the ``compare`` command's contract. A model that cannot be trained, drawn from or scored has the
         entry {"error": sentence}. "best" is the model with the least excess, "as_good" names those that are as
         good, and "best_by_metric" names for each metric the best model and those that are as good; see `ranking`.
-        "simpler" says whether a Gaussian mixture is as good
-        as the diffusion model.
+        "simpler" says whether a Gaussian mixture is as good as the diffusion model.
 
     Raises:
         Interrupted: stopped by ``should_stop``; with a ``path``, all models that are finished are kept.
-        InputError: the data set, a model or a setting is unknown, or the folder holds another comparison.
+        InputError: the data set, a model or a setting is unknown, there are too few rows to score, or the folder holds
+            another comparison.
         DeviceError: the device is not there.
 
     """
@@ -101,6 +103,7 @@ def compare(
     data, seed = load_run_data(shared), shared.seed
     for note in data.notes:
         on_note(note)
+    _require_rows(data)
     require_memory(n, data.train.width)
     configs = _configure(dataset, names, seed, settings, rows=data.train.height)
     request = {"data": data.provenance, "n": n, "seed": seed, "settings": list(settings)}
@@ -135,6 +138,23 @@ def compare(
         }
         write_json(folder / "comparison.json", record)
     return record
+
+
+def _require_rows(data: Data) -> None:
+    """See that the models can be scored, before any of them is trained.
+
+    Raises:
+        InputError: there are too few held-out or training rows.
+
+    """
+    held_out, train = data.held_out.height, data.train.height
+    if min(held_out, train) < SCORED_FROM:
+        few = f"{held_out} held-out" if held_out < SCORED_FROM else f"{train} training"
+        share = math.ceil(100 * SCORED_FROM / (held_out + train)) / 100
+        raise InputError(
+            f"{few} rows are too few to compare models: at least {SCORED_FROM} are needed.",
+            f"Give more rows, or choose the held-out share with --set data.held_out_fraction={share:g}.",
+        )
 
 
 def _configure(

@@ -100,6 +100,7 @@ class Truth:
             resolution=self.encoding.resolution.tolist(),
             parts=parts,
             target=target,
+            unused=self.encoding.unused,
             seed=self._seed,
             progress=announce,
         )

@@ -9,13 +9,14 @@ from .divergence import kl_divergence
 from .manifold import manifold_scores
 from .modes import mode_scores
 from .registry import METRICS, Metric
-from .report import STANDARDISED, score_samples
+from .report import SCORED_FROM, STANDARDISED, score_samples
 from .score import ColumnPart, Interval, Points, Reference, Score
 from .transport import sliced_wasserstein, wasserstein2
 from .verdict import Verdict, overall_verdict, verdict
 
 __all__ = [
     "METRICS",
+    "SCORED_FROM",
     "STANDARDISED",
     "ColumnPart",
     "Interval",

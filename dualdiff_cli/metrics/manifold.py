@@ -17,7 +17,7 @@ import numpy as np
 
 from ..seeding import shuffled, stream
 from .neighbours import search_tree
-from .score import Points, Reference, Score, jackknife_interval, wilson_interval
+from .score import Points, Reference, Score, group_count, jackknife_interval, wilson_interval
 
 __all__ = ["manifold_scores", "shares_of_manifolds"]
 
@@ -44,12 +44,12 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
     x, y = (
         shuffled(side, N, stream(seed, f"manifold-{role}")) for role, side in (("real", real), ("generated", generated))
     )
-    names = ("precision", "recall", "density", "coverage")
+    units = {"precision": "fraction", "recall": "fraction", "density": "balls", "coverage": "fraction"}
     if N <= NEIGHBOURS + 1:
         note = (f"{N} rows a side are too few for this score: give at least {NEIGHBOURS + 2}.",)
         return {
-            name: Score(value=float("nan"), unit="fraction", ci95=None, n_real=N, n_generated=N, notes=note)
-            for name in names
+            name: Score(value=float("nan"), unit=unit, ci95=None, n_real=N, n_generated=N, notes=note)
+            for name, unit in units.items()
         }
     radius_x, radius_y = (search_tree(side).query(side, k=[NEIGHBOURS + 1], workers=-1)[0][:, 0] for side in (x, y))
     distance = np.sqrt(_squared_distances(x, y))
@@ -60,19 +60,20 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
         share = float(inside.mean())
         scores[name] = Score(
             value=share,
-            unit="fraction",
+            unit=units[name],
             ci95=wilson_interval(share, N) if intervals else None,
             n_real=N,
             n_generated=N,
         )
     balls = in_real.sum(0) / NEIGHBOURS
-    group = np.arange(N) % GROUPS
-    left_out = [float(balls[group != j].mean()) for j in range(GROUPS)] if intervals else []
+    groups = group_count(N, at_most=GROUPS, leaving=1) if intervals else 0
+    group = np.arange(N) % max(groups, 1)
+    left_out = [float(balls[group != j].mean()) for j in range(groups)]
     density = float(balls.mean())
     scores["density"] = Score(
-        value=density, unit="balls", ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
+        value=density, unit=units["density"], ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
     )
-    return {name: scores[name] for name in names}
+    return {name: scores[name] for name in units}
 
 
 def _squared_distances(x: Points, y: Points) -> Points:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from .classifier import classifier_tests
@@ -12,7 +13,7 @@ from .columns import association, distances_of_columns
 from .divergence import kl_generated_real, kl_published, kl_real_generated
 from .manifold import shares_of_manifolds
 from .modes import scores_of_modes
-from .prediction import prediction_of_target
+from .prediction import prediction_of_target, unit_of_target
 from .score import Points, Reference, Score
 from .transport import exact_transport, sliced_transport
 
@@ -33,30 +34,46 @@ class Metric:
     Attributes:
         compute: the function.
         names: the names of its scores.
+        units: the unit of each score, or a function that knows it from the reference.
         needs: the field of `Reference` without which the scores cannot be computed; `real` is always there.
 
     """
 
     compute: Compute
     names: tuple[str, ...]
+    units: tuple[str | Callable[[Reference], str], ...]
     needs: str = "real"
+
+    def unit(self, name: str, reference: Reference) -> str:
+        """Give the unit of the score of this name."""
+        unit = self.units[self.names.index(name)]
+        return unit if isinstance(unit, str) else unit(reference)
+
+
+_UNIT_OF_COLUMNS: Callable[[Reference], str] = attrgetter("unit")
+"""The distances are in the unit of the columns."""
 
 
 METRICS: Mapping[str, Metric] = {
     name: metric
     for metric in (
-        Metric(kl_real_generated, ("kl_real_generated",)),
-        Metric(kl_generated_real, ("kl_generated_real",)),
-        Metric(kl_published, ("kl_published",), needs="published_real"),
-        Metric(sliced_transport, ("sliced_wasserstein",)),
-        Metric(exact_transport, ("wasserstein2",)),
-        Metric(classifier_tests, ("classifier_two_sample", "classifier_auc")),
-        Metric(distances_of_columns, ("column_distance", "worst_column"), needs="parts"),
-        Metric(association, ("association",), needs="parts"),
-        Metric(shares_of_manifolds, ("precision", "recall", "density", "coverage"), needs="parts"),
-        Metric(prediction_of_target, ("tstr",), needs="target"),
-        Metric(closeness_to_training, ("memorisation", "copies"), needs="training"),
-        Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), needs="modes"),
+        Metric(kl_real_generated, ("kl_real_generated",), ("bits",)),
+        Metric(kl_generated_real, ("kl_generated_real",), ("bits",)),
+        Metric(kl_published, ("kl_published",), ("bits",), needs="published_real"),
+        Metric(sliced_transport, ("sliced_wasserstein",), (_UNIT_OF_COLUMNS,)),
+        Metric(exact_transport, ("wasserstein2",), (_UNIT_OF_COLUMNS,)),
+        Metric(classifier_tests, ("classifier_two_sample", "classifier_auc"), ("accuracy", "AUC")),
+        Metric(distances_of_columns, ("column_distance", "worst_column"), ("fraction", "fraction"), needs="parts"),
+        Metric(association, ("association",), ("correlation",), needs="parts"),
+        Metric(
+            shares_of_manifolds,
+            ("precision", "recall", "density", "coverage"),
+            ("fraction", "fraction", "balls", "fraction"),
+            needs="parts",
+        ),
+        Metric(prediction_of_target, ("tstr",), (unit_of_target,), needs="target"),
+        Metric(closeness_to_training, ("memorisation", "copies"), ("fraction", "fraction"), needs="training"),
+        Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), ("fraction",) * 3, needs="modes"),
     )
     for name in metric.names
 }

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 
 from ..errors import unknown_name
 from .registry import METRICS
-from .score import ColumnPart, Points, Reference, Score, as_points, check_pair, column_scale, median_rows
+from .score import ColumnPart, Points, Reference, Score, as_points, column_scale, median_rows
 
 if TYPE_CHECKING:
     from ..data import Modes
 
-__all__ = ["STANDARDISED", "score_samples"]
+__all__ = ["SCORED_FROM", "STANDARDISED", "score_samples"]
 
 STANDARDISED = "standard deviations"
 """The unit that makes `score_samples` divide each column by its standard deviation."""
 
-_MIN_POINTS = 6
-"""The number of points that the most demanding metric needs: k + 1 for k = 5 neighbours."""
+SCORED_FROM = 6
+"""The number of held-out and of training points below which every score is unknown; of generated points it is refused.
+
+It is the number of points that the most demanding metric needs: k + 1 for k = 5 neighbours."""
 
 
 def score_samples(
@@ -43,14 +45,17 @@ def score_samples(
     resolution: Sequence[float] | None = None,
     parts: Sequence[ColumnPart] | None = None,
     target: str | None = None,
+    unused: Callable[[Points], NDArray[np.bool_]] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Score]:
     """Score generated points against real ones that the model never saw.
 
-    Only the divergences use all points, and in more than five columns they too use a part, at most 5,000 a side for
-    d = 20 and in proportion to 1/√d. `n_real` and `n_generated` of each score say how many points it used. No metric
-    needs memory that grows with the square of the number of points.
+    The divergences use all points in up to five columns, and in more columns a part, at most 5,000 a side for d = 20
+    and in proportion to 1/√d. The scores of modes use all generated points, and memorisation all held-out and all
+    training points, as copies do with the training points. All else is computed from a part where the points are many.
+    `n_real` and `n_generated` of each score say how many points it used. No metric needs memory that grows with the
+    square of the number of points.
 
     Args:
         real: true points that took no part in the training, (n, d).
@@ -73,6 +78,8 @@ def score_samples(
         parts: which features belong to which column, for the scores of tables; None where the points are no table. A
             divergence is not computed if a column has features with few values.
         target: the column of `parts` that is to be predicted from the others; None where no column is.
+        unused: says for points (n, d), in the units in which they are given, which of their features do not count,
+            (n, d), such as the value of a gap; None where all of them do.
         seed: seed of everything random here.
         progress: called with the names of the scores that are computed next.
 
@@ -81,22 +88,24 @@ def score_samples(
         D(training points ‖ generated), with `published_real`), sliced_wasserstein, wasserstein2, classifier_two_sample,
         classifier_auc, with `parts` the scores of tables, with `target` tstr, with `training` memorisation and copies,
         and with `modes` mode_coverage, off_mode_share and mode_share_tv. A score for which the rows are too few has the
-        value nan and a note that says so.
+        value nan and a note that says so; of fewer than 6 real or training points that is every score.
 
     Raises:
-        InputError: fewer than 6 points on a side, NaN or infinity, different numbers of columns, unfit modes, or an
-            unknown name in `only`.
+        InputError: no real points, fewer than 6 generated or perfect ones, NaN or infinity, different numbers of
+            columns, unfit modes, or an unknown name in `only`.
 
     """
     for name in only or ():
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS)
-    x, y = check_pair(real, generated, at_least=_MIN_POINTS)
-    origin = median_rows(np.asarray(real, dtype=np.float64))
+    x = as_points(real, name="real", at_least=1)
+    origin = median_rows(x)
+    x = x - origin
 
-    def moved(points: NDArray[Any], name: str) -> Points:
-        return as_points(points, name=name, at_least=_MIN_POINTS, columns=x.shape[1]) - origin
+    def moved(points: NDArray[Any], name: str, *, at_least: int = 1) -> Points:
+        return as_points(points, name=name, at_least=at_least, columns=x.shape[1]) - origin
 
+    y = moved(generated, "generated", at_least=SCORED_FROM)
     trained = None if training is None else moved(training, "training")
     # The columns are moved before they are divided; the other way round, a column far from zero would lose digits.
     scale = column_scale(x if trained is None else trained) if unit == STANDARDISED else np.ones(x.shape[1])
@@ -108,16 +117,28 @@ def score_samples(
         resolution=None if resolution is None else np.asarray(resolution, dtype=np.float64) / scale,
         parts=parts,
         target=target if parts is not None else None,
+        unused=None if unused is None else lambda points: unused(points * scale + origin),
         unit=unit,
         seed=seed,
     )
     y = y / scale
-    draws = [moved(draw, "perfect") / scale for draw in perfect]
+    wanted_of = {
+        metric: [name for name in metric.names if only is None or name in only]
+        for metric in dict.fromkeys(METRICS.values())
+        if getattr(reference, metric.needs) is not None
+    }
+    if too_few := _too_few(reference):
+        unknown = Score(value=math.nan, unit="", ci95=None, n_real=len(x), n_generated=len(y), notes=(too_few,))
+        return {
+            name: replace(unknown, unit=metric.unit(name, reference))
+            for metric, wanted in wanted_of.items()
+            for name in wanted
+        }
+    draws = [moved(draw, "perfect", at_least=SCORED_FROM) / scale for draw in perfect]
 
     scores: dict[str, Score] = {}
-    for metric in dict.fromkeys(METRICS.values()):
-        wanted = [name for name in metric.names if only is None or name in only]
-        if not wanted or getattr(reference, metric.needs) is None:
+    for metric, wanted in wanted_of.items():
+        if not wanted:
             continue
         if progress is not None:
             progress(", ".join(wanted))
@@ -128,6 +149,20 @@ def score_samples(
         scores |= {name: found[name] for name in wanted}
         scores |= {name: _with_floor(found[name], [floor[name] for floor in floors]) for name in open_}
     return scores
+
+
+def _too_few(reference: Reference) -> str | None:
+    """Say which rows are too few for every score; None where there are enough."""
+    sides = (
+        ("held-out", reference.real),
+        ("training", reference.training),
+        ("training", reference.published_real),
+    )
+    for role, side in sides:
+        if side is not None and len(side) < SCORED_FROM:
+            rows = "row is" if len(side) == 1 else "rows are"
+            return f"{len(side)} {role} {rows} too few for any score: at least {SCORED_FROM} are needed."
+    return None
 
 
 def _moved_modes(modes: Modes, origin: Points, scale: Points) -> Any:

@@ -13,7 +13,7 @@ because the rows are too few, gives the value nan and a note that says what is m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,7 +55,9 @@ class Score:
 
     Attributes:
         value: the value of the metric; nan where the points do not determine it, and then a note says why.
-        unit: "bits", "data units", "standard deviations", "accuracy", "AUC", "R²" or "fraction".
+        unit: "bits", "accuracy", "AUC", "R²", "fraction", "correlation" or "balls" (those that a point lies in, divided
+            by k); of a transport distance the unit of the columns, which is "data units" or "standard deviations" but
+            for a caller who names another; and of a loss what it measures, such as "mean squared error of the noise".
         ci95: 95 % interval of the value; None where the points are too few for an interval or none was asked for.
         floor: score of perfect samples; None where it is not known.
         floor_spread: standard deviation of the metric over several draws of perfect samples; None for fewer than two.
@@ -129,6 +131,8 @@ class Reference:
         resolution: for each column the distance of neighbouring values, 0 for a column of real numbers, (d,).
         parts: which features belong to which column of a table; None where the points are no table.
         target: the column that is to be predicted from the others; None where no column is.
+        unused: says for points (n, d) which of their features do not count, (n, d), such as the value of a gap; None
+            where all of them do.
         unit: the unit of the columns and therefore of the transport distances.
         seed: seed of everything random in the metrics.
 
@@ -141,6 +145,7 @@ class Reference:
     resolution: Points | None = None
     parts: Sequence[ColumnPart] | None = None
     target: str | None = None
+    unused: Callable[[Points], NDArray[np.bool_]] | None = None
     unit: str = "data units"
     seed: int = 0
 

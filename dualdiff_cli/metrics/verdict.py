@@ -108,6 +108,8 @@ def overall_verdict(scores: Mapping[str, Mapping[str, Any]]) -> Verdict:
     levels = {name: found.level for name, found in judged.items() if found.level != "unknown"}
     if not levels and wide:
         return Verdict("unknown", "The rows are too few: every interval is too wide to tell good from bad.")
+    if not levels and (why := _shared_note(scores)):
+        return Verdict("unknown", why)
     if not levels:
         return Verdict("unknown", "No score can be judged, because none has both a value and a floor.")
     rest = "" if not wide else f" {wide} more cannot be judged, because the rows are too few."
@@ -121,6 +123,12 @@ def overall_verdict(scores: Mapping[str, Mapping[str, Any]]) -> Verdict:
     verb, floors = ("is", "its floor") if len(worst) == 1 else ("are", "their floors")
     where = f"{', '.join(worst)} {verb} {what} {floors}"
     return Verdict(level, f"{reached} of {len(levels)} scores are at their floors; {where}.{rest}")
+
+
+def _shared_note(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Give the note that all scores without a value have in common; None where there is none."""
+    notes = [score.get("notes", ()) for score in scores.values() if score["value"] is None]
+    return next((note for note in (notes[0] if notes else ()) if all(note in other for other in notes)), None)
 
 
 def _thresholds(unit: str, floor: float) -> tuple[float, float] | None:

@@ -193,5 +193,17 @@ def test_a_request_that_cannot_be_met_is_refused_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_too_few_rows_to_score_are_refused_and_the_remedy_holds(tmp_path: Path) -> None:
+    path = write_people(tmp_path / "few.csv", n=30)
+    with pytest.raises(InputError, match="3 held-out rows are too few to compare models") as caught:
+        compare(str(path), models=["mixture"], n=60, device="cpu", path=tmp_path / "out")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
+    settings = [caught.value.remedy.split()[-1].rstrip("."), "model.components=1"]
+    record = compare(str(path), models=["mixture"], n=60, device="cpu", settings=settings)
+    assert record["held_out"] == 6
+    assert record["models"]["mixture"]["metrics"]["memorisation"]["value"] is not None
+
+
 def test_by_default_all_four_models_and_all_peers_are_compared() -> None:
     assert (*HOUSE, "vine-copula", "forest", "arf") == COMPARED

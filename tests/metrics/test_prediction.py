@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from dualdiff_cli import seeding
 from dualdiff_cli.metrics import ColumnPart, Score, score_samples, verdict
@@ -68,6 +69,56 @@ def test_generated_rows_of_one_class_teach_that_class() -> None:
     generated[:, 1:] = [1.0, 0.0]
     real = with_classes("real", wrong=0.0)
     assert tstr(real, generated, CLASSES).value == real[:, 1].mean()
+
+
+def test_a_value_of_several_digits_is_right_only_as_a_whole() -> None:
+    """The first digit is the sign of x, and the second one is random."""
+    digits = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, True), ColumnPart("y", 2, 1, True)]
+
+    def with_digits(role: str) -> np.ndarray:
+        rng = seeding.stream(0, role)
+        x = rng.normal(size=N)
+        return np.stack([x, x > 0, rng.random(N) < 0.5], axis=1).astype(float)
+
+    score = score_samples(
+        real=with_digits("real"), generated=with_digits("generated"), parts=digits, target="y", only=["tstr"]
+    )["tstr"]
+    assert (score.unit, score.value) == ("fraction", pytest.approx(0.5, abs=0.05))
+
+
+def test_only_the_most_frequent_values_are_ever_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualdiff_cli.metrics.prediction.MOST_CLASSES", 2)
+
+    def with_three(role: str) -> np.ndarray:
+        x = seeding.stream(0, role).random(N)
+        return np.column_stack([x, np.eye(3)[np.digitize(x, [0.2, 0.7])]])
+
+    parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 3, True)]
+    real, generated = with_three("real"), with_three("generated")
+    score = score_samples(real=real, generated=generated, parts=parts, target="y", only=["tstr"])["tstr"]
+    assert score.value == pytest.approx(1 - real[:, 1].mean(), abs=0.01)
+
+
+def test_all_features_of_a_number_count() -> None:
+    """The cosine of an angle is given, and the sign of its sine is random."""
+
+    def with_angle(role: str) -> np.ndarray:
+        angle = seeding.stream(0, role).uniform(0, 2 * math.pi, N)
+        return np.stack([np.cos(angle), np.cos(angle), np.sin(angle)], axis=1)
+
+    parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False), ColumnPart("y", 2, 1, False)]
+    score = score_samples(
+        real=with_angle("real"), generated=with_angle("generated"), parts=parts, target="y", only=["tstr"]
+    )["tstr"]
+    assert (score.unit, score.value) == ("R²", pytest.approx(0.5, abs=0.07))
+
+
+def test_a_target_that_does_not_vary_has_no_score_and_says_why() -> None:
+    real = rows("real")
+    real[:, 1] = 2.0
+    score = tstr(real, rows("generated"), NUMBER)
+    assert math.isnan(score.value)
+    assert "one value" in score.notes[0]
 
 
 def test_too_few_rows_and_a_single_column_have_no_score() -> None:

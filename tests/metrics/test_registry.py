@@ -66,6 +66,16 @@ def test_every_metric_gives_the_scores_that_the_registry_names_in_that_order() -
     assert all(score.floor is not None and np.isfinite(score.value) for score in scores().values())
 
 
+@pytest.mark.parametrize("target", ["x", "c"])
+def test_every_score_has_the_unit_that_the_registry_names(target: str) -> None:
+    parts = [ColumnPart("x", 0, 1, False), ColumnPart("c", 1, 1, True)]
+    rng = np.random.default_rng(2)
+    points = {name: np.column_stack([rng.normal(size=n), rng.integers(2, size=n)]) for name, n in SIZES.items()}
+    few = {**points, "real": points["real"][:5]}
+    known, unknown = (score_samples(**p, modes=MODES, parts=parts, target=target, unit="cm") for p in (points, few))
+    assert [(name, score.unit) for name, score in unknown.items()] == [(name, known[name].unit) for name in METRICS]
+
+
 def test_no_score_of_sixty_rows_and_eighty_columns_is_a_number_without_an_interval_and_the_unreadable_say_why() -> None:
     rng = np.random.default_rng(1)
     training, real = rng.standard_normal((54, 80)), rng.standard_normal((6, 80))

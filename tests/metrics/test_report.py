@@ -153,6 +153,20 @@ def test_fewer_points_than_any_metric_takes_are_refused() -> None:
         score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), training=normal(6, 3, seed=9))
 
 
+@pytest.mark.parametrize(("held_out", "learnt", "few"), [(5, 60, "5 held-out rows"), (60, 1, "1 training row is")])
+def test_of_too_few_true_rows_every_score_is_unknown_and_says_so(held_out: int, learnt: int, few: str) -> None:
+    training = normal(learnt, seed=16)
+    scores = score_samples(
+        real=normal(held_out, seed=5), generated=normal(60, seed=6), perfect=[training], training=training, unit="cm"
+    )
+    assert list(scores) == [*ALWAYS, "memorisation", "copies"]
+    assert scores["wasserstein2"].unit == "cm"
+    for score in scores.values():
+        assert (score.to_dict()["value"], score.ci95, score.floor) == (None, None, None)
+        assert score.notes[0].startswith(few)
+        assert score.notes[0].endswith("too few for any score: at least 6 are needed.")
+
+
 def test_many_columns_draw_the_divergences_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dualdiff_cli.metrics.neighbours._COMPARED_IN_MANY_COLUMNS", 50 * 50 * 6)
     scores = score_samples(real=normal(90, 6, seed=11), generated=normal(70, 6, seed=12))

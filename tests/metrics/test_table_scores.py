@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import ks_2samp, norm, spearmanr
+from scipy.stats import ks_2samp, norm, sem, spearmanr, t
 
 from dualdiff_cli import seeding
 from dualdiff_cli.metrics import ColumnPart, column_distances, manifold_scores, score_samples
@@ -94,6 +94,23 @@ def test_perfect_samples_have_density_one_and_the_known_coverage() -> None:
     assert_allclose(scores["coverage"].value, 1 - uncovered, atol=0.02)
     assert_allclose(scores["density"].value, 1, atol=0.1)
     assert_allclose(scores["precision"].value, scores["recall"].value, atol=0.05)
+
+
+def test_of_six_rows_the_scores_of_manifolds_are_unknown_in_their_own_units() -> None:
+    known, unknown = (manifold_scores(normal(n, 2, "x"), normal(n, 2, "y")) for n in (7, 6))
+    assert all(math.isnan(score.value) and score.notes for score in unknown.values())
+    assert [(name, score.unit) for name, score in unknown.items()] == [(name, known[name].unit) for name in known]
+
+
+@pytest.mark.parametrize("n", [7, 9, 10])
+def test_of_few_rows_the_interval_of_density_is_students_interval_of_a_mean(n: int) -> None:
+    """Where each row is a group, the jackknife of a mean is the mean's standard error."""
+    x, y = normal(n, 1, "x"), normal(n, 1, "y")
+    radius = np.sort(np.abs(x - x.T), axis=1)[:, 5]
+    balls = (np.abs(x - y.T) <= radius[:, None]).sum(axis=0) / 5
+    score = manifold_scores(x, y)["density"]
+    assert_allclose(score.value, balls.mean())
+    assert_allclose(score.ci95, t.interval(0.95, n - 1, balls.mean(), sem(balls)))
 
 
 @pytest.mark.parametrize(

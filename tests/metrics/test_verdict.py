@@ -83,6 +83,14 @@ def test_a_verdict_says_how_many_scores_the_rows_are_too_few_to_judge() -> None:
     assert (only_wide.level, "too few" in only_wide.sentence) == ("unknown", True)
 
 
+def test_where_nothing_can_be_judged_the_reason_that_all_scores_share_is_the_verdict() -> None:
+    few, other = (score(None, notes=notes) for notes in (["Also this.", "Too few rows."], ["Too few rows."]))
+    loss = score(0.3, floor=None)
+    assert overall_verdict({"a": few, "b": other, "loss": loss}).sentence == "Too few rows."
+    assert "no score" in overall_verdict({"a": few, "b": score(None)}).sentence.lower()
+    assert overall_verdict({"a": few, "b": score(0.0)}).level == "good"
+
+
 def test_every_metric_has_words_and_every_unit_of_a_metric_has_thresholds() -> None:
     assert set(METRICS) <= set(MEANINGS)
     assert {"bits", "standard deviations", "accuracy", "AUC", "fraction"} <= set(THRESHOLDS)
