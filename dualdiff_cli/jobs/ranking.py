@@ -5,7 +5,9 @@ model is as good where the 95 % intervals of the two distances overlap. On the w
 
     (KL(real ‖ generated) − its floor) + (KL(generated ‖ real) − its floor)     in bits,
 
-which is 0 for a model whose rows cannot be told from true rows. The least excess is the best.
+which is 0 for a model whose rows cannot be told from true rows. The least excess is the best. A table with categories,
+gaps or point masses has no density, and so no divergences; there the excess is that of the AUC of trees that tell true
+rows from generated ones. No model with an excess in AUC is compared with one whose excess is in bits.
 """
 
 from __future__ import annotations
@@ -18,29 +20,31 @@ from ..metrics import METRICS
 
 __all__ = ["as_good", "best_by_metric", "best_overall", "excess"]
 
-DIVERGENCES = ("kl_real_generated", "kl_generated_real")
+DECIDING = (("bits", ("kl_real_generated", "kl_generated_real")), ("AUC", ("classifier_auc",)))
+"""The unit of the excess, and the scores that it is the sum of; the first whose scores are known decide."""
 
 Metrics = Mapping[str, Mapping[str, Any]]
 """Scores by name, each as `Score.to_dict` gives it."""
 
 
 def excess(metrics: Metrics) -> dict[str, Any] | None:
-    """Give the excess of a model's two divergences, {"value", "ci95"} in bits.
+    """Give the excess of a model, {"value", "unit", "ci95"}; the unit is bits or AUC.
 
-    The half-widths of the two intervals are added as those of independent scores. The scatter of the floors has no part
-    in the interval, because the models of one comparison have the same floors.
+    The half-widths of two intervals are added as those of independent scores. The scatter of the floors has no part in
+    the interval, because the models of one comparison have the same floors.
 
     Returns:
-        None where a divergence has no value or no floor: the rows are too few.
+        None where no scores that decide have values and floors: the rows are too few.
 
     """
-    values = [_above_floor(metrics.get(name, {})) for name in DIVERGENCES]
-    halves = [_half(metrics.get(name, {})) for name in DIVERGENCES]
-    if any(value is None for value in values):
-        return None
-    total = math.fsum(value for value in values if value is not None)
-    half = None if None in halves else math.hypot(*(half for half in halves if half is not None))
-    return {"value": total, "unit": "bits", "ci95": None if half is None else [total - half, total + half]}
+    for unit, names in DECIDING:
+        known = [value for name in names if (value := _above_floor(metrics.get(name, {}))) is not None]
+        halves = [_half(metrics.get(name, {})) for name in names]
+        if len(known) == len(names):
+            total = math.fsum(known)
+            half = None if None in halves else math.hypot(*(half for half in halves if half is not None))
+            return {"value": total, "unit": unit, "ci95": None if half is None else [total - half, total + half]}
+    return None
 
 
 def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -61,14 +65,18 @@ def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[st
 
 def best_overall(models: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Name the model with the least excess; None where no model has one."""
-    known = {name: of["excess"]["value"] for name, of in models.items() if of.get("excess")}
-    return min(known, key=lambda name: known[name], default=None)
+    known = {name: of["excess"] for name, of in models.items() if of.get("excess")}
+    for unit, _ in DECIDING:
+        own = {name: its["value"] for name, its in known.items() if its["unit"] == unit}
+        if own:
+            return min(own, key=lambda name: own[name])
+    return None
 
 
 def as_good(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Say whether a model's excess is less than another's, or the 95 % intervals of the two overlap."""
     one, two = model.get("excess"), other.get("excess")
-    if not one or not two:
+    if not one or not two or one["unit"] != two["unit"]:
         return False
     low = one["value"] if one["ci95"] is None else one["ci95"][0]
     high = two["value"] if two["ci95"] is None else two["ci95"][1]

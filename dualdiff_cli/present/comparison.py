@@ -19,6 +19,12 @@ SHOWN = (
 )
 """The metrics of the table; the record has all of them."""
 
+EXCESS = {
+    "bits": "Excess: the sum of the two KL divergences less their floors, in bits; the least excess is the best.",
+    "AUC": "Excess: the AUC of the classifier less its floor, for want of densities; the least excess is the best.",
+}
+"""What the excess is, by its unit."""
+
 
 def models_table(record: Mapping[str, Any]) -> Table:
     """Lay out the models of a comparison, below a row with the floors that perfect samples get.
@@ -70,8 +76,9 @@ def _verdict(name: str, record: Mapping[str, Any]) -> str:
 
 
 def _notes(record: Mapping[str, Any], shown: list[str]) -> tuple[str, ...]:
+    units = {model["excess"]["unit"] for model in record["models"].values() if model.get("excess")}
     notes = [
-        "Excess: the sum of the two KL divergences less their floors, in bits; the least excess is the best.",
+        *(EXCESS[unit] for unit in EXCESS if unit in units),
         "Best in a metric: nearest to the floor. In brackets stand 95 % intervals.",
     ]
     for metric in shown:

@@ -47,6 +47,17 @@ def test_the_best_model_has_the_least_excess() -> None:
     assert best_overall({"unknown": model(None), "failed": {"error": "No."}}) is None
 
 
+def test_without_densities_the_classifier_decides_but_never_between_units() -> None:
+    far, near = (model(None, classifier_auc=score(auc, floor=0.5, half=0.02)) for auc in (0.7, 0.55))
+    assert far["excess"] == {"value": pytest.approx(0.2), "unit": "AUC", "ci95": pytest.approx([0.18, 0.22])}
+    assert best_overall({"far": far, "near": near, "failed": {"error": "No."}}) == "near"
+    in_bits = model(5.0, classifier_auc=score(0.9, floor=0.5))
+    assert best_overall({"near": near, "in bits": in_bits}) == "in bits"
+    assert as_good(near, far)
+    assert not as_good(far, near)
+    assert not as_good(near, in_bits)
+
+
 def test_a_metric_names_the_nearest_to_its_floor_first_and_then_those_within_the_intervals() -> None:
     below, near, far = (model(0.0, memorisation=score(value, floor=0.5, half=0.02)) for value in (0.38, 0.51, 0.6))
     close = model(0.0, memorisation=score(0.53, floor=0.5, half=0.02))

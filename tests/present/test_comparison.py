@@ -15,7 +15,7 @@ def score(value: float | None, *notes: str) -> dict[str, Any]:
 
 def model(forward: float, **more: Any) -> dict[str, Any]:
     metrics = {"kl_real_generated": score(forward), "copies": score(None, "Too few rows.")}
-    excess = {"value": forward - 0.05, "ci95": [forward - 0.15, forward + 0.05]}
+    excess = {"value": forward - 0.05, "unit": "bits", "ci95": [forward - 0.15, forward + 0.05]}
     return {"metrics": metrics, "excess": excess, "train_seconds": 12.5, "sample_seconds": 0.25, **more}
 
 
