@@ -32,6 +32,7 @@ from .jobs.train import Callbacks, train
 from .metrics import METRICS
 from .models import DrawingOptions, TrainableModel, load_model
 from .present.terminal import Console
+from .seeding import shuffled, stream
 from .store.run import Run
 from .training.loop import Progress
 
@@ -334,7 +335,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         run = Run(self.run_)
         in_memory = (run.load_data() or {}).get("source") == IN_MEMORY
         if self._data is None and in_memory and X is not None:
+            # The floor is the score of one half of the rows against the other; sorted rows have unlike halves.
             rows = self._rows(X)
+            rows = shuffled(rows, rows.height, stream(seed, "halves of rows"))
             half = rows.height // 2
             data = Data(ROWS_IN_MEMORY, rows[:half], rows[half:], None, {})
             # The training rows are gone, so nothing can be compared with them.

@@ -278,6 +278,16 @@ def test_the_rows_of_a_saved_run_are_in_no_file_and_evaluate_says_so(fitted: Dua
     assert "memorisation" not in scores  # the training rows are gone
 
 
+def test_the_floor_of_rows_in_order_is_not_the_distance_of_their_two_ends(fitted: DualDiff, tmp_path: Path) -> None:
+    loaded = DualDiff.load(fitted.save(tmp_path / "kept"))
+    in_order = ROWS[ROWS[:, 0].argsort()]
+    floors = [
+        loaded.evaluate(rows, n=100, metrics=["sliced_wasserstein"])["metrics"]["sliced_wasserstein"]["floor"]
+        for rows in (ROWS, in_order)
+    ]
+    assert floors[1] < 2 * floors[0]
+
+
 # Strings as paths
 
 
