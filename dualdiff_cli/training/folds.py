@@ -10,7 +10,8 @@ independent features are the experts in closed form, and the same unseen rows de
 
 The training ends after `patience` checkpoints in a row at which the networks have gained little where they count, or
 after the configured steps: what the closed forms know, the networks need not learn. The error of the weighted mean of
-experts with independent errors falls by w² times that of the networks, so a gain at a noise level counts by w².
+experts with independent errors falls by w² times that of the networks, so a gain at a noise level counts by w². But
+networks that have just begun have no weight yet, so a large gain counts in any case.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 0.005
 """A smaller gain from one checkpoint to the next is little, in bits a row."""
+LEAST_COUNTED = 0.05
+"""A gain at a noise level counts by at least so much: networks that gain much may have weight later."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
@@ -241,7 +244,7 @@ class FoldTrainer:
         """Give what the networks have gained where they count, in bits a row; the answers are (L, F·m, width)."""
         w = self._weighing.weights_of_networks(after)
         fallen = ((before - self._exam.points).square() - (after - self._exam.points).square()).sum(-1).mean(1)
-        return float((w.square() * self._exam.bits * fallen).sum())
+        return float((w.square().clamp(min=LEAST_COUNTED) * self._exam.bits * fallen).sum())
 
     @cached_property
     def _weighing(self) -> Weighing:
