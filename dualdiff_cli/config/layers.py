@@ -74,7 +74,7 @@ RECIPES: dict[str, Layer] = {
             "frequencies": 8,
         },
         "training": {
-            "steps": 4_000,
+            "steps": 3_000,
             "learning_rate": 3e-3,
             "annealing": "constant",
             "warmup": 100,
