@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..present.explorer.page import packed, packed_bytes, write_explorer
 from ..store.run import Run
 from .plot import expert_names, experts_over_levels
-from .shown import MOST_POINTS, Shown, shown_model, words_of
+from .shown import MOST_POINTS, Shown, shown_model
 from .trajectories import Process, forward_process, reverse_process
 from .truth import Announce
 
@@ -135,7 +135,7 @@ def _data(shown: Shown, forward: Process, drawn: Sequence[Sequence[Process]]) ->
         "frames": len(noise),
         "points": drawn[0][0].states.shape[1],
         "noise": [level if math.isfinite(level) else None for level in noise.tolist()],
-        "given": None if shown.given is None else {"words": words_of(shown.given), "weights": GUIDANCE},
+        "given": None if shown.given is None else {"words": shown.given.words, "weights": GUIDANCE},
         "processes": [
             {
                 "name": first.name,

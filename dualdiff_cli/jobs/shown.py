@@ -27,7 +27,7 @@ from ..models.diffusion import DiffusionModel
 from ..store.run import Run
 from .inputs import data_of_run
 
-__all__ = ["MOST_POINTS", "Shown", "shown_model", "words_of"]
+__all__ = ["MOST_POINTS", "Shown", "shown_model"]
 
 MOST_POINTS = 2_000
 """The largest number of points; all of them come from one block of noise."""
@@ -150,7 +150,7 @@ def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n:
         )
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
-        title += f" · {words_of(cells)}"
+        title += f" · {cells.words}"
     is_affine = encoding.width == 2 and all(column.affine is not None for column in encoding.columns)
     return Shown(
         title=title,
@@ -195,11 +195,6 @@ def _present(given: Given, encoding: TableEncoding) -> Given:
             place, value = column.present_feature
             values[span.start + place], known[span.start + place] = value, True
     return replace(given, values=values, given=known)
-
-
-def words_of(given: Given) -> str:
-    """Write the given cells as a reader would: "species = Gentoo"."""
-    return ", ".join(f"{name} = {value}" for name, value in given.cells.row(0, named=True).items())
 
 
 def _of_density(density: Density, n: int) -> Shown:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import numpy as np
 import polars as pl
@@ -53,6 +54,10 @@ def test_given_cells_are_written_into_rows_exactly() -> None:
         ("hits", -2),
         ("energy", "-1"),
         ("energy", "nan"),
+        ("energy", "inf"),
+        ("energy", "1e400"),
+        ("energy", -math.inf),
+        ("uniform", 1e300),
         ("energy", None),
         ("place", None),
         ("fraction", "1.5"),

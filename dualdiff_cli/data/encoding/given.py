@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ...errors import InputError, did_you_mean
+from ..cells import LARGEST
 from ..densities.families import FloatArray
 from .derived import DerivedColumn
 from .table import TableEncoding
@@ -35,6 +36,11 @@ class Given:
     cells: pl.DataFrame
     values: FloatArray
     given: np.ndarray
+
+    @property
+    def words(self) -> str:
+        """The cells as a reader would write them: "species = Gentoo"."""
+        return ", ".join(f"{name} = {value}" for name, value in self.cells.row(0, named=True).items())
 
     def put(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Write the given cells into n rows, exactly as they were given."""
@@ -71,6 +77,11 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
             )
         cell = _typed(name, value, types[name])
         features = column.encode(cell, None)
+        if not (np.abs(features) <= LARGEST).all():  # what is computed from its square would be no number
+            raise InputError(
+                f"The column '{name}' cannot be {value}: that is too far from all training rows to compute with.",
+                "Give a value that is nearer to them.",
+            )
         back = column.series(column.values(features))
         if not _equal(cell, back):
             raise InputError(
@@ -121,6 +132,8 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
         typed = cell.cast(dtype)
         if cell.is_null().any() or (cell.dtype.is_numeric() and not typed.cast(cell.dtype).equals(cell)):
             raise ValueError(f"{value!r} would change")
+        if typed.dtype.is_float() and not typed.is_finite().all():
+            raise ValueError(f"{value!r} is no finite number")
         return typed
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(
