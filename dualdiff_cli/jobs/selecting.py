@@ -33,6 +33,9 @@ LONG = 20_000
 LEAST_STARTS = 10
 """With fewer accepted rows among all drawn ones, the condition is given up."""
 
+TESTED_ALONE = 32
+"""So many accepted and so many refused rows are tested once more, each by itself."""
+
 _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
 )
@@ -60,6 +63,7 @@ class Selection:
     def __init__(self, predicate: str) -> None:
         self.predicate, self.candidates, self.accepted = predicate, 0, 0
         self.chains: Chains | None = None
+        self._untested = {True: TESTED_ALONE, False: TESTED_ALONE}
         try:
             self._meets = pl.sql_expr(predicate)
         except pl.exceptions.PolarsError as error:
@@ -84,6 +88,7 @@ class Selection:
         wanted = n
         for frame in chunks:
             meets = self._accepts(frame)
+            self._check_each_alone(frame, meets)
             numbers.append(self.candidates + np.flatnonzero(meets))
             kept = frame.filter(meets)
             self.candidates += frame.height
@@ -110,6 +115,25 @@ class Selection:
     def _falls_short(self, n: int) -> bool:
         """Say whether fewer than n of all candidates will be accepted, if things go on like this."""
         return self.accepted / self.candidates * most_candidates(n) < n
+
+    def _check_each_alone(self, rows: pl.DataFrame, meets: npt.NDArray[np.bool_]) -> None:
+        """Refuse a predicate that looks at other rows too: rows are drawn in blocks, on which its answer would depend.
+
+        Whatever a predicate is made of, it looks at one row only if its answer stays the same when a row is alone.
+
+        Raises:
+            InputError: an accepted row is refused alone, or the other way round.
+
+        """
+        for answer, untested in self._untested.items():
+            numbers = np.flatnonzero(meets == answer)[:untested].tolist()
+            self._untested[answer] -= len(numbers)
+            if any(self._accepts(rows[k : k + 1])[0] != answer for k in numbers):
+                raise InputError(
+                    f"The condition {self.predicate} compares a row with other rows, and has to be about one row.",
+                    "Leave aggregates such as AVG and window functions with OVER out, and write numbers instead, "
+                    'as in "energy > 5".',
+                )
 
     def _accepts(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
         """Say which rows meet the predicate, (n,); a row for which it is unknown does not."""
