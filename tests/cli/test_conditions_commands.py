@@ -129,6 +129,7 @@ def test_columns_may_stand_in_another_order_than_in_training(run: Path, tmp_path
         (["--given", "detektor=A"], "'detektor'"),
         (["--given", "hits=many"], "'hits'"),
         (["--given", "detector"], "--given"),
+        (["--given", "hits=1", "--given", " hits=2"], "'hits' twice, with 1 and with 2"),
         (["--guidance", "2"], "--guidance"),
         (["--where", "energy >"], "energy >"),
         (["--where", "mass > 3"], "mass > 3"),
