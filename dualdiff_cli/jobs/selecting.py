@@ -16,6 +16,7 @@ import polars as pl
 from ..errors import InputError
 from ..models import FromNoise
 from .moving import MOST_CHAINS, Chains
+from .quoted_dates import SQL_TOKEN, with_typed_dates
 
 __all__ = ["Selection", "equalities", "most_candidates"]
 
@@ -40,9 +41,6 @@ _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
 )
 
-_TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\w+|.""", re.DOTALL)
-"""A text, a name in quotes, a word, or any other character."""
-
 
 class Selection:
     """The rows of a model that a predicate of SQL accepts.
@@ -64,8 +62,11 @@ class Selection:
         self.predicate, self.candidates, self.accepted = predicate, 0, 0
         self.chains: Chains | None = None
         self._untested = {True: TESTED_ALONE, False: TESTED_ALONE}
+        self._meets = self._parsed(predicate)
+
+    def _parsed(self, predicate: str) -> pl.Expr:
         try:
-            self._meets = pl.sql_expr(predicate)
+            return pl.sql_expr(predicate)
         except pl.exceptions.PolarsError as error:
             raise self._refused(error) from error
 
@@ -87,6 +88,9 @@ class Selection:
         numbers: list[npt.NDArray[np.int64]] = []
         wanted = n
         for frame in chunks:
+            if not self.candidates:
+                moments = [name for name, dtype in frame.schema.items() if dtype.is_temporal()]
+                self._meets = self._parsed(with_typed_dates(self.predicate, moments))
             meets = self._accepts(frame)
             self._check_each_alone(frame, meets)
             numbers.append(self.candidates + np.flatnonzero(meets))
@@ -150,6 +154,11 @@ class Selection:
 
     def _refused(self, error: BaseException) -> InputError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if isinstance(error, pl.exceptions.InvalidOperationError) and "date" in reason.lower():
+            return InputError(
+                f"The condition {self.predicate} cannot be used: {reason.partition(' (create')[0]}.",
+                "Write a date as DATE '2021-04-01' and a moment as TIMESTAMP '2021-04-01 12:00:00'.",
+            )
         return InputError(
             f"The condition {self.predicate} cannot be used: {reason}.",
             "Write what SQL takes after WHERE, such as \"energy > 5 AND detector IN ('A', 'B')\".",
@@ -172,7 +181,7 @@ def equalities(predicate: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     parts = [""]
-    for token in _TOKEN.findall(predicate):
+    for token in SQL_TOKEN.findall(predicate):
         if token.lower() == "and":
             parts.append("")
         else:
