@@ -13,6 +13,7 @@ import polars as pl
 from ...errors import InputError, did_you_mean
 from ..cells import LARGEST
 from ..densities.families import FloatArray
+from .base import ColumnEncoding
 from .derived import DerivedColumn
 from .table import TableEncoding
 
@@ -61,7 +62,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
 
     """
     types = encoding.types
-    cells = _with_solved(encoding, cells, types)
+    cells, sources = _with_solved(encoding, cells, types)
     values, given, typed = np.zeros(encoding.width), np.zeros(encoding.width, dtype=bool), []
     for name, value in cells.items():
         if name not in types:
@@ -75,32 +76,53 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
                 f"The column '{name}' cannot be given: it is {column.summary}.",
                 "Give the columns that it is computed from, or it and all but one of these, or use --where.",
             )
-        cell = _typed(name, value, types[name])
-        features = column.encode(cell, None)
-        if not (np.abs(features) <= LARGEST).all():  # what is computed from its square would be no number
-            raise InputError(
-                f"The column '{name}' cannot be {value}: that is too far from all training rows to compute with.",
-                "Give a value that is nearer to them.",
-            )
-        back = column.series(column.values(features))
-        if not _equal(cell, back):
-            raise InputError(
-                f"The column '{name}' cannot be {value}: it is learnt as {column.summary}.",
-                "Give a value that the column can have.",
-            )
+        try:
+            cell, features = _encoded(column, value, types[name])
+        except InputError as error:
+            if name not in sources:
+                raise
+            raise _no_solution(sources[name], name, value, types[name], cells) from error
         values[span], given[span] = features[0], ~column.unused(features)[0]
         typed.append(cell)
     return Given(pl.DataFrame(typed), values, given)
 
 
-def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mapping[str, pl.DataType]) -> dict[str, Any]:
+def _encoded(column: ColumnEncoding, value: Any, dtype: pl.DataType) -> tuple[pl.Series, FloatArray]:
+    """Give a value the type of its column, and its features, (1, width).
+
+    Raises:
+        InputError: the column cannot have the value.
+
+    """
+    cell = _typed(column.name, value, dtype)
+    features = column.encode(cell, None)
+    if not (np.abs(features) <= LARGEST).all():  # what is computed from its square would be no number
+        raise InputError(
+            f"The column '{column.name}' cannot be {value}: that is too far from all training rows to compute with.",
+            "Give a value that is nearer to them.",
+        )
+    back = column.series(column.values(features))
+    if not _equal(cell, back):
+        raise InputError(
+            f"The column '{column.name}' cannot be {value}: it is learnt as {column.summary}.",
+            "Give a value that the column can have.",
+        )
+    return cell, features
+
+
+def _with_solved(
+    encoding: TableEncoding, cells: Mapping[str, Any], types: Mapping[str, pl.DataType]
+) -> tuple[dict[str, Any], dict[str, tuple[DerivedColumn, Any]]]:
     """Put the cells that follow from given values of formulas in the place of these values.
+
+    Returns:
+        The cells, and for the names of those that follow the column with the formula and its given value.
 
     Raises:
         InputError: a value is no number, or does not agree with the cells that it is computed from.
 
     """
-    known = dict(cells)
+    known, sources = dict(cells), dict[str, tuple[DerivedColumn, Any]]()
     for column in encoding.columns:
         if not isinstance(column, DerivedColumn) or column.name not in known or not column.can_be_solved(known):
             continue
@@ -108,6 +130,7 @@ def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mappi
         typed = {name: _typed(name, known[name], types[name]) for name in named}
         numbers: dict[str, Any] = {name: np.float64(cell.cast(pl.Float64)[0]) for name, cell in typed.items()}
         for other in column.unknown(known):
+            sources[other] = column, known[column.name]
             known[other] = numbers[other] = column.formula.solved_for(other, numbers[column.name], numbers)
         value = known.pop(column.name)
         computed = column.series(np.array([column.computed(numbers)], dtype=np.float64))
@@ -116,7 +139,31 @@ def _with_solved(encoding: TableEncoding, cells: Mapping[str, Any], types: Mappi
                 f"The column '{column.name}' cannot be {value}: it is {column.summary}, which gives {computed[0]}.",
                 "Give cells that agree, or leave one of them out.",
             )
-    return known
+    return known, sources
+
+
+def _no_solution(
+    source: tuple[DerivedColumn, Any], name: str, value: Any, dtype: pl.DataType, cells: Mapping[str, Any]
+) -> InputError:
+    """Say that a given value of a formula cannot be, because a column of the formula cannot have what follows from it.
+
+    Args:
+        source: the column with the formula, and its given value.
+        name, value, dtype: the column of the formula, what follows for it, and its type.
+        cells: all cells, from which the values near the given one are computed.
+
+    """
+    column, asked = source
+    example = ""
+    if dtype.is_integer() and np.isfinite(value) and value != round(value):
+        numbers = {other: np.float64(cells[other]) for other in column.formula.columns}
+        near = column.series(np.array([column.computed({**numbers, name: np.float64(round(value))})]))
+        example = f", such as {near[0]}"
+    return InputError(
+        f"The column '{column.name}' cannot be {asked}: it is {column.summary}, so that '{name}' would be {value:g}, "
+        "which that column cannot have.",
+        f"Give a value of '{column.name}' that follows from values that '{name}' can have{example}.",
+    )
 
 
 def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
