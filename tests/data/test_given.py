@@ -78,6 +78,23 @@ def test_a_value_that_a_column_cannot_have_is_refused_by_name(name: str, value: 
     assert str(value) in caught.value.problem
 
 
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("10:30:00", "seconds after midnight, and durations as seconds: give --given energy=37800."),
+        (dt.time(0, 1, 2, 500_000), "--given energy=62.5."),
+        ("26:00", "--given energy=93600."),
+        ("90 min", "durations are learnt as seconds"),
+        (dt.timedelta(days=2), "durations are learnt as seconds"),
+    ],
+)
+def test_a_time_for_a_column_of_numbers_is_refused_with_what_times_are_learnt_as(value: object, remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        given_cells(ENCODING, {"energy": value})
+    assert str(value) in caught.value.problem
+    assert remedy in caught.value.remedy
+
+
 def test_a_column_that_is_not_there_is_refused_with_the_name_that_was_perhaps_meant() -> None:
     with pytest.raises(InputError) as caught:
         given_cells(ENCODING, {"detektor": "B"})

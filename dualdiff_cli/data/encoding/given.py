@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["Given", "given_cells"]
 
 _WHOLE = re.compile(r"(?<=\d)\.0*$")
 """What may follow the digits of a whole number."""
+_CLOCK = re.compile(r"(\d+):(\d\d)(?::(\d\d(?:\.\d*)?))?")
+"""A time of day, or a duration of less than a day."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +179,8 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
         if isinstance(value, str) and dtype.is_integer():
             return pl.Series(name, [_WHOLE.sub("", value.strip())]).cast(dtype)
         cell = pl.Series(name, [value])
+        if cell.dtype.is_temporal() and not dtype.is_temporal():  # polars would count its nanoseconds
+            raise TypeError(f"{value!r} is no number")
         typed = cell.cast(dtype)
         if cell.is_null().any() or (cell.dtype.is_numeric() and not typed.cast(cell.dtype).equals(cell)):
             raise ValueError(f"{value!r} would change")
@@ -184,8 +189,22 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
         return typed
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(
-            f"'{value}' is no value of the column '{name}', whose type is {dtype}.", "Give a value of this type."
+            f"'{value}' is no value of the column '{name}', whose type is {dtype}.", _remedy(name, value, dtype)
         ) from error
+
+
+def _remedy(name: str, value: Any, dtype: pl.DataType) -> str:
+    """Say what to give in place of a value that has not the type of its column."""
+    if not dtype.is_float():
+        return "Give a value of this type."
+    if clock := _CLOCK.fullmatch(str(value).strip()):
+        hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        number = f"{3600 * hours + 60 * minutes + seconds:.12g}"
+        return (
+            "Times of day are learnt as seconds after midnight, and durations as seconds: give --given "
+            f"{shlex.quote(f'{name}={number}')}."
+        )
+    return "Give a finite number; durations are learnt as seconds, and times of day as seconds after midnight."
 
 
 def _equal(cell: pl.Series, back: pl.Series) -> bool:
