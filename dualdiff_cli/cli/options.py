@@ -263,7 +263,7 @@ def cells(texts: list[str] | None) -> dict[str, str]:
     """
     pairs: dict[str, str] = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
+        name, equals, value = text.rpartition("=")  # `with_known_columns` knows where the name of the column ends
         if not equals or not name.strip():
             raise InputError(
                 f"--given {text} is not of the form COLUMN=VALUE.", "Write, for example, --given detector=B."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from .base import ColumnEncoding
 from .derived import DerivedColumn
 from .table import TableEncoding
 
-__all__ = ["Given", "given_cells"]
+__all__ = ["Given", "given_cells", "with_known_columns"]
 
 _WHOLE = re.compile(r"(?<=\d)\.0*$")
 """What may follow the digits of a whole number."""
@@ -52,6 +52,33 @@ class Given:
         return rows.with_columns(exact)
 
 
+def with_known_columns(cells: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Let a text COLUMN=VALUE that was split at its last equals sign begin with the longest name of a column.
+
+    Args:
+        cells: the values, or their texts, by the name of the column; the names may have equals signs that belong to
+            the text.
+        names: of the columns. Where none fits, the text is split at its first equals sign.
+
+    Raises:
+        InputError: a column is given twice.
+
+    """
+    found: dict[str, Any] = {}
+    for name, value in cells.items():
+        column = name
+        if isinstance(value, str) and name not in names:
+            parts = name.split("=")
+            k = next((k for k in range(len(parts), 0, -1) if "=".join(parts[:k]).strip() in names), 1)
+            column, value = "=".join(parts[:k]).strip(), "=".join([*parts[k:], value])
+        if column in found:
+            raise InputError(
+                f"The column '{column}' is given twice, with {found[column]} and with {value}.", "Give one."
+            )
+        found[column] = value
+    return found
+
+
 def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
     """Read given cells.
 
@@ -65,7 +92,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
 
     """
     types = encoding.types
-    cells, sources = _with_solved(encoding, cells, types)
+    cells, sources = _with_solved(encoding, with_known_columns(cells, types), types)
     values, given, typed = np.zeros(encoding.width), np.zeros(encoding.width, dtype=bool), []
     for name, value in cells.items():
         if name not in types:
@@ -74,6 +101,13 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
             )
         place = encoding.names.index(name)
         column, span = encoding.columns[place], encoding.spans[place]
+        if isinstance(value, str) and not value.strip():
+            quoted = '"' + name.replace('"', '""') + '"'
+            gaps = f", or draw rows with a gap with --where {shlex.quote(f'{quoted} IS NULL')}"
+            raise InputError(
+                f"The value that is given for the column '{name}' is empty.",
+                f"Write a value behind the equals sign{'' if column.present_feature is None else gaps}.",
+            )
         if not column.can_be_given:
             raise InputError(
                 f"The column '{name}' cannot be given: it is {column.summary}.",
