@@ -88,7 +88,7 @@ def explore(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder.", "Name a folder with -o.")
-    shown = shown_model(source, dataset, n=points, given=given, device=device)
+    shown = shown_model(source, dataset, n=points, given=given or {}, device=device)
     weights = GUIDANCE if given else (1.0,)
     forward = forward_process(shown, frames=frames, seed=seed)
     drawn: list[list[Process]] = []

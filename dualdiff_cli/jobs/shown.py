@@ -105,7 +105,8 @@ def shown_model(
         source: a finished run of a diffusion model or its directory; None finds the newest run.
         dataset: the name of a density whose exact denoiser is shown in place of a model.
         n: the number of true rows.
-        given: for some columns the value, or its text, that all drawn points are to have.
+        given: for some columns the value, or its text, that all drawn points are to have; None where whoever asks takes
+            no given cells.
         device: where a model is loaded.
 
     Raises:
@@ -133,20 +134,21 @@ def shown_model(
             "Name the run of another model, such as dual-expert, or a density with --dataset.",
         )
     cells = _present(model.read_given(given), model.encoding) if given else None
-    return _of_run(run, model, data_of_run(run), cells, n)
+    return _of_run(run, model, data_of_run(run), cells, n, takes_given=given is not None)
 
 
-def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n: int) -> Shown:
+def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n: int, *, takes_given: bool) -> Shown:
     """Give the model of a run, with the features that are not given as the plane, or both features if there are two."""
     encoding = model.encoding
     free = list(range(encoding.width)) if cells is None else np.flatnonzero(~cells.given).tolist()
     if len(free) != 2 and encoding.width == 2:
         free = [0, 1]
     if len(free) != 2:
+        way = "give cells of all other columns with --given" if takes_given else "use `dualdiff explore` with --given"
         raise InputError(
-            f"The model of the run {run} has {len(free)} features that are not given, and a plane shows exactly 2.",
-            "Train on two columns with --columns A,B, give cells of all other columns with --given, or name a density "
-            "with --dataset.",
+            f"The model of the run {run} has {len(free)} features{' that are not given' if takes_given else ''}, and a "
+            "plane shows exactly 2.",
+            f"Train on two columns with --columns A,B, {way}, or name a density with --dataset.",
         )
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
