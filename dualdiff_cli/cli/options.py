@@ -258,15 +258,20 @@ def cells(texts: list[str] | None) -> dict[str, str]:
     """Take the texts COLUMN=VALUE of ``--given`` apart.
 
     Raises:
-        InputError: there is no equals sign, or nothing before it.
+        InputError: there is no equals sign, or nothing before it, or a column is given twice.
 
     """
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
+        name, equals, value = text.rpartition("=")  # `with_known_columns` knows where the name of the column ends
         if not equals or not name.strip():
             raise InputError(
                 f"--given {text} is not of the form COLUMN=VALUE.", "Write, for example, --given detector=B."
             )
-        pairs[name.strip()] = value
+        if (column := name.strip()) in pairs:
+            raise InputError(
+                f"--given names the column '{column}' twice, with {pairs[column]} and with {value}.",
+                "Give one value; for a choice of several, use --where, as in --where \"detector IN ('A', 'B')\".",
+            )
+        pairs[column] = value
     return pairs

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from .densities.catalogue import DENSITIES, describe, get_density
 from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
-from .encoding import ColumnEncoding, DiscreteSpan, FeatureLayout, Given, TableEncoding, given_cells
+from .encoding import (
+    ColumnEncoding,
+    DiscreteSpan,
+    FeatureLayout,
+    Given,
+    TableEncoding,
+    given_cells,
+    with_known_columns,
+)
 from .reading import READABLE, SourceTable, check_table, read_table
 from .split import Data, check_source, draw, load_data, split_table
 from .writing import WRITABLE, require_space, write_chunks
@@ -37,5 +45,6 @@ __all__ = [
     "read_table",
     "require_space",
     "split_table",
+    "with_known_columns",
     "write_chunks",
 ]

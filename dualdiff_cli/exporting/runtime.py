@@ -201,7 +201,8 @@ class ExportedModel(Model):
         reach = self.reach
         if reach is not None and given is not None:
             reach = reach.including(given.values, given.given)
-        width, redrawing = self.encoding.width, Redrawing(reach) if options.redraw else None
+        width, words = self.encoding.width, "" if given is None else given.words
+        redrawing = Redrawing(reach, words) if options.redraw else None
         if self.what == "denoiser":
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
             features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu, redrawing=redrawing)

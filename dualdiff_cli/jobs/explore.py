@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..present.explorer.page import packed, packed_bytes, write_explorer
 from ..store.run import Run
 from .plot import expert_names, experts_over_levels
-from .shown import MOST_POINTS, Shown, shown_model, words_of
+from .shown import MOST_POINTS, Shown, shown_model
 from .trajectories import Process, forward_process, reverse_process
 from .truth import Announce
 
@@ -88,7 +88,7 @@ def explore(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder.", "Name a folder with -o.")
-    shown = shown_model(source, dataset, n=points, given=given, device=device)
+    shown = shown_model(source, dataset, n=points, given=given or {}, device=device)
     weights = GUIDANCE if given else (1.0,)
     forward = forward_process(shown, frames=frames, seed=seed)
     drawn: list[list[Process]] = []
@@ -135,7 +135,7 @@ def _data(shown: Shown, forward: Process, drawn: Sequence[Sequence[Process]]) ->
         "frames": len(noise),
         "points": drawn[0][0].states.shape[1],
         "noise": [level if math.isfinite(level) else None for level in noise.tolist()],
-        "given": None if shown.given is None else {"words": words_of(shown.given), "weights": GUIDANCE},
+        "given": None if shown.given is None else {"words": shown.given.words, "weights": GUIDANCE},
         "processes": [
             {
                 "name": first.name,

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from ..compute.device import choose_device, peak_memory_bytes
-from ..data import require_space, write_chunks
+from ..data import require_space, with_known_columns, write_chunks
 from ..models import DrawingOptions, Model, load_model
 from ..store.run import Run
 from .moving import MOVES
@@ -71,6 +71,7 @@ def sample(
     if isinstance(source, str | Path):
         source = Run.open(source)
     model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
+    options = replace(options, given=with_known_columns(options.given, model.encoding.names))
     started = time.perf_counter()
     selection = None if where is None else Selection(where)
     if where is not None and model.takes_given:

@@ -16,6 +16,7 @@ import polars as pl
 from ..errors import InputError
 from ..models import FromNoise
 from .moving import MOST_CHAINS, Chains
+from .quoted_dates import SQL_TOKEN, with_typed_dates
 
 __all__ = ["Selection", "equalities", "most_candidates"]
 
@@ -33,12 +34,12 @@ LONG = 20_000
 LEAST_STARTS = 10
 """With fewer accepted rows among all drawn ones, the condition is given up."""
 
+TESTED_ALONE = 32
+"""So many accepted and so many refused rows are tested once more, each by itself."""
+
 _EQUALITY = re.compile(
     r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
 )
-
-_TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|\w+|.""", re.DOTALL)
-"""A text, a name in quotes, a word, or any other character."""
 
 
 class Selection:
@@ -60,8 +61,12 @@ class Selection:
     def __init__(self, predicate: str) -> None:
         self.predicate, self.candidates, self.accepted = predicate, 0, 0
         self.chains: Chains | None = None
+        self._untested = {True: TESTED_ALONE, False: TESTED_ALONE}
+        self._meets = self._parsed(predicate)
+
+    def _parsed(self, predicate: str) -> pl.Expr:
         try:
-            self._meets = pl.sql_expr(predicate)
+            return pl.sql_expr(predicate)
         except pl.exceptions.PolarsError as error:
             raise self._refused(error) from error
 
@@ -83,7 +88,11 @@ class Selection:
         numbers: list[npt.NDArray[np.int64]] = []
         wanted = n
         for frame in chunks:
+            if not self.candidates:
+                moments = [name for name, dtype in frame.schema.items() if dtype.is_temporal()]
+                self._meets = self._parsed(with_typed_dates(self.predicate, moments))
             meets = self._accepts(frame)
+            self._check_each_alone(frame, meets)
             numbers.append(self.candidates + np.flatnonzero(meets))
             kept = frame.filter(meets)
             self.candidates += frame.height
@@ -111,6 +120,25 @@ class Selection:
         """Say whether fewer than n of all candidates will be accepted, if things go on like this."""
         return self.accepted / self.candidates * most_candidates(n) < n
 
+    def _check_each_alone(self, rows: pl.DataFrame, meets: npt.NDArray[np.bool_]) -> None:
+        """Refuse a predicate that looks at other rows too: rows are drawn in blocks, on which its answer would depend.
+
+        Whatever a predicate is made of, it looks at one row only if its answer stays the same when a row is alone.
+
+        Raises:
+            InputError: an accepted row is refused alone, or the other way round.
+
+        """
+        for answer, untested in self._untested.items():
+            numbers = np.flatnonzero(meets == answer)[:untested].tolist()
+            self._untested[answer] -= len(numbers)
+            if any(self._accepts(rows[k : k + 1])[0] != answer for k in numbers):
+                raise InputError(
+                    f"The condition {self.predicate} compares a row with other rows, and has to be about one row.",
+                    "Leave aggregates such as AVG and window functions with OVER out, and write numbers instead, "
+                    'as in "energy > 5".',
+                )
+
     def _accepts(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
         """Say which rows meet the predicate, (n,); a row for which it is unknown does not."""
         try:
@@ -126,6 +154,11 @@ class Selection:
 
     def _refused(self, error: BaseException) -> InputError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if isinstance(error, pl.exceptions.InvalidOperationError) and "date" in reason.lower():
+            return InputError(
+                f"The condition {self.predicate} cannot be used: {reason.partition(' (create')[0]}.",
+                "Write a date as DATE '2021-04-01' and a moment as TIMESTAMP '2021-04-01 12:00:00'.",
+            )
         return InputError(
             f"The condition {self.predicate} cannot be used: {reason}.",
             "Write what SQL takes after WHERE, such as \"energy > 5 AND detector IN ('A', 'B')\".",
@@ -148,7 +181,7 @@ def equalities(predicate: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     parts = [""]
-    for token in _TOKEN.findall(predicate):
+    for token in SQL_TOKEN.findall(predicate):
         if token.lower() == "and":
             parts.append("")
         else:

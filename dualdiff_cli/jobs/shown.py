@@ -27,7 +27,7 @@ from ..models.diffusion import DiffusionModel
 from ..store.run import Run
 from .inputs import data_of_run
 
-__all__ = ["MOST_POINTS", "Shown", "shown_model", "words_of"]
+__all__ = ["MOST_POINTS", "Shown", "shown_model"]
 
 MOST_POINTS = 2_000
 """The largest number of points; all of them come from one block of noise."""
@@ -105,7 +105,8 @@ def shown_model(
         source: a finished run of a diffusion model or its directory; None finds the newest run.
         dataset: the name of a density whose exact denoiser is shown in place of a model.
         n: the number of true rows.
-        given: for some columns the value, or its text, that all drawn points are to have.
+        given: for some columns the value, or its text, that all drawn points are to have; None where whoever asks takes
+            no given cells.
         device: where a model is loaded.
 
     Raises:
@@ -133,24 +134,25 @@ def shown_model(
             "Name the run of another model, such as dual-expert, or a density with --dataset.",
         )
     cells = _present(model.read_given(given), model.encoding) if given else None
-    return _of_run(run, model, data_of_run(run), cells, n)
+    return _of_run(run, model, data_of_run(run), cells, n, takes_given=given is not None)
 
 
-def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n: int) -> Shown:
+def _of_run(run: Run, model: DiffusionModel, data: Data, cells: Given | None, n: int, *, takes_given: bool) -> Shown:
     """Give the model of a run, with the features that are not given as the plane, or both features if there are two."""
     encoding = model.encoding
     free = list(range(encoding.width)) if cells is None else np.flatnonzero(~cells.given).tolist()
     if len(free) != 2 and encoding.width == 2:
         free = [0, 1]
     if len(free) != 2:
+        way = "give cells of all other columns with --given" if takes_given else "use `dualdiff explore` with --given"
         raise InputError(
-            f"The model of the run {run} has {len(free)} features that are not given, and a plane shows exactly 2.",
-            "Train on two columns with --columns A,B, give cells of all other columns with --given, or name a density "
-            "with --dataset.",
+            f"The model of the run {run} has {len(free)} features{' that are not given' if takes_given else ''}, and a "
+            "plane shows exactly 2.",
+            f"Train on two columns with --columns A,B, {way}, or name a density with --dataset.",
         )
     title = f"{data.name} · {model.config.model.name} · {model.config.recipe}"
     if cells is not None:
-        title += f" · {words_of(cells)}"
+        title += f" · {cells.words}"
     is_affine = encoding.width == 2 and all(column.affine is not None for column in encoding.columns)
     return Shown(
         title=title,
@@ -195,11 +197,6 @@ def _present(given: Given, encoding: TableEncoding) -> Given:
             place, value = column.present_feature
             values[span.start + place], known[span.start + place] = value, True
     return replace(given, values=values, given=known)
-
-
-def words_of(given: Given) -> str:
-    """Write the given cells as a reader would: "species = Gentoo"."""
-    return ", ".join(f"{name} = {value}" for name, value in given.cells.row(0, named=True).items())
 
 
 def _of_density(density: Density, n: int) -> Shown:

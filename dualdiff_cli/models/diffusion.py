@@ -114,8 +114,12 @@ class DiffusionModel(DensityModel):
             sampler.draws,
             self.encoding.width,
             decoding(self.encoding, given),
-            Redrawing(self.reach) if self.redraws else None,
+            self._redrawing(given),
         )
+
+    def _redrawing(self, given: Given | None) -> Redrawing | None:
+        """Give what draws the absurd rows of a request again, if anything does."""
+        return Redrawing(self.reach, "" if given is None else given.words) if self.redraws else None
 
     @property
     def takes_given(self) -> bool:
@@ -196,7 +200,7 @@ class DiffusionModel(DensityModel):
             seed=seed,
             device=self.device,
             execution=self.execution,
-            redrawing=Redrawing(self.reach) if self.redraws else None,
+            redrawing=self._redrawing(given),
             frame=frame,
             facts=facts,
         )

@@ -97,6 +97,12 @@ def test_where_keeps_the_rows_that_meet_it_and_tells_the_acceptance_rate(run: Pa
     assert record["network_evaluations"] == record["sample_steps"]
 
 
+def test_the_way_to_rows_with_a_gap_that_the_refusal_of_an_empty_value_names_works(run: Path, tmp_path: Path) -> None:
+    assert "--where '\"energy\" IS NULL'" in refused("sample", run, "-n", "5", "--given", "energy=")
+    answer("sample", run, "-n", "5", "-o", tmp_path / "rows.csv", "--where", '"energy" IS NULL')
+    assert pl.read_csv(tmp_path / "rows.csv")["energy"].null_count() == 5
+
+
 def test_a_given_value_far_beyond_the_training_rows_is_no_absurd_row(run: Path, tmp_path: Path) -> None:
     record = answer("sample", run, "-n", "20", "-o", tmp_path / "rows.csv", "--given", "hits=100000")
     assert pl.read_csv(tmp_path / "rows.csv")["hits"].to_list() == [100_000] * 20
@@ -129,6 +135,7 @@ def test_columns_may_stand_in_another_order_than_in_training(run: Path, tmp_path
         (["--given", "detektor=A"], "'detektor'"),
         (["--given", "hits=many"], "'hits'"),
         (["--given", "detector"], "--given"),
+        (["--given", "hits=1", "--given", " hits=2"], "'hits' twice, with 1 and with 2"),
         (["--guidance", "2"], "--guidance"),
         (["--where", "energy >"], "energy >"),
         (["--where", "mass > 3"], "mass > 3"),

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import numpy as np
 import polars as pl
 import pytest
 from every_kind import KINDS, every_kind
 
-from dualdiff_cli.data import TableEncoding, given_cells
+from dualdiff_cli.cli.options import cells
+from dualdiff_cli.data import TableEncoding, given_cells, with_known_columns
 from dualdiff_cli.errors import InputError
 
 FRAME = every_kind()
@@ -53,6 +55,10 @@ def test_given_cells_are_written_into_rows_exactly() -> None:
         ("hits", -2),
         ("energy", "-1"),
         ("energy", "nan"),
+        ("energy", "inf"),
+        ("energy", "1e400"),
+        ("energy", -math.inf),
+        ("uniform", 1e300),
         ("energy", None),
         ("place", None),
         ("fraction", "1.5"),
@@ -71,6 +77,23 @@ def test_a_value_that_a_column_cannot_have_is_refused_by_name(name: str, value: 
         given_cells(ENCODING, {name: value})
     assert f"'{name}'" in caught.value.problem
     assert str(value) in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("10:30:00", "seconds after midnight, and durations as seconds: give --given energy=37800."),
+        (dt.time(0, 1, 2, 500_000), "--given energy=62.5."),
+        ("26:00", "--given energy=93600."),
+        ("90 min", "durations are learnt as seconds"),
+        (dt.timedelta(days=2), "durations are learnt as seconds"),
+    ],
+)
+def test_a_time_for_a_column_of_numbers_is_refused_with_what_times_are_learnt_as(value: object, remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        given_cells(ENCODING, {"energy": value})
+    assert str(value) in caught.value.problem
+    assert remedy in caught.value.remedy
 
 
 def test_a_column_that_is_not_there_is_refused_with_the_name_that_was_perhaps_meant() -> None:
@@ -98,3 +121,39 @@ def test_a_constant_can_be_given_and_changes_nothing() -> None:
     assert not given.given.any()
     assert given.cells.item() == 3.5
     assert isinstance(given.cells, pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("texts", "names", "found"),
+    [
+        (["x=y=0.25"], ["x=y"], {"x=y": "0.25"}),
+        (["x=y=0.25"], ["x"], {"x": "y=0.25"}),
+        (["x=y=0.25"], ["x", "x=y"], {"x=y": "0.25"}),
+        (["x=y=1", "x=z=2", "x==3"], ["x", "x=y", "x=z"], {"x=y": "1", "x=z": "2", "x": "=3"}),
+        ([" x = y=1", "z="], ["x", "z"], {"x": " y=1", "z": ""}),
+        (["u=v=1"], ["x"], {"u": "v=1"}),
+    ],
+)
+def test_a_given_text_is_split_behind_the_longest_name_of_a_column(
+    texts: list[str], names: list[str], found: dict[str, str]
+) -> None:
+    assert with_known_columns(cells(texts), names) == found
+    assert with_known_columns(found, names) == found
+
+
+def test_texts_for_the_same_column_that_have_equals_signs_are_refused() -> None:
+    with pytest.raises(InputError, match="'x' is given twice, with a=1 and with b=2"):
+        with_known_columns(cells(["x=a=1", "x=b=2"]), ["x"])
+
+
+def test_a_column_with_an_equals_sign_in_its_name_can_be_given() -> None:
+    encoding = TableEncoding.fit(pl.DataFrame({"x=y": [0.1, 0.25, 0.7], "z": [1.5, 2.5, 0.5]}))
+    assert given_cells(encoding, cells(["x=y=0.25"])).cells.to_dicts() == [{"x=y": 0.25}]
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("temp", "--where '\"temp\" IS NULL'"), ("energy", "equals sign.")])
+def test_an_empty_value_is_refused_with_how_gaps_are_drawn_where_the_column_has_some(name: str, remedy: str) -> None:
+    for empty in ("", " "):
+        with pytest.raises(InputError, match=f"'{name}' is empty") as caught:
+            given_cells(ENCODING, {name: empty})
+        assert remedy in caught.value.remedy

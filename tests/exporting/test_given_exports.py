@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.diffusion.independent import IndependentDenoiser, Marginal
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
+from dualdiff_cli.diffusion.samplers import Reach
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.given import GivenDenoiser, inverted
@@ -132,6 +134,19 @@ def test_a_file_draws_the_rows_around_given_cells_that_the_run_draws(
         np.testing.assert_allclose(own["values"], expected["values"], rtol=0, atol=1e-3)
     assert set(own["side"]) == {"right"}
     assert set(own["values"]) == {0.5}
+
+
+@pytest.mark.parametrize("of_file", [False, True], ids=["run", "file"])
+def test_rows_that_are_absurd_are_refused_with_the_given_cells_that_may_be_why(
+    of_file: bool, exported: ExportedModel, model: DiffusionModel
+) -> None:
+    d = model.encoding.width
+    missed = replace(exported if of_file else model, reach=Reach((1e6,) * d, (1e6 + 1,) * d))
+    for given, named in ((GIVEN, "values = 0.5, side = right"), ({}, "Take more")):
+        with pytest.raises(InputError, match="9 times") as caught:
+            missed.sample(5, seed=2, options=DrawingOptions(given=given))
+        assert named in caught.value.remedy
+        assert "--sample-steps" in caught.value.remedy
 
 
 def test_the_example_in_numpy_draws_rows_without_given_cells(

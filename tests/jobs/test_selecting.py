@@ -73,6 +73,32 @@ def test_what_is_no_condition_on_the_columns_is_refused(predicate: str) -> None:
     assert "WHERE" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        "row_number() over () = 1",
+        "x > AVG(x)",
+        "x > 3 * STDDEV(x)",
+        "x < 2 * MAX(x) - 3",
+        "x = MAX(x)",
+        "x > 1 AND COUNT(*) > 1",
+        "SUM(x) OVER (PARTITION BY letter) > x",
+        "LAG(x) OVER (ORDER BY x) > 0",
+        "letter = 'B' OR x > MEDIAN(x)",
+    ],
+)
+def test_a_condition_that_compares_rows_is_refused(predicate: str) -> None:
+    with pytest.raises(InputError) as caught:
+        list(Selection(predicate).rows(rows(), 100))
+    assert predicate in caught.value.problem
+    assert "OVER" in caught.value.remedy
+
+
+@pytest.mark.parametrize("predicate", ["true", "GREATEST(x, 1) = 1", "CASE WHEN x > 1 THEN true ELSE x > 0 END"])
+def test_a_condition_without_a_column_or_with_functions_of_one_row_is_taken(predicate: str) -> None:
+    assert pl.concat(Selection(predicate).rows(rows(), 100)).height == 100
+
+
 # Equalities
 
 NAMES = ["a", "b_1", "größe", "with space", "and", "x or y", "a=b", "(c)"]

@@ -111,3 +111,7 @@ def test_what_cannot_be_shown_is_refused(
     with pytest.raises(InputError, match="3 features") as refusal:
         shown_model(record["run"], None, n=10)
     assert "--columns" in refusal.value.remedy
+    assert "use `dualdiff explore` with --given" in refusal.value.remedy  # `animate` has no --given
+    with pytest.raises(InputError, match="3 features that are not given") as refusal:
+        shown_model(record["run"], None, n=10, given={})
+    assert "give cells of all other columns with --given" in refusal.value.remedy

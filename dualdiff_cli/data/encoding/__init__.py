@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout
-from .given import Given, given_cells
+from .given import Given, given_cells, with_known_columns
 from .table import TableEncoding
 
-__all__ = ["ColumnEncoding", "DiscreteSpan", "FeatureLayout", "Given", "TableEncoding", "given_cells"]
+__all__ = [
+    "ColumnEncoding",
+    "DiscreteSpan",
+    "FeatureLayout",
+    "Given",
+    "TableEncoding",
+    "given_cells",
+    "with_known_columns",
+]

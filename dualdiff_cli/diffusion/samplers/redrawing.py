@@ -80,12 +80,14 @@ class Redrawing:
 
     Attributes:
         reach: None where the range of the training rows is not known, and rows only have to be finite.
+        given: the given cells in words, which may be why no row is within reach; empty where there are none.
         count: how many rows have been drawn again.
         is_busy: whether rows are being drawn again.
 
     """
 
     reach: Reach | None
+    given: str = ""
     count: int = field(default=0, init=False)
     is_busy: bool = field(default=False, init=False)
 
@@ -132,10 +134,13 @@ class Redrawing:
         self.is_busy = False
         if not bad.size:
             return rows
+        remedy = "take more --sample-steps or another --sampler, or train the model for longer."
+        if self.given:  # around cells that are far from the training rows no sampler helps
+            remedy = f"Give values nearer to the training rows than {self.given}. If these are near, {remedy}"
         raise InputError(
             f"{bad.size:,} of {len(rows):,} rows were not finite or far outside the range of the training rows, each "
             f"of the {ATTEMPTS + 1} times that they were drawn.",
-            "Take more --sample-steps or another --sampler, or train the model for longer.",
+            remedy[0].upper() + remedy[1:],
         )
 
     def holds(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
