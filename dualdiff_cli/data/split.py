@@ -243,12 +243,18 @@ def left_out(
         named, kinds: see `split_table`.
 
     Raises:
-        InputError: ``kinds`` names a column that there is not.
+        InputError: ``kinds`` names a column that there is not, or calls a column without gaps ``missing``.
 
     """
     if unknown := [name for name in kinds if name not in rows.columns]:
         known = did_you_mean(unknown[0], rows.columns)
         raise InputError(f"{source} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
+    # Only all rows tell: those that are learnt may lack the gaps of a column that has few.
+    if complete := [name for name, kind in kinds.items() if kind == "missing" and not rows[name].null_count()]:
+        raise InputError(
+            f"The column '{complete[0]}' of {source} is called missing, and has no missing cell.",
+            "Leave its line out of the schema, so that the data choose the kind.",
+        )
     asked = dict.fromkeys(named, "") | dict(kinds)
     return [x.name for x in rows if (asked[x.name] == IDENTIFIER if x.name in asked else is_identifier(x))]
 

@@ -91,3 +91,20 @@ def test_a_schema_that_names_no_column_of_the_file_is_refused(file: Path, tmp_pa
     (tmp_path / "schema.toml").write_text('[columns]\ndetektor = "category"\n', encoding="utf-8")
     with pytest.raises(InputError, match="'detektor'"):
         columns(file, schema=tmp_path / "schema.toml")
+
+
+@pytest.mark.parametrize(("column", "kind"), [("detector", "constant"), ("temp", "constant"), ("detector", "missing")])
+def test_a_kind_that_the_data_alone_decide_is_refused_where_they_decide_otherwise(
+    file: Path, tmp_path: Path, column: str, kind: str
+) -> None:
+    (tmp_path / "schema.toml").write_text(f'[columns]\n{column} = "{kind}"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=f"'{column}'.*{kind}"):
+        columns(file, schema=tmp_path / "schema.toml")
+
+
+@pytest.mark.parametrize("kind", ["angle", "decimal", "number"])
+def test_a_refused_kind_is_answered_with_the_kinds_that_suit_the_column(file: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "schema.toml").write_text(f'[columns]\ndetector = "{kind}"\n', encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        columns(file, schema=tmp_path / "schema.toml")
+    assert caught.value.remedy.endswith(": category, identifier.")
