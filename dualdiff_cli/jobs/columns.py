@@ -11,14 +11,14 @@ from ..data.encoding.derived import DerivedColumn
 from ..data.encoding.missing import MissingColumn
 from ..data.relations import free_relations, held_relations
 from ..data.schema_file import read_schema, write_schema
-from ..data.split import left_out
+from ..data.split import left_out, parts_of
 from ..store.atomic import replaced
 
 __all__ = ["columns", "kind_in_words"]
 
 
 def columns(path: str | Path, *, schema: str | Path | None = None, output: str | Path | None = None) -> dict[str, Any]:
-    """Find the kind of each column of a file.
+    """Find the kind of each column of a file, from the rows that a training with the seed 0 learns.
 
     Args:
         path: the file.
@@ -39,7 +39,9 @@ def columns(path: str | Path, *, schema: str | Path | None = None, output: str |
     learnt = rows.drop(left_out(rows, source=str(path), kinds=asked))
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
     kinds |= held_relations(learnt, kinds)
-    encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
+    # The rows that `train` would learn from: a few rows more can have another bound or a finer step.
+    training, _ = parts_of(rows.height)
+    encodings = TableEncoding.fit(learnt[training], kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}
     found: list[dict[str, Any]] = [
         {

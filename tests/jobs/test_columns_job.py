@@ -9,6 +9,7 @@ import torch
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.data import TableEncoding, load_data, read_table
 from dualdiff_cli.data.schema_file import read_schema
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.columns import columns
@@ -108,3 +109,12 @@ def test_a_refused_kind_is_answered_with_the_kinds_that_suit_the_column(file: Pa
     with pytest.raises(InputError) as caught:
         columns(file, schema=tmp_path / "schema.toml")
     assert caught.value.remedy.endswith(": category, identifier.")
+
+
+def test_the_columns_are_described_as_a_training_learns_them(tmp_path: Path) -> None:
+    file = tmp_path / "few.csv"
+    pl.DataFrame({"select": [k % 3 for k in range(120)], "x": [0.5 * k for k in range(120)]}).write_csv(file)
+    learnt = {column.name: column.summary for column in load_data(file, seed=0).encoding.columns}
+    assert {column["name"]: column["learnt_as"] for column in columns(file)["columns"]} == learnt
+    (of_all_rows, _) = TableEncoding.fit(read_table(file).rows).columns
+    assert of_all_rows.summary == "integer, from 0 to 2" != learnt["select"]
