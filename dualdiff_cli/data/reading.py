@@ -30,6 +30,9 @@ MIN_ROWS = 20
 Missing: TypeAlias = Literal["keep", "drop", "error"]
 """What is done about missing cells: they stay, their rows are left out, or the file is refused."""
 
+MOST_TYPED = 8
+"""The largest number of columns that an advice names."""
+
 _INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
 """How other programs name the column in which they write the numbers of the rows."""
 
@@ -127,9 +130,8 @@ def check_table(
     kept = filled
     if missing == "drop":
         void = {column: "has no value in any row" for column, k in gaps.items() if k == filled.sum()}
-        _refuse(
-            name, void, f"Choose others with {_option([column for column in frame.columns if column not in void])}."
-        )
+        others = _option([column for column in frame.columns if column not in void])
+        _refuse(name, void, f"Choose others with {others}." if others else "Give a file in which a column has values.")
         kept = filled & ~frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
         left_out = int(filled.sum()) - int(kept.sum())
         if left_out:
@@ -202,7 +204,8 @@ def _converted(path: str | Path, frame: pl.DataFrame, *, decimal_comma: bool) ->
             values.append(found.values)
             notes += [found.note] if found.note else []
     usable = _option([column.name for column in values])
-    _refuse(path, complaints, f"Remove or replace these values, or choose other columns with {usable}.")
+    others = f", or choose other columns with {usable}" if usable else ""
+    _refuse(path, complaints, f"Remove or replace these values{others}.")
     return pl.DataFrame(values), notes
 
 
@@ -225,9 +228,10 @@ def _some(items: Sequence[str], limit: int = 3) -> str:
 
 
 def _option(names: Sequence[str]) -> str:
-    """Spell the option that chooses these columns, or an example where there are none or too many to type."""
-    typed = 0 < len(names) <= 8 and not any("," in name for name in names)
-    return f"--columns {shlex.quote(','.join(names)) if typed else 'a,b'}"
+    """Spell the option that chooses these columns, or two of many as an example; nothing if there is none to type."""
+    typed = [name for name in names if "," not in name]
+    chosen = typed if len(typed) <= MOST_TYPED else typed[:2]
+    return f"--columns {shlex.quote(','.join(chosen))}" if chosen else ""
 
 
 def _count(n: int, noun: str) -> str:

@@ -260,6 +260,11 @@ def left_out(
 
     """
     if unknown := [name for name in kinds if name not in rows.columns]:
+        if named:
+            raise InputError(
+                f"The schema names the column '{unknown[0]}', which is not among the columns that --columns names.",
+                "Name it there, too, or leave its line out of the schema.",
+            )
         known = did_you_mean(unknown[0], rows.columns)
         raise InputError(f"{source} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
     # Only all rows tell: those that are learnt may lack the gaps of a column that has few.

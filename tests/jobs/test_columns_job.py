@@ -118,3 +118,30 @@ def test_the_columns_are_described_as_a_training_learns_them(tmp_path: Path) -> 
     assert {column["name"]: column["learnt_as"] for column in columns(file)["columns"]} == learnt
     (of_all_rows, _) = TableEncoding.fit(read_table(file).rows).columns
     assert of_all_rows.summary == "integer, from 0 to 2" != learnt["select"]
+
+
+def test_the_columns_that_are_advised_in_place_of_refused_ones_can_be_chosen(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"tags": [["x"]] * 30} | {f"c{k}": [float(k + i % 7) for i in range(30)] for k in range(9)})
+    rows.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'tags'") as caught:
+        columns(tmp_path / "t.parquet")
+    advised = caught.value.remedy.rpartition("--columns ")[2].rstrip(".").split(",")
+    assert [column["name"] for column in columns(tmp_path / "t.parquet", chosen=advised)["columns"]] == advised
+
+
+def test_no_columns_are_advised_where_none_can_be_learnt(tmp_path: Path) -> None:
+    pl.DataFrame({"tags": [["x"]] * 30}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'tags'") as caught:
+        columns(tmp_path / "t.parquet")
+    assert "--columns" not in caught.value.remedy
+
+
+def test_a_chosen_column_is_never_left_out_as_an_identifier(file: Path) -> None:
+    (found,) = columns(file, chosen=["id"])["columns"]
+    assert found["kind"] == "category"
+
+
+def test_a_schema_with_a_column_that_is_not_chosen_is_refused_with_the_option(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text('[columns]\nangle = "angle"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"'angle'.*--columns"):
+        columns(file, schema=tmp_path / "schema.toml", chosen=["temp"])
