@@ -145,3 +145,11 @@ def test_a_schema_with_a_column_that_is_not_chosen_is_refused_with_the_option(fi
     (tmp_path / "schema.toml").write_text('[columns]\nangle = "angle"\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"'angle'.*--columns"):
         columns(file, schema=tmp_path / "schema.toml", chosen=["temp"])
+
+
+def test_a_long_text_is_cut_where_a_column_is_described(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"two": ["a" * 20_000, "b" * 20_000] * 30, "one": ["c" * 500] * 60})
+    rows.write_parquet(tmp_path / "long.parquet")
+    two, one = (column["learnt_as"] for column in columns(tmp_path / "long.parquet")["columns"])
+    assert two.startswith(f"category of 2 values: {'a' * 40}…, ") or two.endswith(f", {'a' * 40}…")
+    assert one == f"constant: every row gets {'c' * 40}…"

@@ -35,10 +35,13 @@ __all__ = [
     "fit_column",
     "namespace",
     "read_column",
+    "shortened",
 ]
 
 LEAST_SPREAD = 1e-140
 """The least difference of the least and the largest value of a column: the square of a smaller one is no number."""
+MOST_SHOWN = 40
+"""The number of characters of a value that a summary shows."""
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
 KINDS_OF_SHAPE = ("missing", "masses", "rounded", "decimal", "bounded", "skewed")
@@ -313,6 +316,12 @@ def read_column(column: Any) -> Any:
     if not isinstance(column, Mapping):
         return column
     return COLUMN_KINDS[COLUMN_KINDS.check(str(column.get("kind")))].model_validate(column)
+
+
+def shortened(value: object) -> str:
+    """Write a value for a reader, cut after `MOST_SHOWN` characters."""
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
 
 
 def namespace(features: Any) -> Any:

@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import Field
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan
+from .base import ColumnEncoding, DiscreteSpan, shortened
 
 __all__ = ["CategoryColumn", "binary_scale"]
 
@@ -159,6 +159,6 @@ class CategoryColumn(ColumnEncoding):
         """Say how many values there are, and how they are learnt."""
         number = len(self.levels)
         if number <= MOST_ONE_HOT:
-            shown = ", ".join(str(level) for level in self.levels[:4]) + (", …" if number > 4 else "")
+            shown = ", ".join(map(shortened, self.levels[:4])) + (", …" if number > 4 else "")
             return f"category of {number} values: {shown}"
         return f"category of {number:,} values, learnt as {self.width} binary digits"
