@@ -47,6 +47,7 @@ class SourceTable:
         numbers: (n,) the number of each row in the file, from 0; the header is not counted.
         rows_in_file: how many rows the file has, with those that were left out.
         notes: complete sentences for the user: what was left out, renamed, or recognised.
+        original: of a whole file whose format has types, the same rows in these types; otherwise None.
 
     """
 
@@ -54,6 +55,7 @@ class SourceTable:
     numbers: npt.NDArray[np.int64]
     rows_in_file: int
     notes: tuple[str, ...] = ()
+    original: pl.DataFrame | None = None
 
 
 def read_table(
@@ -84,9 +86,11 @@ def read_table(
 
     """
     path = Path(path)
-    frame, notes, decimal_comma = _named(path, read_raw(path), columns, whole=whole)
+    raw = read_raw(path)
+    frame, notes, decimal_comma = _named(path, raw, columns, whole=whole)
     table = check_table(frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=decimal_comma)
-    return replace(table, notes=(*notes, *table.notes))
+    original = frame if raw.typed and whole and missing == "keep" else None
+    return replace(table, notes=(*notes, *table.notes), original=original)
 
 
 def check_table(

@@ -136,6 +136,49 @@ def test_a_column_of_gaps_without_a_type_is_filled_with_the_type_of_the_training
     assert filled(run, rows).schema["hits"] == pl.Int64
 
 
+TYPED = {"x": pl.Float32, "y": pl.Decimal(12, 3), "side": pl.Enum(["low", "high"]), "hits": pl.UInt16}
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_the_types_of_a_table_and_its_observed_cells_stay_bit_for_bit(
+    run: str, table: pl.DataFrame, tmp_path: Path, by_file: bool
+) -> None:
+    zoned = pl.Series("own", [0, None, 7] * 100).cast(pl.Datetime("ms", "Europe/Berlin"))
+    typed = table.with_columns(pl.col("y").round(3)).cast(TYPED).with_columns(zoned, pl.Series("none", [None] * 300))
+    typed.write_parquet(tmp_path / "typed.parquet")
+    if by_file:
+        impute(run, tmp_path / "typed.parquet", output=tmp_path / "filled.parquet", device="cpu")
+    done = pl.read_parquet(tmp_path / "filled.parquet") if by_file else filled(run, typed)
+    assert done.schema == typed.schema
+    for column in typed:
+        assert done[column.name].filter(column.is_not_null()).equals(column.drop_nulls())
+    assert done.select(list(TYPED)).null_count().sum_horizontal().item() == 0
+    assert done.select("row", "own", "none").equals(typed.select("row", "own", "none"))
+
+
+def test_drawn_fractions_are_rounded_to_a_column_of_whole_numbers_with_a_warning(run: str) -> None:
+    rows = known_rows(20, seed=3).with_columns(x=pl.Series([10, None] * 10, dtype=pl.Int32))
+    with pytest.warns(UserWarning, match="'x' are rounded"):
+        done = filled(run, rows)
+    assert done.schema["x"] == pl.Int32
+    assert done["x"].null_count() == 0
+
+
+def test_a_drawn_value_that_an_enum_does_not_have_is_refused(run: str) -> None:
+    sides = pl.Series(["high", None, None, None] * 5, dtype=pl.Enum(["high"]))
+    with pytest.raises(InputError, match=r"'side'.*Enum.*low"):
+        filled(run, known_rows(20, seed=3).with_columns(side=sides, x=pl.lit(4.0)))
+
+
+def test_a_text_file_gets_moments_in_utc_and_durations_in_seconds(run: str, tmp_path: Path) -> None:
+    zoned = pl.Series("own", [0, 3_600_000] * 10).cast(pl.Datetime("ms", "Europe/Berlin"))
+    lasting = pl.Series("long", [1500, None] * 10).cast(pl.Duration("ms"))
+    known_rows(20, seed=3).with_columns(zoned, lasting).write_parquet(tmp_path / "typed.parquet")
+    impute(run, tmp_path / "typed.parquet", output=tmp_path / "filled.csv", device="cpu")
+    done = pl.read_csv(tmp_path / "filled.csv")
+    assert (done["own"][1], done["long"][0]) == ("1970-01-01T01:00:00", 1.5)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
