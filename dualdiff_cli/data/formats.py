@@ -83,7 +83,7 @@ def _read_parquet(path: Path) -> RawTable:
     for i, column in enumerate(columns):
         if _ENUM in (table.schema.field(i).metadata or {}):  # only the metadata tell it from a categorical
             empty = pl.from_arrow(table.select([i]).slice(0, 0).rename_columns([column.name]))
-            columns[i] = column.cast(empty.dtypes[0])
+            columns[i] = column.cast(pl.DataFrame(empty).dtypes[0])
     return RawTable(pl.DataFrame(columns), (), header=table.column_names, typed=True)
 
 

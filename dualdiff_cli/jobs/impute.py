@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import polars as pl
 from .. import seeding
 from ..compute.device import choose_device
 from ..data import check_table, read_table, write_chunks
+from ..data.encoding.base import shortened
 from ..data.formats import suffix_of
 from ..data.restoring import put_back
 from ..errors import InputError
@@ -69,6 +71,7 @@ def impute(
     rows = with_types(model, rows, known)
     original = rows if original is None else _writable(original, rows, output)
     # A column that was empty in the training stays empty.
+    _warn_of_unknown_values(model, rows.select(known))
     fillable = [name for name in known if model.encoding.can_hold_values(name)]
     gaps = sum(rows[name].null_count() for name in fillable)
     if draws < 1:
@@ -126,6 +129,21 @@ def _read(table: str | Path | pl.DataFrame, names: Collection[str]) -> tuple[pl.
         return table.with_columns(tidy), table
     except InputError as error:
         raise error.without_options("Mend these values, or leave the column out of the table.") from error
+
+
+def _warn_of_unknown_values(model: Model, rows: pl.DataFrame) -> None:
+    """Say which columns have values that the model has not learnt, and what becomes of them."""
+    for column in rows:
+        category = model.encoding.category(column.name)
+        unknown = column.clear() if category is None else category.unknown(column)
+        if len(unknown):
+            cells = "1 cell has" if len(unknown) == 1 else f"{len(unknown):,} cells have"
+            warnings.warn(
+                f"In the column '{column.name}' {cells} a value that the model has not learnt, such as "
+                f"'{shortened(unknown[0])}'. Such a cell stays; where other cells of its row are filled, it counts as "
+                "the mean of the learnt values.",
+                stacklevel=3,
+            )
 
 
 def _writable(original: pl.DataFrame, rows: pl.DataFrame, output: str | Path | None) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import torch
 from conditions import CORRELATION, known_rows, quick_request, write_known_rows
 
 from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import Request
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.impute import impute
 from dualdiff_cli.jobs.sample import sample
@@ -134,6 +135,34 @@ def test_rows_without_gaps_come_back_as_they_are_and_a_missing_column_is_no_obst
 def test_a_column_of_gaps_without_a_type_is_filled_with_the_type_of_the_training(run: str) -> None:
     rows = known_rows(10, seed=3).with_columns(hits=pl.Series([None] * 10, dtype=pl.Null))
     assert filled(run, rows).schema["hits"] == pl.Int64
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick run of a table with codes that are texts: some with leading zeros, some with none."""
+    folder = tmp_path_factory.mktemp("codes")
+    rows = [f"{'00501' if k % 2 else '02139'},{7 if k % 3 else 'A'},{k % 7}.25\n" for k in range(60)]
+    (folder / "codes.csv").write_text("zip,code,x\n" + "".join(rows), encoding="utf-8")
+    request = Request(dataset=str(folder / "codes.csv"), model="mixture", settings=["model.components=2"])
+    return Path(train(request, path=folder / "run", device="cpu")["run"])
+
+
+def test_numbers_in_place_of_learnt_texts_are_refused_and_the_advice_works(codes: Path, tmp_path: Path) -> None:
+    (tmp_path / "numbers.csv").write_text("zip,code,x\n501,7,\n2139,7,1.25\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"'zip'.*Int64.*learnt String.*'0") as caught:
+        impute(codes, tmp_path / "numbers.csv", device="cpu")
+    assert "leading zeros" in caught.value.remedy
+    (tmp_path / "texts.csv").write_text("zip,code,x\n00501,7,\n02139,7,1.25\n", encoding="utf-8")
+    done = impute(codes, tmp_path / "texts.csv", device="cpu")["frame"]
+    # The numbers of this part of the table read as the texts that were learnt.
+    assert done.select("zip", "code").rows() == [("00501", "7"), ("02139", "7")]
+
+
+def test_values_that_were_not_learnt_are_counted_in_a_warning(codes: Path) -> None:
+    rows = pl.DataFrame({"zip": ["99999", "00501", "99999"], "x": [None, 0.25, None]})
+    with pytest.warns(UserWarning, match=r"'zip' 2 cells have .*'99999'.*mean of the learnt values"):
+        done = impute(codes, rows, device="cpu")["frame"]
+    assert done["zip"].equals(rows["zip"])
 
 
 TYPED = {"x": pl.Float32, "y": pl.Decimal(12, 3), "side": pl.Enum(["low", "high"]), "hits": pl.UInt16}

@@ -109,6 +109,12 @@ class CategoryColumn(ColumnEncoding):
             features[known, here] = np.array(span.shift) + span.scale * digits[:, here]
         return features
 
+    def unknown(self, column: pl.Series) -> pl.Series:
+        """Give the observed values of a column, each as often as it occurs, that the training rows do not have."""
+        observed = column.drop_nulls()
+        known = observed.cast(TYPES[self.dtype], strict=False).is_in(list(self.levels)).fill_null(False)
+        return observed.filter(~known)
+
     def _digits(self, place: Any) -> FloatArray:
         """Give the places (n,) as zeros and ones (n, width): one-hot, or the binary digits."""
         numbers = np.arange(self.width)
