@@ -286,6 +286,8 @@ def fit_column(
 
 def _kinds_for(column: pl.Series) -> list[str]:
     """Give the kinds that a user can ask for and that can encode the column."""
+    if column.n_unique() == 1:  # without a request such a column is constant
+        return [IDENTIFIER]
     return [kind for kind in ASKED_KINDS if kind == IDENTIFIER or COLUMN_KINDS[kind].takes(column)]
 
 
