@@ -10,8 +10,8 @@ import typer
 
 from ..present.tables import Column, Table
 from ..present.terminal import Console
-from .help import FILES, examples
-from .options import DebugOption, JsonOption, QuietOption, handled
+from .help import DATA, FILES, examples
+from .options import DebugOption, JsonOption, QuietOption, handled, names
 
 __all__ = ["columns"]
 
@@ -20,6 +20,15 @@ __all__ = ["columns"]
 @examples("dualdiff columns measurements.csv", "dualdiff columns measurements.csv -o schema.toml")
 def columns(
     file: Annotated[Path, typer.Argument(help="The file whose columns are looked at.", metavar="FILE")],
+    chosen: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Columns of the file to look at; default: all columns.",
+            metavar="A,B,…",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     schema: Annotated[
         Path | None,
         typer.Option(help="TOML file with the kinds of some columns.", metavar="FILE.toml", rich_help_panel=FILES),
@@ -45,11 +54,12 @@ def columns(
     from ..jobs.columns import columns as job
 
     console = Console(as_json=as_json, quiet=quiet)
-    record = job(file, schema=schema, output=output)
+    record = job(file, schema=schema, output=output, chosen=names(chosen))
     for note in record["notes"]:
         console.note(note)
     for relation in record["relations"]:
-        command = shlex.join(["dualdiff", "train", str(file), "--constraint", relation])
+        options = [] if chosen is None else ["--columns", chosen]
+        command = shlex.join(["dualdiff", "train", str(file), *options, "--constraint", relation])
         console.note(f"In every row {relation}. To keep it exactly: {command}")
     heads = (Column("column"), Column("kind"), Column("learnt as"), Column("missing", ","), Column("distinct", ","))
     body = tuple((c["name"], c["kind"], c["learnt_as"], c["missing"], c["distinct"]) for c in record["columns"])

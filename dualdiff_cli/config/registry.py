@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from ..errors import unknown_name
+from ..errors import InputError, unknown_name
 from .formulas import is_formula, read_formula
 
 __all__ = [
     "ALIASES",
+    "ASKED_KINDS",
     "COLUMN_KINDS",
     "IDENTIFIER",
     "MODEL_KINDS",
@@ -90,11 +91,16 @@ def known_name(kind: str, name: str, known: Iterable[str]) -> str:
 
     """
     known = list(known)
-    written = "-".join(name.lower().replace("_", " ").split())
+    written = _as_written(name)
     found = name if name in known else ALIASES.get(kind, {}).get(written, written)
     if found not in known:
         raise unknown_name(kind, name, known)
     return found
+
+
+def _as_written(name: str) -> str:
+    """Give a name in the form that all names of the project have: lower case, and hyphens for blanks and ``_``."""
+    return "-".join(name.lower().replace("_", " ").split())
 
 
 class Registry(Mapping[str, Any]):
@@ -215,9 +221,16 @@ masses."""
 IDENTIFIER = "identifier"
 """The kind of a column that is left out, because it only tells the rows apart; it has no encoding."""
 
+UNASKED_KINDS = ("constant", "missing")
+"""The kinds that a schema may have because `columns` writes them, and that no user asks for: the data have them."""
+COMPUTED = "derived"
+"""The kind of a column that a formula computes, which is asked for by the formula."""
+ASKED_KINDS = (*(kind for kind in COLUMN_KINDS if kind not in (*UNASKED_KINDS, COMPUTED)), IDENTIFIER)
+"""The kinds that a user can ask for by name."""
+
 
 def check_column_kind(name: str) -> str:
-    """Give back the name of a kind that a user may ask for, or a formula; see `config.formulas`.
+    """Give the name of the kind that a user has asked for, or the formula; see `known_name` and `config.formulas`.
 
     Raises:
         InputError: there is no such kind, and the message lists those that there are; or the formula cannot be read.
@@ -225,4 +238,10 @@ def check_column_kind(name: str) -> str:
     """
     if is_formula(name):
         return str(read_formula(name))
-    return name if name == IDENTIFIER else COLUMN_KINDS.check(name)
+    written = _as_written(name)
+    if written == COMPUTED:
+        raise InputError(
+            f"The kind {name!r} does not say what a column is computed from.",
+            'Give the formula in place of the kind, such as total = "= minutes + 60*hours".',
+        )
+    return written if written in UNASKED_KINDS else known_name(COLUMN_KINDS.kind, name, ASKED_KINDS)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-__all__ = ["MISSING_MARKS", "TidyColumn", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
+__all__ = ["MISSING_MARKS", "PER_SECOND", "TidyColumn", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
 
 LARGEST = 1e140
 """The largest number that a column may hold: the sum of the squares of a billion such numbers is still finite."""
@@ -29,7 +29,7 @@ _TIME = r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s?(Z
 _LOCAL_DATE = r"^([0-9]{1,4})([./-])([0-9]{1,2})([./-])([0-9]{1,4})([T ].*)?$"
 _DATE_ORDERS = {"day, month, year": "dmy", "month, day, year": "mdy", "year, month, day": "ymd"}
 _MICROSECOND = pl.Datetime("us")
-_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY = 86_400
 _FIRST_DAY, _LAST_DAY = (day.toordinal() - date(1970, 1, 1).toordinal() for day in (date.min, date.max))
 """The calendar from the year 1 to the year 9999, in days since 1970."""
@@ -261,7 +261,7 @@ def _from_date(column: pl.Series) -> TidyColumn:
 def _from_datetime(column: pl.Series) -> TidyColumn:
     dtype, note = column.dtype, ""
     assert isinstance(dtype, pl.Datetime)
-    _check_calendar(column.to_physical() // (_DAY * _PER_SECOND[dtype.time_unit]))
+    _check_calendar(column.to_physical() // (_DAY * PER_SECOND[dtype.time_unit]))
     if dtype.time_zone is not None:
         column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype.time_zone != "UTC":
@@ -282,7 +282,7 @@ def _beyond_calendar(days: pl.Series) -> bool:
 def _from_duration(column: pl.Series) -> TidyColumn:
     assert isinstance(column.dtype, pl.Duration)
     note = f"Column '{column.name}' holds durations, which are read as numbers of seconds."
-    return TidyColumn(column.to_physical() / _PER_SECOND[column.dtype.time_unit], note)
+    return TidyColumn(column.to_physical() / PER_SECOND[column.dtype.time_unit], note)
 
 
 def _from_time(column: pl.Series) -> TidyColumn:

@@ -16,6 +16,8 @@ from .raw import RawTable
 
 __all__ = ["READABLE", "read_raw", "suffix_of"]
 
+_ENUM = b"_PL_ENUM_VALUES2"
+"""The key under which polars writes the values of an Enum into a Parquet file."""
 _ADVICE = "Give a file with a header and rows of values."
 
 
@@ -78,7 +80,11 @@ def _read_parquet(path: Path) -> RawTable:
     table.validate(full=True)
     # Column by column, because polars panics on names and metadata that are not UTF-8, and on repeated names.
     columns = [pl.Series(f"column {i}", pl.from_arrow(column)) for i, column in enumerate(table.columns)]
-    return RawTable(pl.DataFrame(columns), (), header=table.column_names)
+    for i, column in enumerate(columns):
+        if _ENUM in (table.schema.field(i).metadata or {}):  # only the metadata tell it from a categorical
+            empty = pl.from_arrow(table.select([i]).slice(0, 0).rename_columns([column.name]))
+            columns[i] = column.cast(pl.DataFrame(empty).dtypes[0])
+    return RawTable(pl.DataFrame(columns), (), header=table.column_names, typed=True)
 
 
 @_foreign
@@ -97,7 +103,9 @@ def _read_npy(path: Path) -> RawTable:
     array = np.array(array).reshape(len(array), -1) if array.size else np.empty((0, 1))
     # polars takes neither half nor extended precision, nor the other order of bytes.
     array = array.astype(np.float64 if array.dtype.kind == "f" else array.dtype.newbyteorder("="), copy=False)
-    return RawTable(pl.DataFrame({name: array[:, i] for i, name in enumerate(column_names(array.shape[1]))}), ())
+    return RawTable(
+        pl.DataFrame({name: array[:, i] for i, name in enumerate(column_names(array.shape[1]))}), (), typed=True
+    )
 
 
 @_foreign

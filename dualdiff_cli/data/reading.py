@@ -30,6 +30,9 @@ MIN_ROWS = 20
 Missing: TypeAlias = Literal["keep", "drop", "error"]
 """What is done about missing cells: they stay, their rows are left out, or the file is refused."""
 
+MOST_TYPED = 8
+"""The largest number of columns that an advice names."""
+
 _INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
 """How other programs name the column in which they write the numbers of the rows."""
 
@@ -44,6 +47,7 @@ class SourceTable:
         numbers: (n,) the number of each row in the file, from 0; the header is not counted.
         rows_in_file: how many rows the file has, with those that were left out.
         notes: complete sentences for the user: what was left out, renamed, or recognised.
+        original: of a whole file whose format has types, the same rows in these types; otherwise None.
 
     """
 
@@ -51,6 +55,7 @@ class SourceTable:
     numbers: npt.NDArray[np.int64]
     rows_in_file: int
     notes: tuple[str, ...] = ()
+    original: pl.DataFrame | None = None
 
 
 def read_table(
@@ -81,9 +86,11 @@ def read_table(
 
     """
     path = Path(path)
-    frame, notes, decimal_comma = _named(path, read_raw(path), columns, whole=whole)
+    raw = read_raw(path)
+    frame, notes, decimal_comma = _named(path, raw, columns, whole=whole)
     table = check_table(frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=decimal_comma)
-    return replace(table, notes=(*notes, *table.notes))
+    original = frame if raw.typed and whole and missing == "keep" else None
+    return replace(table, notes=(*notes, *table.notes), original=original)
 
 
 def check_table(
@@ -127,9 +134,8 @@ def check_table(
     kept = filled
     if missing == "drop":
         void = {column: "has no value in any row" for column, k in gaps.items() if k == filled.sum()}
-        _refuse(
-            name, void, f"Choose others with {_option([column for column in frame.columns if column not in void])}."
-        )
+        others = _option([column for column in frame.columns if column not in void])
+        _refuse(name, void, f"Choose others with {others}." if others else "Give a file in which a column has values.")
         kept = filled & ~frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
         left_out = int(filled.sum()) - int(kept.sum())
         if left_out:
@@ -202,7 +208,8 @@ def _converted(path: str | Path, frame: pl.DataFrame, *, decimal_comma: bool) ->
             values.append(found.values)
             notes += [found.note] if found.note else []
     usable = _option([column.name for column in values])
-    _refuse(path, complaints, f"Remove or replace these values, or choose other columns with {usable}.")
+    others = f", or choose other columns with {usable}" if usable else ""
+    _refuse(path, complaints, f"Remove or replace these values{others}.")
     return pl.DataFrame(values), notes
 
 
@@ -225,9 +232,10 @@ def _some(items: Sequence[str], limit: int = 3) -> str:
 
 
 def _option(names: Sequence[str]) -> str:
-    """Spell the option that chooses these columns, or an example where there are none or too many to type."""
-    typed = 0 < len(names) <= 8 and not any("," in name for name in names)
-    return f"--columns {shlex.quote(','.join(names)) if typed else 'a,b'}"
+    """Spell the option that chooses these columns, or two of many as an example; nothing if there is none to type."""
+    typed = [name for name in names if "," not in name]
+    chosen = typed if len(typed) <= MOST_TYPED else typed[:2]
+    return f"--columns {shlex.quote(','.join(chosen))}" if chosen else ""
 
 
 def _count(n: int, noun: str) -> str:

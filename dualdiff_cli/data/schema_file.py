@@ -25,7 +25,7 @@ def read_schema(path: str | Path) -> dict[str, str]:
     """Read the kinds of columns from a TOML file.
 
     Raises:
-        InputError: the file cannot be read, is no schema, or names a kind that there is not.
+        InputError: the file cannot be read, is no schema, or names a kind that cannot be asked for.
 
     """
     try:
@@ -35,18 +35,26 @@ def read_schema(path: str | Path) -> dict[str, str]:
             f"{path} cannot be read as a schema: {error}.", "Write one with `dualdiff columns`."
         ) from error
     columns = content.get("columns")
-    if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
+    if not isinstance(columns, dict):
         raise InputError(
             f"{path} has no table [columns] of names and kinds.", "Write a schema with `dualdiff columns` and edit it."
         )
-    for kind in columns.values():
-        check_column_kind(kind)
-    return columns
+    for name, kind in columns.items():
+        if not isinstance(kind, str):
+            raise InputError(
+                f"{path} has for the column '{name}' the kind {kind!r}, which is no text.",
+                f'Write a kind in quotes, such as {_key(name)} = "number".',
+            )
+    return {name: check_column_kind(kind) for name, kind in columns.items()}
 
 
 def write_schema(kinds: Mapping[str, str]) -> str:
     """Give the text of a schema file."""
-    # A key in quotes is written as in JSON, except for the character 127, which TOML does not take as it is.
-    keys = {name: json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f") for name in kinds}
-    lines = [f"{keys[name]} = {json.dumps(kind)}" for name, kind in kinds.items()]
+    lines = [f"{_key(name)} = {json.dumps(kind)}" for name, kind in kinds.items()]
     return "\n".join(["[columns]", *lines, ""])
+
+
+def _key(name: str) -> str:
+    """Write the name of a column as a key in quotes."""
+    # As in JSON, except for the character 127, which TOML does not take as it is.
+    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -27,7 +27,7 @@ from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
 from .relations import held_relations
 
-__all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "split_table"]
+__all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "parts_of", "split_table"]
 
 MIN_IDENTIFIERS = 50
 """Among fewer rows, values that never repeat do not show that a column is an identifier."""
@@ -187,34 +187,29 @@ def split_table(
         InputError: the fraction leaves one part empty, a column is unknown, or every column is an identifier.
 
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
+    learnt, unseen = parts_of(table.rows.height, seed=seed, fraction=fraction)
     keys = left_out(table.rows, source=name, named=named, kinds=kinds)
     rows = table.rows.drop(keys)
     if not rows.width:
         raise InputError(f"Every column of {name} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
     asked = {column: kind for column, kind in kinds.items() if kind != IDENTIFIER}
     found = held_relations(rows, asked)
-    n = rows.height
-    order = seeding.stream(seed, "split").permutation(n)
-    m = min(max(round(fraction * n), 1), n - 1)
-    held_out, train = np.sort(order[:m]), np.sort(order[m:])
     return Data(
         name=name,
-        train=rows[train],
-        held_out=rows[held_out],
+        train=rows[learnt],
+        held_out=rows[unseen],
         density=None,
         provenance={
             **origin,
             "columns": [*rows.columns],
             **({"identifiers": [*keys]} if keys else {}),
             "rows": table.rows_in_file,
-            "dropped_rows": table.rows_in_file - n,
-            "train_rows": n - m,
-            "held_out_rows": m,
+            "dropped_rows": table.rows_in_file - rows.height,
+            "train_rows": len(learnt),
+            "held_out_rows": len(unseen),
             "seed": seed,
         },
-        held_out_rows=table.numbers[held_out],
+        held_out_rows=table.numbers[unseen],
         kinds=asked | found,
         notes=(
             *table.notes,
@@ -226,6 +221,24 @@ def split_table(
             ),
         ),
     )
+
+
+def parts_of(n: int, *, seed: int = 0, fraction: float = 0.1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give the numbers of the training rows and of the held-out rows among n rows, both ascending.
+
+    Args:
+        n: at least two.
+        seed, fraction: see `split_table`; the defaults are those of a training that is asked for neither.
+
+    Raises:
+        InputError: the fraction leaves one part empty.
+
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"A held-out fraction of {fraction} leaves one part empty.", "Give a number between 0 and 1.")
+    order = seeding.stream(seed, "split").permutation(n)
+    m = min(max(round(fraction * n), 1), n - 1)
+    return np.sort(order[m:]), np.sort(order[:m])
 
 
 def left_out(
@@ -243,12 +256,23 @@ def left_out(
         named, kinds: see `split_table`.
 
     Raises:
-        InputError: ``kinds`` names a column that there is not.
+        InputError: ``kinds`` names a column that there is not, or calls a column without gaps ``missing``.
 
     """
     if unknown := [name for name in kinds if name not in rows.columns]:
+        if named:
+            raise InputError(
+                f"The schema names the column '{unknown[0]}', which is not among the columns that --columns names.",
+                "Name it there, too, or leave its line out of the schema.",
+            )
         known = did_you_mean(unknown[0], rows.columns)
         raise InputError(f"{source} has no column '{unknown[0]}'.", f"{known}Name columns of the file in the schema.")
+    # Only all rows tell: those that are learnt may lack the gaps of a column that has few.
+    if complete := [name for name, kind in kinds.items() if kind == "missing" and not rows[name].null_count()]:
+        raise InputError(
+            f"The column '{complete[0]}' of {source} is called missing, and has no missing cell.",
+            "Leave its line out of the schema, so that the data choose the kind.",
+        )
     asked = dict.fromkeys(named, "") | dict(kinds)
     return [x.name for x in rows if (asked[x.name] == IDENTIFIER if x.name in asked else is_identifier(x))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,44 @@ from ..data.encoding.derived import DerivedColumn
 from ..data.encoding.missing import MissingColumn
 from ..data.relations import free_relations, held_relations
 from ..data.schema_file import read_schema, write_schema
-from ..data.split import left_out
+from ..data.split import left_out, parts_of
 from ..store.atomic import replaced
 
 __all__ = ["columns", "kind_in_words"]
 
 
-def columns(path: str | Path, *, schema: str | Path | None = None, output: str | Path | None = None) -> dict[str, Any]:
-    """Find the kind of each column of a file.
+def columns(
+    path: str | Path,
+    *,
+    schema: str | Path | None = None,
+    output: str | Path | None = None,
+    chosen: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Find the kind of each column of a file, from the rows that a training with the seed 0 learns.
 
     Args:
         path: the file.
         schema: a schema file with the kinds of some columns.
         output: where a schema file with the kinds that were found is written; None writes none.
+        chosen: the columns of the file that are looked at; None takes all.
 
     Returns:
         {"file", "rows", "columns": [{"name", "kind", "learnt_as", "missing", "distinct", "features"}], "notes",
         "relations", "output"}; the relations are equations that hold in all rows and that no formula keeps.
 
     Raises:
-        InputError: the file or the schema is refused, or the output cannot be written.
+        InputError: the file or the schema is refused, there is no such column, or the output cannot be written.
 
     """
-    table = read_table(path)
+    table = read_table(path, columns=chosen)
     asked = {} if schema is None else read_schema(schema)
     rows = table.rows
-    learnt = rows.drop(left_out(rows, source=str(path), kinds=asked))
+    learnt = rows.drop(left_out(rows, source=str(path), named=chosen or (), kinds=asked))
     kinds = {name: kind for name, kind in asked.items() if kind != IDENTIFIER}
     kinds |= held_relations(learnt, kinds)
-    encodings = TableEncoding.fit(learnt, kinds=kinds).columns if learnt.width else ()
+    # The rows that `train` would learn from: a few rows more can have another bound or a finer step.
+    training, _ = parts_of(rows.height)
+    encodings = TableEncoding.fit(learnt[training], kinds=kinds).columns if learnt.width else ()
     by_name = {encoding.name: encoding for encoding in encodings}
     found: list[dict[str, Any]] = [
         {

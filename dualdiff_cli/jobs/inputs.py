@@ -96,8 +96,27 @@ def with_types(model: Model, rows: pl.DataFrame, known: Iterable[str]) -> pl.Dat
                 f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
                 "Give a table whose columns have the types of the training file.",
             )
+        _check_text(model, own, typed)
         rows = rows.with_columns(typed)
     return rows
+
+
+def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
+    """Refuse numbers in place of texts, such as 501 for '00501', unless each of them, as a text, is a learnt value.
+
+    Raises:
+        InputError: the column is such a one.
+
+    """
+    if typed.dtype != pl.String or own.dtype in (pl.String, pl.Categorical, pl.Enum) or not typed.drop_nulls().len():
+        return
+    category = model.encoding.category(own.name)
+    if category is None or category.unknown(typed).len():
+        such = "" if category is None else f", such as '{category.levels[0]}'"
+        raise InputError(
+            f"The column '{own.name}' of the table has the type {own.dtype}, and the model has learnt String{such}.",
+            "Write the column as text in the form of the training file, for example with its leading zeros.",
+        )
 
 
 def _check_kept(before: dict[str, Any] | None, whose: str) -> None:

@@ -53,6 +53,11 @@ def run(file: Path, schema: Path, elsewhere: Path) -> Path:
     )
 
 
+def test_columns_looks_at_the_columns_that_are_named(file: Path) -> None:
+    record = answer("columns", file, "--columns", "hits, detector")
+    assert [column["name"] for column in record["columns"]] == ["hits", "detector"]
+
+
 def test_columns_prints_a_line_for_every_column_and_trains_nothing(file: Path) -> None:
     result = dualdiff("columns", file)
     assert result.exit_code == 0

@@ -9,6 +9,7 @@ import torch
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.data import TableEncoding, load_data, read_table
 from dualdiff_cli.data.schema_file import read_schema
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.columns import columns
@@ -91,3 +92,64 @@ def test_a_schema_that_names_no_column_of_the_file_is_refused(file: Path, tmp_pa
     (tmp_path / "schema.toml").write_text('[columns]\ndetektor = "category"\n', encoding="utf-8")
     with pytest.raises(InputError, match="'detektor'"):
         columns(file, schema=tmp_path / "schema.toml")
+
+
+@pytest.mark.parametrize(("column", "kind"), [("detector", "constant"), ("temp", "constant"), ("detector", "missing")])
+def test_a_kind_that_the_data_alone_decide_is_refused_where_they_decide_otherwise(
+    file: Path, tmp_path: Path, column: str, kind: str
+) -> None:
+    (tmp_path / "schema.toml").write_text(f'[columns]\n{column} = "{kind}"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=f"'{column}'.*{kind}"):
+        columns(file, schema=tmp_path / "schema.toml")
+
+
+@pytest.mark.parametrize("kind", ["angle", "decimal", "number"])
+def test_a_refused_kind_is_answered_with_the_kinds_that_suit_the_column(file: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "schema.toml").write_text(f'[columns]\ndetector = "{kind}"\n', encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        columns(file, schema=tmp_path / "schema.toml")
+    assert caught.value.remedy.endswith(": category, identifier.")
+
+
+def test_the_columns_are_described_as_a_training_learns_them(tmp_path: Path) -> None:
+    file = tmp_path / "few.csv"
+    pl.DataFrame({"select": [k % 3 for k in range(120)], "x": [0.5 * k for k in range(120)]}).write_csv(file)
+    learnt = {column.name: column.summary for column in load_data(file, seed=0).encoding.columns}
+    assert {column["name"]: column["learnt_as"] for column in columns(file)["columns"]} == learnt
+    (of_all_rows, _) = TableEncoding.fit(read_table(file).rows).columns
+    assert of_all_rows.summary == "integer, from 0 to 2" != learnt["select"]
+
+
+def test_the_columns_that_are_advised_in_place_of_refused_ones_can_be_chosen(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"tags": [["x"]] * 30} | {f"c{k}": [float(k + i % 7) for i in range(30)] for k in range(9)})
+    rows.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'tags'") as caught:
+        columns(tmp_path / "t.parquet")
+    advised = caught.value.remedy.rpartition("--columns ")[2].rstrip(".").split(",")
+    assert [column["name"] for column in columns(tmp_path / "t.parquet", chosen=advised)["columns"]] == advised
+
+
+def test_no_columns_are_advised_where_none_can_be_learnt(tmp_path: Path) -> None:
+    pl.DataFrame({"tags": [["x"]] * 30}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'tags'") as caught:
+        columns(tmp_path / "t.parquet")
+    assert "--columns" not in caught.value.remedy
+
+
+def test_a_chosen_column_is_never_left_out_as_an_identifier(file: Path) -> None:
+    (found,) = columns(file, chosen=["id"])["columns"]
+    assert found["kind"] == "category"
+
+
+def test_a_schema_with_a_column_that_is_not_chosen_is_refused_with_the_option(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text('[columns]\nangle = "angle"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"'angle'.*--columns"):
+        columns(file, schema=tmp_path / "schema.toml", chosen=["temp"])
+
+
+def test_a_long_text_is_cut_where_a_column_is_described(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"two": ["a" * 20_000, "b" * 20_000] * 30, "one": ["c" * 500] * 60})
+    rows.write_parquet(tmp_path / "long.parquet")
+    two, one = (column["learnt_as"] for column in columns(tmp_path / "long.parquet")["columns"])
+    assert two.startswith(f"category of 2 values: {'a' * 40}…, ") or two.endswith(f", {'a' * 40}…")
+    assert one == f"constant: every row gets {'c' * 40}…"

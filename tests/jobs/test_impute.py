@@ -12,6 +12,7 @@ import torch
 from conditions import CORRELATION, known_rows, quick_request, write_known_rows
 
 from dualdiff_cli import seeding
+from dualdiff_cli.config.recipes import Request
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.impute import impute
 from dualdiff_cli.jobs.sample import sample
@@ -134,6 +135,77 @@ def test_rows_without_gaps_come_back_as_they_are_and_a_missing_column_is_no_obst
 def test_a_column_of_gaps_without_a_type_is_filled_with_the_type_of_the_training(run: str) -> None:
     rows = known_rows(10, seed=3).with_columns(hits=pl.Series([None] * 10, dtype=pl.Null))
     assert filled(run, rows).schema["hits"] == pl.Int64
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick run of a table with codes that are texts: some with leading zeros, some with none."""
+    folder = tmp_path_factory.mktemp("codes")
+    rows = [f"{'00501' if k % 2 else '02139'},{7 if k % 3 else 'A'},{k % 7}.25\n" for k in range(60)]
+    (folder / "codes.csv").write_text("zip,code,x\n" + "".join(rows), encoding="utf-8")
+    request = Request(dataset=str(folder / "codes.csv"), model="mixture", settings=["model.components=2"])
+    return Path(train(request, path=folder / "run", device="cpu")["run"])
+
+
+def test_numbers_in_place_of_learnt_texts_are_refused_and_the_advice_works(codes: Path, tmp_path: Path) -> None:
+    (tmp_path / "numbers.csv").write_text("zip,code,x\n501,7,\n2139,7,1.25\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"'zip'.*Int64.*learnt String.*'0") as caught:
+        impute(codes, tmp_path / "numbers.csv", device="cpu")
+    assert "leading zeros" in caught.value.remedy
+    (tmp_path / "texts.csv").write_text("zip,code,x\n00501,7,\n02139,7,1.25\n", encoding="utf-8")
+    done = impute(codes, tmp_path / "texts.csv", device="cpu")["frame"]
+    # The numbers of this part of the table read as the texts that were learnt.
+    assert done.select("zip", "code").rows() == [("00501", "7"), ("02139", "7")]
+
+
+def test_values_that_were_not_learnt_are_counted_in_a_warning(codes: Path) -> None:
+    rows = pl.DataFrame({"zip": ["99999", "00501", "99999"], "x": [None, 0.25, None]})
+    with pytest.warns(UserWarning, match=r"'zip' 2 cells have .*'99999'.*mean of the learnt values"):
+        done = impute(codes, rows, device="cpu")["frame"]
+    assert done["zip"].equals(rows["zip"])
+
+
+TYPED = {"x": pl.Float32, "y": pl.Decimal(12, 3), "side": pl.Enum(["low", "high"]), "hits": pl.UInt16}
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_the_types_of_a_table_and_its_observed_cells_stay_bit_for_bit(
+    run: str, table: pl.DataFrame, tmp_path: Path, by_file: bool
+) -> None:
+    zoned = pl.Series("own", [0, None, 7] * 100).cast(pl.Datetime("ms", "Europe/Berlin"))
+    typed = table.with_columns(pl.col("y").round(3)).cast(TYPED).with_columns(zoned, pl.Series("none", [None] * 300))
+    typed.write_parquet(tmp_path / "typed.parquet")
+    if by_file:
+        impute(run, tmp_path / "typed.parquet", output=tmp_path / "filled.parquet", device="cpu")
+    done = pl.read_parquet(tmp_path / "filled.parquet") if by_file else filled(run, typed)
+    assert done.schema == typed.schema
+    for column in typed:
+        assert done[column.name].filter(column.is_not_null()).equals(column.drop_nulls())
+    assert done.select(list(TYPED)).null_count().sum_horizontal().item() == 0
+    assert done.select("row", "own", "none").equals(typed.select("row", "own", "none"))
+
+
+def test_drawn_fractions_are_rounded_to_a_column_of_whole_numbers_with_a_warning(run: str) -> None:
+    rows = known_rows(20, seed=3).with_columns(x=pl.Series([10, None] * 10, dtype=pl.Int32))
+    with pytest.warns(UserWarning, match="'x' are rounded"):
+        done = filled(run, rows)
+    assert done.schema["x"] == pl.Int32
+    assert done["x"].null_count() == 0
+
+
+def test_a_drawn_value_that_an_enum_does_not_have_is_refused(run: str) -> None:
+    sides = pl.Series(["high", None, None, None] * 5, dtype=pl.Enum(["high"]))
+    with pytest.raises(InputError, match=r"'side'.*Enum.*low"):
+        filled(run, known_rows(20, seed=3).with_columns(side=sides, x=pl.lit(4.0)))
+
+
+def test_a_text_file_gets_moments_in_utc_and_durations_in_seconds(run: str, tmp_path: Path) -> None:
+    zoned = pl.Series("own", [0, 3_600_000] * 10).cast(pl.Datetime("ms", "Europe/Berlin"))
+    lasting = pl.Series("long", [1500, None] * 10).cast(pl.Duration("ms"))
+    known_rows(20, seed=3).with_columns(zoned, lasting).write_parquet(tmp_path / "typed.parquet")
+    impute(run, tmp_path / "typed.parquet", output=tmp_path / "filled.csv", device="cpu")
+    done = pl.read_csv(tmp_path / "filled.csv")
+    assert (done["own"][1], done["long"][0]) == ("1970-01-01T01:00:00", 1.5)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from ...config.registry import COLUMN_KINDS
+from ...config.registry import ASKED_KINDS, COLUMN_KINDS, IDENTIFIER
 from ...errors import InputError
 from ..densities.families import FloatArray
 
@@ -35,14 +35,18 @@ __all__ = [
     "fit_column",
     "namespace",
     "read_column",
+    "shortened",
 ]
 
 LEAST_SPREAD = 1e-140
 """The least difference of the least and the largest value of a column: the square of a smaller one is no number."""
+MOST_SHOWN = 40
+"""The number of characters of a value that a summary shows."""
 KINDS_IN_OWN_UNITS = ("integer", "number")
 """The kinds whose features can keep the unit of their column."""
-KINDS_OF_SHAPE = ("constant", "missing", "masses", "rounded", "decimal", "bounded", "skewed")
-"""The kinds that need values of a certain shape; a schema of a whole file may name one that its training rows lack."""
+KINDS_OF_SHAPE = ("missing", "masses", "rounded", "decimal", "bounded", "skewed")
+"""The kinds that need values of a certain shape; a schema of a whole file may name one that its training rows lack.
+All but the first are kinds of numbers."""
 
 
 @dataclass(frozen=True)
@@ -267,15 +271,24 @@ def fit_column(
     tried = names[names.index(after) + 1 :] if after else names
     if not standardise:
         tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
-    for name in tried if kind is None or kind in KINDS_OF_SHAPE else []:
+    numbers = column.dtype.is_numeric() or column.null_count() == len(column)
+    lenient = kind in KINDS_OF_SHAPE and (numbers or kind == "missing")
+    for name in tried if kind is None or lenient else []:
         chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
         found = None if chosen.on_request else chosen.proposed(column, standardise=standardise)
         if found is not None:
             return found
     raise InputError(
         f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",
-        f"Leave the column out with --columns, or choose another kind of {', '.join(COLUMN_KINDS)}.",
+        f"Leave the column out with --columns, or ask for a kind that suits it: {', '.join(_kinds_for(column))}.",
     )
+
+
+def _kinds_for(column: pl.Series) -> list[str]:
+    """Give the kinds that a user can ask for and that can encode the column."""
+    if column.n_unique() == 1:  # without a request such a column is constant
+        return [IDENTIFIER]
+    return [kind for kind in ASKED_KINDS if kind == IDENTIFIER or COLUMN_KINDS[kind].takes(column)]
 
 
 def _check_spread(column: pl.Series) -> None:
@@ -305,6 +318,12 @@ def read_column(column: Any) -> Any:
     if not isinstance(column, Mapping):
         return column
     return COLUMN_KINDS[COLUMN_KINDS.check(str(column.get("kind")))].model_validate(column)
+
+
+def shortened(value: object) -> str:
+    """Write a value for a reader, cut after `MOST_SHOWN` characters."""
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
 
 
 def namespace(features: Any) -> Any:

@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import Field
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan
+from .base import ColumnEncoding, DiscreteSpan, shortened
 
 __all__ = ["CategoryColumn", "binary_scale"]
 
@@ -109,6 +109,12 @@ class CategoryColumn(ColumnEncoding):
             features[known, here] = np.array(span.shift) + span.scale * digits[:, here]
         return features
 
+    def unknown(self, column: pl.Series) -> pl.Series:
+        """Give the observed values of a column, each as often as it occurs, that the training rows do not have."""
+        observed = column.drop_nulls()
+        known = observed.cast(TYPES[self.dtype], strict=False).is_in(list(self.levels)).fill_null(False)
+        return observed.filter(~known)
+
     def _digits(self, place: Any) -> FloatArray:
         """Give the places (n,) as zeros and ones (n, width): one-hot, or the binary digits."""
         numbers = np.arange(self.width)
@@ -159,6 +165,6 @@ class CategoryColumn(ColumnEncoding):
         """Say how many values there are, and how they are learnt."""
         number = len(self.levels)
         if number <= MOST_ONE_HOT:
-            shown = ", ".join(str(level) for level in self.levels[:4]) + (", …" if number > 4 else "")
+            shown = ", ".join(map(shortened, self.levels[:4])) + (", …" if number > 4 else "")
             return f"category of {number} values: {shown}"
         return f"category of {number:,} values, learnt as {self.width} binary digits"

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding
+from .base import ColumnEncoding, shortened
 
 __all__ = ["ConstantColumn"]
 
@@ -72,7 +72,11 @@ class ConstantColumn(ColumnEncoding):
     @property
     def summary(self) -> str:
         """Say which value every row gets."""
-        return "empty: every cell stays missing" if self.value is None else f"constant: every row gets {self.value}"
+        return (
+            "empty: every cell stays missing"
+            if self.value is None
+            else f"constant: every row gets {shortened(self.value)}"
+        )
 
 
 def _type_name(dtype: pl.DataType) -> str:

@@ -140,6 +140,7 @@ class IntegerColumn(ColumnEncoding):
         """Say how the dequantised numbers are learnt."""
         if isinstance(self.inner, BoundedColumn):
             low, high = self.inner.low, self.inner.high
+            low = self.least if low is None and not self.origin else low
             least = "" if low is None else str(math.ceil(low) + self.origin)
             span = span_in_words(least, "" if high is None else str(math.floor(high) + self.origin))
             return f"{self.inner.inner.summary.replace('number', 'integer', 1)}, {span}"
@@ -222,7 +223,7 @@ class DecimalColumn(ColumnEncoding):
             return f"{inner.summary}, in steps of {self.step:g}"
         half = self.step / 2
         low, high = inner.low, inner.high
-        least = "" if low is None else f"{low + half:g}"
+        least = f"{low + half:g}" if low is not None else "" if self.least is None else f"{self.least:g}"
         span = span_in_words(least, "" if high is None else f"{high - half:g}")
         return f"{inner.inner.summary}, {span}, in steps of {self.step:g}"
 

@@ -16,6 +16,7 @@ from ...config.formulas import is_formula
 from ...errors import InputError
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
+from .category import CategoryColumn
 from .common_tails import with_common_tails
 from .derived import DerivedColumn
 
@@ -121,6 +122,12 @@ class TableEncoding(BaseModel):
         """Say whether the column of this name was not empty in the training rows."""
         column = self.columns[self.names.index(name)]
         return bool(column.width) or column.series(np.zeros(1)).null_count() == 0
+
+    def category(self, name: str) -> CategoryColumn | None:
+        """Give the encoding of the values of a column of this name, if it is a category, with gaps or without."""
+        column = self.columns[self.names.index(name)]
+        values = getattr(column, "inner", column)
+        return values if isinstance(values, CategoryColumn) else None
 
     @property
     def width(self) -> int:
