@@ -49,7 +49,7 @@ CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
 """The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
 LEAST_GAIN = 0.01
 """A smaller gain from one checkpoint to the next is little, in bits a row."""
-LEAST_COUNTED = 0.05
+LEAST_COUNTED = 0.1
 """A gain at a noise level counts by at least so much: networks that gain much may have weight later."""
 
 
