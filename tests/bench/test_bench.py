@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.records import compare_benchmarks
+from dualdiff_cli.bench.records import compare_benchmarks, read_benchmark
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 
@@ -243,6 +243,21 @@ def test_what_is_no_record_is_neither_shown_nor_compared(text: str, tmp_path: Pa
         result = invoke("bench", *words)
         assert result.exit_code == 2
         assert "is not a record of `dualdiff bench`" in result.stderr
+
+
+def test_a_record_with_a_row_that_failed_in_its_preparation_is_read_and_one_with_times_of_empty_blocks_is_not(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "bench.json"
+    request = replace(REQUEST, models=("baseline",), tasks=("train",), backends=("cuda-graph", "eager"))
+    record = bench(request, device="cpu", threads=1, output=output)
+    assert row_of(record, backend="cuda-graph")["block"] == 0
+    assert read_benchmark(output) == record
+    assert len(compare_benchmarks(output, output)["rows"]) == 1
+    assert "A CUDA graph needs" in invoke("bench", "show", output).stdout
+    output.write_text(json.dumps(record | {"rows": [row | {"block": 0} for row in record["rows"]]}), encoding="utf-8")
+    with pytest.raises(InputError, match="is not a record"):
+        compare_benchmarks(output, output)
 
 
 def test_a_signal_ends_the_command_with_130_and_the_rows_kept(tmp_path: Path) -> None:
