@@ -24,10 +24,13 @@ from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP
 from ..diffusion.networks.layers import GroupedLinear, ResidualBlock, Trunk
 from ..diffusion.schedules.tables import TableSchedule
+from ..errors import InputError
 from ..seeding import torch_stream
 from ..training.loss import diversity
 
 __all__ = ["MovingAverage", "NoiseTable", "PlainNetwork", "published_loss", "published_sampling", "published_training"]
+
+WITHOUT_PUBLISHED = "Leave the backend published out, or the settings that change the paper's recipe."
 
 
 class PlainMLP(nn.Module):
@@ -65,12 +68,17 @@ class PlainNetwork(nn.Module):
     Args:
         network: a network of the recipe `paper`; its weights are copied.
 
+    Raises:
+        InputError: the paper has no such network.
+
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        assert isinstance(network, ResidualMLP | GatedExperts), "the paper has one network, or experts and a gate"
-        assert isinstance(network.point, PaperEmbedding), "the paper embeds points as it does times"
+        if not isinstance(network, ResidualMLP | GatedExperts):
+            raise InputError("The paper has one network, or experts and a gate.", WITHOUT_PUBLISHED)
+        if not isinstance(network.point, PaperEmbedding):
+            raise InputError("The paper embeds points as it does times.", WITHOUT_PUBLISHED)
         self.point: SinusoidalEmbedding = copy.deepcopy(network.point.phi)
         self.time = copy.deepcopy(network.time)
         trunks = network.trunk if isinstance(network, ResidualMLP) else network.trunks
@@ -235,6 +243,8 @@ def published_sampling(
 
 def _table(denoiser: NetworkDenoiser, device: torch.device) -> NoiseTable:
     schedule = denoiser.schedule
-    assert isinstance(schedule, TableSchedule), "the published loops need a table schedule"
-    assert denoiser.prediction == "noise", "the published network predicts noise"
+    if not isinstance(schedule, TableSchedule):
+        raise InputError("The published loops need a schedule that is a table.", WITHOUT_PUBLISHED)
+    if denoiser.prediction != "noise":
+        raise InputError("The published network predicts noise.", WITHOUT_PUBLISHED)
     return NoiseTable(schedule, device)

@@ -245,6 +245,16 @@ def test_what_is_no_record_is_neither_shown_nor_compared(text: str, tmp_path: Pa
         assert "is not a record of `dualdiff bench`" in result.stderr
 
 
+def test_what_the_published_loops_cannot_run_is_a_reason_in_their_row_and_stops_nobody_else() -> None:
+    settings = ("data.points=300", "data.held_out_points=100", "schedule.name=log-snr-uniform")
+    request = replace(REQUEST, models=("baseline",), tasks=("latency",), repeats=1, settings=settings)
+    alone = bench(replace(request, backends=("eager",)), device="cpu", threads=1)
+    assert [row["failure"] for row in alone["rows"]] == [None]
+    both = bench(request, device="cpu", threads=1)
+    assert row_of(both, backend="published")["failure"] == "The published loops need a schedule that is a table."
+    assert row_of(both, backend="eager")["failure"] is None
+
+
 def test_a_record_with_a_row_that_failed_in_its_preparation_is_read_and_one_with_times_of_empty_blocks_is_not(
     tmp_path: Path,
 ) -> None:
