@@ -32,7 +32,7 @@ from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser
 from ..training.loop import Trainer
 from .clock import Competitor, Prepared, TimedCall
-from .published import published_sampling, published_training
+from .published import published_parts, published_sampling, published_training
 from .subject import Subject
 
 __all__ = ["BACKENDS", "TASKS", "Backend", "backends_of", "competitor", "export_for"]
@@ -105,9 +105,10 @@ def _train_published(subject: Subject) -> TimedCall:
 
 def _draw_published(subject: Subject, n: int) -> Prepared:
     denoiser, dim = subject.denoiser(subject.published).requires_grad_(False).eval(), subject.encoding.width
+    network, table = published_parts(denoiser, subject.device)
 
     def walk(steps: int) -> None:
-        _advance(published_sampling(denoiser, n, dim=dim, seed=0, device=subject.device), steps)
+        _advance(published_sampling(network, table, n, dim=dim, seed=0, device=subject.device), steps)
 
     return Prepared(walk)
 

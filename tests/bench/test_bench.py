@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from typer.testing import CliRunner
 
 from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
 from dualdiff_cli.bench.records import compare_benchmarks, read_benchmark
+from dualdiff_cli.bench.subject import Subject, subjects_of
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 
@@ -45,6 +47,12 @@ REQUEST = BenchRequest(
 TINY = ["bench", "--device", "cpu", "--dataset", "line", "-n", "500", "--seconds", "0", "--repeats", "2"]
 TINY += [word for setting in SETTINGS for word in ("--set", setting)]
 SHORT = [*TINY, "--backend", "eager", "--task", "train", "--model", "baseline"]
+
+
+def subject_of(folder: Path, dataset: str = "line", model: str = "baseline") -> Subject:
+    config = replace(REQUEST, datasets=(dataset,)).config(dataset, model)
+    (subject,) = subjects_of([(config, config)], samples=500, device=torch.device("cpu"), folder=folder)
+    return subject
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +124,17 @@ def test_threads_are_set_for_the_measurement_alone() -> None:
     )
     assert asked["environment"]["threads"] == 2
     assert torch.get_num_threads() == before
+
+
+def test_a_call_of_the_published_sampling_builds_no_network(tmp_path: Path) -> None:
+    built: list[str] = []
+    draw = BACKENDS["published"].draw(subject_of(tmp_path), 1).call
+    hook = register_module_parameter_registration_hook(lambda module, name, parameter: built.append(name))
+    try:
+        draw(2)
+    finally:
+        hook.remove()
+    assert built == []
 
 
 def test_a_file_is_timed_in_each_runtime_and_what_cannot_run_is_a_row_with_its_reason() -> None:
