@@ -179,18 +179,19 @@ def _export(format: str, subject: Subject) -> Path:
     config = subject.config
     path = subject.folder / f"{config.dataset.replace('/', '-')}-{config.model.name}{FORMATS[format]}"
     if not path.exists():
-        denoiser = build_network_denoiser(config, subject.encoding.width).requires_grad_(False).eval()
+        encoding = subject.encoding
+        denoiser = build_network_denoiser(config, encoding.width, encoding.layout.discrete).requires_grad_(False).eval()
         program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
         metadata = {
             "format_version": FORMAT_VERSION,
             "what": "sampler",
             "sampling": config.sampling.model_dump(mode="json"),
-            "encoding": subject.encoding.model_dump(mode="json"),
+            "encoding": encoding.model_dump(mode="json"),
             "config": config.model_dump(mode="json"),
             "step_draws": program.step_draws,
             "network_evaluations": len(program.times),
         }
-        module = ExportedSampler(program, denoiser, subject.encoding)
+        module = ExportedSampler(program, denoiser, encoding)
         metadata["outputs"] = module.output_names
         convert(module, to=format).save(path, metadata)
     return path
