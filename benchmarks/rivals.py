@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dualdiff_cli import load_data
 from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, TimedCall, measure, ratio_of_medians
-from dualdiff_cli.bench.published import published_sampling, published_training
+from dualdiff_cli.bench.published import published_parts, published_sampling, published_training
 from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
 from dualdiff_cli.config.recipes import resolve_diffusion
@@ -172,9 +172,10 @@ def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, publishe
     denoiser = build_network_denoiser(config, 2).requires_grad_(False).eval()
     if published:
         torch.set_num_threads(execution.threads)
+        network, table = published_parts(denoiser, CPU)
 
         def walk(steps: int) -> None:
-            exhaust(published_sampling(denoiser, SAMPLES, dim=2, seed=0, device=CPU), steps)
+            exhaust(published_sampling(network, table, SAMPLES, dim=2, seed=0, device=CPU), steps)
 
         walk(1)
         return Prepared(walk)

@@ -32,7 +32,7 @@ from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser
 from ..training.loop import Trainer
 from .clock import Competitor, Prepared, TimedCall
-from .published import published_sampling, published_training
+from .published import published_parts, published_sampling, published_training
 from .subject import Subject
 
 __all__ = ["BACKENDS", "TASKS", "Backend", "backends_of", "competitor", "export_for"]
@@ -105,9 +105,10 @@ def _train_published(subject: Subject) -> TimedCall:
 
 def _draw_published(subject: Subject, n: int) -> Prepared:
     denoiser, dim = subject.denoiser(subject.published).requires_grad_(False).eval(), subject.encoding.width
+    network, table = published_parts(denoiser, subject.device)
 
     def walk(steps: int) -> None:
-        _advance(published_sampling(denoiser, n, dim=dim, seed=0, device=subject.device), steps)
+        _advance(published_sampling(network, table, n, dim=dim, seed=0, device=subject.device), steps)
 
     return Prepared(walk)
 
@@ -178,18 +179,19 @@ def _export(format: str, subject: Subject) -> Path:
     config = subject.config
     path = subject.folder / f"{config.dataset.replace('/', '-')}-{config.model.name}{FORMATS[format]}"
     if not path.exists():
-        denoiser = build_network_denoiser(config, subject.encoding.width).requires_grad_(False).eval()
+        encoding = subject.encoding
+        denoiser = build_network_denoiser(config, encoding.width, encoding.layout.discrete).requires_grad_(False).eval()
         program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
         metadata = {
             "format_version": FORMAT_VERSION,
             "what": "sampler",
             "sampling": config.sampling.model_dump(mode="json"),
-            "encoding": subject.encoding.model_dump(mode="json"),
+            "encoding": encoding.model_dump(mode="json"),
             "config": config.model_dump(mode="json"),
             "step_draws": program.step_draws,
             "network_evaluations": len(program.times),
         }
-        module = ExportedSampler(program, denoiser, subject.encoding)
+        module = ExportedSampler(program, denoiser, encoding)
         metadata["outputs"] = module.output_names
         convert(module, to=format).save(path, metadata)
     return path

@@ -24,10 +24,21 @@ from ..diffusion.networks.embeddings import PaperEmbedding, SinusoidalEmbedding
 from ..diffusion.networks.experts import GatedExperts, ResidualMLP
 from ..diffusion.networks.layers import GroupedLinear, ResidualBlock, Trunk
 from ..diffusion.schedules.tables import TableSchedule
+from ..errors import InputError
 from ..seeding import torch_stream
 from ..training.loss import diversity
 
-__all__ = ["MovingAverage", "NoiseTable", "PlainNetwork", "published_loss", "published_sampling", "published_training"]
+__all__ = [
+    "MovingAverage",
+    "NoiseTable",
+    "PlainNetwork",
+    "published_loss",
+    "published_parts",
+    "published_sampling",
+    "published_training",
+]
+
+WITHOUT_PUBLISHED = "Leave the backend published out, or the settings that change the paper's recipe."
 
 
 class PlainMLP(nn.Module):
@@ -65,12 +76,17 @@ class PlainNetwork(nn.Module):
     Args:
         network: a network of the recipe `paper`; its weights are copied.
 
+    Raises:
+        InputError: the paper has no such network.
+
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        assert isinstance(network, ResidualMLP | GatedExperts), "the paper has one network, or experts and a gate"
-        assert isinstance(network.point, PaperEmbedding), "the paper embeds points as it does times"
+        if not isinstance(network, ResidualMLP | GatedExperts):
+            raise InputError("The paper has one network, or experts and a gate.", WITHOUT_PUBLISHED)
+        if not isinstance(network.point, PaperEmbedding):
+            raise InputError("The paper embeds points as it does times.", WITHOUT_PUBLISHED)
         self.point: SinusoidalEmbedding = copy.deepcopy(network.point.phi)
         self.time = copy.deepcopy(network.time)
         trunks = network.trunk if isinstance(network, ResidualMLP) else network.trunks
@@ -189,7 +205,7 @@ def published_training(
         device: the device of the network.
 
     """
-    network, table = PlainNetwork(denoiser.network), _table(denoiser, device)
+    network, table = published_parts(denoiser, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.steps)
     average = MovingAverage(network, config)
@@ -212,18 +228,17 @@ def published_training(
 
 @torch.no_grad()
 def published_sampling(
-    denoiser: NetworkDenoiser, n: int, *, dim: int, seed: int, device: torch.device
+    network: PlainNetwork, table: NoiseTable, n: int, *, dim: int, seed: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Sample n points at once, and yield all points (n, dim) after each of the T steps.
 
     Args:
-        denoiser: a denoiser on the device that predicts noise and has a table schedule.
+        network, table: see `published_parts`; whoever samples often makes them once.
         n, dim: number of points, and of their coordinates.
         seed: seed of the noise.
-        device: the device of the network.
+        device: the device of the network and of the table.
 
     """
-    network, table = PlainNetwork(denoiser.network), _table(denoiser, device)
     draws = torch_stream(seed, "published noise", device)
     x = torch.randn(n, dim, generator=draws, device=device)
     for time in reversed(range(table.length)):
@@ -233,8 +248,20 @@ def published_sampling(
         yield x
 
 
-def _table(denoiser: NetworkDenoiser, device: torch.device) -> NoiseTable:
-    schedule = denoiser.schedule
-    assert isinstance(schedule, TableSchedule), "the published loops need a table schedule"
-    assert denoiser.prediction == "noise", "the published network predicts noise"
-    return NoiseTable(schedule, device)
+def published_parts(denoiser: NetworkDenoiser, device: torch.device) -> tuple[PlainNetwork, NoiseTable]:
+    """Make the network and the table of the published loops.
+
+    Args:
+        denoiser: a denoiser on the device that predicts noise and has a table schedule; its weights are copied.
+        device: the device of both.
+
+    Raises:
+        InputError: the paper has no such network, prediction or schedule.
+
+    """
+    network, schedule = PlainNetwork(denoiser.network), denoiser.schedule
+    if not isinstance(schedule, TableSchedule):
+        raise InputError("The published loops need a schedule that is a table.", WITHOUT_PUBLISHED)
+    if denoiser.prediction != "noise":
+        raise InputError("The published network predicts noise.", WITHOUT_PUBLISHED)
+    return network, NoiseTable(schedule, device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = ["RecordFile"]
 
@@ -36,7 +36,7 @@ class _Row(_Part):
     requested_provider: Label | None
     failure: str | None
     whole: PositiveAmount
-    block: PositiveAmount
+    block: Measured
     extrapolated: bool
     raw_s: Annotated[list[PositiveAmount], Field(max_length=1_000_000)]
     median_s: Measured | None
@@ -51,6 +51,13 @@ class _Row(_Part):
     paper_ratio_to_baseline: Measured | None
     ratio_to_baseline: _Ratio | None
     ratio_to_published: _Ratio | None
+
+    @model_validator(mode="after")
+    def _has_a_block_where_it_has_times(self) -> Self:
+        """Times are of blocks; a competitor that failed before its first block has neither."""
+        if self.raw_s and not self.block:
+            raise ValueError("a row with times has blocks of at least one unit")
+        return self
 
 
 class _Environment(_Part):

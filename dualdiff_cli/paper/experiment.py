@@ -8,6 +8,7 @@ keeps the reason until it is tried again.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 import traceback
@@ -21,6 +22,7 @@ from .. import seeding
 from ..checked import read_object
 from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig, RunConfig
+from ..data import DENSITIES
 from ..errors import DualdiffError, InputError, Interrupted
 from ..jobs.evaluate import evaluate
 from ..jobs.train import Callbacks, resume, train
@@ -71,12 +73,17 @@ class Experiment:
 
     @property
     def path(self) -> Path:
-        """The run's directory, ``<dataset>-<recipe>-<model>[-<steps>][-<settings>]-<seed>``."""
+        """The run's directory, ``<dataset>[-<digest>]-<recipe>-<model>[-<steps>][-<settings>]-<seed>``.
+
+        A file's path has a digest, because a directory's name cannot spell a path: without, ``a/b.csv`` and ``a-b.csv``
+        would share a run.
+        """
         changes = [str(self.steps)] if self.steps else []
         changes += self.settings
         if len("-".join(changes)) > LONGEST_CHANGES:
             changes = [hashlib.sha256("\n".join(changes).encode()).hexdigest()[:16]]
-        name = "-".join([self.dataset, self.recipe, self.model, *changes, str(self.seed)])
+        digest = [] if self.dataset in DENSITIES else [hashlib.sha256(os.fsencode(self.dataset)).hexdigest()[:8]]
+        name = "-".join([self.dataset, *digest, self.recipe, self.model, *changes, str(self.seed)])
         return Path(self.runs) / re.sub(r"[/\\:\0]", "-", name).lstrip("-.")
 
     @property

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..checked import LARGEST_TEXT, parse_json, read_bytes
 
 __all__ = ["abandon", "create_text", "passing", "read_json", "replaced", "write_json", "write_text"]
+
+LONGEST_STEM = 50
+"""The number of characters that a temporary name takes from the name of its file."""
 
 _passing: set[Path] = set()
 """The files that exist only while this process works."""
@@ -50,10 +54,12 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Name a temporary file in the same directory, which is made if need be."""
+    """Give a temporary file in the same directory, which is made if need be, a name that nothing else has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because writers choose their format by it.
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Threads share the number of their process, and containers may have equal numbers: only a random name is one's own.
+    # The stem is cut so that a long name stays within what a file system allows; the suffix stays last, because writers
+    # choose their format by it.
+    return path.with_name(f".{path.stem[:LONGEST_STEM]}.{uuid4().hex}{path.suffix}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..checked import read_object
 from ..errors import InputError
@@ -89,7 +90,9 @@ def _make_way(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     holder = _read(path)
-    if holder is not None and _lives(holder):
+    if holder is None:
+        return  # The holder has just removed the file. What lies there by now may name the next holder.
+    if _lives(holder):
         raise _refusal(path, holder)
     path.unlink()
 
@@ -123,7 +126,14 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _myself() -> dict[str, Any]:
     number = os.getpid()
-    return {"process": number, "host": socket.gethostname(), "birth": _birth(number), "since": time.time()}
+    return {
+        "process": number,
+        "host": socket.gethostname(),
+        "birth": _birth(number),
+        "since": time.time(),
+        # All else may be equal in two threads, and the one that is refused must not remove the file of the other.
+        "token": uuid4().hex,
+    }
 
 
 def _lives(holder: dict[str, Any]) -> bool:

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from people import write_people
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from typer.testing import CliRunner
 
 from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
-from dualdiff_cli.bench.records import compare_benchmarks
+from dualdiff_cli.bench.records import compare_benchmarks, read_benchmark
+from dualdiff_cli.bench.subject import Subject, subjects_of
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
+from dualdiff_cli.exporting.runtime import ExportedModel
 
 SETTINGS = (
     "model.width=8",
@@ -45,6 +49,12 @@ REQUEST = BenchRequest(
 TINY = ["bench", "--device", "cpu", "--dataset", "line", "-n", "500", "--seconds", "0", "--repeats", "2"]
 TINY += [word for setting in SETTINGS for word in ("--set", setting)]
 SHORT = [*TINY, "--backend", "eager", "--task", "train", "--model", "baseline"]
+
+
+def subject_of(folder: Path, dataset: str = "line", model: str = "baseline") -> Subject:
+    config = replace(REQUEST, datasets=(dataset,)).config(dataset, model)
+    (subject,) = subjects_of([(config, config)], samples=500, device=torch.device("cpu"), folder=folder)
+    return subject
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,31 @@ def test_threads_are_set_for_the_measurement_alone() -> None:
     )
     assert asked["environment"]["threads"] == 2
     assert torch.get_num_threads() == before
+
+
+def test_a_call_of_the_published_sampling_builds_no_network(tmp_path: Path) -> None:
+    built: list[str] = []
+    draw = BACKENDS["published"].draw(subject_of(tmp_path), 1).call
+    hook = register_module_parameter_registration_hook(lambda module, name, parameter: built.append(name))
+    try:
+        draw(2)
+    finally:
+        hook.remove()
+    assert built == []
+
+
+def test_an_exported_backend_draws_the_categories_that_our_own_sampling_draws(tmp_path: Path) -> None:
+    table = write_people(tmp_path / "people.csv", city=[("Bern", "Rome", "Oslo")[i % 3] for i in range(200)])
+    subject = subject_of(tmp_path, str(table))
+    assert subject.encoding.layout.discrete
+    export = BACKENDS["torchscript"].export
+    assert export is not None
+    export(subject)
+    (file,) = tmp_path.glob("*.ts")
+    theirs = ExportedModel.open(file, device="cpu", trust=True).sample(300, seed=0)
+    ours = subject.model().sample(300, seed=0)
+    assert (theirs["city"] == ours["city"]).mean() > 0.97  # rounding may move a row across a border
+    torch.testing.assert_close(theirs["income"].to_torch(), ours["income"].to_torch(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_file_is_timed_in_each_runtime_and_what_cannot_run_is_a_row_with_its_reason() -> None:
@@ -243,6 +278,31 @@ def test_what_is_no_record_is_neither_shown_nor_compared(text: str, tmp_path: Pa
         result = invoke("bench", *words)
         assert result.exit_code == 2
         assert "is not a record of `dualdiff bench`" in result.stderr
+
+
+def test_what_the_published_loops_cannot_run_is_a_reason_in_their_row_and_stops_nobody_else() -> None:
+    settings = ("data.points=300", "data.held_out_points=100", "schedule.name=log-snr-uniform")
+    request = replace(REQUEST, models=("baseline",), tasks=("latency",), repeats=1, settings=settings)
+    alone = bench(replace(request, backends=("eager",)), device="cpu", threads=1)
+    assert [row["failure"] for row in alone["rows"]] == [None]
+    both = bench(request, device="cpu", threads=1)
+    assert row_of(both, backend="published")["failure"] == "The published loops need a schedule that is a table."
+    assert row_of(both, backend="eager")["failure"] is None
+
+
+def test_a_record_with_a_row_that_failed_in_its_preparation_is_read_and_one_with_times_of_empty_blocks_is_not(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "bench.json"
+    request = replace(REQUEST, models=("baseline",), tasks=("train",), backends=("cuda-graph", "eager"))
+    record = bench(request, device="cpu", threads=1, output=output)
+    assert row_of(record, backend="cuda-graph")["block"] == 0
+    assert read_benchmark(output) == record
+    assert len(compare_benchmarks(output, output)["rows"]) == 1
+    assert "A CUDA graph needs" in invoke("bench", "show", output).stdout
+    output.write_text(json.dumps(record | {"rows": [row | {"block": 0} for row in record["rows"]]}), encoding="utf-8")
+    with pytest.raises(InputError, match="is not a record"):
+        compare_benchmarks(output, output)
 
 
 def test_a_signal_ends_the_command_with_130_and_the_rows_kept(tmp_path: Path) -> None:

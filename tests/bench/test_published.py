@@ -13,6 +13,7 @@ from dualdiff_cli.bench.published import (
     PlainNetwork,
     predicted_noise,
     published_loss,
+    published_parts,
     published_sampling,
     published_training,
 )
@@ -80,7 +81,7 @@ def test_a_step_of_sampling_is_the_ancestral_one(denoiser: NetworkDenoiser, time
 
 
 def test_the_walk_is_the_ancestral_sampler_on_the_same_noise(denoiser: NetworkDenoiser) -> None:
-    *_, theirs = published_sampling(denoiser, 50, dim=2, seed=3, device=CPU)
+    *_, theirs = published_sampling(*published_parts(denoiser, CPU), 50, dim=2, seed=3, device=CPU)
     draws = torch_stream(3, "published noise")
     noise = torch.stack([torch.randn(50, 2, generator=draws) for _ in range(101)])
     ours = SAMPLERS["ancestral"](steps=100)(denoiser, noise[0], noise[1:-1])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from grids import experiment
+from people import write_people
 
 from dualdiff_cli.paper.experiment import Experiment, sampling_seed
 from dualdiff_cli.store.run import Run
@@ -33,7 +36,24 @@ def test_directory_is_named_by_what_was_asked_for(tmp_path: Path) -> None:
     plain = Experiment("dino", "paper", "diversity-loss", 2, settings=("objective.diversity=0.05",), runs=str(tmp_path))
     assert plain.path == tmp_path / "dino-paper-diversity-loss-objective.diversity=0.05-2"
     assert replace(plain, steps=50).path.name == "dino-paper-diversity-loss-50-objective.diversity=0.05-2"
-    assert replace(plain, dataset="../a/b.csv", settings=()).path == tmp_path / "a-b.csv-paper-diversity-loss-2"
+    of_a_file = replace(plain, dataset="../a/b.csv", settings=()).path
+    assert of_a_file.parent == tmp_path
+    assert re.fullmatch(r"a-b\.csv-[0-9a-f]{8}-paper-diversity-loss-2", of_a_file.name)
+
+
+def test_files_whose_paths_differ_in_a_slash_or_a_leading_dot_have_runs_of_their_own(tmp_path: Path) -> None:
+    files = ["a/b.csv", "a-b.csv", ".a-b.csv", "../a/b.csv", "a\\b.csv"]
+    assert len({experiment(tmp_path, dataset=file).path for file in files}) == len(files)
+
+
+def test_results_of_one_file_are_not_those_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    write_people(Path("data/x.csv"))
+    write_people(Path("data-x.csv"), seed=1)
+    settings = (*experiment(tmp_path).settings, "data.standardise=always")
+    finished(tmp_path / "runs", dataset="data/x.csv", settings=settings)
+    assert not experiment(tmp_path / "runs", dataset="data-x.csv", settings=settings).is_done()
 
 
 def test_many_settings_are_named_by_their_digest(tmp_path: Path) -> None:

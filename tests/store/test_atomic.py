@@ -49,3 +49,19 @@ def test_what_cannot_be_json_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert path.read_text() == "1\n"
+
+
+def test_two_writers_of_one_file_in_one_process_have_files_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with replaced(path) as first, replaced(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"  # the inner block ends first, and the outer one replaces its file
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_the_file_system_just_allows_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 250}.json"
+    write_json(path, 1)
+    assert list(tmp_path.iterdir()) == [path]

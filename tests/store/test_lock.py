@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,41 @@ def test_a_second_use_within_one_process_is_refused(tmp_path: Path) -> None:
     with sole_use(tmp_path):
         assert f"process {os.getpid()} " in refusal(tmp_path).problem
         assert (tmp_path / LOCK).exists()
+
+
+def test_who_is_refused_at_the_very_moment_of_the_holders_start_leaves_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    with sole_use(tmp_path):
+        refusal(tmp_path)
+        assert (tmp_path / LOCK).exists()
+
+
+TURNS = 300
+"""How often each of three threads asks for the directory."""
+
+
+def test_of_three_threads_that_ask_again_and_again_never_two_are_inside(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def ask(number: int) -> None:
+        for _ in range(TURNS):
+            with suppress(InputError), sole_use(tmp_path):
+                inside.append(number)
+                time.sleep(0.0005)  # lets the others ask meanwhile
+                most.append(len(inside))
+                inside.remove(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("is_awaited", [True, False])
