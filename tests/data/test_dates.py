@@ -94,6 +94,16 @@ def test_moments_whose_microseconds_float64_cannot_hold_stay_exact() -> None:
     assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
 
 
+@pytest.mark.parametrize("sentinels", [1, 100])
+def test_moments_that_are_too_far_apart_for_microseconds_are_learnt_in_milliseconds(sentinels: int) -> None:
+    last = pl.Series("t", [dt.datetime.max] * sentinels)
+    column = pl.concat([last, moments(RNG.integers(0, 10**15, 500))])
+    encoding = TableEncoding.fit(pl.DataFrame([column]))
+    back = encoding.decode(encoding.encode(pl.DataFrame([column]), RNG))["t"]
+    assert back.equals(column.dt.truncate("1ms"))
+    assert encoding.columns[0].summary.startswith("date, in milliseconds")
+
+
 @pytest.mark.parametrize("number", [-1e300, -1e18, 1e18, 1e300])
 def test_a_drawn_moment_outside_the_calendar_becomes_its_first_or_last_second(number: float) -> None:
     encoding = fitted(pl.Series("t", [START + dt.timedelta(seconds=int(s)) for s in RNG.integers(0, 10**7, 100)]))

@@ -1,5 +1,8 @@
 """Dates and times: whole numbers of the coarsest unit that all of them are multiples of.
 
+Moments with microseconds that lie more than 285 years apart, such as a last moment of the calendar that stands for
+"never" beside others, are more units apart than float64 can count. They are learnt, and drawn, in milliseconds.
+
 If the days of the week occur unequally often, the day of the week is a category of its own, and a number says which
 week it is, so that no shop sells on its day of rest. If all of many dates are of one weekday, the number counts weeks.
 """
@@ -17,6 +20,7 @@ from pydantic import Field, model_validator
 from ..densities.families import FloatArray
 from .base import fit_column
 from .category import CategoryColumn
+from .integer import LARGEST_EXACT
 from .wrapped import WrappedColumn
 
 __all__ = ["DateColumn"]
@@ -30,6 +34,8 @@ FIRST, LAST = (
     (moment - datetime(1970, 1, 1)) // timedelta(seconds=1) * SECOND for moment in (datetime.min, datetime.max)
 )
 """The calendar, from the first second of the year 1 to the last one of the year 9999, in microseconds since 1970."""
+LAST_MILLISECOND = LAST + SECOND - 1_000
+"""The last moment of the calendar that is drawn. Float64 may round one of its last microseconds to the year 10000."""
 DISTANT = 1e-9
 """The probability, under equally frequent days of the week, below which the days count as unequal."""
 
@@ -79,9 +85,13 @@ class DateColumn(WrappedColumn):
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
-        """Find the unit and whether the day of the week matters; see `ColumnEncoding.fit`."""
+        """Find the unit and whether the day of the week matters; see `ColumnEncoding.fit`.
+
+        What is finer than the unit is lost where moments are more than 2^53 of the next finer unit apart.
+        """
         moments = _microseconds(column)
-        unit = next(unit for unit in UNITS if not (moments % unit).any())
+        countable = [unit for unit in UNITS if np.ptp(moments // unit) <= LARGEST_EXACT]
+        unit = next((unit for unit in countable if not (moments % unit).any()), countable[-1])
         days = pl.Series(column.name, moments // DAY)
         weekday, phase = None, 0
         if unit == DAY and _weekdays_matter(days):
@@ -119,11 +129,11 @@ class DateColumn(WrappedColumn):
         return (number * 7 + day) * float(DAY)
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Give the moments the type of the column; a moment outside the calendar becomes its first or its last."""
-        whole = values.round()
-        about = whole + float(self.offset)
-        inside = (about >= FIRST) & (about <= LAST)
-        exact = np.where(inside, whole, 0).astype(np.int64) + self.offset
+        """Give the moments the type of the column; a moment outside the calendar becomes its first or last second."""
+        units = (values / self.unit).round()  # float64 does not hold every multiple of a millisecond
+        about = units * float(self.unit) + float(self.offset)
+        inside = (about >= FIRST) & (about <= LAST_MILLISECOND)
+        exact = np.where(inside, units, 0).astype(np.int64) * self.unit + self.offset
         moments = pl.Series(self.name, np.where(inside, exact, np.where(about > LAST, LAST, FIRST)))
         return moments.cast(pl.Datetime("us")) if self.has_time else moments.cast(pl.Datetime("us")).cast(pl.Date)
 
