@@ -150,6 +150,15 @@ def test_a_positive_column_stays_positive_and_takes_values_that_are_not() -> Non
     assert z[1, 0] == z[2, 0] == pytest.approx(-100)
 
 
+def test_a_zero_beside_p_values_of_any_magnitude_is_a_finite_feature() -> None:
+    p_values = 10.0 ** -seeding.stream(0, "p-values").exponential(8, N)
+    column = SkewedColumn.fit(pl.Series("p", p_values), standardise=True)
+    assert column.scale > 10.7  # two to the power of −100 standard deviations is no number of float64
+    z = column.encode(pl.Series("p", [0.0, -1.0, 5e-324]), None)[:, 0]
+    assert z[0] == z[1] == -100
+    assert -100 < z[2] < -10
+
+
 @pytest.mark.parametrize("shape", ["below 50", "not negative", "from 5"])
 @pytest.mark.parametrize("dtype", [pl.Float64, pl.Int64, pl.Datetime("us")])
 def test_a_translated_column_keeps_bounds_that_the_translation_does_not_know(
