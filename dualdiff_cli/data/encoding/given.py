@@ -12,11 +12,18 @@ import polars as pl
 
 from ...errors import InputError, did_you_mean
 from ..densities.families import FloatArray
+from .base import ColumnEncoding
 from .derived import DerivedColumn
 from .table import TableEncoding
 
 __all__ = ["Given", "given_cells"]
 
+ROUNDING = 2.0**-43
+"""Encoding and decoding round a number by at most this share of it."""
+FINEST = 999
+"""Dates may be learnt in milliseconds, and lose so many microseconds."""
+SAME = 1e-9
+"""Features that differ by no more than this are those of one value."""
 _WHOLE = re.compile(r"(?<=\d)\.0*$")
 """What may follow the digits of a whole number."""
 
@@ -72,7 +79,7 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
         cell = _typed(name, value, types[name])
         features = column.encode(cell, None)
         back = column.series(column.values(features))
-        if not _equal(cell, back):
+        if not (_equal(cell, back) or _is_rounding(column, cell, back, features)):
             raise InputError(
                 f"The column '{name}' cannot be {value}: it is learnt as {column.summary}.",
                 "Give a value that the column can have.",
@@ -126,6 +133,19 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
         raise InputError(
             f"'{value}' is no value of the column '{name}', whose type is {dtype}.", "Give a value of this type."
         ) from error
+
+
+def _is_rounding(column: ColumnEncoding, cell: pl.Series, back: pl.Series, features: FloatArray) -> bool:
+    """Say whether a value differs from the one that came back by the rounding of float64 or of a date's unit only.
+
+    The column tells the two values apart by no more than this rounding. The given value itself is written into rows.
+    """
+    if back.null_count() or not (cell.dtype.is_integer() or cell.dtype == pl.Datetime):
+        return False
+    value, other = (int(each.to_physical()[0]) for each in (cell, back))
+    most = ROUNDING * abs(other - column.offset)
+    near = abs(value - other) <= (max(most, FINEST) if cell.dtype == pl.Datetime else most)
+    return near and bool(np.allclose(column.encode(back, None), features, rtol=0, atol=SAME))
 
 
 def _equal(cell: pl.Series, back: pl.Series) -> bool:
