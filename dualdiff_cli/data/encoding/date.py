@@ -121,7 +121,8 @@ class DateColumn(WrappedColumn):
         """Compute the number of microseconds since 1970."""
         number = self.inner.values(features[:, : self.inner.width])
         if self.weekday is None:
-            return number * float(self.unit)
+            # An exporter may round a factor to float32, which holds the microseconds of a day, and not those of a week.
+            return number * 7 * float(DAY) if self.unit == WEEK else number * float(self.unit)
         place = self.weekday.values(features[:, self.inner.width :])
         day = place * 0
         for k, level in enumerate(self.weekday.levels):
