@@ -43,13 +43,14 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int)
 
     Args:
         path: a file with a suffix in `WRITABLE`, or "-" for CSV on standard output. An .npy file holds one
-            (rows, columns) array: of truth values or of integers if every column holds such, otherwise of floats.
+            (rows, columns) array: of truth values or of integers if one such type holds all columns, otherwise of
+            floats, which no signed and unsigned integers of 64 bits have in common otherwise.
         chunks: at least one, all with the same columns; they are drawn in the caller's thread as they are written.
         rows: how many rows the chunks have together.
 
     Raises:
         InputError: the suffix is none of these, the format has no place for the type of a column, for a missing
-            cell or for so many rows, or the file cannot be written.
+            cell or for so many rows, the format would change a whole number, or the file cannot be written.
 
     """
     if str(path) == "-":
@@ -138,6 +139,8 @@ def _npy(chunks: Chunks, path: Path, rows: int) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows, first.width))
     done = 0
     for frame in chain([first], chunks):
+        if dtype.kind == "f":
+            _refuse_long_integers(frame, "an .npy file of floats")
         gaps = [column.name for column in frame if column.null_count()]
         if gaps and dtype.kind != "f":
             raise InputError(
@@ -205,7 +208,7 @@ def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
         }
         done = 0
         for frame in chunks:
-            _refuse_long_integers(frame)
+            _refuse_long_integers(frame, "an Excel file")
             if done == 0:
                 sheet.write_row(0, 0, frame.columns)
             styles = [formats.get(dtype.base_type()) for dtype in frame.dtypes]
@@ -220,12 +223,12 @@ def _write_cells(sheet: Any, number: int, row: Sequence[Any], styles: Sequence[A
             sheet.write(number, i, value, style)
 
 
-def _refuse_long_integers(frame: pl.DataFrame) -> None:
-    """Refuse what an Excel file, whose numbers are doubles, would change."""
+def _refuse_long_integers(frame: pl.DataFrame, file: str) -> None:
+    """Refuse whole numbers that a file whose numbers are doubles would change."""
     for column in frame:
         if column.dtype.is_integer() and (column.cast(pl.Float64).abs() >= 2**53).any():
             raise InputError(
-                f"The column '{column.name}' has whole numbers beyond 2^53, which an Excel file does not hold exactly.",
+                f"The column '{column.name}' has whole numbers beyond 2^53, which {file} does not hold exactly.",
                 "Name a .csv or a .parquet file.",
             )
 

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 from every_kind import one
 
-from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data import TableEncoding, given_cells
 from dualdiff_cli.data.encoding.date import DAY, DateColumn
+from dualdiff_cli.errors import InputError
 
 RNG = np.random.default_rng(0)
 START = dt.datetime(2023, 1, 2)
@@ -40,6 +41,21 @@ def test_days_of_the_week_that_the_training_rows_lack_are_never_drawn() -> None:
     assert drawn.dtype == pl.Date
     assert set(drawn.dt.weekday()) == {1, 2, 3, 4, 5}
     assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
+
+
+@pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("us")])
+def test_weekly_dates_are_weeks_of_one_weekday_and_can_be_read_back(dtype: pl.DataType) -> None:
+    column = pl.Series("d", [dt.date(2020, 1, 6) + dt.timedelta(7 * k) for k in range(150)] * 2).cast(dtype)
+    rows = pl.DataFrame([column, pl.Series("x", RNG.normal(size=300))])
+    encoding = TableEncoding.read(TableEncoding.fit(rows).model_dump(mode="json"))
+    assert encoding.decode(encoding.encode(rows, RNG))["d"].equals(column)
+    drawn = encoding.decode(2 * RNG.normal(size=(500, encoding.width)))["d"]
+    assert drawn.dtype == dtype
+    assert set(drawn.dt.weekday()) == {1}
+    assert drawn.n_unique() > 100
+    assert encoding.columns[0].summary == "date, in weeks"
+    with pytest.raises(InputError, match="'d' cannot be 2020-01-07"):
+        given_cells(encoding, {"d": "2020-01-07"})
 
 
 def test_the_resolution_is_the_distance_of_neighbouring_days() -> None:
@@ -76,6 +92,16 @@ def test_moments_whose_microseconds_float64_cannot_hold_stay_exact() -> None:
     column = pl.Series("t", [late + dt.timedelta(microseconds=int(m)) for m in RNG.integers(0, 10**6, 100)])
     encoding = fitted(column)
     assert encoding.series(encoding.values(encoding.encode(column, RNG))).equals(column)
+
+
+@pytest.mark.parametrize("sentinels", [1, 100])
+def test_moments_that_are_too_far_apart_for_microseconds_are_learnt_in_milliseconds(sentinels: int) -> None:
+    last = pl.Series("t", [dt.datetime.max] * sentinels)
+    column = pl.concat([last, moments(RNG.integers(0, 10**15, 500))])
+    encoding = TableEncoding.fit(pl.DataFrame([column]))
+    back = encoding.decode(encoding.encode(pl.DataFrame([column]), RNG))["t"]
+    assert back.equals(column.dt.truncate("1ms"))
+    assert encoding.columns[0].summary.startswith("date, in milliseconds")
 
 
 @pytest.mark.parametrize("number", [-1e300, -1e18, 1e18, 1e300])

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from every_kind import KINDS, every_kind
+from every_kind import KINDS, every_kind, one
 from numpy.testing import assert_allclose
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.registry import COLUMN_KINDS
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.angle import AngleColumn
 from dualdiff_cli.data.encoding.masses import MassesColumn
 from dualdiff_cli.errors import InputError
 
@@ -207,6 +208,28 @@ def test_a_kind_that_the_column_cannot_have_is_refused_by_name(column: pl.Series
         TableEncoding.fit(pl.DataFrame([column]), kinds={"s": kind})
     assert "'s'" in caught.value.problem
     assert kind in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("values", "low"),
+    [
+        (np.linspace(-10, 349, 400), -10),
+        (np.linspace(-9.7, 349, 400), -10),
+        (np.linspace(-9.7, 350.2, 400), -9.7),
+        (np.linspace(-179.5, 179.9, 400), -180),
+        (np.linspace(-0.9, 5.2, 400), -1),
+        (np.linspace(10.0, 369, 400), 10),
+        (np.arange(-5, 7), -5),
+        (np.arange(-6, 6), -6),
+        (np.arange(1, 13), 1),
+    ],
+)
+def test_every_angle_of_the_training_rows_comes_back(values: np.ndarray, low: float) -> None:
+    column = pl.Series("a", np.tile(values, 3))
+    encoding = one("a", column, a="angle").columns[0]
+    assert isinstance(encoding, AngleColumn)
+    assert encoding.low == low
+    assert_allclose(encoding.series(encoding.values(encoding.encode(column, None))), column, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["number", "category", "bounded", "masses", "angle"])

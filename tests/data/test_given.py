@@ -6,7 +6,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from every_kind import KINDS, every_kind
+from every_kind import KINDS, every_kind, one
 
 from dualdiff_cli.cli.options import cells
 from dualdiff_cli.data import TableEncoding, given_cells, with_known_columns
@@ -107,6 +107,33 @@ def test_whole_numbers_may_be_written_with_a_decimal_point_and_long_ones_stay_ex
     assert given_cells(ENCODING, {"hits": "3.0"}).cells.item() == 3
     long = int(FRAME["long"][0])
     assert given_cells(ENCODING, {"long": str(long)}).cells.item() == long
+
+
+@pytest.mark.parametrize("origin", [0, 2**62])
+def test_whole_numbers_that_float64_rounds_can_be_given_and_stay_as_they_are(origin: int) -> None:
+    numbers = origin + np.random.default_rng(3).integers(1, 2**53, 100)
+    encoding = one("n", numbers)
+    rows = pl.DataFrame({"n": numbers, "beside": np.zeros(100)})
+    assert not encoding.decode(encoding.encode(rows, None))["n"].equals(rows["n"])
+    for value in numbers.tolist():
+        given = given_cells(encoding, {"n": value})
+        assert given.put(pl.DataFrame({"n": [5, 6]}))["n"].to_list() == [value] * 2
+    with pytest.raises(InputError, match="'n' cannot be"):
+        given_cells(encoding, {"n": origin - 1_000})
+
+
+def test_whole_numbers_beside_two_long_ones_are_refused() -> None:
+    encoding = one("n", [2**60, 2**60 + 3] * 30)
+    assert given_cells(encoding, {"n": 2**60 + 3}).cells.item() == 2**60 + 3
+    with pytest.raises(InputError, match="'n' cannot be"):
+        given_cells(encoding, {"n": 2**60 + 1})
+
+
+def test_moments_that_are_learnt_in_milliseconds_can_be_given_with_microseconds() -> None:
+    moments = pl.Series("t", np.random.default_rng(3).integers(0, 2 * 10**15, 200)).append(pl.Series([2 * 10**17 + 1]))
+    encoding = one("t", moments.cast(pl.Datetime("us")))
+    for moment in moments.cast(pl.Datetime("us")):
+        assert given_cells(encoding, {"t": moment}).cells.item() == moment
 
 
 def test_dates_may_be_given_as_dates_or_text() -> None:

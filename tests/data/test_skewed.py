@@ -150,6 +150,37 @@ def test_a_positive_column_stays_positive_and_takes_values_that_are_not() -> Non
     assert z[1, 0] == z[2, 0] == pytest.approx(-100)
 
 
+def test_a_zero_beside_p_values_of_any_magnitude_is_a_finite_feature() -> None:
+    p_values = 10.0 ** -seeding.stream(0, "p-values").exponential(8, N)
+    column = SkewedColumn.fit(pl.Series("p", p_values), standardise=True)
+    assert column.scale > 10.7  # two to the power of −100 standard deviations is no number of float64
+    z = column.encode(pl.Series("p", [0.0, -1.0, 5e-324]), None)[:, 0]
+    assert z[0] == z[1] == -100
+    assert -100 < z[2] < -10
+
+
+@pytest.mark.parametrize("shape", ["below 50", "not negative", "from 5"])
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Int64, pl.Datetime("us")])
+def test_a_translated_column_keeps_bounds_that_the_translation_does_not_know(
+    shape: str, dtype: type[pl.DataType]
+) -> None:
+    rng = seeding.stream(0, shape)
+    scale = 1 if dtype == pl.Float64 else 10_000
+    x = {
+        "below 50": 50 - rng.exponential(size=N),
+        "not negative": np.abs(10 + rng.standard_t(1.5, N)),
+        "from 5": 5 + np.exp(1.5 * rng.normal(size=N)) * (rng.random(N) < 0.97) + rng.exponential(0.2, N),
+    }[shape]
+    values = pl.Series("x", x * scale).cast(pl.Float64 if scale == 1 else pl.Int64).cast(dtype)
+    encoding = TableEncoding.fit(pl.DataFrame([values]))
+    z = rng.normal(size=(50_000, encoding.width)) * 1.5
+    drawn, known = encoding.decode(z)["x"].to_physical(), values.to_physical()
+    if shape == "below 50":
+        assert float(drawn.max()) <= float(known.max())  # type: ignore[arg-type]
+    else:
+        assert float(drawn.min()) >= (0 if shape == "not negative" else float(known.min()))  # type: ignore[arg-type]
+
+
 def test_torch_decodes_what_numpy_decodes() -> None:
     z = np.linspace(-8, 8, 1000)[:, None]
     for shape in TRANSLATED:

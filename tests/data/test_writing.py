@@ -128,6 +128,17 @@ def test_npy_of_integers_beside_numbers_holds_float64(tmp_path: Path) -> None:
     assert np.load(tmp_path / "t.npy").dtype == np.float64
 
 
+@pytest.mark.parametrize("beside", [pl.Float64, pl.UInt64])
+def test_npy_refuses_whole_numbers_that_floats_would_change(tmp_path: Path, beside: type[pl.DataType]) -> None:
+    frame = pl.DataFrame({"id": [1, 2, 2**53 + 1], "x": [1, 2, 3]}, schema={"id": pl.Int64, "x": beside})
+    with pytest.raises(InputError, match=r"'id' has whole numbers beyond 2\^53, which an \.npy file") as caught:
+        write_chunks(tmp_path / "t.npy", chunks(1, frame=frame), rows=3)
+    assert ".csv" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+    write_chunks(tmp_path / "t.npy", chunks(frame=frame.select("id")), rows=3)
+    assert np.load(tmp_path / "t.npy")[-1, 0] == 2**53 + 1
+
+
 @pytest.mark.parametrize("name", ["text", "day", "moment"])
 def test_npy_refuses_columns_that_are_no_numbers_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}' is of type") as caught:

@@ -28,7 +28,7 @@ class AngleColumn(ColumnEncoding):
     """φ = 2π(x − low)/period, with the features √2 cos φ and √2 sin φ.
 
     Attributes:
-        low: the least value.
+        low: where the period begins; no value of the training rows is less.
         period: the difference of two values that mean the same.
         whole_numbers: whether the column holds whole numbers.
 
@@ -58,15 +58,16 @@ class AngleColumn(ColumnEncoding):
 
     @classmethod
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
-        """Take the common period that the range suggests, from 0, from 1, or symmetric about 0."""
+        """Take the common period that the range suggests, from 0, symmetric about 0, or from about the least value."""
         least, most, whole = float(column.min()), float(column.max()), column.dtype.is_integer()  # type: ignore[arg-type]
         reach = most - least + whole
         period = next((p for p in (PERIODS if whole else PERIODS_OF_NUMBERS) if reach <= p * 1.000001), reach)
-        low = 0.0
-        if least < 0:
-            low = -period / 2 if least >= -period / 2 * 1.000001 else least
-        elif most > period * 1.000001 or (whole and most == period):
-            low = least
+        low = 0.0 if least >= 0 else -period / 2
+        # The two ends of a period are one value: of whole numbers, which count both, one would come back as the other.
+        beyond = most > (low + period) * 1.000001 or (whole and most == low + period)
+        if beyond or least < low * 1.000001:
+            below = float(math.floor(least))
+            low = below if least < 0 and most < below + period else least
         return cls(name=column.name, low=low, period=period, whole_numbers=whole)
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from ..densities.families import FloatArray
-from .base import ColumnEncoding, fit_column
+from .base import ColumnEncoding, fit_column, namespace
 from .skewed import SkewedColumn
 from .wrapped import WrappedColumn
 
@@ -48,11 +48,12 @@ class BoundedColumn(WrappedColumn):
 
     @classmethod
     def proposed(cls, column: pl.Series, *, standardise: bool) -> ColumnEncoding | None:
-        """Put bounds around the inner encoding; positive numbers that are learnt in logarithms need none."""
+        """Put bounds around the inner encoding; numbers above zero that are learnt in logarithms need none."""
         if not cls.suits(column):
             return None
         bounded = cls.fit(column, standardise=standardise)
-        needless = isinstance(bounded.inner, SkewedColumn) and float(column.min()) > 0  # type: ignore[arg-type]
+        # A power of two is above zero by itself. No translation keeps another bound.
+        needless = _is_positive(bounded.inner) and (bounded.low, bounded.high) == (0, None)
         return bounded.inner if needless else bounded
 
     @classmethod
@@ -68,7 +69,14 @@ class BoundedColumn(WrappedColumn):
 
     def values(self, features: Any) -> Any:
         """Reflect each value at a bound that it lies beyond; see `reflect`."""
-        return reflect(self.inner.values(features), self.low, self.high)
+        x = self.inner.values(features)
+        back = reflect(x, self.low, self.high)
+        if not _is_positive(self.inner):
+            return back
+        # A power of two keeps all digits of a small number, which the differences from the bounds do not.
+        arrays = namespace(features)
+        x = x if self.low is None else arrays.where(x < self.low, back, x)
+        return x if self.high is None else arrays.where(x > self.high, back, x)
 
     @property
     def affine(self) -> tuple[float, float] | None:
@@ -84,6 +92,11 @@ class BoundedColumn(WrappedColumn):
         """Say what the bounds are."""
         low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
         return f"{self.inner.summary}, {span_in_words(low, high)}"
+
+
+def _is_positive(inner: ColumnEncoding) -> bool:
+    """Say whether an encoding decodes to powers of two."""
+    return isinstance(inner, SkewedColumn) and inner.form == "positive"
 
 
 def span_in_words(low: str, high: str) -> str:

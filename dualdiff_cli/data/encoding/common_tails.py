@@ -44,7 +44,7 @@ LEAST_VARIANCE = 1e-9
 def with_common_tails(columns: Sequence[ColumnEncoding], rows: pl.DataFrame) -> list[ColumnEncoding]:
     """Give all heavy-tailed columns a wider λ, by one factor, where this makes n rows more likely together.
 
-    A column with gaps, with masses or of positive values stays as it is.
+    A column with gaps, with masses, with bounds or of positive values stays as it is.
     """
     heavy = {column.name: column for column in columns if _is_heavy(column)}
     if len(heavy) < 2:

@@ -20,6 +20,12 @@ from .table import TableEncoding
 
 __all__ = ["Given", "given_cells", "with_known_columns"]
 
+ROUNDING = 2.0**-43
+"""Encoding and decoding round a number by at most this share of it."""
+FINEST = 999
+"""Dates may be learnt in milliseconds, and lose so many microseconds."""
+SAME = 1e-9
+"""Features that differ by no more than this are those of one value."""
 _WHOLE = re.compile(r"(?<=\d)\.0*$")
 """What may follow the digits of a whole number."""
 _CLOCK = re.compile(r"(\d+):(\d\d)(?::(\d\d(?:\.\d*)?))?")
@@ -139,7 +145,7 @@ def _encoded(column: ColumnEncoding, value: Any, dtype: pl.DataType) -> tuple[pl
             "Give a value that is nearer to them.",
         )
     back = column.series(column.values(features))
-    if not _equal(cell, back):
+    if not (_equal(cell, back) or _is_rounding(column, cell, back, features)):
         raise InputError(
             f"The column '{column.name}' cannot be {value}: it is learnt as {column.summary}.",
             "Give a value that the column can have.",
@@ -239,6 +245,19 @@ def _remedy(name: str, value: Any, dtype: pl.DataType) -> str:
             f"{shlex.quote(f'{name}={number}')}."
         )
     return "Give a finite number; durations are learnt as seconds, and times of day as seconds after midnight."
+
+
+def _is_rounding(column: ColumnEncoding, cell: pl.Series, back: pl.Series, features: FloatArray) -> bool:
+    """Say whether a value differs from the one that came back by the rounding of float64 or of a date's unit only.
+
+    The column tells the two values apart by no more than this rounding. The given value itself is written into rows.
+    """
+    if back.null_count() or not (cell.dtype.is_integer() or cell.dtype == pl.Datetime):
+        return False
+    value, other = (int(each.to_physical()[0]) for each in (cell, back))
+    most = ROUNDING * abs(other - column.offset)
+    near = abs(value - other) <= (max(most, FINEST) if cell.dtype == pl.Datetime else most)
+    return near and bool(np.allclose(column.encode(back, None), features, rtol=0, atol=SAME))
 
 
 def _equal(cell: pl.Series, back: pl.Series) -> bool:

@@ -138,10 +138,13 @@ class SkewedColumn(ColumnEncoding):
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Compute z; a value that is not positive is the farthest one below, where the form takes positive values."""
         x = column.to_numpy().astype(np.float64)
-        if self.form == "positive":
-            x = np.maximum(x, 2.0 ** (self.shift - FARTHEST * self.scale))
-        t = Translation(self.form, self.centre, self.spread).apply(x)
-        return ((t - self.shift) / self.scale)[:, None]
+        positive = self.form == "positive"
+        taken = x > 0 if positive else np.ones(len(x), dtype=bool)
+        t = np.full(len(x), -np.inf)
+        t[taken] = Translation(self.form, self.centre, self.spread).apply(x[taken])
+        z = (t - self.shift) / self.scale
+        # The power of two of the farthest feature may be too small a number for float64, so that z is limited, not x.
+        return (np.maximum(z, -FARTHEST) if positive else z)[:, None]
 
     def values(self, features: Any) -> Any:
         """Compute x; see `ColumnEncoding.values`."""
