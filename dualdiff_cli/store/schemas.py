@@ -5,7 +5,7 @@ Bounds keep out numbers that no machine can hold. They are far from what the pro
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -171,6 +171,7 @@ class EvaluationFile(_Part):
 
 class _Excess(_Part):
     value: Finite
+    unit: Literal["bits", "AUC"]
     ci95: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
 
 
