@@ -96,6 +96,12 @@ def test_a_time_for_a_column_of_numbers_is_refused_with_what_times_are_learnt_as
     assert remedy in caught.value.remedy
 
 
+def test_infinity_is_refused_without_a_word_of_times() -> None:
+    with pytest.raises(InputError) as caught:
+        given_cells(ENCODING, {"energy": "1e400"})
+    assert caught.value.remedy == "Give a finite number."
+
+
 def test_a_column_that_is_not_there_is_refused_with_the_name_that_was_perhaps_meant() -> None:
     with pytest.raises(InputError) as caught:
         given_cells(ENCODING, {"detektor": "B"})

@@ -244,7 +244,11 @@ def _remedy(name: str, value: Any, dtype: pl.DataType) -> str:
             "Times of day are learnt as seconds after midnight, and durations as seconds: give --given "
             f"{shlex.quote(f'{name}={number}')}."
         )
-    return "Give a finite number; durations are learnt as seconds, and times of day as seconds after midnight."
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return "Give a finite number; durations are learnt as seconds, and times of day as seconds after midnight."
+    return "Give a finite number."
 
 
 def _is_rounding(column: ColumnEncoding, cell: pl.Series, back: pl.Series, features: FloatArray) -> bool:
