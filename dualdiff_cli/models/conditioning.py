@@ -14,7 +14,7 @@ from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.samplers import Sampler
-from ..training.gaps import MOST_NUMBERS, Mask, together
+from ..training.gaps import Mask, parts_in_memory, together
 
 __all__ = ["conditioned_on", "decoding", "draw_by_denoiser", "fill_gaps"]
 
@@ -73,13 +73,12 @@ def draw_by_denoiser(
     entries = _matrix_entries(denoiser)
     for group in together(~given):
         mixed = not (given[group] == given[group[0]]).all()
+        # The noise is drawn for the whole group, so that the division into parts changes no row.
         of_group = torch.randn(sampler.draws, len(group), features.shape[1], generator=noise)
-        # Rows with gaps of their own have matrices of their own, too.
-        most = max(1, MOST_NUMBERS // max(1, entries)) if mixed else len(group)
-        for start in range(0, len(group), most):
-            places = group[start : start + most]
+        parts = parts_in_memory(group, ~given, entries)
+        for places, draws in zip(parts, torch.split(of_group, [len(part) for part in parts], dim=1), strict=True):
             values, mask = torch.from_numpy(features[places]), torch.from_numpy(given[places if mixed else places[0]])
-            draws = of_group[:, start : start + most].to(device)
+            draws = draws.to(device)
             conditioned = denoiser.conditioned(values.to(device), mask.to(device))
             with torch.no_grad():
                 x = sampler(conditioned, draws[0], draws[1:]).cpu()

@@ -228,7 +228,7 @@ class FoldTrainer:
         bands = losses.reshape(len(self._best), -1, losses.shape[1]).mean(1)
         better = bands < self._best
         self._best = torch.where(better, bands, self._best)
-        before = self._answers_of_best() if self._answers is None else self._answers
+        before = self._answers_of_best() if self.history else answers
         of_rows = better.repeat_interleave(len(losses) // len(better), 0)
         of_rows = of_rows.repeat_interleave(answers.shape[1] // better.shape[1], 1)
         self._answers = torch.where(of_rows.unsqueeze(-1), answers, before)
@@ -264,7 +264,12 @@ class FoldTrainer:
         return stacked.requires_grad_(False).eval(), {"best_step": best["step"], **facts}
 
     def _answers_of_best(self, given: Tensor | None = None) -> Tensor:
-        """Ask the network with the kept weights of each band about unseen rows; see `Exam.answers`."""
+        """Ask the network with the kept weights of each band about unseen rows; see `Exam.answers`.
+
+        The answers without given features are known from the checkpoints, unless the training was resumed since.
+        """
+        if given is None and self._answers is not None:
+            return self._answers
         c, exam, now = self.settings.folds, self._exam, self._averages.vector.clone()
         net = torch.empty_like(exam.points)
         for band, kept in enumerate(self._kept):

@@ -29,7 +29,15 @@ from ..diffusion.mixtures import condition
 from .gaussians import Gaussians
 from .mixture import fit_mixture, spread
 
-__all__ = ["Mask", "draw_hidden", "features_of_both", "held_out_features", "together", "training_features"]
+__all__ = [
+    "Mask",
+    "draw_hidden",
+    "features_of_both",
+    "held_out_features",
+    "parts_in_memory",
+    "together",
+    "training_features",
+]
 
 LEAST_COMMON = 32
 """So many rows with the same gaps are treated on their own."""
@@ -165,10 +173,8 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
     log_w = torch.from_numpy(np.log(gaussians.weights))
     mu, sigma = (torch.from_numpy(np.array(each)) for each in (gaussians.means, gaussians.covariances))
     entries = sigma.numel()
-    for places in together(hidden):
-        mixed = not (hidden[places] == hidden[places[0]]).all()
-        parts = -(-len(places) * entries // MOST_NUMBERS) if mixed else 1
-        for part in np.array_split(places, min(parts, len(places))):
+    for group in together(hidden):
+        for part in parts_in_memory(group, hidden, entries):
             z[part] = _drawn(z[part], hidden[part], log_w, mu, sigma, rng)
     return z
 
@@ -222,3 +228,17 @@ def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
         yield from np.split(places, range(MOST_TOGETHER, len(places), MOST_TOGETHER))
     rest = np.flatnonzero(some & ~common)
     yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))
+
+
+def parts_in_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
+    """Divide a group of `together` into parts whose matrices have at most `MOST_NUMBERS` numbers.
+
+    Args:
+        group: the numbers of the rows.
+        hidden: see `together`. Rows with the same gaps share their matrices, and stay one part.
+        entries: the size of the matrices of one row, such as K·d².
+
+    """
+    mixed = not (hidden[group] == hidden[group[0]]).all()
+    most = max(1, MOST_NUMBERS // max(1, entries)) if mixed else len(group)
+    return np.split(group, range(most, len(group), most))

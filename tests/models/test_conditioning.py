@@ -120,7 +120,7 @@ def test_matrices_of_rows_with_gaps_of_their_own_are_made_for_few_rows_at_a_time
 
     whole = drawn()
     assert denoiser.made == [(~given).any(1).sum() * K * d * d]
-    monkeypatch.setattr(conditioning, "MOST_NUMBERS", most)
+    monkeypatch.setattr("dualdiff_cli.training.gaps.MOST_NUMBERS", most)
     np.testing.assert_allclose(drawn(), whole, rtol=1e-9, atol=1e-9)
     assert max(denoiser.made) <= max(most, K * d * d)
 

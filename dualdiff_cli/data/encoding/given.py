@@ -79,7 +79,7 @@ def with_known_columns(cells: Mapping[str, Any], names: Collection[str]) -> dict
             column, value = "=".join(parts[:k]).strip(), "=".join([*parts[k:], value])
         if column in found:
             raise InputError(
-                f"The column '{column}' is given twice, with {found[column]} and with {value}.", "Give one."
+                f"The column '{column}' is given twice, with {found[column]} and with {value}.", "Give one value."
             )
         found[column] = value
     return found
