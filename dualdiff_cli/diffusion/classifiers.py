@@ -54,14 +54,14 @@ class ClassifierGuided(Denoiser):
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.log_p(x, t).sum(), x)
-        alpha, sigma = (level.to(x_t.dtype) for level in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
         guided: Tensor = self.plain(x_t, t) + self.weight * sigma**2 / alpha * slope
         return guided
 
 
 def classifier_inputs(x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     """Give what a classifier sees of noisy points: x_t with a spread of about one, and half the log SNR, (n, d + 1)."""
-    alpha, sigma = (level.to(x_t.dtype).reshape(-1, 1) for level in schedule(t))
+    alpha, sigma = schedule.alpha_sigma(t, x_t)
     lam = torch.log(alpha / sigma).expand(len(x_t), 1)
     return torch.cat([x_t / torch.sqrt(alpha**2 + sigma**2), lam], dim=1)
 
@@ -83,9 +83,8 @@ def noisy_inputs(x: Tensor, schedule: Schedule, *, copies: int = 10, seed: int) 
     x = x.double().repeat(copies, 1)
     u = torch.rand(len(x), generator=stream, dtype=torch.float64, device=x.device)
     t = schedule.time(2 * torch.lerp(schedule.lam_start, schedule.lam_end, u))
-    alpha, sigma = (level[:, None] for level in schedule(t))
     epsilon = torch.randn(x.shape, generator=stream, dtype=torch.float64, device=x.device)
-    return classifier_inputs(alpha * x + sigma * epsilon, t, schedule)
+    return classifier_inputs(schedule.add_noise(x, epsilon, t), t, schedule)
 
 
 def by_differences(

@@ -23,6 +23,11 @@ class Regression(NamedTuple):
     target: Tensor
     weight: Tensor
 
+    @property
+    def squared_errors(self) -> Tensor:
+        """weight·(output − target)², (n, d)."""
+        return self.weight * (self.output - self.target).square()
+
 
 class Denoiser(nn.Module, ABC):
     """E[x | x_t] under a noise schedule.

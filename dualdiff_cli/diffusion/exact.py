@@ -127,12 +127,12 @@ class BoxesDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`; the axes are independent within a box."""
-        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
-        a = (alpha * self.lower - x_t.double().unsqueeze(1)) / sigma
+        noisy = x_t.double().unsqueeze(1)
+        alpha, sigma = self.schedule.alpha_sigma(t, noisy)
+        a = (alpha * self.lower - noisy) / sigma
         log_mass, fraction = _cut_off_normal(a, alpha * self.widths / sigma)
         share = torch.softmax(log_mass.sum(-1), dim=1).unsqueeze(-1)
-        mean: Tensor = (share * (self.lower + self.widths * fraction)).sum(1)
-        return mean.to(x_t.dtype)
+        return (share * (self.lower + self.widths * fraction)).sum(1).to(x_t.dtype)
 
 
 class DiscsDenoiser(Denoiser):
@@ -167,8 +167,9 @@ class DiscsDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`; discs of negligible likelihood are left out."""
-        alpha, sigma = (c.reshape(-1, 1).expand(len(x_t), 1) for c in self.schedule(t))
-        delta = x_t.double().unsqueeze(1) - alpha.unsqueeze(-1) * self.centres
+        noisy = x_t.double()
+        alpha, sigma = (c.expand(len(noisy), 1) for c in self.schedule.alpha_sigma(t, noisy))
+        delta = noisy.unsqueeze(1) - alpha.unsqueeze(-1) * self.centres
         distance, reach = torch.linalg.vector_norm(delta, dim=-1), alpha * self.radii.max()
         at_most = self.log_weights - 0.5 * ((distance - reach).clamp(min=0) / sigma) ** 2
         at_least = self.log_weights - 0.5 * ((distance + reach) / sigma) ** 2

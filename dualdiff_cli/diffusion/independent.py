@@ -76,14 +76,14 @@ class IndependentDenoiser(ClosedFormDenoiser):
 
     def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `ClosedFormDenoiser.with_responsibilities`; there is one component, because r_ik differs by feature."""
-        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
-        x = x_t.double()
+        noisy = x_t.double()
+        alpha, sigma = self.schedule.alpha_sigma(t, noisy.unsqueeze(-1))
         variance = alpha**2 * self.variances + sigma**2
-        away = x.unsqueeze(-1) - alpha * self.means
+        away = noisy.unsqueeze(-1) - alpha * self.means
         r = torch.softmax(self.log_weights - 0.5 * (away**2 / variance + variance.log()), dim=-1)
         mean = (r * (self.means + alpha * self.variances / variance * away)).sum(-1)
         if self.discrete_means is not None:
-            mean = self.discrete_means(mean, torch.zeros_like(x), x, alpha.squeeze(-1), sigma.squeeze(-1))
+            mean = self.discrete_means(mean, torch.zeros_like(noisy), noisy, alpha.squeeze(-1), sigma.squeeze(-1))
         if self._known is not None:
             values, given = self._known
             mean = torch.where(given, values.double(), mean)

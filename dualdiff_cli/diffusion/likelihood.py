@@ -99,12 +99,11 @@ def path_divergence(denoiser: Denoiser, exact: Denoiser, x: Tensor, *, seed: int
     start, end = 2 * schedule.lam_start, 2 * schedule.lam_end
     t = schedule.time(torch.lerp(start, end, u))
     t = t.round() if schedule.discrete else t
-    alpha, sigma = (c.unsqueeze(1) for c in schedule(t))
-    x_t = alpha * x + sigma * torch.randn(x.shape, generator=draws, device=x.device)
+    x_t = schedule.add_noise(x, torch.randn(x.shape, generator=draws, device=x.device), t)
     rows = zip(torch.split(x_t, _ROWS), torch.split(t, _ROWS), strict=True)
     error = torch.cat([denoiser(*row) - exact(*row) for row in rows])
-    terms: Tensor = 0.5 * (end - start) * (alpha / sigma * error).square().sum(1)
-    return terms
+    alpha, sigma = schedule.alpha_sigma(t, x)
+    return 0.5 * (end - start) * (alpha / sigma * error).square().sum(1)
 
 
 def _grid(schedule: Schedule, step: float) -> tuple[list[_Node], Tensor]:

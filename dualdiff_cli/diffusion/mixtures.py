@@ -46,14 +46,14 @@ class MixtureDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`; computed in float64."""
-        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
+        noisy = x_t.double().unsqueeze(1)
+        alpha, sigma = self.schedule.alpha_sigma(t, noisy)
         variance = alpha**2 * self.variances + sigma**2
-        residual = x_t.double().unsqueeze(1) - alpha * self.means
+        residual = noisy - alpha * self.means
         log_density = self.log_weights - 0.5 * (residual**2 / variance + variance.log()).sum(-1)
         responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
         posterior = self.means + alpha * self.variances / variance * residual
-        mean: Tensor = (responsibility * posterior).sum(1)
-        return mean.to(x_t.dtype)
+        return (responsibility * posterior).sum(1).to(x_t.dtype)
 
 
 class GaussianDenoiser(MixtureDenoiser):
@@ -126,9 +126,10 @@ class FullMixtureDenoiser(ClosedFormDenoiser):
 
     def with_responsibilities(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `ClosedFormDenoiser.with_responsibilities`."""
-        alpha, sigma = (c.reshape(-1, 1, 1) for c in self.schedule(t))
+        noisy = x_t.double().unsqueeze(1)
+        alpha, sigma = self.schedule.alpha_sigma(t, noisy)
         variance = alpha**2 * self.eigenvalues + sigma**2
-        y = _turned(x_t.double().unsqueeze(1) - alpha * self.means, self.axes)
+        y = _turned(noisy - alpha * self.means, self.axes)
         log_density = self.log_weights - 0.5 * (y**2 / variance + variance.log()).sum(-1)
         r = torch.softmax(log_density, dim=1)
         posterior = self.means + _turned(alpha * self.eigenvalues / variance * y, self.axes.mT)

@@ -33,11 +33,6 @@ from .schedules import Schedule
 __all__ = ["ConditionedDenoiser", "NetworkDenoiser"]
 
 
-def _column(coefficient: Tensor) -> Tensor:
-    """Reshape () or (n,) to (1, 1) or (n, 1), to multiply a tensor (n, d)."""
-    return coefficient.reshape(-1, 1)
-
-
 class NetworkDenoiser(LearntDenoiser):
     """E[x | x_t] from the output of a network.
 
@@ -134,7 +129,7 @@ class NetworkDenoiser(LearntDenoiser):
                 x_t is noisy.
 
         """
-        alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
         output = self._output(x_t, t, alpha, sigma, given=given).to(x_t.dtype)
         denoised = self._denoised(output, x_t, alpha, sigma)
         return denoised if given is None else torch.where(given, x_t, denoised)
@@ -186,7 +181,7 @@ class NetworkDenoiser(LearntDenoiser):
             InputError: ``likelihood`` with a table, which has no γ'.
 
         """
-        alpha, sigma = (_column(c).to(x.dtype) for c in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, x)
         x_t = alpha * x + sigma * epsilon
         shown = x_t if given is None else torch.where(given, x, x_t)
         output = self._output(shown, t, alpha, sigma, stratified=stratified and self.schedule.even, given=given)
@@ -198,7 +193,7 @@ class NetworkDenoiser(LearntDenoiser):
         if snr_cap is not None:
             weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
         if likelihood:
-            rate = 0.5 * (self.schedule.t_max - self.schedule.t_min) * _column(self.schedule.rate(t)).to(x.dtype)
+            rate = 0.5 * (self.schedule.t_max - self.schedule.t_min) * self.schedule.rate(t).reshape(-1, 1).to(x.dtype)
             weight = rate * (alpha / sigma * self.coefficients(alpha, sigma)[1]).square()
         target = self._target(x, epsilon, alpha, sigma)
         if correction is not None:
@@ -245,7 +240,7 @@ class NetworkDenoiser(LearntDenoiser):
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Evaluate the experts' weights at x_t (n, d), t () or (n,): (n, E); only for a network with experts."""
-        alpha, sigma = (_column(c).to(x_t.dtype) for c in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
         weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
         return weights
 

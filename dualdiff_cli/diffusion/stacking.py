@@ -106,9 +106,8 @@ class StackedDenoiser(LearntDenoiser):
     def regression(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Regression:
         """Set up the regression of the learnt expert with the answers of all; see `NetworkDenoiser.regression`."""
         problem = self.learnt.regression(x, epsilon, t)
-        alpha, sigma = (c.reshape(-1, 1).to(x.dtype) for c in self.schedule(t))
-        c_skip, c_out = self.learnt.coefficients(alpha, sigma)
-        x_t = alpha * x + sigma * epsilon
+        c_skip, c_out = self.learnt.coefficients(*self.schedule.alpha_sigma(t, x))
+        x_t = self.schedule.add_noise(x, epsilon, t)
         return problem._replace(output=(self(x_t, t) - c_skip * x_t) / c_out)
 
     def gate(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ class PosteriorMeanBatches(Batches):
         R = self._columns.unsqueeze(1).expand(d, len(rows), N).gather(2, rows.expand(d, *rows.shape))
         index = (own * self.K).long().clamp(max=self.K - 1)
         x = R.gather(2, index.expand(d, -1, -1))
-        alpha, sigma = (c.to(epsilon.dtype).reshape(-1, 1) for c in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, epsilon)
         # ‖x_t − α R_k‖²/2σ² = ‖ε + (α/σ)(x − R_k)‖²/2, which avoids the difference of large numbers.
         away = R - x
         w = torch.softmax(-0.5 * (epsilon.T.unsqueeze(2) - alpha / sigma * away).square().sum(0), dim=1)
@@ -243,12 +243,11 @@ class PosteriorMeanBatches(Batches):
         """
         batch = self._make(self.draw(len(t), draws), t, torch.pow(2.0, depth).expand(len(t)))
         assert batch.correction is not None
-        alpha, sigma = (c.to(batch.x.dtype).unsqueeze(1) for c in self.schedule(t))
+        alpha, sigma = self.schedule.alpha_sigma(t, batch.x)
         # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which loses no digits at small σ.
         away = sigma**2 * (batch.x - self._mean) - alpha * sigma * self._variance * batch.epsilon
         away = away / (alpha**2 * self._variance + sigma**2)
-        spread: Tensor = (away + batch.correction).square().sum(1).mean()
-        return spread
+        return (away + batch.correction).square().sum(1).mean()
 
 
 class ConditionalBatches(Batches):

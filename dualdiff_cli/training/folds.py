@@ -206,9 +206,9 @@ class FoldTrainer:
         correction = torch.cat(corrections) if corrections else None
         shown = [batch.given for batch in batches if batch.given is not None]
         given = torch.cat(shown) if shown else None
-        output, target, weight = self.denoiser.regression(x, epsilon, t, correction=correction, given=given)
+        problem = self.denoiser.regression(x, epsilon, t, correction=correction, given=given)
         # The folds share no weights: each gets the gradient of its own mean.
-        loss = folds * (weight * (output - target).square()).mean()
+        loss = folds * problem.squared_errors.mean()
         gradients = torch.autograd.grad(loss, list(self._network.parameters()))
         fused_adamw(
             self._weights.vector,

@@ -75,7 +75,7 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
 
     """
     snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
-    output, target, weight = denoiser.regression(
+    problem = denoiser.regression(
         batch.x,
         batch.epsilon,
         batch.t,
@@ -85,17 +85,16 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         stratified=objective.stratified,
         given=batch.given,
     )
-    losses = (weight * (output - target).square()).mean(1)
+    losses = problem.squared_errors.mean(1)
     loss = losses.mean()
     if objective.weighting == "likelihood":
         loss = loss + bound_at_ends(denoiser.schedule, batch.x)
     loss = loss + denoiser.schedule.shape_loss(batch.t, losses)
     if objective.diversity:
-        loss = loss + objective.diversity * diversity(output)
+        loss = loss + objective.diversity * diversity(problem.output)
     if objective.balance:
-        alpha, sigma = (c.to(batch.x.dtype).reshape(-1, 1) for c in denoiser.schedule(batch.t))
-        weights = denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t)
-        loss = loss + objective.balance * imbalance(weights)
+        x_t = denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t)
+        loss = loss + objective.balance * imbalance(denoiser.gate(x_t, batch.t))
     return loss
 
 
@@ -147,8 +146,7 @@ def estimate_loss(denoiser: LearntDenoiser, points: Tensor, *, seed: int, noise:
     errors = []
     for first in range(0, len(points), EVALUATION_BATCH):
         rows = slice(first, first + EVALUATION_BATCH)
-        output, target, weight = denoiser.regression(points[rows], epsilon[rows], t[rows])
-        errors.append((weight * (output - target).square()).mean(1))
+        errors.append(denoiser.regression(points[rows], epsilon[rows], t[rows]).squared_errors.mean(1))
     error = torch.cat(errors).double()
     return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
 
@@ -159,6 +157,5 @@ def expert_usage(denoiser: LearntDenoiser, points: Tensor, *, seed: int) -> list
     draws = seeding.torch_stream(seed, "expert usage", points.device)
     t = denoiser.schedule.draw(len(points), draws)
     epsilon = torch.randn(points.shape, generator=draws, device=points.device)
-    alpha, sigma = (c.to(points.dtype).reshape(-1, 1) for c in denoiser.schedule(t))
-    usage: list[float] = denoiser.gate(alpha * points + sigma * epsilon, t).mean(0).tolist()
+    usage: list[float] = denoiser.gate(denoiser.schedule.add_noise(points, epsilon, t), t).mean(0).tolist()
     return usage

@@ -48,8 +48,7 @@ def test_a_network_that_hits_its_target_denoises_perfectly(schedule: Schedule, p
     asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction, sigma_data=0.7)
     target = asked.regression(x, epsilon, t).target
     told = NetworkDenoiser(Fixed(target), schedule, prediction=prediction, sigma_data=0.7)
-    alpha, sigma = (c[:, None] for c in schedule(t))
-    torch.testing.assert_close(told(alpha * x + sigma * epsilon, t), x, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(told(schedule.add_noise(x, epsilon, t), t), x, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
@@ -62,8 +61,7 @@ def test_a_network_that_hits_a_corrected_target_denoises_to_the_corrected_point(
     asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction, sigma_data=0.7)
     plain, corrected = (asked.regression(x, epsilon, t, correction=c) for c in (None, correction))
     told = NetworkDenoiser(Fixed(corrected.target), schedule, prediction=prediction, sigma_data=0.7)
-    alpha, sigma = (c[:, None] for c in schedule(t))
-    torch.testing.assert_close(told(alpha * x + sigma * epsilon, t), x + correction, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(told(schedule.add_noise(x, epsilon, t), t), x + correction, rtol=1e-8, atol=1e-8)
     assert torch.equal(plain.output, corrected.output)
     assert torch.equal(plain.weight, corrected.weight)
 
@@ -71,10 +69,9 @@ def test_a_network_that_hits_a_corrected_target_denoises_to_the_corrected_point(
 @pytest.mark.parametrize("prediction", ALL)
 def test_a_unit_error_of_the_output_is_an_error_of_c_out(prediction: Prediction) -> None:
     x, epsilon, t = problem(VP)
-    alpha, sigma = (c[:, None] for c in VP(t))
-    x_t = alpha * x + sigma * epsilon
+    x_t = VP.add_noise(x, epsilon, t)
     answers = [NetworkDenoiser(Fixed(torch.full((64, 2), c)), VP, prediction=prediction)(x_t, t) for c in (0.0, 1.0)]
-    _, c_out = NetworkDenoiser(Fixed(x), VP, prediction=prediction).coefficients(alpha, sigma)
+    _, c_out = NetworkDenoiser(Fixed(x), VP, prediction=prediction).coefficients(*VP.alpha_sigma(t, x))
     torch.testing.assert_close(answers[1] - answers[0], c_out.expand(64, 2), rtol=1e-6, atol=1e-9)
 
 
@@ -115,10 +112,7 @@ def test_score_matching_is_noise_prediction_in_other_units() -> None:
     sigma = VP(t)[1][:, None]
     noise = NetworkDenoiser(Fixed(torch.ones(64, 2, dtype=torch.float64)), VP, prediction="noise")
     score = NetworkDenoiser(Fixed(-1 / sigma.expand(64, 2)), VP, prediction="score")
-    losses = [
-        (weight * (output - target) ** 2).mean()
-        for output, target, weight in (d.regression(x, epsilon, t) for d in (noise, score))
-    ]
+    losses = [denoiser.regression(x, epsilon, t).squared_errors.mean() for denoiser in (noise, score)]
     torch.testing.assert_close(losses[0], losses[1])
 
 
@@ -204,8 +198,7 @@ def test_answers_within_the_range_of_the_training_points_are_not_limited() -> No
     x, epsilon, t = problem(VP)
     free, limited = (answering(0.3) for _ in range(2))
     limited.limit(torch.tensor([[-100.0, -100.0], [100.0, 100.0]]))
-    alpha, sigma = (c[:, None] for c in VP(t))
-    x_t = alpha * x + sigma * epsilon
+    x_t = VP.add_noise(x, epsilon, t)
     inside = (free(x_t, t).abs() < 100).all(1)
     assert inside.sum() > 50
     assert torch.equal(limited(x_t, t)[inside], free(x_t, t)[inside])
@@ -230,8 +223,7 @@ def test_limits_never_move_an_answer_away_from_a_point_of_the_range(schedule: Sc
     points = 2 * torch.rand(50, 2, generator=generator, dtype=torch.float64)
     limited = NetworkDenoiser(Fixed(3 * torch.randn(64, 2, generator=generator)), schedule, prediction="velocity")
     _, epsilon, t = problem(schedule)
-    alpha, sigma = (c[:, None] for c in schedule(t))
-    x_t = alpha * points[0] + 5 * sigma * epsilon
+    x_t = schedule.add_noise(points[:1], 5 * epsilon, t)
     free = limited(x_t, t)
     limited.limit(points)
     assert ((limited(x_t, t) - points[0]).abs() <= (free - points[0]).abs() + 1e-12).all()

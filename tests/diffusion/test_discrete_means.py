@@ -106,7 +106,7 @@ def test_the_denoiser_of_any_prediction_answers_with_bayes_rule_and_its_regressi
     values = torch.tensor(ONE_HOT.shift, dtype=torch.float64) + SCALE * torch.eye(3, dtype=torch.float64)
     x, epsilon = values[torch.arange(N) % 3], normal(N, 3, role="epsilon")
     t = torch.linspace(0.05, 0.95, N, dtype=torch.float64)
-    alpha, sigma = (c.reshape(-1, 1) for c in schedule(t))
+    alpha, sigma = schedule.alpha_sigma(t, x)
     x_t = alpha * x + sigma * epsilon
     means = torch.cat(
         [

@@ -60,6 +60,24 @@ def test_time_inverts_log_snr(schedule: Schedule) -> None:
     torch.testing.assert_close(schedule.time(schedule.log_snr(t)), t, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=names)
+def test_every_row_gets_the_noise_of_its_own_time_in_its_own_dtype(schedule: Schedule) -> None:
+    x, epsilon = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
+    t = axis(schedule)
+    x_t = schedule.add_noise(x, epsilon, t)
+    assert x_t.dtype == x.dtype
+    for k in (0, 20, 49):
+        alpha, sigma = map(float, schedule(t[k]))
+        torch.testing.assert_close(x_t[k], alpha * x[k] + sigma * epsilon[k])
+        torch.testing.assert_close(schedule.add_noise(x, epsilon, t[k])[k], x_t[k])
+
+
+def test_alpha_and_sigma_have_as_many_axes_as_what_they_multiply() -> None:
+    for like in (torch.zeros(50), torch.zeros(50, 3), torch.zeros(50, 4, 3)):
+        for t, rows in ((axis(SCHEDULES[0]), 50), (torch.tensor(7.0), 1)):
+            assert {c.shape for c in SCHEDULES[0].alpha_sigma(t, like)} == {(rows, *(1,) * (like.dim() - 1))}
+
+
 def test_the_papers_table_keeps_36_percent_of_the_signals_power() -> None:
     alpha, _ = LinearBeta()(torch.tensor(99.0))
     assert float(alpha**2) == pytest.approx(0.3636, abs=5e-4)

@@ -196,9 +196,8 @@ def test_the_output_of_the_regression_stands_for_the_stacked_answer(prediction: 
     x, epsilon = draws(50, D, role="x"), draws(50, D, role="epsilon")
     t = torch.linspace(0.05, 1, 50, dtype=torch.float64)
     problem, of_learnt = denoiser.regression(x, epsilon, t), denoiser.learnt.regression(x, epsilon, t)
-    alpha, sigma = (c.float().reshape(-1, 1) for c in denoiser.schedule(t))
-    c_skip, c_out = denoiser.learnt.coefficients(alpha, sigma)
-    x_t = alpha * x + sigma * epsilon
+    c_skip, c_out = denoiser.learnt.coefficients(*denoiser.schedule.alpha_sigma(t, x))
+    x_t = denoiser.schedule.add_noise(x, epsilon, t)
     torch.testing.assert_close(c_skip * x_t + c_out * problem.output, denoiser(x_t, t), rtol=1e-4, atol=1e-4)
     assert torch.equal(problem.target, of_learnt.target)
     assert torch.equal(problem.weight, of_learnt.weight)
@@ -210,9 +209,8 @@ def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_ou
     x, epsilon = draws(50, D, role="x"), draws(50, D, role="epsilon")
     t = torch.linspace(0.3, 1, 50, dtype=torch.float64)
     output, target, _ = denoiser.regression(x, epsilon, t)
-    alpha, sigma = (c.float().reshape(-1, 1) for c in denoiser.schedule(t))
-    _, c_out = denoiser.learnt.coefficients(alpha, sigma)
-    error = denoiser(alpha * x + sigma * epsilon, t) - x
+    _, c_out = denoiser.learnt.coefficients(*denoiser.schedule.alpha_sigma(t, x))
+    error = denoiser(denoiser.schedule.add_noise(x, epsilon, t), t) - x
     torch.testing.assert_close(c_out * (output - target), error, rtol=1e-4, atol=1e-4)
 
 

@@ -35,8 +35,7 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 def noisy(batch: Batch, schedule: Schedule) -> Tensor:
-    alpha, sigma = (c[:, None] for c in schedule(batch.t))
-    return alpha * batch.x.double() + sigma * batch.epsilon.double()
+    return schedule.add_noise(batch.x.double(), batch.epsilon.double(), batch.t)
 
 
 def exact_mean(points: Tensor, batch: Batch, schedule: Schedule) -> Tensor:

@@ -140,8 +140,7 @@ def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> No
     denoiser = build_network_denoiser(tiny_config, 2)
     denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
     batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
-    alpha, sigma = (c.float()[:, None] for c in denoiser.schedule(batch.t))
-    term = imbalance(denoiser.gate(alpha * batch.x + sigma * batch.epsilon, batch.t))
+    term = imbalance(denoiser.gate(denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t), batch.t))
     plain, balanced = (
         regression_loss(denoiser, changed(tiny_config, objective={"balance": weight}).objective, batch)
         for weight in (0.0, 0.7)

@@ -90,6 +90,36 @@ class Schedule(nn.Module, ABC):
         log_snr = self.log_snr(t)
         return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
+    def alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(α_t, σ_t) with the number of axes and the dtype of the tensor that they are to multiply.
+
+        Args:
+            t: one time for all rows, (), or one time per row, (n,).
+            like: (n, …).
+
+        Returns:
+            Each (1, 1, …) or (n, 1, …).
+
+        """
+        alpha, sigma = self(t)
+        shape = (-1, *(1,) * (like.dim() - 1))
+        return alpha.reshape(shape).to(like.dtype), sigma.reshape(shape).to(like.dtype)
+
+    def add_noise(self, x: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
+        """x_t = α_t x + σ_t ε.
+
+        Args:
+            x: clean points, (n, …).
+            epsilon: noise ε, (n, …).
+            t: one time for all points, (), or one time per point, (n,).
+
+        Returns:
+            (n, …).
+
+        """
+        alpha, sigma = self.alpha_sigma(t, x)
+        return alpha * x + sigma * epsilon
+
     def shape_loss(self, t: Tensor, loss: Tensor) -> Tensor:
         """The term that a schedule adds to the training loss; zero unless the schedule is learned.
 
