@@ -73,7 +73,7 @@ class Exam:
         self.bits = snr * torch.gradient(snr.log())[0].abs() / (2 * math.log(2))
         noise = torch.randn(levels, *rows.shape, generator=seeding.torch_stream(seed, "held-out loss"))
         self.points = rows.expand(levels, -1, -1)
-        self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
+        self._noisy = schedule.add_noise(self.points, noise, self.times)
 
     def shown(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
         """Choose features that are given, (F·m, width) bool: the same ones for many rows, to save matrices.
