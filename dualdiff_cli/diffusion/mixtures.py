@@ -1,4 +1,4 @@
-"""The denoisers of a Gaussian and of Gaussian mixtures, in closed form.
+"""The denoisers of Gaussian mixtures, in closed form.
 
 The tests compare with these denoisers, the errors of a schedule and a sampler can be measured with them before any
 network is trained, and a fitted mixture is one of the experts that `stacking` combines.
@@ -14,7 +14,7 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .schedules import Schedule
 
-__all__ = ["ClosedFormDenoiser", "FullMixtureDenoiser", "GaussianDenoiser", "MixtureDenoiser", "condition"]
+__all__ = ["ClosedFormDenoiser", "FullMixtureDenoiser", "MixtureDenoiser", "condition"]
 
 LEAST_VARIANCE = 1e-6
 """Added to the variances of given features, so that they can be inverted."""
@@ -54,19 +54,6 @@ class MixtureDenoiser(Denoiser):
         responsibility = torch.softmax(log_density, dim=1).unsqueeze(-1)
         posterior = self.means + alpha * self.variances / variance * residual
         return (responsibility * posterior).sum(1).to(x_t.dtype)
-
-
-class GaussianDenoiser(MixtureDenoiser):
-    """The exact posterior mean for x ~ N(μ, diag s²), a mixture with one component.
-
-    Args:
-        mean, std: μ and s, (d,).
-        schedule: gives α_t and σ_t.
-
-    """
-
-    def __init__(self, mean: Tensor, std: Tensor, schedule: Schedule) -> None:
-        super().__init__(torch.ones(1), mean.unsqueeze(0), std.unsqueeze(0), schedule)
 
 
 class ClosedFormDenoiser(Denoiser):

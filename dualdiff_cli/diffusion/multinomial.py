@@ -120,12 +120,6 @@ class Multinomial(nn.Module):
         divergence = (truth.exp() * (truth - guess)).sum(dim=1)
         return torch.where(t > 0, divergence, -(log_x0.exp() * guess).sum(dim=1))
 
-    def bound_at_noise(self, log_x0: Tensor) -> Tensor:
-        """Give D(q(x_T | x_0) ‖ Cat(1/K)), summed over the categories, in nats, (n,)."""
-        last = torch.full((1,), len(self.alpha) - 1, device=log_x0.device)
-        log_q = self.noisy(log_x0, last)
-        return (log_q.exp() * (log_q + self.log_sizes.to(log_q.dtype))).sum(dim=1)
-
     def _mixed(self, log_x: Tensor, kept: Tensor) -> Tensor:
         """Give log(kept·x + (1 − kept)/K) for log x (n, ΣK) and shares (n,) or (1,)."""
         kept = kept[:, None]

@@ -3,16 +3,16 @@
 Only this module knows what the output F of a network stands for. With x_t = α x + σ ε, every parametrisation is affine
 in F: D = c_skip x_t + c_out F (Salimans & Ho 2022, "Progressive Distillation", appendix D; Karras et al. 2022, §5):
 
-    prediction   F stands for        c_skip            c_out
-    noise        ε                   1/α               −σ/α
-    data         x                   0                 1
-    velocity     α ε − σ x           α/(α² + σ²)       −σ/(α² + σ²)
-    flow         ε − x               1/(α + σ)         −σ/(α + σ)
-    score        −ε/σ                1/α               σ²/α
-    edm          (x − c_skip x_t)/c_out   α σ_d²/(σ² + α²σ_d²)   σ σ_d/√(σ² + α²σ_d²)
+    prediction   F stands for              c_skip            c_out
+    noise        ε                         1/α               −σ/α
+    data         x                         0                 1
+    velocity     α ε − σ x                 α/(α² + σ²)       −σ/(α² + σ²)
+    flow         ε − x                     1/(α + σ)         −σ/(α + σ)
+    score        −ε/σ                      1/α               σ²/α
+    edm          (σ x − α ε)/√(α² + σ²)    α/(α² + σ²)       σ/√(α² + σ²)
 
-EDM's preconditioning with σ_d = 1 is minus velocity prediction where α² + σ² = 1. The input of the network is
-x_t/√(α² + σ²), which is of order one at every noise level.
+``edm`` is the preconditioning of Karras et al. for data of unit variance, which is minus velocity prediction where
+α² + σ² = 1. The input of the network is x_t/√(α² + σ²), which is of order one at every noise level.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class NetworkDenoiser(LearntDenoiser):
             of the network.
         schedule: gives α_t and σ_t.
         prediction: the quantity that the output stands for.
-        sigma_data: σ_d of the ``edm`` preconditioning, the standard deviation of a column of the data.
         discrete: the features that take few values; the output of the network stands for their logits.
 
     Attributes:
@@ -59,14 +58,12 @@ class NetworkDenoiser(LearntDenoiser):
         schedule: Schedule,
         *,
         prediction: Prediction,
-        sigma_data: float = 1.0,
         discrete: Sequence[DiscreteSpan] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
-        self.sigma_data = sigma_data
         self.discrete_means = DiscreteMeans(discrete) if discrete else None
         self.limits: Tensor | None
         self.register_buffer("limits", None)
@@ -92,18 +89,18 @@ class NetworkDenoiser(LearntDenoiser):
         Where a sample meets an x_t unlike any in the training, which happens with many columns and few rows, the
         network may answer with a multiple of x_t; the next x_t is larger still, and the sample grows from step to step
         without bound. Data beyond the training points are possible, however, so an excess of y = x_t/α over q, or under
-        p, is allowed as far as a Gaussian of standard deviation σ_d would allow it:
+        p, is allowed as far as a Gaussian of unit variance would allow it:
 
-            p − k (αp − x_t)⁺  ≤  x̂  ≤  q + k (x_t − αq)⁺,    k = α σ_d²/(σ² + α² σ_d²),
+            p − k (αp − x_t)⁺  ≤  x̂  ≤  q + k (x_t − αq)⁺,    k = α/(σ² + α²),
 
         which is [p, q] in pure noise and admits y where no noise is left. Whatever the network answers, a sample is
-        then at worst a draw from the normal distribution of standard deviation σ_d at p or q. The projection on an
-        interval that contains the exact answer never increases an error, and answers within [p, q] stay as they are.
+        then at worst a draw from the normal distribution of unit variance at p or q. The projection on an interval that
+        contains the exact answer never increases an error, and answers within [p, q] stay as they are.
         """
         if self.limits is None:
             return denoised
         p, q = self.limits[0].to(x_t.dtype), self.limits[1].to(x_t.dtype)
-        k = alpha * self.sigma_data**2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
+        k = alpha / (sigma**2 + alpha**2)
         lower = p - k * (alpha * p - x_t).clamp(min=0)
         upper = q + k * (x_t - alpha * q).clamp(min=0)
         return torch.minimum(torch.maximum(denoised, lower), upper)
@@ -115,8 +112,8 @@ class NetworkDenoiser(LearntDenoiser):
         if self.prediction == "data":
             return torch.zeros_like(alpha), torch.ones_like(alpha)
         if self.prediction == "edm":
-            total = sigma**2 + (alpha * self.sigma_data) ** 2
-            return alpha * self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
+            total = sigma**2 + alpha**2
+            return alpha / total, sigma / total.sqrt()
         total = alpha**2 + sigma**2 if self.prediction == "velocity" else alpha + sigma
         return (alpha if self.prediction == "velocity" else torch.ones_like(alpha)) / total, -sigma / total
 
@@ -213,9 +210,8 @@ class NetworkDenoiser(LearntDenoiser):
             return epsilon - x
         if self.prediction == "score":
             return -epsilon / sigma
-        # (x − c_skip x_t)/c_out, simplified: evaluated as it stands, the difference would lose all digits at small σ
-        total = (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
-        return (sigma / self.sigma_data * x - alpha * self.sigma_data * epsilon) / total
+        # Karras et al. write (x − c_skip x_t)/c_out, whose difference would lose all digits at small σ.
+        return (sigma * x - alpha * epsilon) / (sigma**2 + alpha**2).sqrt()
 
     def weights(self) -> dict[str, Tensor]:
         """Give all tensors that training decides, by name: of the network, of a learned schedule, and the limits."""

@@ -5,11 +5,12 @@ from typing import get_args
 
 import pytest
 import torch
+from closed_forms import gaussian_denoiser
 from tiny import narrow, untrained
 from torch import Tensor, nn
 
 from dualdiff_cli.config.sections import Prediction
-from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.mixtures import MixtureDenoiser
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
@@ -45,9 +46,9 @@ def problem(schedule: Schedule, n: int = 64) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("prediction", ALL)
 def test_a_network_that_hits_its_target_denoises_perfectly(schedule: Schedule, prediction: Prediction) -> None:
     x, epsilon, t = problem(schedule)
-    asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction, sigma_data=0.7)
+    asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction)
     target = asked.regression(x, epsilon, t).target
-    told = NetworkDenoiser(Fixed(target), schedule, prediction=prediction, sigma_data=0.7)
+    told = NetworkDenoiser(Fixed(target), schedule, prediction=prediction)
     torch.testing.assert_close(told(schedule.add_noise(x, epsilon, t), t), x, rtol=1e-8, atol=1e-8)
 
 
@@ -58,9 +59,9 @@ def test_a_network_that_hits_a_corrected_target_denoises_to_the_corrected_point(
 ) -> None:
     x, epsilon, t = problem(schedule)
     correction = torch.randn(64, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction, sigma_data=0.7)
+    asked = NetworkDenoiser(Fixed(torch.zeros(64, 2)), schedule, prediction=prediction)
     plain, corrected = (asked.regression(x, epsilon, t, correction=c) for c in (None, correction))
-    told = NetworkDenoiser(Fixed(corrected.target), schedule, prediction=prediction, sigma_data=0.7)
+    told = NetworkDenoiser(Fixed(corrected.target), schedule, prediction=prediction)
     torch.testing.assert_close(told(schedule.add_noise(x, epsilon, t), t), x + correction, rtol=1e-8, atol=1e-8)
     assert torch.equal(plain.output, corrected.output)
     assert torch.equal(plain.weight, corrected.weight)
@@ -75,7 +76,7 @@ def test_a_unit_error_of_the_output_is_an_error_of_c_out(prediction: Prediction)
     torch.testing.assert_close(answers[1] - answers[0], c_out.expand(64, 2), rtol=1e-6, atol=1e-9)
 
 
-def test_edm_with_unit_data_is_minus_velocity_where_variance_is_preserved() -> None:
+def test_edm_is_minus_velocity_where_variance_is_preserved() -> None:
     x, epsilon, t = problem(VP)
     targets = {
         prediction: NetworkDenoiser(Fixed(x), VP, prediction=prediction).regression(x, epsilon, t).target
@@ -84,12 +85,12 @@ def test_edm_with_unit_data_is_minus_velocity_where_variance_is_preserved() -> N
     torch.testing.assert_close(targets["edm"], -targets["velocity"])
 
 
-def test_edm_targets_have_unit_variance_for_data_of_its_sigma() -> None:
+def test_edm_targets_have_unit_variance_for_data_of_unit_variance() -> None:
     generator = torch.Generator().manual_seed(1)
     x, epsilon = torch.randn(2, 100_000, 1, generator=generator, dtype=torch.float64)
     for t in (0.1, 0.5, 0.9):
-        denoiser = NetworkDenoiser(Fixed(x), VP, prediction="edm", sigma_data=3.0)
-        target = denoiser.regression(3.0 * x, epsilon, torch.full((100_000,), t, dtype=torch.float64)).target
+        denoiser = NetworkDenoiser(Fixed(x), VP, prediction="edm")
+        target = denoiser.regression(x, epsilon, torch.full((100_000,), t, dtype=torch.float64)).target
         assert float(target.std()) == pytest.approx(1.0, abs=0.01)
 
 
@@ -146,7 +147,7 @@ def test_the_network_is_told_the_share_of_noise_in_what_it_sees(schedule: Schedu
 
 def test_one_time_for_all_points_is_the_same_time_for_each() -> None:
     x, epsilon, _ = problem(VP)
-    denoiser = GaussianDenoiser(torch.zeros(2), torch.ones(2), VP)
+    denoiser = gaussian_denoiser(torch.zeros(2), torch.ones(2), VP)
     t = torch.tensor(0.3, dtype=torch.float64)
     torch.testing.assert_close(denoiser(x + epsilon, t), denoiser(x + epsilon, t.expand(64)))
 

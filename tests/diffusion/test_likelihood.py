@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from closed_forms import gaussian_denoiser
 from scipy.stats import norm
 
 from dualdiff_cli.config.registry import SAMPLERS
@@ -16,7 +17,6 @@ from dualdiff_cli.diffusion import likelihood
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.exact import exact_denoiser
 from dualdiff_cli.diffusion.likelihood import log_density, path_divergence
-from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.networks.experts import build_network
 from dualdiff_cli.diffusion.schedules import Schedule
@@ -74,7 +74,7 @@ def test_a_gaussians_flow_has_its_closed_form_under_every_schedule(
     m = mean * s_end**2 / (std**2 + s_end**2) if off_centre else torch.zeros_like(mean)
     expected = norm((mean + k * (m - mean)).numpy(), (k * schedule.prior_std / alpha_end).numpy())
     x = np.random.default_rng(0).normal(size=(20, d))
-    denoiser = GaussianDenoiser(mean, std, schedule)
+    denoiser = gaussian_denoiser(mean, std, schedule)
     denoiser.off_centre = off_centre
     found = log_density(denoiser, x)
     np.testing.assert_allclose(found, expected.logpdf(x).sum(axis=1), rtol=0, atol=1e-4)
@@ -150,7 +150,7 @@ def test_paths_of_two_gaussians_differ_by_their_closed_form(schedule: Schedule) 
     """½‖Δ‖²/v·[1/(1 + r v)] between the ends of r = α²/σ²; over all of r that is the Gaussians' own divergence."""
     v, shift = 0.5, torch.tensor([0.3, -0.4], dtype=torch.float64)
     std = torch.full((2,), math.sqrt(v), dtype=torch.float64)
-    true, moved = (GaussianDenoiser(mean, std, schedule) for mean in (torch.zeros(2).double(), shift))
+    true, moved = (gaussian_denoiser(mean, std, schedule) for mean in (torch.zeros(2).double(), shift))
     draws = torch.Generator().manual_seed(0)
     x = std * torch.randn(4_000, 2, generator=draws, dtype=torch.float64)
     terms = path_divergence(moved, true, x, seed=0)

@@ -7,12 +7,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from closed_forms import gaussian_denoiser
 from torch import Tensor
 
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.denoisers import Denoiser
-from dualdiff_cli.diffusion.mixtures import GaussianDenoiser, MixtureDenoiser
+from dualdiff_cli.diffusion.mixtures import MixtureDenoiser
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Level, Sampler, build_sampler, draw_noise, generate
 from dualdiff_cli.diffusion.samplers.ancestral import DDIM
@@ -71,7 +72,7 @@ GAUSSIAN_CASES = [
 def test_a_gaussian_is_sampled_with_its_mean_and_covariance(name: str, schedule: Schedule) -> None:
     n = 20_000
     sampler = SAMPLERS[name](steps=100, grid="log-snr")
-    x = sampler(GaussianDenoiser(MEAN, STD, schedule), *noise_for(sampler, n))
+    x = sampler(gaussian_denoiser(MEAN, STD, schedule), *noise_for(sampler, n))
     # First-order methods cut corners at 100 steps: by theory their spread is then off by up to a tenth.
     # Annealed Langevin widens a Gaussian by 1/√(1 − r²/2) = 7 %, and by a little more as it lags behind the levels.
     rough = {"ancestral": 0.1, "ddim": 0.06, "euler": 0.06, "predictor-corrector": 0.1, "annealed-langevin": 0.12}
@@ -84,7 +85,7 @@ def test_a_gaussian_is_sampled_with_its_mean_and_covariance(name: str, schedule:
 def test_first_order_bias_halves_with_the_step() -> None:
     def bias(steps: int) -> float:
         sampler = SAMPLERS["ancestral"](steps=steps, grid="log-snr")
-        x = sampler(GaussianDenoiser(MEAN, STD, VP), *noise_for(sampler, 50_000))
+        x = sampler(gaussian_denoiser(MEAN, STD, VP), *noise_for(sampler, 50_000))
         return abs(float(x.std(0)[0] / STD[0] - 1))
 
     assert bias(50) / bias(100) == pytest.approx(2.0, abs=0.4)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from closed_forms import gaussian_denoiser
 from tiny import TINY, finished, narrow
 from torch import Tensor, nn
 
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.sections import ObjectiveConfig, Prediction
-from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import ContinuousLinearBeta, LogSNRUniform, StraightLine
@@ -128,7 +128,7 @@ def test_the_shapes_gradient_is_that_of_the_mean_square() -> None:
 
 def test_learning_the_shape_makes_the_bound_scatter_less() -> None:
     schedule = LearnedSchedule(sigma_min=0.01, sigma_max=100.0)
-    denoiser = GaussianDenoiser(torch.zeros(1), torch.full((1,), S), schedule)
+    denoiser = gaussian_denoiser(torch.zeros(1), torch.full((1,), S), schedule)
     draws = torch.Generator().manual_seed(0)
 
     def losses(n: int) -> tuple[Tensor, Tensor]:

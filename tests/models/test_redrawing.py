@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from closed_forms import gaussian_denoiser
 
 from dualdiff_cli import seeding
 from dualdiff_cli.compute.execution import PLAIN
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.diffusion.mixtures import GaussianDenoiser
 from dualdiff_cli.diffusion.samplers import BLOCK, Reach, Redrawing, generate, generation, redrawing
 from dualdiff_cli.diffusion.samplers.flow import Heun
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
@@ -93,7 +93,7 @@ def test_more_rows_than_a_call_takes_are_drawn_again_in_several_calls(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "MOST_BLOCKS", 1)
-    denoiser = GaussianDenoiser(torch.zeros(1), torch.ones(1), LogSNRUniform(sigma_min=0.1, sigma_max=10.0))
+    denoiser = gaussian_denoiser(torch.zeros(1), torch.ones(1), LogSNRUniform(sigma_min=0.1, sigma_max=10.0))
     calls: list[int] = []
     denoiser.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
     sampler, n = Heun(steps=20, grid="log-snr"), 8 * BLOCK
