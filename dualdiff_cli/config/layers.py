@@ -28,7 +28,7 @@ __all__ = [
 Layer = Mapping[str, Any]
 
 RECIPES: dict[str, Layer] = {
-    # The training and sampling of the paper, whose values are the defaults of schema.py.
+    # The training and sampling of the paper, whose values are the defaults of sections.py and schema.py.
     "paper": {},
     # Fidelity to the distribution, within the paper's number of steps; benchmarks/ablation.py tries its parts.
     "precise": {

@@ -6,7 +6,7 @@
     4  samples, coloured by the gate's weight of expert 1
     5  histograms of this weight
 
-Panels that are compared share their limits and the number of points (see `present.figures.style`).
+Panels that are compared share their limits and the number of points (see `present.figures.panels`).
 """
 
 from __future__ import annotations

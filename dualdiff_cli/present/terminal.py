@@ -1,4 +1,4 @@
-"""The only file that prints: results to standard output, progress, notes, warnings and errors to standard error."""
+"""Writes to the terminal: results to standard output, progress, notes, warnings and errors to standard error."""
 
 from __future__ import annotations
 
