@@ -31,6 +31,7 @@ __all__ = [
     "Section",
     "SettledConfig",
     "TrainingConfig",
+    "Weighting",
     "Widths",
 ]
 
@@ -63,7 +64,9 @@ ScheduleName = Annotated[str, AfterValidator(SCHEDULES.check)]
 Activation = Literal["relu", "silu"]
 """The nonlinearity between the layers of a network."""
 Prediction = Literal["noise", "data", "velocity", "flow", "score", "edm"]
-"""The quantity that the output of a network stands for; ``diffusion.denoisers`` gives the equations."""
+"""The quantity that the output of a network stands for; ``diffusion.network_denoiser`` gives the equations."""
+Weighting = Literal["uniform", "min-snr", "likelihood"]
+"""How much an error counts at each noise level; ``diffusion.network_denoiser`` gives the equations."""
 Grid = Literal["uniform", "log-snr", "karras"]
 """How the levels of a sampler are spaced: evenly in t, evenly in λ = log(α/σ), or by the rule of Karras et al."""
 
@@ -171,7 +174,7 @@ class ObjectiveConfig(Section):
     """The loss that the network is trained to minimise."""
 
     prediction: Prediction = "noise"
-    weighting: Literal["uniform", "min-snr", "likelihood"] = "uniform"
+    weighting: Weighting = "uniform"
     """The weight of an error: 1 in the unit of the prediction, min(SNR, 5) in x, or that of the variational bound."""
     stratified: bool = False
     """Whether the times of a batch are spread evenly over the time axis."""

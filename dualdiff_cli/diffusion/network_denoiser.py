@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..config.sections import Prediction
+from ..config.sections import Prediction, Weighting
 from ..data import DiscreteSpan
 from ..errors import InputError
 from .denoisers import Denoiser, LearntDenoiser, Regression
@@ -31,6 +31,9 @@ from .discrete import DiscreteMeans
 from .schedules import Schedule
 
 __all__ = ["ConditionedDenoiser", "NetworkDenoiser"]
+
+MIN_SNR_GAMMA = 5.0
+"""γ of min-SNR weighting (Hang et al. 2023)."""
 
 
 class NetworkDenoiser(LearntDenoiser):
@@ -151,53 +154,59 @@ class NetworkDenoiser(LearntDenoiser):
         t: Tensor,
         *,
         correction: Tensor | None = None,
-        snr_cap: float | None = None,
-        likelihood: bool = False,
+        weighting: Weighting = "uniform",
         stratified: bool = False,
         given: Tensor | None = None,
     ) -> Regression:
         """Give the regression problem of the network at x_t = α x + σ ε.
 
-        The weight is one by default, and σ² for a score (Song & Ermon 2019, "Generative Modeling by Estimating
-        Gradients of the Data Distribution", eq. 5).
+        An error of F makes an error of x̂ that is c_out times as large, and one of ε̂ that is α/σ·c_out times as large.
+        A squared error of F has the weight
+
+            uniform       1, and σ² for a score (Song & Ermon 2019, "Generative Modeling by Estimating Gradients of the
+                          Data Distribution", eq. 5)
+            min-snr       min(SNR, γ)·c_out² (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting
+                          Strategy", eq. 7)
+            likelihood    ½(t_max − t_min)·(−d log SNR/dt)·SNR·c_out², as in the variational bound (Kingma et al. 2021,
+                          "Variational Diffusion Models", eq. 17)
 
         Args:
             x: clean points, (n, d).
             epsilon: noise ε, (n, d).
             t: times, (n,).
             correction: the network is to predict x + correction instead of x; (n, d).
-            snr_cap: γ of min-SNR weighting, where a squared error in x has the weight min(SNR, γ), which is
-                min(SNR, γ)·c_out² for a squared error in F (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR
-                Weighting Strategy", eq. 7).
-            likelihood: weight a squared error in ε by ½(t_max − t_min)·γ'(t), γ = −log SNR, as the variational bound
-                does (Kingma et al. 2021, "Variational Diffusion Models", eq. 17).
+            weighting: the name of the weight.
             stratified: whether t has one time in each of n equal slices of the time axis, in increasing order.
             given: the features that the network is shown without noise, (n, d) bool; their errors weigh nothing.
 
         Raises:
-            InputError: ``likelihood`` with a table, which has no γ'.
+            InputError: the weighting is ``likelihood``, and the schedule is a table, which has no rate of change.
 
         """
         alpha, sigma = self.schedule.alpha_sigma(t, x)
         x_t = alpha * x + sigma * epsilon
         shown = x_t if given is None else torch.where(given, x, x_t)
         output = self._output(shown, t, alpha, sigma, stratified=stratified and self.schedule.even, given=given)
+        c_skip, c_out = self.coefficients(alpha, sigma)
         if self.discrete_means is not None:  # where F stands for logits, the error of F is that of x̂ in the unit of F
-            c_skip, c_out = self.coefficients(alpha, sigma)
             means = self.discrete_means(c_skip * x_t + c_out * output, output, x_t, alpha, sigma)
             output = (means - c_skip * x_t) / c_out
-        weight = sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
-        if snr_cap is not None:
-            weight = (alpha / sigma).square().clamp(max=snr_cap) * self.coefficients(alpha, sigma)[1].square()
-        if likelihood:
-            rate = 0.5 * (self.schedule.t_max - self.schedule.t_min) * self.schedule.rate(t).reshape(-1, 1).to(x.dtype)
-            weight = rate * (alpha / sigma * self.coefficients(alpha, sigma)[1]).square()
+        weight = self._weight(alpha, sigma, t, weighting)
         target = self._target(x, epsilon, alpha, sigma)
         if correction is not None:
-            target = target + correction / self.coefficients(alpha, sigma)[1]
+            target = target + correction / c_out
         if given is not None:
             weight = weight * ~given
         return Regression(output, target, weight)
+
+    def _weight(self, alpha: Tensor, sigma: Tensor, t: Tensor, weighting: Weighting) -> Tensor:
+        """Give the weight of a squared error of F, (n, 1); see `regression`."""
+        if weighting == "uniform":
+            return sigma**2 if self.prediction == "score" else torch.ones_like(sigma)
+        if weighting == "min-snr":
+            return (alpha / sigma).square().clamp(max=MIN_SNR_GAMMA) * self.coefficients(alpha, sigma)[1].square()
+        rate = 0.5 * (self.schedule.t_max - self.schedule.t_min) * self.schedule.rate(t).reshape(-1, 1).to(sigma.dtype)
+        return rate * (alpha / sigma * self.coefficients(alpha, sigma)[1]).square()
 
     def _target(self, x: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         if self.prediction == "noise":

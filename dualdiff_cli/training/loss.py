@@ -27,8 +27,6 @@ __all__ = [
 
 EVALUATION_BATCH = 4096
 """The number of points whose loss is computed at once in an estimate."""
-MIN_SNR_GAMMA = 5.0
-"""γ of min-SNR weighting (Hang et al. 2023)."""
 
 
 def diversity(prediction: Tensor) -> Tensor:
@@ -74,14 +72,12 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         Shape ().
 
     """
-    snr_cap = MIN_SNR_GAMMA if objective.weighting == "min-snr" else None
     problem = denoiser.regression(
         batch.x,
         batch.epsilon,
         batch.t,
         correction=batch.correction,
-        snr_cap=snr_cap,
-        likelihood=objective.weighting == "likelihood",
+        weighting=objective.weighting,
         stratified=objective.stratified,
         given=batch.given,
     )

@@ -104,7 +104,7 @@ def test_edm_targets_have_unit_variance_for_data_of_unit_variance() -> None:
 )
 def test_min_snr_weights_are_the_published_ones(prediction: Prediction, expected) -> None:  # type: ignore[no-untyped-def]
     x, epsilon, t = problem(VP)
-    weight = NetworkDenoiser(Fixed(x), VP, prediction=prediction).regression(x, epsilon, t, snr_cap=5.0).weight
+    weight = NetworkDenoiser(Fixed(x), VP, prediction=prediction).regression(x, epsilon, t, weighting="min-snr").weight
     torch.testing.assert_close(weight[:, 0], expected(VP.log_snr(t).exp()))
 
 

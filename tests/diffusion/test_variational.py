@@ -174,7 +174,7 @@ def test_errors_weighted_by_likelihood_are_the_bounds(prediction: Prediction, sc
     x, epsilon, output = torch.randn(3, 20, 2, generator=draws, dtype=torch.float64)
     t = schedule.draw(20, draws)
     denoiser = NetworkDenoiser(Fixed(output), schedule, prediction=prediction)
-    F, target, weight = denoiser.regression(x, epsilon, t, likelihood=True)
+    F, target, weight = denoiser.regression(x, epsilon, t, weighting="likelihood")
     alpha, sigma = (c.unsqueeze(1) for c in schedule(t))
     x_t = alpha * x + sigma * epsilon
     error = epsilon - (x_t - alpha * denoiser(x_t, t)) / sigma
