@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from ..seeding import shuffled, stream
 from .neighbours import search_tree
@@ -52,7 +53,7 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
             for name, unit in units.items()
         }
     radius_x, radius_y = (search_tree(side).query(side, k=[NEIGHBOURS + 1], workers=-1)[0][:, 0] for side in (x, y))
-    distance = np.sqrt(_squared_distances(x, y))
+    distance = cdist(x, y)
     in_real, in_generated = distance <= radius_x[:, None], distance <= radius_y[None, :]
     shares = {"precision": in_real.any(0), "recall": in_generated.any(1), "coverage": in_real.any(1)}
     scores = {}
@@ -74,14 +75,6 @@ def manifold_scores(real: Points, generated: Points, *, seed: int = 0, intervals
         value=density, unit=units["density"], ci95=jackknife_interval(density, left_out), n_real=N, n_generated=N
     )
     return {name: scores[name] for name in units}
-
-
-def _squared_distances(x: Points, y: Points) -> Points:
-    """Give ‖x_i − y_j‖², (n, m), summed column by column, so that no digits are lost far from zero."""
-    total = np.zeros((len(x), len(y)))
-    for a, b in zip(x.T, y.T, strict=True):
-        total += (a[:, None] - b[None, :]) ** 2
-    return total
 
 
 def shares_of_manifolds(reference: Reference, generated: Points, *, intervals: bool) -> Mapping[str, Score]:

@@ -35,21 +35,10 @@ def rank_correlations(rows: pl.DataFrame, scales: Sequence[ColumnScale]) -> Arra
     for i in range(k):
         for j in range(i + 1):
             both = np.isfinite(places[:, [i, j]]).all(axis=1)
-            found[i, j] = found[j, i] = _correlation(_ranks(places[both, i]), _ranks(places[both, j]))
+            if both.sum() >= 3:
+                pair = pl.DataFrame({"x": places[both, i], "y": places[both, j]})
+                found[i, j] = found[j, i] = pair.select(pl.corr("x", "y", method="spearman")).item()
     return found
-
-
-def _ranks(values: Array) -> Array:
-    """Give the rank of each value (n,), and equal values the mean of their ranks."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[group], np.float64)
-
-
-def _correlation(x: Array, y: Array) -> float:
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 @styled

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -72,7 +73,4 @@ def loss_curve(
 
 def running_mean(values: Array, window: int) -> Array:
     """Average each value with its ``window`` // 2 neighbours on either side, as far as there are any."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    first = np.maximum(np.arange(len(values)) - window // 2, 0)
-    last = np.minimum(np.arange(len(values)) + window // 2 + 1, len(values))
-    return np.asarray((sums[last] - sums[first]) / (last - first))
+    return pl.Series(values).rolling_mean(window // 2 * 2 + 1, min_samples=1, center=True).to_numpy()

@@ -136,14 +136,8 @@ def _wants_log(values: Array) -> bool:
     """Say whether positive values are skewed, and less than half as skewed on a logarithmic axis."""
     if values.min() <= 0 or values.max() < 20 * values.min():
         return False
-    skewness = _skewness(values)
-    return skewness > LEAST_SKEWNESS and abs(_skewness(np.log(values))) < skewness / 2
-
-
-def _skewness(values: Array) -> float:
-    centred = values - values.mean()
-    spread = float(np.sqrt(np.mean(centred**2)))
-    return float(np.mean(centred**3)) / spread**3 if spread > 0 else 0.0
+    skewness, of_logarithms = (pl.Series(each).skew() or 0.0 for each in (values, np.log(values)))
+    return skewness > LEAST_SKEWNESS and abs(of_logarithms) < skewness / 2
 
 
 def _compact(value: float) -> str:
