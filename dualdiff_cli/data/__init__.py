@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .arrays import FloatArray
+from .densities.base import Density, Modes
 from .densities.catalogue import DENSITIES, describe, get_density
-from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
+from .densities.families import Boxes, Discs, GaussianMixture, NoisyCurves
 from .encoding import (
     ColumnEncoding,
     DiscreteSpan,

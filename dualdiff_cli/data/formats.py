@@ -11,7 +11,7 @@ import polars as pl
 
 from ..errors import InputError
 from .delimited import read_delimited
-from .densities.families import column_names
+from .names import column_names
 from .raw import RawTable
 
 __all__ = ["READABLE", "read_raw", "suffix_of"]

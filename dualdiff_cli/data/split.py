@@ -21,8 +21,8 @@ import polars as pl
 from .. import seeding
 from ..config.registry import IDENTIFIER
 from ..errors import InputError, did_you_mean
+from .densities.base import Density
 from .densities.catalogue import DENSITIES, get_density
-from .densities.families import Density
 from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
 from .relations import held_relations

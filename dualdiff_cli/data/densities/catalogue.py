@@ -19,7 +19,8 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import unknown_name
-from .base import Density, FloatArray
+from ..arrays import FloatArray
+from .base import Density
 from .families import Boxes, Discs, GaussianMixture, NoisyCurves, uniform_radius
 
 __all__ = ["DENSITIES", "describe", "get_density"]

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...config.registry import ASKED_KINDS, COLUMN_KINDS, IDENTIFIER
 from ...errors import InputError
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 
 __all__ = [
     "KINDS_IN_OWN_UNITS",

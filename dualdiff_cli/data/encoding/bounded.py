@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import polars as pl
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, fit_column, namespace
 from .skewed import SkewedColumn
 from .wrapped import WrappedColumn

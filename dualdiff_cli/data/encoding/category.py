@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, shortened
 
 __all__ = ["CategoryColumn", "binary_scale"]

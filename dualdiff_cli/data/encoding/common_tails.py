@@ -23,7 +23,7 @@ import polars as pl
 from scipy.special import gammaln
 
 from ... import seeding
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 from .skewed import JUDGED_VALUES, SkewedColumn
 

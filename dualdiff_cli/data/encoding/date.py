@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field, model_validator
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import fit_column
 from .category import CategoryColumn
 from .integer import LARGEST_EXACT

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from ...config.formulas import Formula, linear_formula, read_formula
 from ...errors import InputError, did_you_mean
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 from .whole import as_whole_numbers
 

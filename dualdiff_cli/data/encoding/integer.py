@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ... import seeding
 from ...errors import InputError
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, fit_column, read_column
 from .bounded import BoundedColumn, span_in_words
 from .whole import plus, range_of, with_origin

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import fit_column, namespace
 from .bounded import reflect
 from .category import CategoryColumn

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import DiscreteSpan, fit_column, namespace
 from .category import binary_scale
 from .wrapped import WrappedColumn

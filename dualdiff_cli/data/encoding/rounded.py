@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import fit_column, namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn

@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import Field
 
 from ... import seeding
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 
 __all__ = ["JUDGED_VALUES", "SkewedColumn"]

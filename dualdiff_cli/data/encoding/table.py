@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
 from ...config.formulas import is_formula
 from ...errors import InputError
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
 from .category import CategoryColumn
 from .common_tails import with_common_tails

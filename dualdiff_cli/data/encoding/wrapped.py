@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from pydantic import SerializeAsAny, field_validator
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, read_column
 from .category import CategoryColumn
 
