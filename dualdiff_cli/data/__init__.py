@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .arrays import FloatArray
 from .densities.base import Density, Modes
-from .densities.catalogue import DENSITIES, describe, get_density
+from .densities.catalogue import DENSITIES, get_density
 from .densities.families import Boxes, Discs, GaussianMixture, NoisyCurves
 from .encoding import (
     ColumnEncoding,
@@ -39,7 +39,6 @@ __all__ = [
     "TableEncoding",
     "check_source",
     "check_table",
-    "describe",
     "draw",
     "get_density",
     "given_cells",
