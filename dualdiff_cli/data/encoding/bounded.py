@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from ..arrays import FloatArray
-from .base import ColumnEncoding, fit_column, namespace
+from .base import ColumnEncoding, namespace
+from .choosing import fit_column
 from .skewed import SkewedColumn
 from .wrapped import WrappedColumn
 

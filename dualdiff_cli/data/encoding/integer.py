@@ -12,14 +12,16 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ... import seeding
 from ...errors import InputError
 from ..arrays import FloatArray
-from .base import ColumnEncoding, fit_column, read_column
+from .base import ColumnEncoding
 from .bounded import BoundedColumn, span_in_words
+from .choosing import fit_column
 from .whole import plus, range_of, with_origin
+from .wrapped import WrappedColumn
 
 __all__ = ["LARGEST_EXACT", "DecimalColumn", "IntegerColumn", "step_of"]
 
@@ -33,7 +35,7 @@ LARGEST_NOISY = 2.0**33
 """Beyond this number float64 may round y + u to a neighbour of y; such rows are encoded without u."""
 
 
-class IntegerColumn(ColumnEncoding):
+class IntegerColumn(WrappedColumn):
     """x = origin + round(y), where the inner encoding is that of y + u with u ~ U(−½, ½).
 
     Attributes:
@@ -45,12 +47,9 @@ class IntegerColumn(ColumnEncoding):
     """
 
     kind: Literal["integer"] = "integer"
-    inner: SerializeAsAny[ColumnEncoding]
     origin: int = 0
     unsigned: bool = False
     least: float | None = None
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,11 +58,6 @@ class IntegerColumn(ColumnEncoding):
         if not least <= self.origin <= largest:
             raise ValueError("the origin has more than 64 bits")
         return self
-
-    @property
-    def width(self) -> int:
-        """The features of the inner encoding."""
-        return self.inner.width
 
     @property
     def whole(self) -> bool:
@@ -148,7 +142,7 @@ class IntegerColumn(ColumnEncoding):
         return self.inner.summary.replace("number", "integer", 1) + bounded
 
 
-class DecimalColumn(ColumnEncoding):
+class DecimalColumn(WrappedColumn):
     """x = step·round(y/step), where the inner encoding is that of y + step·u with u ~ U(−½, ½).
 
     Attributes:
@@ -159,18 +153,10 @@ class DecimalColumn(ColumnEncoding):
     """
 
     kind: Literal["decimal"] = "decimal"
-    inner: SerializeAsAny[ColumnEncoding]
     step: float = Field(gt=0)
     least: float | None = None
 
-    _read = field_validator("inner", mode="before")(read_column)
-
     DECIMALS: ClassVar[int] = 6
-
-    @property
-    def width(self) -> int:
-        """The features of the inner encoding."""
-        return self.inner.width
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:

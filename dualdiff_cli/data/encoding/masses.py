@@ -16,9 +16,10 @@ import numpy.typing as npt
 import polars as pl
 
 from ..arrays import FloatArray
-from .base import fit_column, namespace
+from .base import namespace
 from .bounded import reflect
 from .category import CategoryColumn
+from .choosing import fit_column
 from .integer import LARGEST_EXACT
 from .rounded import coarse_steps, on_grid
 from .wrapped import WrappedColumn

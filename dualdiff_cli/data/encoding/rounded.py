@@ -22,9 +22,10 @@ from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
 from ..arrays import FloatArray
-from .base import fit_column, namespace
+from .base import namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn
+from .choosing import fit_column
 from .integer import LARGEST_EXACT, step_of
 from .wrapped import WrappedColumn
 
