@@ -116,7 +116,7 @@ class CategoryColumn(ColumnEncoding):
         return observed.filter(~known)
 
     def _digits(self, place: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Give the place in each span, (n, spans), for places (n,) in the list of values: the same, or binary digits."""
+        """Give the place in each span, (n, spans), of places (n,) in the list of values: the same, or binary digits."""
         return place[:, None] if self._is_one_hot else place[:, None] >> np.arange(self.width) & 1
 
     def values(self, features: Any) -> Any:

@@ -17,9 +17,9 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .category import CategoryColumn
 from .choosing import fit_column
-from .integer import LARGEST_EXACT
 from .wrapped import WrappedColumn
 
 __all__ = ["DateColumn"]

@@ -17,16 +17,15 @@ from pydantic import Field, model_validator
 from ... import seeding
 from ...errors import InputError
 from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .base import ColumnEncoding
 from .bounded import BoundedColumn, span_in_words
 from .choosing import fit_column
 from .whole import plus, range_of, with_origin
 from .wrapped import WrappedColumn
 
-__all__ = ["LARGEST_EXACT", "DecimalColumn", "IntegerColumn", "step_of"]
+__all__ = ["DecimalColumn", "IntegerColumn", "step_of"]
 
-LARGEST_EXACT = 2**53
-"""Float64 holds all whole numbers up to here."""
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 1e-4)
 """The distances of neighbouring values that are tried for numbers that are not whole."""
 MOST_STEPS = 1e9

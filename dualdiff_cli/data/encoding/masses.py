@@ -16,11 +16,11 @@ import numpy.typing as npt
 import polars as pl
 
 from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .base import namespace
 from .bounded import reflect
 from .category import CategoryColumn
 from .choosing import fit_column
-from .integer import LARGEST_EXACT
 from .rounded import coarse_steps, on_grid
 from .wrapped import WrappedColumn
 

@@ -22,11 +22,12 @@ from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
 from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .base import namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn
 from .choosing import fit_column
-from .integer import LARGEST_EXACT, step_of
+from .integer import step_of
 from .wrapped import WrappedColumn
 
 __all__ = ["RoundedColumn", "coarse_steps", "on_grid"]
