@@ -147,7 +147,7 @@ def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
     package, rows = importlib.import_module("ctgan"), data.train
     model = getattr(package, name)()
     model.set_random_state(seed)
-    kinds = {column.name: getattr(column, "inner", column).kind for column in data.encoding.columns}
+    kinds = {column.name: column.observed.kind for column in data.encoding.columns}
     discrete = [name for name, kind in kinds.items() if kind == "category" or not rows[name].dtype.is_numeric()]
     started = processor_time()
     model.fit(rows.to_pandas(), discrete)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .densities.catalogue import DENSITIES, describe, get_density
-from .densities.families import Boxes, Density, Discs, FloatArray, GaussianMixture, Modes, NoisyCurves
+from .arrays import FloatArray
+from .densities.base import Density, Modes
+from .densities.catalogue import DENSITIES, get_density
+from .densities.families import Boxes, Discs, GaussianMixture, NoisyCurves
 from .encoding import (
     ColumnEncoding,
     DiscreteSpan,
@@ -37,7 +39,6 @@ __all__ = [
     "TableEncoding",
     "check_source",
     "check_table",
-    "describe",
     "draw",
     "get_density",
     "given_cells",

@@ -12,10 +12,22 @@ from typing import NamedTuple
 
 import polars as pl
 
-__all__ = ["MISSING_MARKS", "PER_SECOND", "TidyColumn", "UnusableColumn", "has_decimal_commas", "parse_text", "tidy"]
+__all__ = [
+    "LARGEST",
+    "LARGEST_EXACT",
+    "MISSING_MARKS",
+    "PER_SECOND",
+    "TidyColumn",
+    "UnusableColumn",
+    "has_decimal_commas",
+    "parse_text",
+    "tidy",
+]
 
 LARGEST = 1e140
 """The largest number that a column may hold: the sum of the squares of a billion such numbers is still finite."""
+LARGEST_EXACT = 2**53
+"""Float64 holds all whole numbers up to here."""
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
 
@@ -64,7 +76,7 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     if base == pl.String:
         return parse_text(column, decimal_comma=decimal_comma)
     if base.is_integer():
-        return _from_integer(column)
+        return _whole_numbers(column)
     if base.is_float():
         return _from_float(column)
     if base not in _CONVERSIONS:
@@ -75,18 +87,18 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
 def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     """Recognise what a column of texts holds; see `tidy`."""
     text = _without_marks(column)
-    bare = text.drop_nulls().str.strip_chars()
+    trimmed = text.str.strip_chars()
+    bare = trimmed.drop_nulls()
     if bare.is_empty():
         return TidyColumn(text)
-    whole = bool(bare.str.contains(_WHOLE).all())
-    if whole and bare.str.contains(_LEADING_ZERO).any():
-        return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
-    for parse in (_whole_numbers if whole else _decimal_numbers, _truth_values, _moments, _local_dates):
-        found = parse(text.str.strip_chars(), decimal_comma)
-        if found is not None:
-            return found
-    numbers = bare.cast(pl.Float64, strict=False)
-    others = bare.filter(numbers.is_null())
+    if bare.str.contains(_WHOLE).all():
+        if bare.str.contains(_LEADING_ZERO).any():
+            return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+        return _whole_numbers(trimmed)
+    numbers = _decimal_numbers(trimmed, decimal_comma=decimal_comma)
+    if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
+        return found
+    others = bare.filter(bare.cast(pl.Float64, strict=False).is_null())
     if len(others) <= (1 - _MOSTLY) * len(bare):
         are = "is no number" if len(others) == 1 else "are no numbers"
         example = str(others[0])[:40]
@@ -117,20 +129,21 @@ def _without_marks(column: pl.Series) -> pl.Series:
     return column.set(column.str.strip_chars().is_in(list(MISSING_MARKS)), None)
 
 
-def _complete(values: pl.Series, text: pl.Series) -> bool:
-    """Say whether every text became a value."""
-    return values.null_count() == text.null_count()
+def _complete(values: pl.Series, column: pl.Series) -> bool:
+    """Say whether every cell of a column became a value."""
+    return values.null_count() == column.null_count()
 
 
-def _whole_numbers(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+def _whole_numbers(column: pl.Series) -> TidyColumn:
+    """Convert whole numbers, or texts of whole numbers, to the first type that holds all of them."""
     for dtype in (pl.Int64, pl.UInt64):
-        numbers = text.cast(dtype, strict=False)
-        if _complete(numbers, text):
+        numbers = column.cast(dtype, strict=False)
+        if _complete(numbers, column):
             return TidyColumn(numbers)
     raise UnusableColumn("has whole numbers that need more than 64 bits")
 
 
-def _decimal_numbers(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+def _decimal_numbers(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
     """Parse numbers with a decimal point, with a decimal comma, or with commas or points between thousands."""
     numbers = text.cast(pl.Float64, strict=False)
     point_groups = decimal_comma and bool(text.str.contains(_THOUSANDS_POINT).all())
@@ -154,12 +167,12 @@ def _without_commas(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | Non
     return None
 
 
-def _truth_values(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+def _truth_values(text: pl.Series) -> TidyColumn | None:
     lower = text.str.to_lowercase()
     return TidyColumn(lower == "true") if lower.drop_nulls().is_in(["true", "false"]).all() else None
 
 
-def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+def _moments(text: pl.Series) -> TidyColumn | None:
     """Parse ISO dates, or ISO dates with a time of day; what has an offset is converted to UTC."""
     if not text.str.contains(_DATE + _TIME).all():
         return None
@@ -184,7 +197,7 @@ def _moments(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     return TidyColumn(moments.alias(text.name), note)
 
 
-def _local_dates(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
+def _local_dates(text: pl.Series) -> TidyColumn | None:
     """Parse dates such as 31.12.2024 or 12/31/2024, with or without a time of day, if all values have one order."""
     parts = text.str.extract_groups(_LOCAL_DATE).struct.unnest()
     parts.columns = ["a", "mark", "b", "other", "c", "time"]
@@ -194,7 +207,7 @@ def _local_dates(text: pl.Series, decimal_comma: bool) -> TidyColumn | None:
     for words, order in _DATE_ORDERS.items():
         of = {letter: parts[name] for letter, name in zip(order, "abc", strict=True)}
         iso = of["y"] + "-" + of["m"].str.zfill(2) + "-" + of["d"].str.zfill(2) + parts["time"].fill_null("")
-        if (of["y"].str.len_bytes() == 4).all() and (moments := _moments(iso.alias(text.name), decimal_comma)):
+        if (of["y"].str.len_bytes() == 4).all() and (moments := _moments(iso.alias(text.name))):
             found[words] = moments
     if not found:
         return None
@@ -232,14 +245,6 @@ def _finite(numbers: pl.Series) -> pl.Series:
 
 def _from_float(column: pl.Series) -> TidyColumn:
     return TidyColumn(_finite(column.cast(pl.Float64)))
-
-
-def _from_integer(column: pl.Series) -> TidyColumn:
-    for dtype in (pl.Int64, pl.UInt64):
-        numbers = column.cast(dtype, strict=False)
-        if _complete(numbers, column):
-            return TidyColumn(numbers)
-    raise UnusableColumn("has whole numbers that need more than 64 bits")
 
 
 def _from_decimal(column: pl.Series) -> TidyColumn:

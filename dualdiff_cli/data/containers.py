@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
-from .densities.families import column_names
+from .names import column_names
 
 __all__ = ["CONTAINERS", "Container", "container_of"]
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from ..errors import InputError
 from .cells import has_decimal_commas
-from .densities.families import column_names
+from .names import column_names
 from .raw import RawTable
 
 __all__ = ["read_delimited"]

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
+from .cells import LARGEST_EXACT
 from .delimited import read_delimited
-from .densities.families import column_names
+from .names import column_names
 from .raw import RawTable
 
 __all__ = ["READABLE", "read_raw", "suffix_of"]
@@ -130,7 +131,7 @@ def _with_excel_types(column: pl.Series) -> pl.Series:
     """Tell whole numbers from other numbers and dates from times; to an Excel file both are doubles."""
     if column.null_count() == len(column):
         return column
-    if column.dtype == pl.Float64 and (column == column.floor()).all() and (column.abs() < 2**53).all():
+    if column.dtype == pl.Float64 and (column == column.floor()).all() and (column.abs() < LARGEST_EXACT).all():
         return column.cast(pl.Int64)
     if column.dtype == pl.Datetime and (column.dt.date().cast(column.dtype) == column).all():
         return column.dt.date()

@@ -1,13 +1,18 @@
-"""Names of the columns of a file: none empty, none twice, none too long to read."""
+"""Names of columns: those of a file, of which none is empty, repeated or too long to read, and those of an array."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["MAX_NAME_LENGTH", "readable_names"]
+__all__ = ["MAX_NAME_LENGTH", "column_names", "readable_names"]
 
 MAX_NAME_LENGTH = 100
 """In characters."""
+
+
+def column_names(d: int) -> tuple[str, ...]:
+    """Name d unnamed columns: x and y in the plane, x1 … xd otherwise."""
+    return ("x", "y") if d == 2 else tuple(f"x{i}" for i in range(1, d + 1))
 
 
 def readable_names(header: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ import polars as pl
 from ..config.expressions import quoted
 from ..config.formulas import Formula, is_formula, linear_formula, read_formula
 from ..errors import InputError
-from .densities.families import FloatArray
+from .arrays import FloatArray
 from .encoding.base import ColumnEncoding
 from .encoding.derived import DerivedColumn, decimals_of
 

@@ -21,8 +21,9 @@ import polars as pl
 from .. import seeding
 from ..config.registry import IDENTIFIER
 from ..errors import InputError, did_you_mean
+from .cells import LARGEST_EXACT
+from .densities.base import Density
 from .densities.catalogue import DENSITIES, get_density
-from .densities.families import Density
 from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
 from .relations import held_relations
@@ -291,5 +292,5 @@ def is_identifier(column: pl.Series) -> bool:
     if not column.dtype.is_integer():
         return False
     steps = column.cast(pl.Int128).diff().drop_nulls()
-    far_apart = int(column.max()) - int(column.min()) > 2**53  # type: ignore[arg-type]
+    far_apart = int(column.max()) - int(column.min()) > LARGEST_EXACT  # type: ignore[arg-type]
     return bool((steps == 1).all()) or (far_apart and column.n_unique() == n)

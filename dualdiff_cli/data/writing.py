@@ -21,6 +21,7 @@ import polars as pl
 
 from ..errors import InputError
 from ..store.atomic import replaced
+from .cells import LARGEST_EXACT
 from .formats import suffix_of
 
 __all__ = ["WRITABLE", "require_space", "write_chunks"]
@@ -226,7 +227,7 @@ def _write_cells(sheet: Any, number: int, row: Sequence[Any], styles: Sequence[A
 def _refuse_long_integers(frame: pl.DataFrame, file: str) -> None:
     """Refuse whole numbers that a file whose numbers are doubles would change."""
     for column in frame:
-        if column.dtype.is_integer() and (column.cast(pl.Float64).abs() >= 2**53).any():
+        if column.dtype.is_integer() and (column.cast(pl.Float64).abs() >= LARGEST_EXACT).any():
             raise InputError(
                 f"The column '{column.name}' has whole numbers beyond 2^53, which {file} does not hold exactly.",
                 "Name a .csv or a .parquet file.",

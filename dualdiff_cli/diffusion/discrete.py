@@ -37,13 +37,13 @@ class DiscreteMeans(nn.Module):
 
     def __init__(self, discrete: Sequence[DiscreteSpan]) -> None:
         super().__init__()
-        self.one_hot = [slice(span.start, span.start + span.width) for span in discrete if span.width > 1]
-        end = discrete[-1].start + discrete[-1].width
+        self.one_hot = [span.features for span in discrete if span.width > 1]
+        end = discrete[-1].features.stop
         mu, s, prior = (torch.zeros(end, dtype=torch.float64) for _ in range(3))
         is_discrete = torch.zeros(end, dtype=torch.bool)
         middle = mu.clone()
         for span in discrete:
-            here = slice(span.start, span.start + span.width)
+            here = span.features
             mu[here], s[here], is_discrete[here] = torch.tensor(span.shift, dtype=torch.float64), span.scale, True
             share = (-mu[here] / span.scale).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
             prior[here] = share.log() if span.width > 1 else torch.logit(share)

@@ -9,7 +9,6 @@ from typing import Any
 from ..config.registry import IDENTIFIER
 from ..data import ColumnEncoding, TableEncoding, read_table
 from ..data.encoding.derived import DerivedColumn
-from ..data.encoding.missing import MissingColumn
 from ..data.relations import free_relations, held_relations
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out, parts_of
@@ -77,11 +76,11 @@ def columns(
 
 def kind_in_words(encoding: ColumnEncoding) -> str:
     """Name the kind of a column for a reader: "integer", or "integer with gaps"."""
-    return f"{_kind(encoding)}{' with gaps' if isinstance(encoding, MissingColumn) else ''}"
+    return f"{_kind(encoding)}{'' if encoding.present_feature is None else ' with gaps'}"
 
 
 def _kind(encoding: ColumnEncoding) -> str:
     """Name the kind of a column, or give its formula; the kind of a column with gaps is that of its observed values."""
     if isinstance(encoding, DerivedColumn):
         return str(encoding.formula)
-    return encoding.inner.kind if isinstance(encoding, MissingColumn) else encoding.kind
+    return encoding.observed.kind

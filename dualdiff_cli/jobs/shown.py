@@ -192,10 +192,9 @@ def _axis_names(encoding: TableEncoding, plane: list[int]) -> list[str]:
 def _present(given: Given, encoding: TableEncoding) -> Given:
     """Let the cells of the other columns be there, where the model knows that they may be missing."""
     values, known = given.values.copy(), given.given.copy()
-    for column, span in zip(encoding.columns, encoding.spans, strict=True):
-        if column.present_feature is not None and column.name not in given.cells.columns:
-            place, value = column.present_feature
-            values[span.start + place], known[span.start + place] = value, True
+    for name, (feature, value) in encoding.presence.items():
+        if name not in given.cells.columns:
+            values[feature], known[feature] = value, True
     return replace(given, values=values, given=known)
 
 

@@ -109,9 +109,8 @@ class Truth:
 def _parts(encoding: TableEncoding) -> list[ColumnPart]:
     """Say which features of a table belong together: those of a discrete span, and every other feature by itself."""
     parts = []
+    numbers = set(encoding.layout.numbers)
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
-        discrete = [part.moved(span.start) for part in column.discrete]
-        taken = {place for part in discrete for place in range(part.start, part.start + part.width)}
-        parts += [ColumnPart(column.name, k, 1, False) for k in range(span.start, span.stop) if k not in taken]
-        parts += [ColumnPart(column.name, part.start, part.width, True) for part in discrete]
+        parts += [ColumnPart(column.name, k, 1, False) for k in range(span.start, span.stop) if k in numbers]
+        parts += [ColumnPart(column.name, span.start + part.start, part.width, True) for part in column.discrete]
     return parts

@@ -100,12 +100,10 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
-        there = np.zeros(rows.height, dtype=bool)
         if column.name in rows.columns:
             there = rows[column.name].is_not_null().to_numpy()
             features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
             given[there, span] = ~column.unused(features[there, span])
-        if (present := column.present_feature) is not None:
-            place, value = present
-            features[~there, span.start + place], given[~there, span.start + place] = value, True
+    for feature, value in encoding.presence.values():
+        features[:, feature], given[:, feature] = value, True
     return features, given

@@ -105,7 +105,7 @@ class KernelDensity(DensityModel):
 
 def _cross_validated(z: FloatArray, *, folds: int, seed: int) -> float:
     """Give the bandwidth with the greatest held-out likelihood, scaled to n rows by n^(−1/(d + 4)) (Scott 1992)."""
-    some = z[seeding.stream(seed, "rows of the bandwidth").permutation(len(z))[:MOST_ROWS]]
+    some = seeding.shuffled(z, MOST_ROWS, seeding.stream(seed, "rows of the bandwidth"))
     parts = KFold(folds, shuffle=True, random_state=seeding.integer(seed, "folds of the bandwidth"))
     search = GridSearchCV(Fitted(rtol=RELATIVE_ERROR), {"bandwidth": BANDWIDTHS}, cv=parts).fit(some)
     learnt_from = len(some) * (folds - 1) / folds

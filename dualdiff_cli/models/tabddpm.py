@@ -30,7 +30,7 @@ from .. import seeding
 from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import TabDDPMConfig, TabDDPMSettings
-from ..data import DiscreteSpan, FloatArray, TableEncoding
+from ..data import FloatArray, TableEncoding
 from ..diffusion.mixed import MixedDiffusion
 from ..diffusion.networks.timed import TimedMLP
 from ..diffusion.samplers.generation import BLOCK
@@ -64,14 +64,14 @@ class _Margins:
         self.sizes = [max(span.width, 2) for span in self.spans]
         self.quantiles = quantiles
         self._width = encoding.width
-        self._numbers = _numbers_of(encoding)
+        self._numbers = encoding.layout.numbers
         self._levels = np.linspace(0, 1, len(quantiles))
 
     @classmethod
     def fit(cls, encoding: TableEncoding, features: FloatArray) -> Self:
         """Take the quantiles of training rows (n, width); their number is the published one."""
         number = max(min(len(features) // 30, 1000), 10)
-        return cls(encoding, np.quantile(features[:, _numbers_of(encoding)], np.linspace(0, 1, number), axis=0))
+        return cls(encoding, np.quantile(features[:, encoding.layout.numbers], np.linspace(0, 1, number), axis=0))
 
     def split(self, features: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Turn features (n, width) into numbers (n, d) and places (n, C)."""
@@ -81,7 +81,7 @@ class _Margins:
             # Knots that are equal, at a value that repeats, give the lowest and the highest of their levels.
             low = -np.interp(-x, -knots[::-1], -self._levels[::-1])
             z[:, k] = ndtri(np.clip((low + np.interp(x, knots, self._levels)) / 2, LEAST_LEVEL, 1 - LEAST_LEVEL))
-        places = [_places(span, features) for span in self.spans]
+        places = [span.places(features) for span in self.spans]
         return z, np.stack(places, axis=1) if places else np.empty((len(z), 0), dtype=np.int64)
 
     def join(self, z: FloatArray, places: npt.NDArray[np.int64]) -> FloatArray:
@@ -90,22 +90,8 @@ class _Margins:
         for feature, knots, normal in zip(self._numbers, self.quantiles.T, z.T, strict=True):
             features[:, feature] = np.interp(ndtr(normal), self._levels, knots)
         for span, place in zip(self.spans, places.T, strict=True):
-            b = place[:, None] == (np.arange(span.width) if span.width > 1 else 1)
-            features[:, span.start : span.start + span.width] = np.array(span.shift) + span.scale * b
+            features[:, span.features] = span.at(place)
         return features
-
-
-def _numbers_of(encoding: TableEncoding) -> npt.NDArray[np.int64]:
-    """Give the places of the features that are numbers."""
-    discrete = {k for span in encoding.layout.discrete for k in range(span.start, span.start + span.width)}
-    return np.array([k for k in range(encoding.width) if k not in discrete], dtype=np.int64)
-
-
-def _places(span: DiscreteSpan, features: FloatArray) -> npt.NDArray[np.int64]:
-    """Give the place of the value of each row, (n,)."""
-    b = (features[:, span.start : span.start + span.width] - np.array(span.shift)) / span.scale
-    place: npt.NDArray[np.int64] = b.argmax(axis=1) if span.width > 1 else (b[:, 0] > 0.5).astype(np.int64)
-    return place
 
 
 @dataclass(frozen=True)
@@ -209,7 +195,7 @@ class TabDDPM(TrainableModel):
             assert isinstance(config, TabDDPMConfig)
             encoding = TableEncoding.read(description["encoding"])
             quantiles = tensors.pop("quantiles").double().numpy()
-            if quantiles.shape[1:] != (len(_numbers_of(encoding)),) or (np.diff(quantiles, axis=0) < 0).any():
+            if quantiles.shape[1:] != (len(encoding.layout.numbers),) or (np.diff(quantiles, axis=0) < 0).any():
                 raise ValueError("the quantiles do not suit the encoding")
             margins = _Margins(encoding, quantiles)
             diffusion = _build(margins, config.model, seed=config.seed)

@@ -34,8 +34,7 @@ def known_rows(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> 
     """
     known = np.ones(len(rows), dtype=bool)
     for span in discrete:
-        part = slice(span.start, span.start + span.width)
-        values = torch.cat([seen[:, part], rows[:, part]]).numpy()
+        values = torch.cat([seen[:, span.features], rows[:, span.features]]).numpy()
         number = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
         known &= np.isin(number[len(seen) :], number[: len(seen)])
     return rows[torch.from_numpy(known)] if known.sum() >= LEAST_JUDGED else rows

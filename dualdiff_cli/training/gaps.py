@@ -122,11 +122,7 @@ def _value_features(encoding: TableEncoding) -> tuple[npt.NDArray[np.intp], list
 
     The other features say whether a cell is there.
     """
-    flags = [
-        span.start + column.present_feature[0]
-        for column, span in zip(encoding.columns, encoding.spans, strict=True)
-        if column.present_feature is not None
-    ]
+    flags = [feature for feature, _ in encoding.presence.values()]
     values = np.setdiff1d(np.arange(encoding.width), flags)
     place_of = {int(feature): place for place, feature in enumerate(values)}
     discrete = [
@@ -200,11 +196,8 @@ def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> Fl
     """Give drawn features that take few values the nearest of these values, (n, width)."""
     z = z.copy()
     for span in discrete:
-        part = slice(span.start, span.start + span.width)
-        shift = np.array(span.shift)
-        b = (z[:, part] - shift) / span.scale
-        nearest = (b > 0.5).astype(float) if span.width == 1 else np.eye(span.width)[b.argmax(1)]
-        z[:, part] = np.where(drawn[:, part], shift + span.scale * nearest, z[:, part])
+        part = span.features
+        z[:, part] = np.where(drawn[:, part], span.at(span.places(z)), z[:, part])
     return z
 
 

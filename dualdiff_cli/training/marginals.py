@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import seeding
-from ..data import DiscreteSpan, FloatArray
+from ..data import FeatureLayout, FloatArray
 from ..diffusion.discrete import DiscreteMeans
 from ..diffusion.independent import IndependentDenoiser, Marginal
 from ..diffusion.schedules import Schedule
@@ -31,36 +31,27 @@ class FittedMarginals:
 
     Attributes:
         mixtures: by the number of the feature.
-        width: the number of features.
-        discrete: the features with few values.
+        layout: of the features.
         seed: of the starting points, and of the choice of rows where there are very many.
 
     """
 
     mixtures: Mapping[int, FittedMixture]
-    width: int
-    discrete: tuple[DiscreteSpan, ...]
+    layout: FeatureLayout
     seed: int
 
     @classmethod
-    def fit(
-        cls, points: Tensor, discrete: Sequence[DiscreteSpan], *, sizes: tuple[int, ...] = SIZES, seed: int
-    ) -> Self:
+    def fit(cls, points: Tensor, layout: FeatureLayout, *, sizes: tuple[int, ...] = SIZES, seed: int) -> Self:
         """Fit to rows (N, width), with that of some numbers of Gaussians that suits each feature best."""
-        few = {i for span in discrete for i in range(span.start, span.start + span.width)}
         rows = _some(points, seed)
-        mixtures = {
-            i: fit_mixture(rows[:, [i]], sizes=sizes, forms=("full",), seed=seed)
-            for i in range(points.shape[1])
-            if i not in few
-        }
-        return cls(mixtures, points.shape[1], tuple(discrete), seed)
+        mixtures = {i: fit_mixture(rows[:, [i]], sizes=sizes, forms=("full",), seed=seed) for i in layout.numbers}
+        return cls(mixtures, layout, seed)
 
     def refit(self, points: Tensor) -> Self:
         """Fit the same mixtures to some of the rows; see `FittedMixture.refit`."""
         rows = _some(points, self.seed)
         mixtures = {i: mixture.refit(rows[:, [i]]) for i, mixture in self.mixtures.items()}
-        return type(self)(mixtures, self.width, self.discrete, self.seed)
+        return type(self)(mixtures, self.layout, self.seed)
 
     def denoiser(self, schedule: Schedule) -> IndependentDenoiser:
         """Make the denoiser of these densities."""
@@ -69,13 +60,11 @@ class FittedMarginals:
             i: Marginal(*(torch.from_numpy(part.reshape(-1)) for part in mixture.gaussians))
             for i, mixture in self.mixtures.items()
         }
-        means = DiscreteMeans(self.discrete) if self.discrete else None
-        return IndependentDenoiser.of([known.get(i, unknown) for i in range(self.width)], schedule, means)
+        means = DiscreteMeans(self.layout.discrete) if self.layout.discrete else None
+        return IndependentDenoiser.of([known.get(i, unknown) for i in range(self.layout.width)], schedule, means)
 
 
 def _some(points: Tensor, seed: int) -> FloatArray:
     """Give all rows, or `MOST_ROWS` of them, (n, width)."""
     rows: FloatArray = points.double().numpy()
-    if len(rows) <= MOST_ROWS:
-        return rows
-    return rows[seeding.stream(seed, "rows of the densities of features").permutation(len(rows))[:MOST_ROWS]]
+    return seeding.subsample(rows, MOST_ROWS, seed=seed, role="rows of the densities of features")

@@ -67,7 +67,7 @@ def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> Flo
     """
     z = z.copy()
     for span in discrete:
-        part = z[:, span.start : span.start + span.width]
+        part = z[:, span.features]
         noise = seeding.stream(seed, f"spread of feature {span.start}").standard_normal(part.shape)
         part += SPREAD * span.scale * noise
     return z
@@ -159,8 +159,7 @@ def fit_mixture(
         seed: of the starting points.
 
     """
-    if len(z) > MOST_MIXTURE_ROWS:
-        z = z[seeding.stream(seed, "rows of the criterion").permutation(len(z))[:MOST_MIXTURE_ROWS]]
+    z = seeding.subsample(z, MOST_MIXTURE_ROWS, seed=seed, role="rows of the criterion")
     if len(sizes) == len(forms) == 1:
         return _fit(z, sizes[0], forms[0], seed)
     largest: dict[str, int] = {}

@@ -74,7 +74,7 @@ class Weighing:
         sizes = COMPONENT_NUMBERS if c.mixture else (1,)
         of_feature = SIZES if c.independent else (1,)  # what is left out costs little
         self._mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
-        self._marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
+        self._marginals = FittedMarginals.fit(points, layout, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / len(points)
         self._mixtures = [_denoiser_of(self._mixture.refit(_spread(rows, layout, seed)), schedule) for rows in seen]
@@ -176,9 +176,8 @@ def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
 
 def _gain(exam: Exam, of_mixture: Tensor, combined: Tensor, layout: FeatureLayout) -> dict[str, Any] | None:
     """Say how much all experts gain over the mixture in features that are no categories, of which it is no density."""
-    numbers = torch.ones(layout.width, dtype=torch.bool)
-    for span in layout.discrete:
-        numbers[span.start : span.start + span.width] = False
+    numbers = torch.zeros(layout.width, dtype=torch.bool)
+    numbers[layout.numbers] = True
     if not numbers.any():
         return None
     bits, error = exam.gain(of_mixture, combined, numbers)

@@ -134,22 +134,25 @@ def test_every_feature_has_a_unit_and_the_discrete_features_lie_inside_their_col
     for span in layout.discrete:
         assert span.start >= ends[-1]
         assert len(span.shift) == span.width
-        ends.append(span.start + span.width)
+        ends.append(span.features.stop)
     assert ends[-1] <= layout.width
+    few = [k for span in layout.discrete for k in range(layout.width)[span.features]]
+    assert sorted([*layout.numbers, *few]) == list(range(layout.width))
     for column, span in zip(ENCODING.columns, ENCODING.spans, strict=True):
         own = set(layout.units[span])
-        parts = 2 if isinstance(getattr(column, "inner", column), MassesColumn) or column.kind == "masses" else 1
+        parts = 2 if isinstance(column.observed, MassesColumn) else 1
         assert len(own) == (parts if column.width else 0) + (column.present_feature is not None)
 
 
 def test_discrete_features_take_the_values_that_the_layout_says() -> None:
     z = ENCODING.encode(FRAME, seeding.stream(5, "test"))
     for span in ENCODING.layout.discrete:
-        b = (z[:, span.start : span.start + span.width] - np.array(span.shift)) / span.scale
+        b = (z[:, span.features] - np.array(span.shift)) / span.scale
         assert_allclose(b, b.round(), atol=1e-9)
         assert set(np.unique(b.round())) <= {0.0, 1.0}
         if span.width > 1:
             assert_allclose(b.sum(1), 1, atol=1e-9)
+        assert_allclose(span.at(span.places(z)), z[:, span.features], atol=1e-9)
 
 
 def test_columns_may_stand_in_any_order_in_later_rows() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Density", "FloatArray", "Modes", "column_names", "row_slices"]
+from ..arrays import FloatArray
+from ..names import column_names
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["Density", "Modes", "row_slices"]
 
 _CHUNK = 2**20
 """Entries of the largest temporary array, points × components, which is 8 MiB."""
@@ -33,11 +33,6 @@ class Modes(NamedTuple):
     centres: FloatArray
     radii: FloatArray
     weights: FloatArray
-
-
-def column_names(d: int) -> tuple[str, ...]:
-    """Name d unnamed columns: x and y in the plane, x1 … xd otherwise."""
-    return ("x", "y") if d == 2 else tuple(f"x{i}" for i in range(1, d + 1))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

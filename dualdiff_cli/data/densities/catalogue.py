@@ -19,10 +19,11 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import unknown_name
-from .base import Density, FloatArray
+from ..arrays import FloatArray
+from .base import Density
 from .families import Boxes, Discs, GaussianMixture, NoisyCurves, uniform_radius
 
-__all__ = ["DENSITIES", "describe", "get_density"]
+__all__ = ["DENSITIES", "get_density"]
 
 
 def get_density(name: str) -> Density:
@@ -35,26 +36,6 @@ def get_density(name: str) -> Density:
     if name in DENSITIES:
         return DENSITIES[name]
     raise unknown_name("density", name, DENSITIES)
-
-
-def describe() -> list[dict[str, str | float | int | None]]:
-    """Describe every density by plain values.
-
-    Returns:
-        One dictionary for each density: name, dim, modes (the number of modes; None where the density has no separate
-        parts), entropy (in nats) and description.
-
-    """
-    return [
-        {
-            "name": density.name,
-            "dim": density.dim,
-            "modes": None if density.modes is None else len(density.modes.weights),
-            "entropy": density.entropy(),
-            "description": density.description,
-        }
-        for density in DENSITIES.values()
-    ]
 
 
 def _directions(grid: FloatArray) -> FloatArray:

@@ -15,19 +15,10 @@ from itertools import product
 import numpy as np
 from scipy.special import roots_hermitenorm, roots_legendre
 
-from .base import Density, FloatArray, Modes, column_names, row_slices
+from ..arrays import FloatArray
+from .base import Density, Modes, row_slices
 
-__all__ = [
-    "Boxes",
-    "Density",
-    "Discs",
-    "FloatArray",
-    "GaussianMixture",
-    "Modes",
-    "NoisyCurves",
-    "column_names",
-    "uniform_radius",
-]
+__all__ = ["Boxes", "Discs", "GaussianMixture", "NoisyCurves", "uniform_radius"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .base import ColumnEncoding, DiscreteSpan, FeatureLayout
+from .base import ColumnEncoding
 from .given import Given, given_cells, with_known_columns
+from .layout import DiscreteSpan, FeatureLayout
 from .table import TableEncoding
 
 __all__ = [

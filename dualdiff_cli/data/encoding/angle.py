@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, namespace
 from .whole import as_whole_numbers
 

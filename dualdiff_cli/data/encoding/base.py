@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,78 +22,13 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from ...config.registry import ASKED_KINDS, COLUMN_KINDS, IDENTIFIER
-from ...errors import InputError
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
+from .layout import DiscreteSpan
 
-__all__ = [
-    "KINDS_IN_OWN_UNITS",
-    "ColumnEncoding",
-    "DiscreteSpan",
-    "FeatureLayout",
-    "fit_column",
-    "namespace",
-    "read_column",
-    "shortened",
-]
+__all__ = ["ColumnEncoding", "namespace", "shortened"]
 
-LEAST_SPREAD = 1e-140
-"""The least difference of the least and the largest value of a column: the square of a smaller one is no number."""
 MOST_SHOWN = 40
 """The number of characters of a value that a summary shows."""
-KINDS_IN_OWN_UNITS = ("integer", "number")
-"""The kinds whose features can keep the unit of their column."""
-KINDS_OF_SHAPE = ("missing", "masses", "rounded", "decimal", "bounded", "skewed")
-"""The kinds that need values of a certain shape; a schema of a whole file may name one that its training rows lack.
-All but the first are kinds of numbers."""
-
-
-@dataclass(frozen=True)
-class DiscreteSpan:
-    """Features that take few values: b is one-hot or, with a width of one, b is 0 or 1, and the features are μ + s·b.
-
-    A denoiser uses this to answer with the mean of the values under their posterior probabilities.
-
-    Attributes:
-        start, width: which features, counted from the first feature of the column or of the table.
-        shift: μ, one number a feature.
-        scale: s, the same for all features of the span.
-
-    """
-
-    start: int
-    width: int
-    shift: tuple[float, ...]
-    scale: float
-
-    def moved(self, start: int) -> DiscreteSpan:
-        """Give the same span for features that begin so many places later."""
-        return DiscreteSpan(self.start + start, self.width, self.shift, self.scale)
-
-
-@dataclass(frozen=True)
-class FeatureLayout:
-    """What training and denoisers have to know about the features of a table.
-
-    Attributes:
-        units: for each feature the number of its unit, ascending; the features of a unit are given together, or hidden
-            together.
-        discrete: the features that take few values.
-
-    """
-
-    units: tuple[int, ...]
-    discrete: tuple[DiscreteSpan, ...] = ()
-
-    @classmethod
-    def plain(cls, width: int) -> FeatureLayout:
-        """Give the layout of so many continuous features, each a unit of its own."""
-        return cls(tuple(range(width)))
-
-    @property
-    def width(self) -> int:
-        """How many features there are."""
-        return len(self.units)
 
 
 class ColumnEncoding(BaseModel, ABC):
@@ -201,6 +135,11 @@ class ColumnEncoding(BaseModel, ABC):
         return np.zeros(features.shape, dtype=bool)
 
     @property
+    def observed(self) -> ColumnEncoding:
+        """The encoding of the observed values of a column with gaps; of a column without gaps this encoding itself."""
+        return self
+
+    @property
     def present_feature(self) -> tuple[int, float] | None:
         """(place, value) of the feature that says that a cell is there; None for a column without gaps."""
         return None
@@ -241,83 +180,6 @@ class ColumnEncoding(BaseModel, ABC):
     def summary(self) -> str:
         """Say in a few words how the column is learnt."""
         return self.kind
-
-
-def fit_column(
-    column: pl.Series, *, standardise: bool, after: str | None = None, kind: str | None = None
-) -> ColumnEncoding:
-    """Choose the kind of a column and fit the encoding to the training rows.
-
-    Args:
-        column: n values, some of which may be missing.
-        standardise: see `ColumnEncoding.fit`.
-        after: only kinds that stand later in ``COLUMN_KINDS`` are tried; None tries all kinds.
-        kind: the name of the kind that was asked for; None chooses the first kind that suits the column, and so does
-            a kind of `KINDS_OF_SHAPE` whose shape the values do not have. The kind of a column with gaps is that of
-            its observed values.
-
-    Raises:
-        InputError: no kind suits the column, or the kind that was asked for does not.
-
-    """
-    _check_spread(column)
-    if kind not in (None, "missing") and 0 < column.null_count() < len(column):
-        around: ColumnEncoding = COLUMN_KINDS["missing"].fit(column, standardise=standardise, kind=kind)
-        return around
-    if kind is not None and COLUMN_KINDS[kind].takes(column):
-        asked: ColumnEncoding = COLUMN_KINDS[kind].fit(column, standardise=standardise)
-        return asked
-    names = list(COLUMN_KINDS)
-    tried = names[names.index(after) + 1 :] if after else names
-    if not standardise:
-        tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
-    numbers = column.dtype.is_numeric() or column.null_count() == len(column)
-    lenient = kind in KINDS_OF_SHAPE and (numbers or kind == "missing")
-    for name in tried if kind is None or lenient else []:
-        chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
-        found = None if chosen.on_request else chosen.proposed(column, standardise=standardise)
-        if found is not None:
-            return found
-    raise InputError(
-        f"The column '{column.name}' of type {column.dtype} cannot be learnt{f' as {kind}' if kind else ''}.",
-        f"Leave the column out with --columns, or ask for a kind that suits it: {', '.join(_kinds_for(column))}.",
-    )
-
-
-def _kinds_for(column: pl.Series) -> list[str]:
-    """Give the kinds that a user can ask for and that can encode the column."""
-    if column.n_unique() == 1:  # without a request such a column is constant
-        return [IDENTIFIER]
-    return [kind for kind in ASKED_KINDS if kind == IDENTIFIER or COLUMN_KINDS[kind].takes(column)]
-
-
-def _check_spread(column: pl.Series) -> None:
-    """Refuse numbers that differ, but by so little that their variance is zero.
-
-    Raises:
-        InputError: the column is such a one.
-
-    """
-    if not column.dtype.is_float() or not column.len() - column.null_count():
-        return
-    spread = float(column.max()) - float(column.min())  # type: ignore[arg-type]
-    if 0 < spread < LEAST_SPREAD:
-        raise InputError(
-            f"The values of the column '{column.name}' differ by {spread:.1g} only, which vanishes when it is squared.",
-            "Give the column in another unit, or leave the column out with --columns.",
-        )
-
-
-def read_column(column: Any) -> Any:
-    """Read an encoding that was written as plain values, by the class of its kind; an encoding stays as it is.
-
-    Raises:
-        InputError: there is no such kind.
-
-    """
-    if not isinstance(column, Mapping):
-        return column
-    return COLUMN_KINDS[COLUMN_KINDS.check(str(column.get("kind")))].model_validate(column)
 
 
 def shortened(value: object) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import polars as pl
 
-from ..densities.families import FloatArray
-from .base import ColumnEncoding, fit_column, namespace
+from ..arrays import FloatArray
+from .base import ColumnEncoding, namespace
+from .choosing import fit_column
 from .skewed import SkewedColumn
 from .wrapped import WrappedColumn
 

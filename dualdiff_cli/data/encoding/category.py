@@ -17,11 +17,13 @@ from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, shortened
+from ..arrays import FloatArray
+from .base import ColumnEncoding, shortened
+from .layout import DiscreteSpan
 
 __all__ = ["CategoryColumn", "binary_scale"]
 
@@ -103,10 +105,8 @@ class CategoryColumn(ColumnEncoding):
         place = places.to_numpy()
         features = np.zeros((len(column), self.width))
         known = place >= 0
-        digits = self._digits(place[known])
-        for span in self.discrete:
-            here = slice(span.start, span.start + span.width)
-            features[known, here] = np.array(span.shift) + span.scale * digits[:, here]
+        for span, digit in zip(self.discrete, self._digits(place[known]).T, strict=True):
+            features[known, span.features] = span.at(digit)
         return features
 
     def unknown(self, column: pl.Series) -> pl.Series:
@@ -115,11 +115,9 @@ class CategoryColumn(ColumnEncoding):
         known = observed.cast(TYPES[self.dtype], strict=False).is_in(list(self.levels)).fill_null(False)
         return observed.filter(~known)
 
-    def _digits(self, place: Any) -> FloatArray:
-        """Give the places (n,) as zeros and ones (n, width): one-hot, or the binary digits."""
-        numbers = np.arange(self.width)
-        digits = place[:, None] == numbers if self._is_one_hot else place[:, None] >> numbers & 1
-        return np.asarray(digits, dtype=np.float64)
+    def _digits(self, place: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Give the place in each span, (n, spans), of places (n,) in the list of values: the same, or binary digits."""
+        return place[:, None] if self._is_one_hot else place[:, None] >> np.arange(self.width) & 1
 
     def values(self, features: Any) -> Any:
         """Find the place of the most probable value in the list of values."""

@@ -23,7 +23,7 @@ import polars as pl
 from scipy.special import gammaln
 
 from ... import seeding
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 from .skewed import JUDGED_VALUES, SkewedColumn
 
@@ -49,8 +49,7 @@ def with_common_tails(columns: Sequence[ColumnEncoding], rows: pl.DataFrame) -> 
     heavy = {column.name: column for column in columns if _is_heavy(column)}
     if len(heavy) < 2:
         return list(columns)
-    order = seeding.stream(0, "rows of the common tails").permutation(len(rows))[:JUDGED_VALUES]
-    judged = rows[order]
+    judged = seeding.shuffled(rows, JUDGED_VALUES, seeding.stream(0, "rows of the common tails"))
 
     def widened(factor: float, rows: pl.DataFrame) -> list[SkewedColumn]:
         return [column.widened(factor, rows[name]) for name, column in heavy.items()]

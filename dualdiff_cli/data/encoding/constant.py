@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import polars as pl
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding, shortened
 
 __all__ = ["ConstantColumn"]

@@ -13,14 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import Field, model_validator
 
-from ..densities.families import FloatArray
-from .base import fit_column
+from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .category import CategoryColumn
-from .integer import LARGEST_EXACT
+from .choosing import fit_column
 from .wrapped import WrappedColumn
 
 __all__ = ["DateColumn"]
@@ -111,11 +110,6 @@ class DateColumn(WrappedColumn):
             return self.inner.encode(pl.Series(self.name, (moments - self.phase) // self.unit), rng)
         days = pl.Series(self.name, moments // DAY)
         return np.concatenate([self.inner.encode(days // 7, rng), self.weekday.encode(days % 7, rng)], axis=1)
-
-    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
-        """See `ColumnEncoding.unused`."""
-        split = self.inner.width
-        return np.pad(self.inner.unused(features[:, :split]), ((0, 0), (0, features.shape[1] - split)))
 
     def values(self, features: Any) -> Any:
         """Compute the number of microseconds since 1970."""

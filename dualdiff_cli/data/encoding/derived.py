@@ -12,7 +12,8 @@ from pydantic import model_validator
 
 from ...config.formulas import Formula, linear_formula, read_formula
 from ...errors import InputError, did_you_mean
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
 from .base import ColumnEncoding
 from .whole import as_whole_numbers
 
@@ -22,8 +23,6 @@ MOST_DECIMALS = 12
 """More decimals than these are rounding errors of the numbers."""
 ROUNDING = 1e-13
 """The formula may be off by this share of the largest number in it, which is rounding."""
-LARGEST_WHOLE = 2**53
-"""Beyond this number float64, in which formulas are computed, has no more all whole numbers."""
 
 
 class DerivedColumn(ColumnEncoding):
@@ -110,7 +109,7 @@ class DerivedColumn(ColumnEncoding):
         values, truth = derived.computed(numbers), column.cast(pl.Float64).to_numpy()
         size = _size(formula, numbers, truth)
         unit = 0.0 if decimals in (None, MOST_DECIMALS) else 0.51 * 10.0**-decimals
-        off = unit + ROUNDING * size if decimals is not None else np.where(size < LARGEST_WHOLE, 0.49, -1.0)
+        off = unit + ROUNDING * size if decimals is not None else np.where(size < LARGEST_EXACT, 0.49, -1.0)
         known = np.isfinite(truth) & np.all([np.isfinite(each) for each in numbers.values()], axis=0)
         wrong = np.flatnonzero(known & ~(np.abs(values - truth) <= off))
         if len(wrong):

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from ...errors import InputError, did_you_mean
+from ..arrays import FloatArray
 from ..cells import LARGEST
-from ..densities.families import FloatArray
 from .base import ColumnEncoding
 from .derived import DerivedColumn
 from .table import TableEncoding

@@ -12,19 +12,20 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ... import seeding
 from ...errors import InputError
-from ..densities.families import FloatArray
-from .base import ColumnEncoding, fit_column, read_column
+from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
+from .base import ColumnEncoding
 from .bounded import BoundedColumn, span_in_words
+from .choosing import fit_column
 from .whole import plus, range_of, with_origin
+from .wrapped import WrappedColumn
 
-__all__ = ["LARGEST_EXACT", "DecimalColumn", "IntegerColumn", "step_of"]
+__all__ = ["DecimalColumn", "IntegerColumn", "step_of"]
 
-LARGEST_EXACT = 2**53
-"""Float64 holds all whole numbers up to here."""
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 1e-4)
 """The distances of neighbouring values that are tried for numbers that are not whole."""
 MOST_STEPS = 1e9
@@ -33,7 +34,7 @@ LARGEST_NOISY = 2.0**33
 """Beyond this number float64 may round y + u to a neighbour of y; such rows are encoded without u."""
 
 
-class IntegerColumn(ColumnEncoding):
+class IntegerColumn(WrappedColumn):
     """x = origin + round(y), where the inner encoding is that of y + u with u ~ U(−½, ½).
 
     Attributes:
@@ -45,12 +46,9 @@ class IntegerColumn(ColumnEncoding):
     """
 
     kind: Literal["integer"] = "integer"
-    inner: SerializeAsAny[ColumnEncoding]
     origin: int = 0
     unsigned: bool = False
     least: float | None = None
-
-    _read = field_validator("inner", mode="before")(read_column)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,11 +57,6 @@ class IntegerColumn(ColumnEncoding):
         if not least <= self.origin <= largest:
             raise ValueError("the origin has more than 64 bits")
         return self
-
-    @property
-    def width(self) -> int:
-        """The features of the inner encoding."""
-        return self.inner.width
 
     @property
     def whole(self) -> bool:
@@ -148,7 +141,7 @@ class IntegerColumn(ColumnEncoding):
         return self.inner.summary.replace("number", "integer", 1) + bounded
 
 
-class DecimalColumn(ColumnEncoding):
+class DecimalColumn(WrappedColumn):
     """x = step·round(y/step), where the inner encoding is that of y + step·u with u ~ U(−½, ½).
 
     Attributes:
@@ -159,18 +152,10 @@ class DecimalColumn(ColumnEncoding):
     """
 
     kind: Literal["decimal"] = "decimal"
-    inner: SerializeAsAny[ColumnEncoding]
     step: float = Field(gt=0)
     least: float | None = None
 
-    _read = field_validator("inner", mode="before")(read_column)
-
     DECIMALS: ClassVar[int] = 6
-
-    @property
-    def width(self) -> int:
-        """The features of the inner encoding."""
-        return self.inner.width
 
     @classmethod
     def suits(cls, column: pl.Series) -> bool:

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..densities.families import FloatArray
-from .base import fit_column, namespace
+from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
+from .base import namespace
 from .bounded import reflect
 from .category import CategoryColumn
-from .integer import LARGEST_EXACT
+from .choosing import fit_column
 from .rounded import coarse_steps, on_grid
 from .wrapped import WrappedColumn
 

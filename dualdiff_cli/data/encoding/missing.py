@@ -15,9 +15,11 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
-from .base import DiscreteSpan, fit_column, namespace
+from ..arrays import FloatArray
+from .base import ColumnEncoding, namespace
 from .category import binary_scale
+from .choosing import fit_column
+from .layout import DiscreteSpan
 from .wrapped import WrappedColumn
 
 __all__ = ["MissingColumn"]
@@ -68,8 +70,7 @@ class MissingColumn(WrappedColumn):
         features[there] = observed
         if rng is not None and len(observed):
             features[~there] = observed[rng.integers(len(observed), size=int((~there).sum()))]
-        flag = self._shift + binary_scale(self.present) * there
-        return np.concatenate([features, flag[:, None]], axis=1)
+        return np.concatenate([features, self._flag.at(there.astype(np.int64))], axis=1)
 
     def values(self, features: Any) -> Any:
         """Decode the observed values; NaN where the last feature says that the cell is missing."""
@@ -83,7 +84,7 @@ class MissingColumn(WrappedColumn):
 
     def _there(self, features: Any) -> Any:
         """Say for which rows the last feature says that the cell is there."""
-        return features[:, -1] > self._shift + binary_scale(self.present) / 2
+        return features[:, -1] > self._flag.shift[0] + self._flag.scale / 2
 
     def with_numbers(self, convert: Callable[[float], Any]) -> Self:
         """Convert the numbers of the observed values; the flag is only compared."""
@@ -100,17 +101,15 @@ class MissingColumn(WrappedColumn):
         return float(self.inner.values(np.zeros((1, self.inner.width)))[0])
 
     @property
-    def _shift(self) -> float:
-        shift: float = -self.present * binary_scale(self.present)
-        return shift
+    def _flag(self) -> DiscreteSpan:
+        """The last feature, whose values are those of a missing cell and of a present one."""
+        scale = binary_scale(self.present)
+        return DiscreteSpan(self.inner.width, 1, (-self.present * scale,), scale)
 
     @property
     def discrete(self) -> tuple[DiscreteSpan, ...]:
         """The discrete features of the observed values, and the flag."""
-        return (
-            *self.inner.discrete,
-            DiscreteSpan(self.inner.width, 1, (self._shift,), binary_scale(self.present)),
-        )
+        return (*self.inner.discrete, self._flag)
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -119,9 +118,14 @@ class MissingColumn(WrappedColumn):
         return (*inner, max(inner, default=-1) + 1)
 
     @property
+    def observed(self) -> ColumnEncoding:
+        """The encoding of the observed values."""
+        return self.inner
+
+    @property
     def present_feature(self) -> tuple[int, float]:
         """The last feature, and its value for a cell that is there."""
-        return self.inner.width, self._shift + binary_scale(self.present)
+        return self._flag.start, self._flag.shift[0] + self._flag.scale
 
     @property
     def summary(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 
 __all__ = ["NumberColumn", "fit_affine"]

@@ -21,11 +21,13 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
-from ..densities.families import FloatArray
-from .base import fit_column, namespace
+from ..arrays import FloatArray
+from ..cells import LARGEST_EXACT
+from .base import namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn
-from .integer import LARGEST_EXACT, step_of
+from .choosing import fit_column
+from .integer import step_of
 from .wrapped import WrappedColumn
 
 __all__ = ["RoundedColumn", "coarse_steps", "on_grid"]

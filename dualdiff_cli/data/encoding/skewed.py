@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import Field
 
 from ... import seeding
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 from .base import ColumnEncoding
 
 __all__ = ["JUDGED_VALUES", "SkewedColumn"]
@@ -174,8 +174,7 @@ def _choose(x: FloatArray) -> Translation | None:
         return None
     if np.unique(x, return_counts=True)[1].max() > MOST_REPEATED * len(x):
         return None
-    order = seeding.stream(0, "rows of the translation").permutation(len(x))[:JUDGED_VALUES]
-    judged = x[order]
+    judged = seeding.shuffled(x, JUDGED_VALUES, seeding.stream(0, "rows of the translation"))
     plain = _normal_log_likelihood(judged, None)
     by_scale = _is_ruled_by_far_values(x)
     candidates = [_unbounded(judged), *([Translation("positive")] if x.min() > 0 else [])]

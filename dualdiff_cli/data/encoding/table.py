@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
 from ...config.formulas import is_formula
 from ...errors import InputError
-from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
+from ..arrays import FloatArray
+from .base import ColumnEncoding
 from .category import CategoryColumn
+from .choosing import fit_column, read_column
 from .common_tails import with_common_tails
 from .derived import DerivedColumn
+from .layout import DiscreteSpan, FeatureLayout
 
 __all__ = ["TableEncoding"]
 
@@ -126,8 +128,7 @@ class TableEncoding(BaseModel):
     def category(self, name: str) -> CategoryColumn | None:
         """Give the encoding of the values of a column of this name, if it is a category, with gaps or without."""
         column = self.columns[self.names.index(name)]
-        values = getattr(column, "inner", column)
-        return values if isinstance(values, CategoryColumn) else None
+        return column.observed if isinstance(column.observed, CategoryColumn) else None
 
     @property
     def width(self) -> int:
@@ -149,6 +150,15 @@ class TableEncoding(BaseModel):
             units += [first + unit for unit in column.units]
             discrete += [part.moved(span.start) for part in column.discrete]
         return FeatureLayout(tuple(units), tuple(discrete))
+
+    @property
+    def presence(self) -> dict[str, tuple[int, float]]:
+        """For the name of each column with gaps, (feature, value): the one that says that a cell is there."""
+        return {
+            column.name: (span.start + column.present_feature[0], column.present_feature[1])
+            for column, span in zip(self.columns, self.spans, strict=True)
+            if column.present_feature is not None
+        }
 
     def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
         """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""
@@ -252,8 +262,7 @@ class TableEncoding(BaseModel):
 def _fit(column: pl.Series, standardise: bool, kind: str | None, *, in_formula: bool) -> ColumnEncoding:
     """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories."""
     fitted = fit_column(column, standardise=standardise, kind=kind)
-    inner = getattr(fitted, "inner", fitted)
-    if in_formula and inner.kind == "category":
+    if in_formula and fitted.observed.kind == "category":
         numbers = "integer" if column.dtype.is_integer() else "number"
         return fit_column(column, standardise=standardise, kind=numbers)
     return fitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..densities.families import FloatArray
+from ..arrays import FloatArray
 
 __all__ = ["as_whole_numbers", "plus", "range_of", "with_origin"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import SerializeAsAny, field_validator
 
-from ..densities.families import FloatArray
-from .base import ColumnEncoding, DiscreteSpan, read_column
+from ..arrays import FloatArray
+from .base import ColumnEncoding
 from .category import CategoryColumn
+from .choosing import read_column
+from .layout import DiscreteSpan
 
 __all__ = ["WrappedColumn"]
 
@@ -54,6 +58,11 @@ class WrappedColumn(ColumnEncoding):
         """The discrete features of the value, and those of the category after them."""
         category = () if self.beside is None else self.beside.discrete
         return (*self.inner.discrete, *(span.moved(self.inner.width) for span in category))
+
+    def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
+        """Give what the inner encoding says; the category always counts. See `ColumnEncoding.unused`."""
+        split = self.inner.width
+        return np.pad(self.inner.unused(features[:, :split]), ((0, 0), (0, features.shape[1] - split)))
 
     @property
     def resolution(self) -> float:
