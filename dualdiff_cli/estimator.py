@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
-from .config.recipes import Request
+from .config.recipes import Request, nested
 from .data import Data, FloatArray, check_table, split_table
 from .data.containers import CONTAINERS, container_of
 from .errors import InputError
@@ -156,17 +156,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         return self
 
     def _options(self) -> dict[str, Any]:
-        """Give the parameters as a configuration is nested."""
-        options: dict[str, Any] = {"seed": self._seed()}
-        if self.steps is not None:
-            options["training"] = {"steps": self.steps}
-        for key, value in (self.settings or {}).items():
-            place = options
-            *sections, last = key.split(".")
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[last] = value
-        return options
+        """Give the parameters as the configuration is nested."""
+        steps = {} if self.steps is None else {"training.steps": self.steps}
+        return nested({"seed": self._seed(), **steps, **(self.settings or {})})
 
     def _seed(self) -> int:
         drawn = getattr(self.random_state, "integers", None) or getattr(self.random_state, "randint", None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -197,17 +197,18 @@ def train(
     Ctrl-C saves the state of the training. On the CPU, --resume then ends in the same weights, bit for bit, as a
     training that was not stopped.
     """
-    options = _nested(
-        {
-            ("training", "steps"): steps,
-            ("training", "compile"): compile_,
-            ("training", "precision"): precision,
-            ("seed",): seed,
-            ("data", "columns"): names(columns),
-            ("data", "missing"): missing,
-            ("data", "kinds"): _kinds(schema, constraint or []),
-        }
-    )
+    from ..config.recipes import Request, nested
+
+    asked = {
+        "training.steps": steps,
+        "training.compile": compile_,
+        "training.precision": precision,
+        "seed": seed,
+        "data.columns": names(columns),
+        "data.missing": missing,
+        "data.kinds": _kinds(schema, constraint or []),
+    }
+    options = nested({key: value for key, value in asked.items() if value is not None})
     if what is not None and dataset is not None:
         raise InputError(
             f"{what} and --dataset {dataset} are both given.", "Name one data set, or add --resume to finish a run."
@@ -219,7 +220,6 @@ def train(
     if what is not None and not resume and Path(what, "config.toml").is_file():
         raise InputError(f"{what} is a run and not a data set.", "Add --resume to finish the run.")
 
-    from ..config.recipes import Request
     from ..jobs import train as jobs
     from ..store.run import Run
 
@@ -229,7 +229,7 @@ def train(
         if opened is not None:
             record = jobs.resume(opened, device=device, callbacks=callbacks)
         else:
-            asked = Request(
+            request = Request(
                 dataset=what if dataset is None else dataset,
                 model=model,
                 recipe=recipe,
@@ -239,7 +239,7 @@ def train(
                 options=options,
                 settings=setting,
             )
-            record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
+            record = jobs.train(request, path=run_dir, device=device, callbacks=callbacks)
     console.result(record, lambda: [training_table(record)])
     if record.get("simpler"):
         console.note(record["simpler"])
@@ -290,15 +290,3 @@ def _kinds(schema: Path | None, constraints: list[str]) -> dict[str, str] | None
 
     kinds = {} if schema is None else read_schema(schema)
     return kinds | {name: str(formula) for name, formula in map(read_constraint, constraints)}
-
-
-def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Nest the values of the options that were given, as the configuration is nested."""
-    tree: dict[str, Any] = {}
-    for (*sections, key), value in values.items():
-        if value is not None:
-            place = tree
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
-    return tree

@@ -42,6 +42,7 @@ __all__ = [
     "RECIPES",
     "Request",
     "has_setting",
+    "nested",
     "resolve",
     "resolve_diffusion",
     "with_sampling",
@@ -243,6 +244,24 @@ def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
     }
 
 
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nest values as the configuration is nested: {"training.steps": 9} becomes {"training": {"steps": 9}}.
+
+    Args:
+        values: by dotted keys; a later value takes the place of an earlier one with the same key.
+
+    Raises:
+        InputError: a key is a value of its own and a section of another key, such as "model" and "model.width".
+
+    """
+    layers = []
+    for key, value in values.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        layers.append(value)
+    return _merge(*layers)
+
+
 def _merge(*layers: Layer) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -290,6 +309,4 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         value = text
     except (RecursionError, ValueError) as error:
         raise InputError(f"The value of --set {key.strip()} cannot be read: {error}.", "Give a plain value.") from error
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
+    return nested({key.strip(): value})
