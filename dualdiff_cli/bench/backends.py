@@ -35,10 +35,7 @@ from .clock import Competitor, Prepared, TimedCall
 from .published import published_parts, published_sampling, published_training
 from .subject import Subject
 
-__all__ = ["BACKENDS", "TASKS", "Backend", "backends_of", "competitor", "export_for"]
-
-TASKS = ("train", "sample", "latency")
-"""All steps of a training; the drawing of many points; one call that draws one point."""
+__all__ = ["BACKENDS", "Backend", "backends_of", "competitor", "export_for"]
 
 ENDLESS = 10**9
 """Number of steps of a training that is stopped earlier."""
