@@ -15,7 +15,7 @@ from ..metrics import Verdict
 from ..models import AS_DRAWN, Model, load_model
 from ..present.report.comparison import comparison_page
 from ..present.report.run import RunContents, run_page
-from ..present.tables import Column
+from ..present.tables import number
 from ..store.atomic import write_text
 from ..store.run import Run
 from ..store.schemas import ComparisonFile
@@ -26,8 +26,6 @@ from .plot import PICTURED, picture_of_experts, picture_of_losses, pictured_rows
 from .truth import Announce
 
 __all__ = ["report"]
-
-NUMBER = Column("", ".3g")
 
 
 def report(
@@ -171,7 +169,7 @@ def _facts(run: Run, model: Model, data: Data, scores: Mapping[str, Any]) -> dic
     }
     return {
         head: [
-            (name, value if isinstance(value, str) else NUMBER.text(value))
+            (name, value if isinstance(value, str) else number(value))
             for name, value in facts.items()
             if value not in (None, "")
         ]
