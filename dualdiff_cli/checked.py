@@ -16,13 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from .errors import InputError
 
 __all__ = [
     "LARGEST_TEXT",
     "MIB",
+    "FilePart",
     "check_nesting",
     "check_schema",
     "check_version",
@@ -40,6 +41,13 @@ LARGEST_CONFIG = 4 * MIB
 """The largest size of a TOML file, in bytes."""
 DEEPEST = 32
 """The largest depth of lists and objects in each other; what the program writes has a depth of at most ten."""
+
+
+class FilePart(BaseModel):
+    """An object in a file: its values are never converted, and a newer version may have added further ones."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, JsonValue]
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from ..checked import FilePart
 
 __all__ = ["KEY", "TASKS", "RecordFile"]
 
@@ -20,9 +22,8 @@ PositiveAmount = Annotated[float, Field(gt=0, le=1e15)]
 Whole = Annotated[int, Field(ge=0, le=10**15)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, JsonValue]
+class _Part(FilePart):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class _Ratio(_Part):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
-from ..checked import check_schema, parse_json, refusing
-from ..store.schemas import ReachFile
+from ..checked import FilePart, check_schema, parse_json, refusing
+from ..store.schemas import MOST_FEATURES, ReachFile
 
 __all__ = ["FORMAT_VERSION", "check_metadata", "not_ours", "parse_extra_file", "parse_properties"]
 
@@ -17,28 +17,24 @@ FORMAT_VERSION = 2
 """The version of the metadata that exported files carry; see ``FORMAT`` in ``store/run.py``."""
 MOST_CHARACTERS = 2**26
 """The largest length of a value: a column of a million categories takes a fifth of that."""
-MOST_OUTPUTS = 100_002
-"""The largest number of outputs: those of 100,000 columns, the features and the samples."""
-
+MOST_OUTPUTS = MOST_FEATURES + 2
+"""The largest number of outputs: those of a column for each feature, the features and the samples."""
 MOST_INPUTS = 4
 """The largest number of inputs: noise, step noise, given values, and which of them are given."""
 
 
-class _Metadata(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
+class _Metadata(FilePart):
     format_version: int
     what: Literal["sampler", "denoiser"]
     config: dict[str, JsonValue]
     encoding: dict[str, JsonValue]
     sampling: dict[str, JsonValue]
     reach: ReachFile | None = None
-    data: dict[str, JsonValue] = {}
+    data: dict[str, JsonValue] = Field(default_factory=dict)
     dataset: str | None = None
     model: str | None = None
     recipe: str | None = None
-    inputs: Annotated[list[str], Field(max_length=MOST_INPUTS)] = []
+    inputs: list[str] = Field(max_length=MOST_INPUTS, default_factory=list)
     outputs: Annotated[list[str], Field(min_length=1, max_length=MOST_OUTPUTS)]
     network_evaluations: Annotated[int, Field(ge=1, le=10**6)] = 1
     step_draws: Annotated[int, Field(ge=0, le=10**6)] = 0

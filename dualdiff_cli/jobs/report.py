@@ -18,8 +18,8 @@ from ..present.report.run import RunContents, run_page
 from ..present.tables import number
 from ..store.atomic import write_text
 from ..store.run import Run
-from ..store.schemas import ComparisonFile
 from .columns import kind_in_words
+from .comparison_file import ComparisonFile
 from .evaluate import evaluate
 from .inputs import data_of_run
 from .plot import PICTURED, picture_of_experts, picture_of_losses, pictured_rows

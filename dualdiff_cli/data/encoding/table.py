@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
 from ...config.formulas import is_formula
 from ...errors import InputError
+from ...store.schemas import MOST_FEATURES
 from ..densities.families import FloatArray
 from .base import ColumnEncoding, DiscreteSpan, FeatureLayout, fit_column, read_column
 from .category import CategoryColumn
@@ -21,9 +22,6 @@ from .common_tails import with_common_tails
 from .derived import DerivedColumn
 
 __all__ = ["TableEncoding"]
-
-MOST_FEATURES = 100_000
-"""The largest number of features of a row that is read from a file."""
 
 
 class TableEncoding(BaseModel):
