@@ -21,6 +21,7 @@ from ..metrics import Points, Score, kl_divergence
 from ..metrics.score import Interval, mean_interval
 from ..models import DrawingOptions, Model
 from ..models.diffusion import DiffusionModel
+from .inputs import diffusion_model
 
 __all__ = ["asked_model", "diagnosable", "diagnose", "exact_scores", "path_score"]
 
@@ -87,11 +88,11 @@ def diagnosable(model: Model, data: Data) -> DiffusionModel:
             coupled noise and points, whose flow is no denoiser of the data.
 
     """
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"--diagnose needs the denoiser of a run, which {model.config.model.name} does not have here.",
-            "Leave out --diagnose, or use it on the run of another model, such as dual-expert.",
-        )
+    model = diffusion_model(
+        model,
+        "does not have the denoiser of a run, which --diagnose needs",
+        "Leave out --diagnose, or use it on the run of another model, such as dual-expert.",
+    )
     if data.density is None:
         raise InputError(
             f"A diagnosis needs the exact denoiser of the data, which a file like {data.name} does not have.",

@@ -36,6 +36,7 @@ from ..models import load_model
 from ..models.diffusion import DiffusionModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
+from .inputs import diffusion_model
 
 __all__ = ["WHATS", "export", "format_of"]
 
@@ -95,12 +96,11 @@ def export(
             raise unknown_name(kind, name, known)
     exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
     run = Run.open(run)
-    model = load_model(run, device=torch.device("cpu"))
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"The model {model.config.model.name} of the run {run} has no denoiser to export.",
-            "Export the run of another model, such as dual-expert.",
-        )
+    model = diffusion_model(
+        load_model(run, device=torch.device("cpu")),
+        f"of the run {run} has no denoiser to export",
+        "Export the run of another model, such as dual-expert.",
+    )
     if given:
         _check_given(model, what)
     if what == "sampler":

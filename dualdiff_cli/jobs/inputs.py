@@ -1,25 +1,63 @@
-"""The rows that a configuration names: the same ones every time they are asked for."""
+"""What a job starts from: a model, and the rows that a configuration names, which are the same every time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..compute.device import choose_device
 from ..config.schema import RunConfig
 from ..data import Data, load_data
 from ..errors import InputError
-from ..models import Model
+from ..models import Model, load_model
+from ..models.diffusion import DiffusionModel
 from ..store.run import Run
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "load_run_data", "with_types"]
+__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "diffusion_model", "load_run_data", "opened", "with_types"]
 
 IN_MEMORY = "memory"
 """The ``source`` in the provenance of rows that were given from Python and are in no file."""
+
+
+def opened(source: Run | Model | str | Path, device: str) -> tuple[Run | None, Model]:
+    """Give a run and its model, or None and a model that is none of a run.
+
+    Args:
+        source: a finished run or its directory, or a model such as an exported file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
+
+    Raises:
+        InputError: there is no run, or the run is not finished.
+        DeviceError: the device is not there.
+
+    """
+    if isinstance(source, Model):
+        return None, source
+    run = Run.open(source)
+    return run, load_model(run, device=choose_device(device))
+
+
+def diffusion_model(model: Model, fault: str, remedy: str) -> DiffusionModel:
+    """Give a model as a diffusion model.
+
+    Args:
+        model: any model.
+        fault: what is wrong if the model is of another kind, as the rest of a sentence after the name of the model.
+        remedy: what to do about that.
+
+    Raises:
+        InputError: the model is of another kind.
+
+    """
+    if not isinstance(model, DiffusionModel):
+        raise InputError(f"The model {model.config.model.name} {fault}.", remedy)
+    return model
 
 
 def load_run_data(config: RunConfig) -> Data:
