@@ -13,7 +13,7 @@ import typer
 from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..errors import InputError
 from ..present.terminal import Console
-from ..present.training import training_table
+from ..present.training import report_progress, training_table
 from .completion import complete_datasets, complete_models, complete_recipes, complete_runs
 from .counts import at_least
 from .help import DATA, FILES, MACHINE, MODEL, TRAINING, examples
@@ -23,7 +23,6 @@ from .signals import stop_on_signals
 if TYPE_CHECKING:
     from ..jobs.train import Callbacks
     from ..store.run import Run
-    from ..training.loop import Progress
 
 __all__ = ["train"]
 
@@ -269,13 +268,10 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
             if steps:
                 bar.start(steps)
 
-        def on_progress(progress: Progress) -> None:
-            bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
-
         yield Callbacks(
             on_note=console.note,
             on_start=on_start,
-            on_progress=on_progress,
+            on_progress=partial(report_progress, bar),
             should_stop=requests,
             shield=partial(requests.shield, console.note, "this step"),
         )

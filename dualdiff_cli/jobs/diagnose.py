@@ -23,7 +23,7 @@ from ..models import DrawingOptions, Model
 from ..models.diffusion import DiffusionModel
 from .inputs import diffusion_model
 
-__all__ = ["asked_model", "diagnosable", "diagnose", "exact_scores", "path_score"]
+__all__ = ["diagnosable", "diagnose", "exact_scores", "path_score"]
 
 EXACT_ROWS = 2_000
 """The number of held-out rows whose log-density is computed."""
@@ -63,21 +63,6 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
         "nll_excess": score(-log_q, less=entropy, floor=0.0),
         "kl_real_model": score(data.density.log_prob(rows.to_numpy()) / math.log(2) - log_q, floor=0.0),
     }
-
-
-def asked_model(model: Model | None, *, files: bool) -> Model:
-    """Give the model that a likelihood or a diagnosis is about.
-
-    Raises:
-        InputError: the rows come from files.
-
-    """
-    if files or model is None:
-        raise InputError(
-            "--exact and --diagnose are about the model itself, not about rows in a file.",
-            "Leave out --samples and --against, or the two flags.",
-        )
-    return model
 
 
 def diagnosable(model: Model, data: Data) -> DiffusionModel:

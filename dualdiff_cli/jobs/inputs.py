@@ -10,19 +10,33 @@ import polars as pl
 
 from ..compute.device import choose_device
 from ..config.schema import RunConfig
-from ..data import Data, load_data
+from ..data import Data, check_table, load_data, split_table
 from ..errors import InputError
 from ..models import Model, load_model
 from ..models.diffusion import DiffusionModel
+from ..seeding import stream
 from ..store.run import Run
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "diffusion_model", "load_run_data", "opened", "with_types"]
+__all__ = [
+    "IN_MEMORY",
+    "ROWS_IN_MEMORY",
+    "data_of_file",
+    "data_of_run",
+    "diffusion_model",
+    "halves",
+    "load_run_data",
+    "opened",
+    "rows_in_memory",
+    "with_types",
+]
 
 IN_MEMORY = "memory"
 """The ``source`` in the provenance of rows that were given from Python and are in no file."""
+ROWS_IN_MEMORY = "rows from Python"
+"""What such rows are called in a run's configuration and in messages."""
 
 
 def opened(source: Run | Model | str | Path, device: str) -> tuple[Run | None, Model]:
@@ -77,6 +91,44 @@ def load_run_data(config: RunConfig) -> Data:
         kinds=config.data.kinds,
         held_out_fraction=config.data.held_out_fraction,
     )
+
+
+def rows_in_memory(rows: pl.DataFrame, config: RunConfig, *, container: str) -> Data:
+    """Split rows that were given from Python and are in no file.
+
+    Args:
+        rows: n rows.
+        config: says which columns are learnt and how the rows are split.
+        container: the type in which the rows were given; see `data.containers.CONTAINERS`.
+
+    Raises:
+        InputError: the rows are refused.
+
+    """
+    try:
+        table = check_table(rows, name=ROWS_IN_MEMORY, columns=config.data.columns, missing=config.data.missing)
+    except InputError as error:
+        remedy = 'Mend the rows, or set "data.columns" or "data.missing" in the settings of the DualDiff.'
+        raise error.without_options(remedy) from error
+    return split_table(
+        table,
+        name=ROWS_IN_MEMORY,
+        origin={"source": IN_MEMORY, "container": container},
+        seed=config.seed,
+        named=config.data.columns or (),
+        kinds=config.data.kinds,
+        fraction=config.data.held_out_fraction,
+    )
+
+
+def halves(name: str, rows: pl.DataFrame, *, seed: int) -> Data:
+    """Let one half of n true rows stand for the truth, and the other half for perfect samples, in place of learnt rows.
+
+    The rows are drawn into the halves, because two halves of sorted rows are unlike.
+    """
+    order = stream(seed, "halves").permutation(rows.height)
+    half = rows.height // 2
+    return Data(name, rows[order[half:]], rows[order[:half]], None, {}, learnt=False)
 
 
 def data_of_run(run: Run) -> Data:

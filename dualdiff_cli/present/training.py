@@ -1,4 +1,4 @@
-"""What `dualdiff train` shows at its end: the facts of the training, where the pictures are, and the next command."""
+"""What `dualdiff train` shows: how far it is, and at its end the facts, the pictures and the next command."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .progress import Bar
 from .tables import Table, facts_table, number
 from .verdicts import spoken
 
-__all__ = ["training_table"]
+if TYPE_CHECKING:
+    from ..training.loop import Progress
+
+__all__ = ["report_progress", "training_table"]
 
 OTHER_LOSS = (
     "held_out_loss is the plain error of the denoiser at held-out rows. The training loss shown before has the targets "
@@ -20,6 +24,12 @@ OTHER_LOSS = (
 QUICK = "These are the quick scores; `dualdiff report` shows all of them, each with its floor and its meaning."
 DETAILS = frozenset({"seed", "compile_seconds", "components", "simpler"})
 """Entries of the record that only ``--json`` shows; `simpler` is a sentence that follows the table."""
+
+
+def report_progress(bar: Bar, progress: Progress) -> None:
+    """Show the number of steps done, and the last loss that has arrived."""
+    words = f"training loss {progress.records[-1].loss:.4f}" if progress.records else ""
+    bar.report(progress.step, words)
 
 
 def training_table(record: Mapping[str, Any]) -> Table:
