@@ -197,6 +197,7 @@ def train(
     training that was not stopped.
     """
     from ..config.recipes import Request, nested
+    from ..store.run import Run
 
     asked = {
         "training.steps": steps,
@@ -216,11 +217,10 @@ def train(
         raise InputError(
             "--resume takes the configuration from the run itself.", "Leave the other options out, or start a new run."
         )
-    if what is not None and not resume and Path(what, "config.toml").is_file():
+    if what is not None and not resume and Run(what).exists:
         raise InputError(f"{what} is a run and not a data set.", "Add --resume to finish the run.")
 
     from ..jobs import train as jobs
-    from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     opened = Run.open(what) if resume else None

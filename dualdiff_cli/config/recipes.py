@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ..checked import check_nesting, read_toml
 from ..errors import InputError
 from .layers import (
+    CONFIG_FILE,
     DEFAULT_MODEL,
     DEFAULT_RECIPE,
     FEW_ROWS,
@@ -227,11 +228,12 @@ _OF_TEACHER: dict[str, type] = {"dataset": str, "seed": int, "data": dict, "mode
 
 def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
     """Give the layer that a reflow takes from its teacher's configuration."""
-    if not (teacher / "config.toml").is_file():
-        raise InputError(f"{teacher} is not a run: it has no config.toml.", "Give --reflow a directory of `train`.")
-    config = _read_toml(teacher / "config.toml")
+    path = teacher / CONFIG_FILE
+    if not path.is_file():
+        raise InputError(f"{teacher} is not a run: it has no {CONFIG_FILE}.", "Give --reflow a directory of `train`.")
+    config = _read_toml(path)
     if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
-        raise InputError(f"{teacher / 'config.toml'} is damaged.", "Restore it, or train the teacher again.")
+        raise InputError(f"{path} is damaged.", "Restore it, or train the teacher again.")
     if dataset is not None and dataset != config["dataset"]:
         raise InputError(
             f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."

@@ -132,7 +132,7 @@ def _commands(run: Run, *, seed: int) -> list[str]:
     end = f" --seed {seed}" if seed else ""
     again = shlex.quote(f"{run}-again")
     return [
-        f"dualdiff train --config {shlex.quote(str(run.path / 'config.toml'))} --run-dir {again}  # the same training",
+        f"dualdiff train --config {shlex.quote(str(run.config_path))} --run-dir {again}  # the same training",
         f"dualdiff evaluate {place}",
         f"dualdiff report {place}{end}",
     ]
