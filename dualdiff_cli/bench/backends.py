@@ -26,7 +26,7 @@ from ..diffusion.networks.experts import count_parameters
 from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
-from ..exporting.metadata import FORMAT_VERSION
+from ..exporting.metadata import describe_export
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser
@@ -179,17 +179,8 @@ def _export(format: str, subject: Subject) -> Path:
         encoding = subject.encoding
         denoiser = build_network_denoiser(config, encoding.width, encoding.layout.discrete).requires_grad_(False).eval()
         program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "what": "sampler",
-            "sampling": config.sampling.model_dump(mode="json"),
-            "encoding": encoding.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "step_draws": program.step_draws,
-            "network_evaluations": len(program.times),
-        }
         module = ExportedSampler(program, denoiser, encoding)
-        metadata["outputs"] = module.output_names
+        metadata = describe_export(module, program, config=config, encoding=encoding, sampling=config.sampling)
         convert(module, to=format).save(path, metadata)
     return path
 
