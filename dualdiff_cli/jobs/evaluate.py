@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,6 @@ class _Subject:
         samples: the rows of a file that are scored; None where fresh ones are.
         model: what rows are drawn from; None where both sides are files.
         run: the model's run.
-        labels: further entries of the record.
 
     """
 
@@ -53,7 +52,6 @@ class _Subject:
     samples: pl.DataFrame | None = None
     model: Model | None = None
     run: Run | None = None
-    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(
         self, n: int, *, seed: int, options: DrawingOptions, announce: Announce
@@ -175,15 +173,14 @@ def _subject(
     run, model = opened(source, device)
     if data is None:
         data = data_of_run(source) if isinstance(source, Run) else data_of_file(source)
-    config, columns = model.config, data.train.columns
+    columns = data.train.columns
     return _Subject(
         data,
         real=data.held_out if against is None else _read_rows(against, columns),
-        name=config.dataset,
+        name=model.config.dataset,
         samples=None if samples is None else _read_rows(samples, columns),
         model=model,
         run=run,
-        labels={"model": config.model.name, "recipe": config.recipe},
     )
 
 
@@ -230,13 +227,13 @@ def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
+    config = None if subject.model is None else subject.model.config
     return {
         "run": None if subject.run is None else str(subject.run),
         "model_sha256": None if subject.run is None else subject.run.model_sha256,
         "dataset": subject.name,
-        "model": None,
-        "recipe": None,
-        **subject.labels,
+        "model": None if config is None else config.model.name,
+        "recipe": None if config is None else config.recipe,
         "n_real": len(truth.real),
         "n_generated": generated.height,
         "metrics": {name: score.to_dict() for name, score in scores.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,8 @@ def opened(source: Run | Model | str | Path, device: str) -> tuple[Run | None, M
 def diffusion_model(model: Model, fault: str, remedy: str) -> DiffusionModel:
     """Give a model as a diffusion model.
 
-    Args:
-        model: any model.
-        fault: what is wrong if the model is of another kind, as the rest of a sentence after the name of the model.
-        remedy: what to do about that.
-
     Raises:
-        InputError: the model is of another kind.
+        InputError: the model is of another kind. The problem is the sentence "The model NAME ``fault``."
 
     """
     if not isinstance(model, DiffusionModel):
@@ -139,11 +134,7 @@ def data_of_run(run: Run) -> Data:
             or the rows were given from Python and are in no file.
 
     """
-    before = run.load_data()
-    _check_kept(before, f"the run {run}")
-    data = load_run_data(run.config)
-    _check_unchanged(data, before, f"the run {run} was begun", "Restore it, or start a new run.")
-    return data
+    return _data_as_before(run.config, run.load_data(), f"the run {run}", "Restore it, or start a new run.")
 
 
 def data_of_file(exported: ExportedModel) -> Data:
@@ -153,10 +144,21 @@ def data_of_file(exported: ExportedModel) -> Data:
         InputError: the data file has changed since, or the rows were given from Python and are in no file.
 
     """
-    before = exported.metadata.get("data")
-    _check_kept(before, f"the run behind {exported.path}")
-    data = load_run_data(exported.config)
-    _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")
+    before, whose = exported.metadata.get("data"), f"the run behind {exported.path}"
+    return _data_as_before(exported.config, before, whose, "Restore it, or use --against.")
+
+
+def _data_as_before(config: RunConfig, before: Mapping[str, Any] | None, whose: str, remedy: str) -> Data:
+    """Draw or read rows, and see that they are those of before; None is for a provenance that nobody has noted."""
+    if before is not None and before.get("source") == IN_MEMORY:
+        raise InputError(
+            f"The rows that {whose} was trained on were given from Python, and no file holds them.",
+            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
+            "DualDiff.evaluate takes the rows.",
+        )
+    data = load_run_data(config)
+    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
+        raise InputError(f"The file {data.name} has changed since {whose} was begun.", remedy)
     return data
 
 
@@ -207,17 +209,3 @@ def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
             f"The column '{own.name}' of the table has the type {own.dtype}, and the model has learnt String{such}.",
             "Write the column as text in the form of the training file, for example with its leading zeros.",
         )
-
-
-def _check_kept(before: dict[str, Any] | None, whose: str) -> None:
-    if before is not None and before.get("source") == IN_MEMORY:
-        raise InputError(
-            f"The rows that {whose} was trained on were given from Python, and no file holds them.",
-            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
-            "DualDiff.evaluate takes the rows.",
-        )
-
-
-def _check_unchanged(data: Data, before: dict[str, Any] | None, since: str, remedy: str) -> None:
-    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
-        raise InputError(f"The file {data.name} has changed since {since}.", remedy)
