@@ -16,14 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from .errors import InputError
 
 __all__ = [
     "LARGEST_TEXT",
     "MIB",
+    "FilePart",
     "check_nesting",
+    "check_object",
     "check_schema",
     "check_version",
     "parse_json",
@@ -40,6 +42,13 @@ LARGEST_CONFIG = 4 * MIB
 """The largest size of a TOML file, in bytes."""
 DEEPEST = 32
 """The largest depth of lists and objects in each other; what the program writes has a depth of at most ten."""
+
+
+class FilePart(BaseModel):
+    """An object in a file: its values are never converted, and a newer version may have added further ones."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, JsonValue]
 
 
 @contextmanager
@@ -161,14 +170,24 @@ def read_object(path: Path, schema: Any, remedy: str, *, limit: int = LARGEST_TE
     if not path.exists():
         return None
     try:
-        value = parse_json(read_bytes(path, limit=limit))
+        found: dict[str, Any] = parse_json(read_bytes(path, limit=limit))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged.", remedy) from error
+    check_object(path, found, schema, remedy)
+    return found
+
+
+def check_object(path: Path, value: Any, schema: Any, remedy: str) -> None:
+    """Check what a file holds against a schema; for `path`, `schema` and `remedy` see `read_object`.
+
+    Raises:
+        InputError: the file is damaged; the error names the first wrong value.
+
+    """
+    try:
         check_schema(value, schema)
     except ValidationError as error:
         raise InputError(f"{path} is damaged{_place(error)}.", remedy) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged.", remedy) from error
-    found: dict[str, Any] = value
-    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:

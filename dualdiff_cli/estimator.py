@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from html import escape
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
@@ -19,29 +18,24 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
-from .config.recipes import Request
-from .data import Data, FloatArray, check_table, split_table
+from .config.recipes import Request, nested
+from .data import Data, FloatArray, check_table
 from .data.containers import CONTAINERS, container_of
 from .errors import InputError
 from .jobs.evaluate import GENERATED, evaluate
 from .jobs.export import export
 from .jobs.impute import impute
-from .jobs.inputs import IN_MEMORY, data_of_run, load_run_data
+from .jobs.inputs import IN_MEMORY, ROWS_IN_MEMORY, data_of_run, halves, load_run_data, rows_in_memory
 from .jobs.score import log_densities
 from .jobs.train import Callbacks, train
 from .metrics import METRICS
 from .models import DrawingOptions, TrainableModel, load_model
+from .present.notebook import facts_and_picture
 from .present.terminal import Console
-from .seeding import shuffled, stream
+from .present.training import report_progress
 from .store.run import Run
-from .training.loop import Progress
 
 __all__ = ["DualDiff", "UnfittedError"]
-
-SHOWN_FACTS = ("steps", "parameters", "train_seconds", "held_out_loss", "held_out_loss_unit", "device")
-"""What of a training's record a notebook shows."""
-ROWS_IN_MEMORY = "rows from Python"
-"""What rows that are in no file are called in a run's configuration and in messages."""
 
 
 class UnfittedError(InputError, NotFittedError):  # type: ignore[misc]  # scikit-learn has no types
@@ -135,8 +129,11 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         source = str(X) if isinstance(X, str | Path) else ROWS_IN_MEMORY
         options = self._options()
         request = Request(dataset=source, model=self.model, recipe=self.recipe, options=options)
-        container = container_of(X) if source == ROWS_IN_MEMORY else "polars"
-        data = _split(X, container, request) if source == ROWS_IN_MEMORY else load_run_data(request.config())
+        if source == ROWS_IN_MEMORY:
+            container = container_of(X)
+            data = rows_in_memory(CONTAINERS[container].take(X, None), request.config(), container=container)
+        else:
+            container, data = "polars", load_run_data(request.config())
         directory = Path(mkdtemp(prefix="dualdiff-") if self.run_dir is None else self.run_dir)
         if self.run_dir is None:  # a temporary directory goes with the estimator, and at the latest with the process
             weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
@@ -146,27 +143,16 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
                 if steps:
                     bar.start(steps)
 
-            def on_progress(progress: Progress) -> None:
-                bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
-
-            callbacks = Callbacks(on_start=on_start, on_progress=on_progress)
+            callbacks = Callbacks(on_start=on_start, on_progress=partial(report_progress, bar))
             record = train(request, path=directory, device=self.device, callbacks=callbacks, data=data)
         self.record_: dict[str, Any] = record
         self._open(Run.open(record["run"]), data, container)
         return self
 
     def _options(self) -> dict[str, Any]:
-        """Give the parameters as a configuration is nested."""
-        options: dict[str, Any] = {"seed": self._seed()}
-        if self.steps is not None:
-            options["training"] = {"steps": self.steps}
-        for key, value in (self.settings or {}).items():
-            place = options
-            *sections, last = key.split(".")
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[last] = value
-        return options
+        """Give the parameters as the configuration is nested."""
+        steps = {} if self.steps is None else {"training.steps": self.steps}
+        return nested({"seed": self._seed(), **steps, **(self.settings or {})})
 
     def _seed(self) -> int:
         drawn = getattr(self.random_state, "integers", None) or getattr(self.random_state, "randint", None)
@@ -332,21 +318,15 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
 
         """
         self._fitted()
-        run = Run(self.run_)
-        in_memory = (run.load_data() or {}).get("source") == IN_MEMORY
-        if self._data is None and in_memory and X is not None:
-            # The floor is the score of one half of the rows against the other; sorted rows have unlike halves.
+        run, data = Run(self.run_), self._data
+        if X is not None:
             rows = self._rows(X)
-            rows = shuffled(rows, rows.height, stream(seed, "halves of rows"))
-            half = rows.height // 2
-            data = Data(ROWS_IN_MEMORY, rows[:half], rows[half:], None, {})
-            # The training rows are gone, so nothing can be compared with them.
-            names = [name for name, metric in METRICS.items() if metric.needs in ("real", "parts")]
-            metrics = [name for name in names if metrics is None or name in metrics]
-        else:
-            data = self._data or data_of_run(run)
-            if X is not None:
-                data, metrics = replace(data, held_out=self._rows(X)), list(METRICS) if metrics is None else metrics
+            if data is None and (run.load_data() or {}).get("source") == IN_MEMORY:
+                data = halves(ROWS_IN_MEMORY, rows, seed=seed)
+            else:
+                data = replace(data or data_of_run(run), held_out=rows)
+            # A run keeps the record only where no metrics are named, and this one is not about its held-out rows.
+            metrics = list(METRICS) if metrics is None else metrics
         return evaluate(run, data=data, n=n, metrics=metrics, exact=exact, seed=seed, device=self.device)
 
     def _rows(self, X: Any, *, whole: bool = False) -> pl.DataFrame:
@@ -441,17 +421,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def _repr_html_(self) -> str:
         """Show the parameters and, once fitted, the main facts of the training and the picture of the samples."""
         shown: str = estimator_html_repr(self)
-        if not hasattr(self, "run_"):
-            return shown
-        record = getattr(self, "record_", {})
-        facts = {name: record[name] for name in SHOWN_FACTS if name in record} | {"run": str(self.run_)}
-        rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(fact))}</td></tr>" for name, fact in facts.items())
-        picture = self.run_ / "figures" / "samples.png"
-        image = ""
-        if picture.exists():
-            data = b64encode(picture.read_bytes()).decode()
-            image = f'<img alt="data beside samples" style="max-width:100%" src="data:image/png;base64,{data}">'
-        return f"{shown}<table>{rows}</table>{image}"
+        return shown + (facts_and_picture(self.run_, getattr(self, "record_", {})) if hasattr(self, "run_") else "")
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -460,23 +430,3 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if hasattr(self, "run_"):
             raise InputError("A fitted DualDiff lives in a directory and cannot be pickled.", "Use save and load.")
         return super().__getstate__()
-
-
-def _split(X: Any, container: str, request: Request) -> Data:
-    """Split rows that are in no file."""
-    config = request.config()
-    frame = CONTAINERS[container].take(X, None)
-    try:
-        table = check_table(frame, name=ROWS_IN_MEMORY, columns=config.data.columns, missing=config.data.missing)
-    except InputError as error:
-        remedy = 'Mend the rows, or set "data.columns" or "data.missing" in the settings of the DualDiff.'
-        raise error.without_options(remedy) from error
-    return split_table(
-        table,
-        name=ROWS_IN_MEMORY,
-        origin={"source": IN_MEMORY, "container": container},
-        seed=config.seed,
-        named=config.data.columns or (),
-        kinds=config.data.kinds,
-        fraction=config.data.held_out_fraction,
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dualdiff_cli.present.figures.points import data_beside_samples
+from dualdiff_cli.present.figures.points import rows_beside_samples
 
 __all__ = ["beside", "corner", "densities", "drawn", "legend", "names", "normal", "softmax"]
 
@@ -25,7 +26,10 @@ def names(d: int) -> list[str]:
 
 
 def beside(real: np.ndarray, generated: np.ndarray) -> Figure:
-    return data_beside_samples(real, generated, columns=names(real.shape[1]), title="title")
+    frames = (pl.DataFrame(points, names(points.shape[1])) for points in (real, generated))
+    figure = rows_beside_samples(*frames, title="title")
+    assert figure is not None
+    return figure
 
 
 def drawn(axes: Axes) -> np.ndarray:

@@ -93,6 +93,12 @@ def test_seed_and_random_state_are_one_thing() -> None:
     assert "one of them" in caught.value.remedy
 
 
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for settings in ({"model": "x", "model.width": 8}, {"model.width": 8, "model": "x"}):
+        with pytest.raises(InputError, match="model = 'x' is not allowed"):
+            DualDiff(settings=settings).fit(ROWS)
+
+
 def test_model_selection_of_scikit_learn_takes_it() -> None:
     scores = cross_val_score(gaussian(), ROWS, cv=2)
     assert scores.shape == (2,)

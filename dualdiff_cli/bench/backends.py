@@ -26,7 +26,7 @@ from ..diffusion.networks.experts import count_parameters
 from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
 from ..exporting import FORMATS, ExportedSampler, convert
-from ..exporting.metadata import FORMAT_VERSION
+from ..exporting.metadata import describe_export
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser
@@ -35,10 +35,7 @@ from .clock import Competitor, Prepared, TimedCall
 from .published import published_parts, published_sampling, published_training
 from .subject import Subject
 
-__all__ = ["BACKENDS", "TASKS", "Backend", "backends_of", "competitor", "export_for"]
-
-TASKS = ("train", "sample", "latency")
-"""All steps of a training; the drawing of many points; one call that draws one point."""
+__all__ = ["BACKENDS", "Backend", "backends_of", "competitor", "export_for"]
 
 ENDLESS = 10**9
 """Number of steps of a training that is stopped earlier."""
@@ -182,17 +179,8 @@ def _export(format: str, subject: Subject) -> Path:
         encoding = subject.encoding
         denoiser = build_network_denoiser(config, encoding.width, encoding.layout.discrete).requires_grad_(False).eval()
         program = compile_sampler(build_sampler(config.sampling), denoiser.schedule)
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "what": "sampler",
-            "sampling": config.sampling.model_dump(mode="json"),
-            "encoding": encoding.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "step_draws": program.step_draws,
-            "network_evaluations": len(program.times),
-        }
         module = ExportedSampler(program, denoiser, encoding)
-        metadata["outputs"] = module.output_names
+        metadata = describe_export(module, program, config=config, encoding=encoding, sampling=config.sampling)
         convert(module, to=format).save(path, metadata)
     return path
 

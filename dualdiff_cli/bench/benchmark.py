@@ -20,8 +20,9 @@ from ..config.schema import DiffusionConfig
 from ..errors import InputError, Interrupted, unknown_name
 from ..models.fitting import training_layer
 from ..store.atomic import write_json
-from .backends import BACKENDS, TASKS, backends_of, competitor, export_for
+from .backends import BACKENDS, backends_of, competitor, export_for
 from .clock import Measurement, measure
+from .record_file import TASKS
 from .records import related
 from .subject import Subject, subjects_of
 

@@ -1,12 +1,20 @@
-"""What a record of ``dualdiff bench`` must hold when it is read back."""
+"""What a record of ``dualdiff bench`` holds: the tasks, the labels that identify a row, and the schema of the file."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-__all__ = ["RecordFile"]
+from ..checked import FilePart
+
+__all__ = ["KEY", "TASKS", "RecordFile"]
+
+Task = Literal["train", "sample", "latency"]
+"""All steps of a training; the drawing of many points; one call that draws one point."""
+TASKS: tuple[Task, ...] = get_args(Task)
+KEY = ("dataset", "model", "recipe", "task", "backend")
+"""The labels that identify a row."""
 
 Label = Annotated[str, Field(max_length=1_000)]
 Measured = Annotated[float, Field(ge=0, le=1e15)]
@@ -14,9 +22,8 @@ PositiveAmount = Annotated[float, Field(gt=0, le=1e15)]
 Whole = Annotated[int, Field(ge=0, le=10**15)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, JsonValue]
+class _Part(FilePart):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class _Ratio(_Part):
@@ -29,7 +36,7 @@ class _Row(_Part):
     dataset: Label
     model: Label
     recipe: Label
-    task: Literal["train", "sample", "latency"]
+    task: Task
     backend: Label
     device: Label
     provider: Label | None

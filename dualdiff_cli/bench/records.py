@@ -9,12 +9,9 @@ from typing import Any
 from ..checked import LARGEST_TEXT, check_schema, parse_json, read_bytes, refusing
 from ..paper.values import published
 from .clock import ratio_of_medians
-from .record_file import RecordFile
+from .record_file import KEY, RecordFile
 
 __all__ = ["compare_benchmarks", "read_benchmark", "related"]
-
-KEY = ("dataset", "model", "recipe", "task", "backend")
-"""The labels that identify a row."""
 
 
 def _seconds(row: Mapping[str, Any]) -> list[float]:

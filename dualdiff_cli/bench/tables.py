@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..present.tables import Bounded, Column, Table, Value, facts_table
+from .record_file import KEY
 
 __all__ = ["bench_tables", "benchmark_comparison_table"]
 
-TASKS = {"train": "training", "sample": "sampling", "latency": "one call for one point"}
+IN_WORDS = {"train": "training", "sample": "sampling", "latency": "one call for one point"}
 NOTES = (
     "Times are of the whole task; where only a part of the task was timed, the column “timed part” says which part.",
     "~ unstable: the interquartile range is more than a tenth of the median.",
@@ -19,7 +20,6 @@ NOTES = (
     "Paper's ×: the ratio to the baseline in the paper's tables (the paper's text says 1.45 for training and 1.42 for "
     "sampling). V100: the paper's own single run.",
 )
-MATCHED = ("dataset", "model", "recipe", "task", "backend")  # two rows of two benchmarks with equal values are compared
 
 
 def bench_tables(record: Mapping[str, Any]) -> list[Table]:
@@ -27,13 +27,13 @@ def bench_tables(record: Mapping[str, Any]) -> list[Table]:
     rows = record["rows"]
     single = {_cell(row): row["median_s"] for row in rows if row["task"] == "latency"}
     # The latency is a column beside the sampling, and takes a table of its own only if nothing else was timed.
-    tasks = [task for task in TASKS if task != "latency" or {row["task"] for row in rows} == {"latency"}]
+    tasks = [task for task in IN_WORDS if task != "latency" or {row["task"] for row in rows} == {"latency"}]
     tables = [facts_table(_bench_facts(record))]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         for task in tasks:
             part = [row for row in rows if row["dataset"] == dataset and row["task"] == task]
             if part:
-                tables.append(_bench_table(part, title=f"{dataset}: {TASKS[task]}", single=single))
+                tables.append(_bench_table(part, title=f"{dataset}: {IN_WORDS[task]}", single=single))
     return [*tables[:-1], replace(tables[-1], notes=tables[-1].notes + NOTES)]
 
 
@@ -100,7 +100,7 @@ def benchmark_comparison_table(record: Mapping[str, Any]) -> Table:
     """Lay out the comparison of two benchmarks row by row; the notes name the rows that only one of them has."""
     rows = []
     for row in record["rows"]:
-        labels = [row[part] for part in MATCHED]
+        labels = [row[part] for part in KEY]
         if row["device_before"] != row["device_after"]:
             labels[-1] += f", {row['device_before']} → {row['device_after']}"
         labels[-1] += " ~" * row["unstable"]

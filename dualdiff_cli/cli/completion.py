@@ -41,13 +41,11 @@ complete_tables = _of(["table1", "table2", "figures", "all"])
 
 def complete_runs(incomplete: str) -> list[str]:
     """Give the directories of runs that begin with what is typed, the newest first."""
-    from ..store.run import RUNS
+    from ..store.run import RUNS, Run
 
     folder, slash, _ = incomplete.rpartition("/")
     within = Path(folder or "/") if slash else RUNS
-    configs = [config for place in {RUNS, within} for config in place.glob("*/config.toml")]
-    configs.sort(key=lambda config: config.stat().st_mtime, reverse=True)
-    return [str(config.parent) for config in configs if str(config.parent).startswith(incomplete)]
+    return [str(run) for run in Run.newest_first(RUNS, within) if str(run).startswith(incomplete)]
 
 
 def complete_datasets(incomplete: str) -> list[str]:

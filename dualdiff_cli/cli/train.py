@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..errors import InputError
 from ..present.terminal import Console
-from ..present.training import training_table
+from ..present.training import report_progress, training_table
 from .completion import complete_datasets, complete_models, complete_recipes, complete_runs
 from .counts import at_least
 from .help import DATA, FILES, MACHINE, MODEL, TRAINING, examples
@@ -23,7 +23,6 @@ from .signals import stop_on_signals
 if TYPE_CHECKING:
     from ..jobs.train import Callbacks
     from ..store.run import Run
-    from ..training.loop import Progress
 
 __all__ = ["train"]
 
@@ -197,17 +196,19 @@ def train(
     Ctrl-C saves the state of the training. On the CPU, --resume then ends in the same weights, bit for bit, as a
     training that was not stopped.
     """
-    options = _nested(
-        {
-            ("training", "steps"): steps,
-            ("training", "compile"): compile_,
-            ("training", "precision"): precision,
-            ("seed",): seed,
-            ("data", "columns"): names(columns),
-            ("data", "missing"): missing,
-            ("data", "kinds"): _kinds(schema, constraint or []),
-        }
-    )
+    from ..config.recipes import Request, nested
+    from ..store.run import Run
+
+    asked = {
+        "training.steps": steps,
+        "training.compile": compile_,
+        "training.precision": precision,
+        "seed": seed,
+        "data.columns": names(columns),
+        "data.missing": missing,
+        "data.kinds": _kinds(schema, constraint or []),
+    }
+    options = nested({key: value for key, value in asked.items() if value is not None})
     if what is not None and dataset is not None:
         raise InputError(
             f"{what} and --dataset {dataset} are both given.", "Name one data set, or add --resume to finish a run."
@@ -216,12 +217,10 @@ def train(
         raise InputError(
             "--resume takes the configuration from the run itself.", "Leave the other options out, or start a new run."
         )
-    if what is not None and not resume and Path(what, "config.toml").is_file():
+    if what is not None and not resume and Run(what).exists:
         raise InputError(f"{what} is a run and not a data set.", "Add --resume to finish the run.")
 
-    from ..config.recipes import Request
     from ..jobs import train as jobs
-    from ..store.run import Run
 
     console = Console(as_json=as_json, quiet=quiet)
     opened = Run.open(what) if resume else None
@@ -229,7 +228,7 @@ def train(
         if opened is not None:
             record = jobs.resume(opened, device=device, callbacks=callbacks)
         else:
-            asked = Request(
+            request = Request(
                 dataset=what if dataset is None else dataset,
                 model=model,
                 recipe=recipe,
@@ -239,7 +238,7 @@ def train(
                 options=options,
                 settings=setting,
             )
-            record = jobs.train(asked, path=run_dir, device=device, callbacks=callbacks)
+            record = jobs.train(request, path=run_dir, device=device, callbacks=callbacks)
     console.result(record, lambda: [training_table(record)])
     if record.get("simpler"):
         console.note(record["simpler"])
@@ -269,13 +268,10 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
             if steps:
                 bar.start(steps)
 
-        def on_progress(progress: Progress) -> None:
-            bar.report(progress.step, f"training loss {progress.records[-1].loss:.4f}" if progress.records else "")
-
         yield Callbacks(
             on_note=console.note,
             on_start=on_start,
-            on_progress=on_progress,
+            on_progress=partial(report_progress, bar),
             should_stop=requests,
             shield=partial(requests.shield, console.note, "this step"),
         )
@@ -290,15 +286,3 @@ def _kinds(schema: Path | None, constraints: list[str]) -> dict[str, str] | None
 
     kinds = {} if schema is None else read_schema(schema)
     return kinds | {name: str(formula) for name, formula in map(read_constraint, constraints)}
-
-
-def _nested(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Nest the values of the options that were given, as the configuration is nested."""
-    tree: dict[str, Any] = {}
-    for (*sections, key), value in values.items():
-        if value is not None:
-            place = tree
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
-    return tree

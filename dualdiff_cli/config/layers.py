@@ -11,6 +11,7 @@ from typing import Any
 from .registry import MODEL_KINDS
 
 __all__ = [
+    "CONFIG_FILE",
     "DEFAULT_MODEL",
     "DEFAULT_RECIPE",
     "FEW_ROWS",
@@ -128,6 +129,8 @@ REFLOW: Layer = {
     "sampling": {"sampler": "euler", "steps": 5, "grid": "uniform"},
 }
 
+CONFIG_FILE = "config.toml"
+"""The file of a run that holds its configuration, which a reflow reads of its teacher."""
 DEFAULT_MODEL = "dual-expert"
 DEFAULT_RECIPE = "precise"
 FEW_ROWS_RECIPE = "few-rows"

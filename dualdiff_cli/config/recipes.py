@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ..checked import check_nesting, read_toml
 from ..errors import InputError
 from .layers import (
+    CONFIG_FILE,
     DEFAULT_MODEL,
     DEFAULT_RECIPE,
     FEW_ROWS,
@@ -42,6 +43,7 @@ __all__ = [
     "RECIPES",
     "Request",
     "has_setting",
+    "nested",
     "resolve",
     "resolve_diffusion",
     "with_sampling",
@@ -226,11 +228,12 @@ _OF_TEACHER: dict[str, type] = {"dataset": str, "seed": int, "data": dict, "mode
 
 def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
     """Give the layer that a reflow takes from its teacher's configuration."""
-    if not (teacher / "config.toml").is_file():
-        raise InputError(f"{teacher} is not a run: it has no config.toml.", "Give --reflow a directory of `train`.")
-    config = _read_toml(teacher / "config.toml")
+    path = teacher / CONFIG_FILE
+    if not path.is_file():
+        raise InputError(f"{teacher} is not a run: it has no {CONFIG_FILE}.", "Give --reflow a directory of `train`.")
+    config = _read_toml(path)
     if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
-        raise InputError(f"{teacher / 'config.toml'} is damaged.", "Restore it, or train the teacher again.")
+        raise InputError(f"{path} is damaged.", "Restore it, or train the teacher again.")
     if dataset is not None and dataset != config["dataset"]:
         raise InputError(
             f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."
@@ -241,6 +244,24 @@ def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
         "objective": {"teacher": str(teacher.resolve())},
         "model": {} if frequency is None else {"finest_frequency": frequency},
     }
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nest values as the configuration is nested: {"training.steps": 9} becomes {"training": {"steps": 9}}.
+
+    Args:
+        values: by dotted keys; a later value takes the place of an earlier one with the same key.
+
+    Raises:
+        InputError: a key is a value of its own and a section of another key, such as "model" and "model.width".
+
+    """
+    layers = []
+    for key, value in values.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        layers.append(value)
+    return _merge(*layers)
 
 
 def _merge(*layers: Layer) -> dict[str, Any]:
@@ -290,6 +311,4 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         value = text
     except (RecursionError, ValueError) as error:
         raise InputError(f"The value of --set {key.strip()} cannot be read: {error}.", "Give a plain value.") from error
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
+    return nested({key.strip(): value})

@@ -50,6 +50,7 @@ class Data:
         held_out_rows: (m,) the numbers of the held-out rows in the file, ascending; None for a density.
         kinds: the kinds of columns that were asked for, and the formulas that were found, by the name of the column.
         notes: sentences for the user about what of a file was left out, renamed or recognised.
+        learnt: whether the training rows are those of a model; False where they stand for perfect samples only.
 
     """
 
@@ -61,6 +62,7 @@ class Data:
     held_out_rows: npt.NDArray[np.int64] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    learnt: bool = True
 
     @cached_property
     def encoding(self) -> TableEncoding:

@@ -27,9 +27,9 @@ from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
 from ..store.lock import sole_use
 from ..store.run import Run
-from ..store.schemas import KeptScores
 from ..training.loop import Progress
 from ..training.session import Callbacks
+from .comparison_file import KeptScores
 from .evaluate import GENERATED
 from .inputs import load_run_data
 from .ranking import as_good, best_by_metric, best_overall, excess

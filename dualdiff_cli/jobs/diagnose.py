@@ -21,8 +21,9 @@ from ..metrics import Points, Score, kl_divergence
 from ..metrics.score import Interval, mean_interval
 from ..models import DrawingOptions, Model
 from ..models.diffusion import DiffusionModel
+from .inputs import diffusion_model
 
-__all__ = ["asked_model", "diagnosable", "diagnose", "exact_scores", "path_score"]
+__all__ = ["diagnosable", "diagnose", "exact_scores", "path_score"]
 
 EXACT_ROWS = 2_000
 """The number of held-out rows whose log-density is computed."""
@@ -64,21 +65,6 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
     }
 
 
-def asked_model(model: Model | None, *, files: bool) -> Model:
-    """Give the model that a likelihood or a diagnosis is about.
-
-    Raises:
-        InputError: the rows come from files.
-
-    """
-    if files or model is None:
-        raise InputError(
-            "--exact and --diagnose are about the model itself, not about rows in a file.",
-            "Leave out --samples and --against, or the two flags.",
-        )
-    return model
-
-
 def diagnosable(model: Model, data: Data) -> DiffusionModel:
     """Give the model as one that can be diagnosed.
 
@@ -87,11 +73,11 @@ def diagnosable(model: Model, data: Data) -> DiffusionModel:
             coupled noise and points, whose flow is no denoiser of the data.
 
     """
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"--diagnose needs the denoiser of a run, which {model.config.model.name} does not have here.",
-            "Leave out --diagnose, or use it on the run of another model, such as dual-expert.",
-        )
+    model = diffusion_model(
+        model,
+        "does not have the denoiser of a run, which --diagnose needs",
+        "Leave out --diagnose, or use it on the run of another model, such as dual-expert.",
+    )
     if data.density is None:
         raise InputError(
             f"A diagnosis needs the exact denoiser of the data, which a file like {data.name} does not have.",
@@ -185,5 +171,6 @@ def _half(interval: Interval | None) -> float:
 
 
 def _part(value: float, half: float) -> Part:
-    ci95 = [value - half, value + half] if math.isfinite(half) else None
-    return {"value": value if math.isfinite(value) else None, "unit": "bits", "ci95": ci95}
+    known = math.isfinite(value)
+    ci95 = [value - half, value + half] if known and math.isfinite(half) else None
+    return {"value": value if known else None, "unit": "bits", "ci95": ci95}

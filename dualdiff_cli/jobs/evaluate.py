@@ -5,22 +5,20 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from .. import seeding
-from ..compute.device import choose_device
 from ..compute.memory import require_memory
 from ..data import Data, read_table
 from ..errors import InputError
 from ..metrics import Score
-from ..models import DrawingOptions, Model, load_model
+from ..models import DrawingOptions, Model
 from ..store.run import Run
 from . import diagnose
-from .inputs import data_of_file, data_of_run
+from .inputs import data_of_file, data_of_run, halves, opened
 from .truth import Announce, Truth
 
 if TYPE_CHECKING:
@@ -40,23 +38,40 @@ class _Subject:
 
     Attributes:
         data: training and held-out rows.
+        real: the rows to score against.
         name: of the data set.
-        model: what rows are drawn from; None where the rows are in a file.
+        samples: the rows of a file that are scored; None where fresh ones are.
+        model: what rows are drawn from; None where both sides are files.
         run: the model's run.
-        labels: further entries of the record.
 
     """
 
     data: Data
+    real: pl.DataFrame
     name: str
+    samples: pl.DataFrame | None = None
     model: Model | None = None
     run: Run | None = None
-    labels: Mapping[str, Any] = field(default_factory=dict)
 
-    def losses(self, seed: int) -> dict[str, Score]:
-        """Score what a run's model was trained to minimise."""
-        assert self.model is not None
-        assert self.run is not None
+    def rows(
+        self, n: int, *, seed: int, options: DrawingOptions, announce: Announce
+    ) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Give the rows that are scored, and for n fresh ones how they were drawn."""
+        if self.samples is not None:
+            return self.samples, {}
+        assert self.model is not None, "two files are a subject with samples"
+        require_memory(n, self.model.encoding.width)
+        announce(f"{n:,} samples")
+        started = time.perf_counter()
+        drawing = self.model.draw(n, seed=seed, options=replace(options, redraw=False))
+        rows = pl.concat(drawing.chunks)
+        return rows, {**drawing.facts, "sample_seconds": time.perf_counter() - started}
+
+    def losses(self, seed: int, announce: Announce) -> dict[str, Score]:
+        """Score what the model of a run was trained to minimise, beside fresh rows; no score for all else."""
+        if self.run is None or self.model is None or self.samples is not None:
+            return {}
+        announce("losses")
         return self.model.losses(self.run, self.data, seed=seed)
 
 
@@ -115,69 +130,64 @@ def evaluate(
         'data units'
 
     """
-    if isinstance(source, str | Path):
-        source = Run.open(source)
-    generated: pl.DataFrame | None = None
-    if source is None:
-        generated, subject = _two_files(samples, against)
-    else:
-        subject = _subject(source, device, data)
-    data, model = subject.data, subject.model
-    asked, diagnosed = None, None
-    if exact or diagnosis:
-        asked = diagnose.asked_model(model, files=not (samples is None and against is None))
-    if diagnosis and asked is not None:
-        diagnosed, metrics = diagnose.diagnosable(asked, data), None
-    drawn: dict[str, Any] = {}
-    if samples is not None:
-        generated = _read_rows(samples, data.train.columns) if generated is None else generated
-    else:
-        assert model is not None
-        require_memory(n, model.encoding.width)
-        announce(f"{n:,} samples")
-        started = time.perf_counter()
-        drawing = model.draw(n, seed=seed, options=replace(options, redraw=False))
-        generated = pl.concat(drawing.chunks)
-        drawn = {**drawing.facts, "sample_seconds": time.perf_counter() - started}
-    real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns)
-    truth = Truth(data, real, generated.height, seed=seed)
-    # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
-    scores = truth.score(generated, memorisation=source is not None, metrics=metrics, target=target, announce=announce)
+    files = samples is not None or against is not None
+    if files and (exact or diagnosis):
+        raise InputError(
+            "--exact and --diagnose are about the model itself, not about rows in a file.",
+            "Leave out --samples and --against, or the two flags.",
+        )
+    subject = _two_files(samples, against) if source is None else _subject(source, samples, against, data, device)
+    data, model, metrics = subject.data, subject.model, None if diagnosis else metrics
+    diagnosed = diagnose.diagnosable(model, data) if diagnosis and model is not None else None
+    generated, facts = subject.rows(n, seed=seed, options=options, announce=announce)
+    truth = Truth(data, subject.real, generated.height, seed=seed)
+    scores = truth.score(generated, metrics=metrics, target=target, announce=announce)
     if samples is not None:
         _warn_of_copies(scores, samples)
-    if samples is None and subject.run is not None:
-        announce("losses")
-        scores |= subject.losses(seed)
-    if exact and asked is not None:
+    scores |= subject.losses(seed, announce)
+    if exact and model is not None:
         announce("exact likelihood")
-        scores |= diagnose.exact_scores(asked, data, seed=seed)
+        scores |= diagnose.exact_scores(model, data, seed=seed)
     if diagnosed is not None:
         announce("exact denoiser")
         scores |= {"kl_path": diagnose.path_score(diagnosed, data, seed=seed)}
-        drawn["diagnosis"] = diagnose.diagnose(
+        facts["diagnosis"] = diagnose.diagnose(
             diagnosed, data, real=truth.real, scores=scores, options=options, seed=seed
         )
-    record = _record(subject, truth, generated, scores) | drawn
-    own = options == DrawingOptions() and samples is None and against is None and metrics is None and target is None
+    record = _record(subject, truth, generated, scores) | facts
+    own = options == DrawingOptions() and not files and metrics is None and target is None
     if own and subject.run is not None:
         subject.run.save_evaluation(record)
     return record
 
 
-def _subject(source: Run | ExportedModel, device: str, data: Data | None) -> _Subject:
-    """Load a model and, unless the caller has them, the rows that it was trained for."""
-    if isinstance(source, Run):
-        config = source.config
-        labels = {"model": config.model.name, "recipe": config.recipe}
-        model = load_model(source, device=choose_device(device))
-        return _Subject(data or data_of_run(source), config.dataset, model, source, labels)
-    config = source.config
-    labels = {"model": config.model.name, "recipe": config.recipe}
-    return _Subject(data or data_of_file(source), config.dataset, source, None, labels)
+def _subject(
+    source: Run | ExportedModel | str | Path,
+    samples: str | Path | None,
+    against: str | Path | None,
+    data: Data | None,
+    device: str,
+) -> _Subject:
+    """Load a model and, unless the caller has them, the rows that it was trained for; read the files that are named."""
+    source = Run.open(source) if isinstance(source, str | Path) else source
+    run, model = opened(source, device)
+    if data is None:
+        data = data_of_run(source) if isinstance(source, Run) else data_of_file(source)
+    columns = data.train.columns
+    return _Subject(
+        data,
+        real=data.held_out if against is None else _read_rows(against, columns),
+        name=model.config.dataset,
+        samples=None if samples is None else _read_rows(samples, columns),
+        model=model,
+        run=run,
+    )
 
 
-def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[pl.DataFrame, _Subject]:
+def _two_files(samples: str | Path | None, against: str | Path | None) -> _Subject:
     """Read the rows to score, and the true rows with the same columns.
+
+    Nobody says what made the rows of a file, so there are no learnt rows to compare them with.
 
     Raises:
         InputError: one of the files is not named, or a file is refused.
@@ -186,18 +196,10 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = _read_rows(samples)
-    real = _halves(Path(against), generated.columns)
+    data = halves(Path(against).name, _read_rows(against, generated.columns), seed=0)
     if Path(samples).resolve() == Path(against).resolve():
         warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
-    return generated, _Subject(real, str(against))
-
-
-def _halves(path: Path, columns: list[str]) -> Data:
-    """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = _read_rows(path, columns)
-    order = seeding.stream(0, "halves").permutation(rows.height)
-    half = rows.height // 2
-    return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
+    return _Subject(data, data.held_out, str(against), generated)
 
 
 def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -225,13 +227,13 @@ def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
 
 
 def _record(subject: _Subject, truth: Truth, generated: pl.DataFrame, scores: dict[str, Score]) -> dict[str, Any]:
+    config = None if subject.model is None else subject.model.config
     return {
         "run": None if subject.run is None else str(subject.run),
         "model_sha256": None if subject.run is None else subject.run.model_sha256,
         "dataset": subject.name,
-        "model": None,
-        "recipe": None,
-        **subject.labels,
+        "model": None if config is None else config.model.name,
+        "recipe": None if config is None else config.recipe,
         "n_real": len(truth.real),
         "n_generated": generated.height,
         "metrics": {name: score.to_dict() for name, score in scores.items()},

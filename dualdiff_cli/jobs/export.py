@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..exporting import (
     convert,
 )
 from ..exporting.given import require_few_features
-from ..exporting.metadata import FORMAT_VERSION
+from ..exporting.metadata import describe_export
 from ..exporting.program import Program, compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers
@@ -36,6 +35,7 @@ from ..models import load_model
 from ..models.diffusion import DiffusionModel, check_sampler
 from ..store.atomic import replaced
 from ..store.run import Run
+from .inputs import diffusion_model
 
 __all__ = ["WHATS", "export", "format_of"]
 
@@ -95,12 +95,11 @@ def export(
             raise unknown_name(kind, name, known)
     exact: ExportPrecision = precision  # type: ignore[assignment]  # has just been looked up
     run = Run.open(run)
-    model = load_model(run, device=torch.device("cpu"))
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"The model {model.config.model.name} of the run {run} has no denoiser to export.",
-            "Export the run of another model, such as dual-expert.",
-        )
+    model = diffusion_model(
+        load_model(run, device=torch.device("cpu")),
+        f"of the run {run} has no denoiser to export",
+        "Export the run of another model, such as dual-expert.",
+    )
     if given:
         _check_given(model, what)
     if what == "sampler":
@@ -116,10 +115,16 @@ def export(
     artifact = convert(module, to=format, opset=opset)
     seconds = time.perf_counter() - started
 
-    calls = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
-    metadata = _describe(run, model, sampling) | calls
-    metadata["description"] = _description(model, what, sampling)
-    metadata |= {"what": what, "precision": precision, "inputs": module.input_names, "outputs": module.output_names}
+    metadata = describe_export(
+        module,
+        program,
+        config=model.config,
+        encoding=model.encoding,
+        sampling=sampling,
+        precision=exact,
+        reach=model.reach,
+        origin={"checkpoint_sha256": run.model_sha256, "data": run.load_data() or {}},
+    )
     path = Path(output or run.output_path("exports", _name(what, sampling, precision, given=given) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
@@ -135,7 +140,8 @@ def export(
         "output": str(path),
         "bytes": path.stat().st_size,
         "seconds": seconds,
-        **({"sampler": sampling.sampler, "sample_steps": sampling.steps} | calls if calls else {}),
+        **({} if program is None else {"sampler": sampling.sampler, "sample_steps": sampling.steps}),
+        **{name: metadata[name] for name in ("step_draws", "network_evaluations") if name in metadata},
         **measured,
         "opset": artifact.opset,
         "provider": provider,
@@ -258,34 +264,3 @@ def _name(what: str, sampling: SamplingConfig, precision: str, *, given: bool) -
     stem = f"{what}-{sampling.sampler}-{sampling.steps}" if what == "sampler" else what
     stem += "-given" if given else ""
     return stem if precision == "float32" else f"{stem}-{precision}"
-
-
-def _description(model: DiffusionModel, what: str, sampling: SamplingConfig) -> str:
-    """Say in a sentence what a file computes, for programs that show files of any origin."""
-    config, columns = model.config, ", ".join(model.encoding.names)
-    learnt = f"the model {config.model.name}, trained on {Path(config.dataset).name} by the recipe {config.recipe}"
-    if what == "denoiser":
-        return f"Estimates the clean features behind noisy ones at a time of the schedule; {learnt}."
-    how = f"by the sampler {sampling.sampler} in {sampling.steps} steps"
-    return f"Turns standard normal noise into rows with the columns {columns}, {how}; {learnt}."
-
-
-def _describe(run: Run, model: DiffusionModel, sampling: SamplingConfig) -> dict[str, Any]:
-    """Say where a file comes from, and all that is needed to use it without the run."""
-    config = model.config
-    return {
-        "format_version": FORMAT_VERSION,
-        "dataset": config.dataset,
-        "model": config.model.name,
-        "recipe": config.recipe,
-        "encoding": model.encoding.model_dump(mode="json"),
-        "spans": {
-            name: [at.start, at.stop] for name, at in zip(model.encoding.names, model.encoding.spans, strict=True)
-        },
-        "reach": None if model.reach is None else asdict(model.reach),
-        "sampling": sampling.model_dump(mode="json"),
-        "schedule": config.schedule.model_dump(mode="json"),
-        "checkpoint_sha256": run.load_model()[1]["sha256"],
-        "data": run.load_data() or {},
-        "config": config.model_dump(mode="json"),
-    }

@@ -10,15 +10,14 @@ from typing import Any
 import polars as pl
 
 from .. import seeding
-from ..compute.device import choose_device
 from ..data import check_table, read_table, write_chunks
 from ..data.encoding.base import shortened
 from ..data.formats import suffix_of
 from ..data.restoring import put_back
 from ..errors import InputError
-from ..models import Model, load_model
+from ..models import Model
 from ..store.run import Run
-from .inputs import with_types
+from .inputs import opened, with_types
 
 __all__ = ["impute"]
 
@@ -58,9 +57,7 @@ def impute(
         DeviceError: the device is not there.
 
     """
-    if isinstance(source, str | Path):
-        source = Run.open(source)
-    model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
+    run, model = opened(source, device)
     rows, original = _read(table, model.encoding.names)
     known = [name for name in model.encoding.names if name in rows.columns]
     if not known:
@@ -93,7 +90,7 @@ def impute(
                 yield done if draws == 1 else done.insert_column(0, number)
 
     record = {
-        "run": str(source) if isinstance(source, Run) else None,
+        "run": None if run is None else str(run),
         "rows": rows.height,
         "cells_filled": gaps,
         "draws": draws,

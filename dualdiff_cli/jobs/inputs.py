@@ -1,25 +1,72 @@
-"""The rows that a configuration names: the same ones every time they are asked for."""
+"""What a job starts from: a model, and the rows that a configuration names, which are the same every time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..compute.device import choose_device
 from ..config.schema import RunConfig
-from ..data import Data, load_data
+from ..data import Data, check_table, load_data, split_table
 from ..errors import InputError
-from ..models import Model
+from ..models import Model, load_model
+from ..models.diffusion import DiffusionModel
+from ..seeding import stream
 from ..store.run import Run
 
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["IN_MEMORY", "data_of_file", "data_of_run", "load_run_data", "with_types"]
+__all__ = [
+    "IN_MEMORY",
+    "ROWS_IN_MEMORY",
+    "data_of_file",
+    "data_of_run",
+    "diffusion_model",
+    "halves",
+    "load_run_data",
+    "opened",
+    "rows_in_memory",
+    "with_types",
+]
 
 IN_MEMORY = "memory"
 """The ``source`` in the provenance of rows that were given from Python and are in no file."""
+ROWS_IN_MEMORY = "rows from Python"
+"""What such rows are called in a run's configuration and in messages."""
+
+
+def opened(source: Run | Model | str | Path, device: str) -> tuple[Run | None, Model]:
+    """Give a run and its model, or None and a model that is none of a run.
+
+    Args:
+        source: a finished run or its directory, or a model such as an exported file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
+
+    Raises:
+        InputError: there is no run, or the run is not finished.
+        DeviceError: the device is not there.
+
+    """
+    if isinstance(source, Model):
+        return None, source
+    run = Run.open(source)
+    return run, load_model(run, device=choose_device(device))
+
+
+def diffusion_model(model: Model, fault: str, remedy: str) -> DiffusionModel:
+    """Give a model as a diffusion model.
+
+    Raises:
+        InputError: the model is of another kind. The problem is the sentence "The model NAME ``fault``."
+
+    """
+    if not isinstance(model, DiffusionModel):
+        raise InputError(f"The model {model.config.model.name} {fault}.", remedy)
+    return model
 
 
 def load_run_data(config: RunConfig) -> Data:
@@ -41,6 +88,44 @@ def load_run_data(config: RunConfig) -> Data:
     )
 
 
+def rows_in_memory(rows: pl.DataFrame, config: RunConfig, *, container: str) -> Data:
+    """Split rows that were given from Python and are in no file.
+
+    Args:
+        rows: n rows.
+        config: says which columns are learnt and how the rows are split.
+        container: the type in which the rows were given; see `data.containers.CONTAINERS`.
+
+    Raises:
+        InputError: the rows are refused.
+
+    """
+    try:
+        table = check_table(rows, name=ROWS_IN_MEMORY, columns=config.data.columns, missing=config.data.missing)
+    except InputError as error:
+        remedy = 'Mend the rows, or set "data.columns" or "data.missing" in the settings of the DualDiff.'
+        raise error.without_options(remedy) from error
+    return split_table(
+        table,
+        name=ROWS_IN_MEMORY,
+        origin={"source": IN_MEMORY, "container": container},
+        seed=config.seed,
+        named=config.data.columns or (),
+        kinds=config.data.kinds,
+        fraction=config.data.held_out_fraction,
+    )
+
+
+def halves(name: str, rows: pl.DataFrame, *, seed: int) -> Data:
+    """Let one half of n true rows stand for the truth, and the other half for perfect samples, in place of learnt rows.
+
+    The rows are drawn into the halves, because two halves of sorted rows are unlike.
+    """
+    order = stream(seed, "halves").permutation(rows.height)
+    half = rows.height // 2
+    return Data(name, rows[order[half:]], rows[order[:half]], None, {}, learnt=False)
+
+
 def data_of_run(run: Run) -> Data:
     """Draw or read the rows that a run was begun on.
 
@@ -49,11 +134,7 @@ def data_of_run(run: Run) -> Data:
             or the rows were given from Python and are in no file.
 
     """
-    before = run.load_data()
-    _check_kept(before, f"the run {run}")
-    data = load_run_data(run.config)
-    _check_unchanged(data, before, f"the run {run} was begun", "Restore it, or start a new run.")
-    return data
+    return _data_as_before(run.config, run.load_data(), f"the run {run}", "Restore it, or start a new run.")
 
 
 def data_of_file(exported: ExportedModel) -> Data:
@@ -63,10 +144,21 @@ def data_of_file(exported: ExportedModel) -> Data:
         InputError: the data file has changed since, or the rows were given from Python and are in no file.
 
     """
-    before = exported.metadata.get("data")
-    _check_kept(before, f"the run behind {exported.path}")
-    data = load_run_data(exported.config)
-    _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")
+    before, whose = exported.metadata.get("data"), f"the run behind {exported.path}"
+    return _data_as_before(exported.config, before, whose, "Restore it, or use --against.")
+
+
+def _data_as_before(config: RunConfig, before: Mapping[str, Any] | None, whose: str, remedy: str) -> Data:
+    """Draw or read rows, and see that they are those of before; None is for a provenance that nobody has noted."""
+    if before is not None and before.get("source") == IN_MEMORY:
+        raise InputError(
+            f"The rows that {whose} was trained on were given from Python, and no file holds them.",
+            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
+            "DualDiff.evaluate takes the rows.",
+        )
+    data = load_run_data(config)
+    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
+        raise InputError(f"The file {data.name} has changed since {whose} was begun.", remedy)
     return data
 
 
@@ -117,17 +209,3 @@ def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
             f"The column '{own.name}' of the table has the type {own.dtype}, and the model has learnt String{such}.",
             "Write the column as text in the form of the training file, for example with its leading zeros.",
         )
-
-
-def _check_kept(before: dict[str, Any] | None, whose: str) -> None:
-    if before is not None and before.get("source") == IN_MEMORY:
-        raise InputError(
-            f"The rows that {whose} was trained on were given from Python, and no file holds them.",
-            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
-            "DualDiff.evaluate takes the rows.",
-        )
-
-
-def _check_unchanged(data: Data, before: dict[str, Any] | None, since: str, remedy: str) -> None:
-    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
-        raise InputError(f"The file {data.name} has changed since {since}.", remedy)

@@ -15,19 +15,17 @@ from ..metrics import Verdict
 from ..models import AS_DRAWN, Model, load_model
 from ..present.report.comparison import comparison_page
 from ..present.report.run import RunContents, run_page
-from ..present.tables import Column
+from ..present.tables import number
 from ..store.atomic import write_text
 from ..store.run import Run
-from ..store.schemas import ComparisonFile
 from .columns import kind_in_words
+from .comparison_file import ComparisonFile
 from .evaluate import evaluate
 from .inputs import data_of_run
 from .plot import PICTURED, picture_of_experts, picture_of_losses, pictured_rows
 from .truth import Announce
 
 __all__ = ["report"]
-
-NUMBER = Column("", ".3g")
 
 
 def report(
@@ -134,7 +132,7 @@ def _commands(run: Run, *, seed: int) -> list[str]:
     end = f" --seed {seed}" if seed else ""
     again = shlex.quote(f"{run}-again")
     return [
-        f"dualdiff train --config {shlex.quote(str(run.path / 'config.toml'))} --run-dir {again}  # the same training",
+        f"dualdiff train --config {shlex.quote(str(run.config_path))} --run-dir {again}  # the same training",
         f"dualdiff evaluate {place}",
         f"dualdiff report {place}{end}",
     ]
@@ -171,7 +169,7 @@ def _facts(run: Run, model: Model, data: Data, scores: Mapping[str, Any]) -> dic
     }
     return {
         head: [
-            (name, value if isinstance(value, str) else NUMBER.text(value))
+            (name, value if isinstance(value, str) else number(value))
             for name, value in facts.items()
             if value not in (None, "")
         ]

@@ -11,10 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from ..compute.device import choose_device, peak_memory_bytes
+from ..compute.device import peak_memory_bytes
 from ..data import require_space, with_known_columns, write_chunks
-from ..models import DrawingOptions, Model, load_model
+from ..models import DrawingOptions, Model
 from ..store.run import Run
+from .inputs import opened
 from .moving import MOVES
 from .selecting import Selection, equalities, most_candidates
 
@@ -68,9 +69,7 @@ def sample(
         ['x', 'y']
 
     """
-    if isinstance(source, str | Path):
-        source = Run.open(source)
-    model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
+    run, model = opened(source, device)
     options = replace(options, given=with_known_columns(options.given, model.encoding.names))
     started = time.perf_counter()
     selection = None if where is None else Selection(where)
@@ -88,12 +87,12 @@ def sample(
         chunks = selection.rows(drawing.chunks, n, from_noise=drawing.from_noise, seed=seed)
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))
-    target = str(output or (source.output_path("samples", name) if isinstance(source, Run) else name))
+    target = str(output or (name if run is None else run.output_path("samples", name)))
     if target != "-":
         require_space(target, rows=n, columns=len(model.encoding.names))
     write_chunks(target, _reported(chunks, on_progress), rows=n)
     return {
-        "run": str(source) if isinstance(source, Run) else None,
+        "run": None if run is None else str(run),
         "n": n,
         "columns": model.encoding.names,
         "sampler": None,

@@ -12,13 +12,12 @@ import numpy as np
 import polars as pl
 
 from .. import seeding
-from ..compute.device import choose_device
 from ..data import FloatArray, read_table, write_chunks
 from ..errors import InputError
-from ..models import Model, load_model
+from ..models import Model
 from ..store.run import Run
 from .diagnose import CHECKED_ROWS
-from .inputs import with_types
+from .inputs import opened, with_types
 
 __all__ = ["log_densities", "score"]
 
@@ -60,9 +59,7 @@ def score(
         DeviceError: the device is not there.
 
     """
-    if isinstance(source, str | Path):
-        source = Run.open(source)
-    model = load_model(source, device=choose_device(device)) if isinstance(source, Run) else source
+    run, model = opened(source, device)
     _check_density(model)
     names = model.encoding.names
     rows = table if isinstance(table, pl.DataFrame) else _read(table, names)
@@ -76,7 +73,7 @@ def score(
     checked = seeding.subsample(rows, CHECKED_ROWS, seed=seed, role="checked rows")
     notes += filter(None, [model.density_note(checked, seed=seed)])
     record = {
-        "run": str(source) if isinstance(source, Run) else None,
+        "run": None if run is None else str(run),
         "rows": rows.height,
         "unit": "bits",
         "mean": mean if math.isfinite(mean) else None,

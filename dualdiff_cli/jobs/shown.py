@@ -25,7 +25,7 @@ from ..models import load_model
 from ..models.conditioning import conditioned_on
 from ..models.diffusion import DiffusionModel
 from ..store.run import Run
-from .inputs import data_of_run
+from .inputs import data_of_run, diffusion_model
 
 __all__ = ["MOST_POINTS", "Shown", "shown_model"]
 
@@ -127,12 +127,11 @@ def shown_model(
             )
         return _of_density(get_density(dataset), n)
     run = Run.open(source)
-    model = load_model(run, device=choose_device(device))
-    if not isinstance(model, DiffusionModel):
-        raise InputError(
-            f"The model {model.config.model.name} of the run {run} has no noise levels that can be shown.",
-            "Name the run of another model, such as dual-expert, or a density with --dataset.",
-        )
+    model = diffusion_model(
+        load_model(run, device=choose_device(device)),
+        f"of the run {run} has no noise levels that can be shown",
+        "Name the run of another model, such as dual-expert, or a density with --dataset.",
+    )
     cells = _present(model.read_given(given), model.encoding) if given else None
     return _of_run(run, model, data_of_run(run), cells, n, takes_given=given is not None)
 

@@ -61,16 +61,16 @@ class Truth:
         self,
         generated: pl.DataFrame,
         *,
-        memorisation: bool = True,
         metrics: Collection[str] | None = None,
         target: str | None = None,
         announce: Announce = lambda what: None,
     ) -> dict[str, Score]:
-        """Score generated rows; see `score_samples`.
+        """Score generated rows, also by how close they are to the training rows if a model has learnt these.
+
+        See `score_samples`.
 
         Args:
             generated: with the columns of the data.
-            memorisation: whether the rows are compared with the training rows, too.
             metrics: the names of the wanted scores; None takes all of them.
             target: the column that is to be predicted from the others; None where no column is.
             announce: told what is being computed.
@@ -93,7 +93,7 @@ class Truth:
             perfect=self.perfect,
             # The paper's definition is about its own densities; the floor of a file comes from its training rows.
             published_real=self.training[:REAL] if density else None,
-            training=self.training if memorisation else None,
+            training=self.training if self._data.learnt else None,
             modes=density.modes if density else None,
             only=metrics,
             unit=self.unit,

@@ -29,7 +29,7 @@ from ..jobs.train import Callbacks, resume, train
 from ..models import DrawingOptions
 from ..store.atomic import write_json
 from ..store.run import Run
-from ..store.schemas import ExperimentFile
+from .experiment_file import ExperimentFile
 
 __all__ = ["Experiment", "sampling_seed"]
 

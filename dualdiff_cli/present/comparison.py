@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .tables import Bounded, Column, Table, Value
+from .tables import Column, Table, Value, with_interval
 
 __all__ = ["models_table"]
 
@@ -35,7 +35,7 @@ def models_table(record: Mapping[str, Any]) -> Table:
     """
     models: Mapping[str, Mapping[str, Any]] = record["models"]
     scored = [model["metrics"] for model in models.values() if "metrics" in model]
-    shown = [metric for metric in SHOWN if any(_value(metrics.get(metric)) is not None for metrics in scored)]
+    shown = [metric for metric in SHOWN if any(with_interval(metrics.get(metric)) is not None for metrics in scored)]
     heads = ("model", "excess", *shown, "training, s", "sampling, s", "verdict")
     floors = [next((of[metric]["floor"] for of in scored if metric in of), None) for metric in shown]
     perfect = ("perfect samples", None, *floors, None, None, "the floor of each score")
@@ -49,20 +49,9 @@ def models_table(record: Mapping[str, Any]) -> Table:
 
 def _row(name: str, model: Mapping[str, Any], shown: list[str], verdict: str) -> tuple[Value, ...]:
     metrics = model.get("metrics", {})
-    scores = [_bounded(metrics.get(metric)) for metric in shown]
+    scores = [with_interval(metrics.get(metric)) for metric in shown]
     seconds = [model.get("train_seconds"), model.get("sample_seconds")]
-    return (name, _bounded(model.get("excess")), *scores, *seconds, verdict)
-
-
-def _value(score: Mapping[str, Any] | None) -> float | None:
-    return None if score is None else score["value"]
-
-
-def _bounded(score: Mapping[str, Any] | None) -> Value:
-    value = _value(score)
-    if score is None or value is None or score["ci95"] is None or None in score["ci95"]:
-        return value
-    return Bounded(value, *score["ci95"])
+    return (name, with_interval(model.get("excess")), *scores, *seconds, verdict)
 
 
 def _verdict(name: str, record: Mapping[str, Any]) -> str:

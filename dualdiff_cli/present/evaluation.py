@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from .tables import Bounded, Column, Estimate, Range, Table, Value
+from .tables import Column, Estimate, Table, interval_of, with_interval
 from .verdicts import COLOURS, marked, spoken
 
 __all__ = ["evaluation_tables"]
@@ -33,7 +33,7 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> Table:
         (
             name,
             score["value"],
-            None if score["ci95"] is None else Range(*score["ci95"]),
+            interval_of(score),
             None if score["floor"] is None else Estimate(score["floor"], score.get("floor_spread")),
             marked(verdict(name, score).level),
             score["unit"],
@@ -57,13 +57,7 @@ def _diagnosis(diagnosis: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Tabl
     """Give one row for each divergence: its parts in bits, each with its 95 % interval, and their sum."""
     parts = next(iter(diagnosis.values()))
     heads = ("metric", *(part.replace("_", " ") for part in parts))
-    rows = tuple((name, *map(_part, of.values())) for name, of in diagnosis.items())
+    rows = tuple((name, *map(with_interval, of.values())) for name, of in diagnosis.items())
     title = "Where the bits come from: floor + schedule and sampler + network = total"
     notes = ("In brackets stand 95 % intervals.",)
     return Table(title, tuple(Column(head, DIGITS) for head in heads), rows, notes)
-
-
-def _part(part: Mapping[str, Any]) -> Value:
-    ends: Sequence[float] | None = part["ci95"]
-    value: float = part["value"]
-    return value if ends is None else Bounded(value, *ends)

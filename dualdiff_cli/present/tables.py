@@ -10,11 +10,22 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tabulate import LATEX_ESCAPE_RULES, SEPARATING_LINE, tabulate
 
-__all__ = ["Bounded", "Column", "Estimate", "Range", "Table", "Value", "facts_table"]
+__all__ = [
+    "Bounded",
+    "Column",
+    "Estimate",
+    "Range",
+    "Table",
+    "Value",
+    "facts_table",
+    "interval_of",
+    "number",
+    "with_interval",
+]
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,30 @@ class Table:
         return ["left" if words else "right" for words in self.words()]
 
 
+def number(value: Value, digits: int = 3) -> str:
+    """Write one value outside of a table, with so many significant digits."""
+    return Column("", f".{digits}g").text(value)
+
+
+def interval_of(score: Mapping[str, Any]) -> Range | None:
+    """Give the 95 % interval of a score; None where the score has none, or where an end of it is not finite.
+
+    Args:
+        score: what `metrics.score.Score.to_dict` gives, or another record with a "value" and its "ci95".
+
+    """
+    ends = score["ci95"]
+    return None if ends is None or None in ends else Range(*ends)
+
+
+def with_interval(score: Mapping[str, Any] | None) -> Value:
+    """Give the value of a score together with its 95 % interval, or alone where `interval_of` is None."""
+    if score is None or score["value"] is None:
+        return None
+    value, interval = score["value"], interval_of(score)
+    return value if interval is None else Bounded(value, interval.low, interval.high)
+
+
 def facts_table(facts: Mapping[str, object], *, title: str = "") -> Table:
     """Lay out names and values in two columns without heads.
 
@@ -216,7 +251,7 @@ def _fact_rows(facts: Mapping[str, object]) -> Iterable[tuple[str, str]]:
 def _fact(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_fact, value)) or "none"
-    return Column("", ".4g").text(value if isinstance(value, int | float | None) else str(value))
+    return number(value if isinstance(value, int | float | None) else str(value), 4)
 
 
 def _markdown(text: str) -> str:

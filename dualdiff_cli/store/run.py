@@ -27,7 +27,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checked import LARGEST_TEXT, check_schema, check_version, parse_json, read_bytes, read_object, refusing
+from ..checked import (
+    LARGEST_TEXT,
+    check_object,
+    check_schema,
+    check_version,
+    parse_json,
+    read_bytes,
+    read_object,
+    refusing,
+)
+from ..config.layers import CONFIG_FILE
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
@@ -94,7 +104,7 @@ class Run:
                 raise InputError(
                     f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
                 )
-        if not create_text(run.path / "config.toml", config.to_toml()):  # another process was a moment earlier
+        if not create_text(run.config_path, config.to_toml()):  # another process was a moment earlier
             raise InputError(f"The run directory {run} has just been taken by another process.", "Use another one.")
         return run
 
@@ -124,21 +134,34 @@ class Run:
         if isinstance(path, Run):
             return path
         if path is None:
-            configs = sorted(RUNS.glob("*/config.toml"), key=lambda config: config.stat().st_mtime)
-            if not configs:
+            runs = cls.newest_first(RUNS)
+            if not runs:
                 raise InputError(f"There is no run under {RUNS}/.", "Train one first, or name the run's directory.")
-            path = configs[-1].parent
-        if not Path(path, "config.toml").is_file():
-            raise InputError(f"{path} is not a run: it has no config.toml.", "Name a directory that `train` made.")
-        return cls(path)
+            return runs[0]
+        run = cls(path)
+        if not run.exists:
+            raise InputError(f"{path} is not a run: it has no {CONFIG_FILE}.", "Name a directory that `train` made.")
+        return run
+
+    @classmethod
+    def newest_first(cls, *folders: Path) -> list[Run]:
+        """Give the runs in folders by the time at which they were begun."""
+        configs = [config for folder in set(folders) for config in folder.glob(f"*/{CONFIG_FILE}")]
+        configs.sort(key=lambda config: config.stat().st_mtime, reverse=True)
+        return [cls(config.parent) for config in configs]
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
+    def config_path(self) -> Path:
+        """The file with what was asked for."""
+        return self.path / CONFIG_FILE
+
+    @property
     def exists(self) -> bool:
         """Whether the run has begun."""
-        return (self.path / "config.toml").is_file()
+        return self.config_path.is_file()
 
     @property
     def is_trained(self) -> bool:
@@ -148,7 +171,7 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """What was asked for."""
-        return resolve(file=self.path / "config.toml")
+        return resolve(file=self.config_path)
 
     def save_environment(self, environment: Mapping[str, Any]) -> None:
         """Note the machine that trains; a resumed run notes the last one."""
@@ -201,17 +224,14 @@ class Run:
             InputError: training has not finished, or a file is damaged, of another version, or of another training.
 
         """
-        path = self.path / "model.safetensors"
+        path, described, remedy = self.path / "model.safetensors", self.path / "model.json", "Train the run again."
         if not path.exists():
             raise InputError(
                 f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
             )
-        description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
-        check_version(
-            (description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.", oldest=OLDEST
-        )
-        description = read_object(self.path / "model.json", ModelFile, "Train the run again.")
-        assert description is not None
+        description = read_object(described, dict[str, Any], remedy) or {}
+        check_version(description.get("format_version"), FORMAT, f"The run {self}", remedy, oldest=OLDEST)
+        check_object(described, description, ModelFile, remedy)
         return read_weights(path, sha256=description["sha256"]), description
 
     @property

@@ -5,29 +5,34 @@ Bounds keep out numbers that no machine can hold. They are far from what the pro
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ..checked import FilePart
+from ..config.sections import MOST_STEPS
+
 __all__ = [
-    "ComparisonFile",
+    "MOST_FEATURES",
     "EvaluationFile",
-    "ExperimentFile",
+    "Finite",
     "HolderFile",
-    "KeptScores",
     "LoggedStep",
     "MachineFile",
     "ModelFile",
     "ProvenanceFile",
     "ReachFile",
+    "ScoreFile",
+    "Seconds",
+    "Size",
     "StateFile",
+    "StepNumber",
     "TrainingFile",
 ]
 
 MOST_FEATURES = 100_000
 """The largest number of features of a row."""
 MOST_THREADS = 4_096
-MOST_STEPS = 10**12
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,12 +41,7 @@ StepNumber = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, JsonValue]
-
-
-class HolderFile(_Part):
+class HolderFile(FilePart):
     """``lock.json``: the process that works in a directory; see ``store.lock``."""
 
     process: Annotated[int, Field(ge=1, lt=2**32)]
@@ -50,7 +50,7 @@ class HolderFile(_Part):
     since: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 
 
-class ProvenanceFile(_Part):
+class ProvenanceFile(FilePart):
     """``data.json``: where the rows came from, and how they were split."""
 
     source: str
@@ -65,14 +65,14 @@ class ProvenanceFile(_Part):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
-class ReachFile(_Part):
+class ReachFile(FilePart):
     """The range of the training rows in features."""
 
     low: Annotated[list[Finite], Field(max_length=MOST_FEATURES)]
     high: Annotated[list[Finite], Field(max_length=MOST_FEATURES)]
 
 
-class ModelFile(_Part):
+class ModelFile(FilePart):
     """``model.json``: the kind of the model, its encoding, and the checksum of the weights."""
 
     format_version: int
@@ -108,7 +108,7 @@ class StateFile(BaseModel):
     device: str
 
 
-class LoggedStep(_Part):
+class LoggedStep(FilePart):
     """A line of ``metrics.jsonl``."""
 
     step: StepNumber
@@ -117,25 +117,25 @@ class LoggedStep(_Part):
     held_out: Finite | None = None
 
 
-class MachineExecution(_Part):
+class MachineExecution(FilePart):
     """How the training was carried out, as the report shows it."""
 
     precision: str | None = None
 
 
-class MachineFile(_Part):
+class MachineFile(FilePart):
     """``environment.json``: the machine that trained."""
 
     device: str | None = None
     processor: str | None = None
     cores: int | None = None
     threads: int | None = None
-    versions: dict[str, str | None] = {}
-    gpus: list[JsonValue] = []
+    versions: dict[str, str | None] = Field(default_factory=dict)
+    gpus: list[JsonValue] = Field(default_factory=list)
     execution: MachineExecution = Field(default_factory=lambda: MachineExecution.model_validate({}))
 
 
-class TrainingFile(_Part):
+class TrainingFile(FilePart):
     """``training.json``: what `train` answered."""
 
     parameters: Size | None = None
@@ -144,7 +144,7 @@ class TrainingFile(_Part):
     device: str | None = None
 
 
-class ScoreFile(_Part):
+class ScoreFile(FilePart):
     """One score; see ``metrics.score.Score.to_dict``."""
 
     value: Finite | None
@@ -154,11 +154,11 @@ class ScoreFile(_Part):
     floor_spread: Finite | None = None
     n_real: Size
     n_generated: Size
-    counts: dict[str, Size] = {}
-    notes: list[str] = []
+    counts: dict[str, Size] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
 
 
-class EvaluationFile(_Part):
+class EvaluationFile(FilePart):
     """``evaluation.json``: the last scores."""
 
     model_sha256: Checksum | None
@@ -167,64 +167,3 @@ class EvaluationFile(_Part):
     n_generated: Size
     sampler: str | None = None
     sample_steps: StepNumber | None = None
-
-
-class _Excess(_Part):
-    value: Finite
-    unit: Literal["bits", "AUC"]
-    ci95: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
-
-
-class KeptScores(_Part):
-    """``scores/MODEL.json`` of a comparison: what one model got."""
-
-    metrics: dict[str, ScoreFile]
-    excess: _Excess | None
-    train_seconds: Seconds
-    sample_seconds: Seconds
-
-
-class _Failed(_Part):
-    error: str
-
-
-class ComparisonFile(_Part):
-    """What `compare --json` wrote."""
-
-    dataset: str
-    rows: Size
-    held_out: Size
-    n_generated: Size
-    models: dict[str, KeptScores | _Failed]
-    best: str | None
-    as_good: list[str]
-    best_by_metric: dict[str, Annotated[list[str], Field(min_length=1)]]
-    simpler: dict[str, JsonValue] | None
-
-
-class _Asked(_Part):
-    sampling: list[JsonValue]
-    generated: Size
-    metrics: list[str] | None
-
-
-class _Evaluated(_Part):
-    asked: _Asked
-    metrics: dict[str, ScoreFile]
-    evaluate_seconds: Seconds
-
-
-class _Trained(_Part):
-    steps: StepNumber
-    train_seconds: Seconds
-    seconds_around: Seconds
-
-
-class ExperimentFile(_Part):
-    """The results of one experiment of `reproduce`."""
-
-    train: _Trained | None = None
-    evaluations: list[_Evaluated] = []
-    error: str | None = None
-    traceback: str | None = None
-    warnings: list[str] = []

@@ -15,6 +15,7 @@ from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.inputs import load_run_data
 from dualdiff_cli.models import DrawingOptions
+from dualdiff_cli.present.evaluation import evaluation_tables
 
 
 def test_the_exact_likelihood_is_scored_against_the_true_entropy(trained: dict[str, Any], tmp_path: Path) -> None:
@@ -57,6 +58,13 @@ def test_a_diagnosis_splits_the_divergences_into_parts_that_add_up(trained: dict
     path = record["metrics"]["kl_path"]
     assert (path["unit"], path["floor"]) == ("bits", 0.0)
     assert 0 < path["ci95"][0] < path["value"] < path["ci95"][1]
+
+
+def test_a_diagnosis_of_too_few_rows_knows_none_of_its_parts(trained: dict[str, Any], tmp_path: Path) -> None:
+    record = evaluate(copy_of(trained, tmp_path / "run"), n=6, diagnosis=True, device="cpu")
+    unknown = {"value": None, "unit": "bits", "ci95": None}
+    assert list(record["diagnosis"]["kl_real_generated"].values()) == [unknown] * 4
+    assert evaluation_tables(record, title="")[1].texts()[0][1:] == ["–"] * 4
 
 
 def test_a_diagnosis_sees_a_sampler_that_is_too_coarse(trained: dict[str, Any], tmp_path: Path) -> None:

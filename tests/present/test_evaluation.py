@@ -42,6 +42,15 @@ def test_a_score_without_interval_or_floor_has_dashes_there() -> None:
     assert scores.texts() == [["kl", "0.1235", "–", "–", "? unknown", "bits", "1,000", "–"]]
 
 
+def test_an_interval_without_finite_ends_is_a_dash_in_scores_and_in_a_diagnosis() -> None:
+    infinite = {**SCORE, "value": None, "ci95": [None, None], "notes": []}
+    scores, diagnosis = evaluation_tables(
+        {"metrics": {"nll": infinite}, "diagnosis": {"kl": {"floor": infinite}}}, title=""
+    )
+    assert scores.texts()[0][1:3] == ["–", "–"]
+    assert diagnosis.texts() == [["kl", "–"]]
+
+
 def test_a_diagnosis_has_a_column_for_each_part_and_their_sum() -> None:
     parts = {"floor": 0.25, "schedule_and_sampler": 0.5, "network": 1.0, "total": 1.75}
     diagnosis = {"kl": {name: {"value": value, "ci95": [value - 0.1, value + 0.1]} for name, value in parts.items()}}

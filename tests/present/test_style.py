@@ -83,10 +83,11 @@ def test_global_style_is_left_alone_and_does_not_leak_in(tmp_path: Path, monkeyp
 
 def test_pyplot_is_never_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from dualdiff_cli.present.figures.style import save\n"
+        "import sys; from polars import DataFrame; from dualdiff_cli.present.figures.style import save\n"
         "from dualdiff_cli.present.figures.points import *\n"
         "from dualdiff_cli.present.figures.gates import *; x = [[0., 0.], [1., 1.]]\n"
-        "save(data_beside_samples(x, x, columns=['a', 'b'], title='t'), sys.argv[1], formats=['png', 'svg', 'pdf'])\n"
+        "rows = DataFrame(x, ['a', 'b'], orient='row')\n"
+        "save(rows_beside_samples(rows, rows, title='t'), sys.argv[1], formats=['png', 'svg', 'pdf'])\n"
         "save(gate_scatter(x, x, columns=['a', 'b']), sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

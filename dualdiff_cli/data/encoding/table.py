@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
 from ...config.formulas import is_formula
 from ...errors import InputError
+from ...store.schemas import MOST_FEATURES
 from ..arrays import FloatArray
 from .base import ColumnEncoding
 from .category import CategoryColumn
@@ -23,9 +24,6 @@ from .derived import DerivedColumn
 from .layout import DiscreteSpan, FeatureLayout
 
 __all__ = ["TableEncoding"]
-
-MOST_FEATURES = 100_000
-"""The largest number of features of a row that is read from a file."""
 
 
 class TableEncoding(BaseModel):

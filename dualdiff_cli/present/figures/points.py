@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ...errors import InputError
 from ...seeding import stream
 from .marginals import histogram_edges
 from .panels import (
     MAX_POINTS,
     Array,
-    as_matrix,
     counted,
     dot_handle,
     draw_dots,
@@ -35,10 +32,10 @@ from .panels import (
     state_outside,
     subset,
 )
-from .scales import ColumnScale, scale_of, scale_of_numbers
+from .scales import ColumnScale, scale_of
 from .style import DATA, INK, SAMPLES, styled
 
-__all__ = ["MAX_COLUMNS", "data_beside_samples", "rows_beside_samples"]
+__all__ = ["MAX_COLUMNS", "rows_beside_samples"]
 
 MAX_COLUMNS = 6  # in a pair plot; with more, the panels are too small to read
 FEW_VALUES = 12
@@ -48,10 +45,12 @@ SPREAD = 0.25
 
 
 def rows_beside_samples(real: pl.DataFrame, generated: pl.DataFrame, *, title: str) -> Figure | None:
-    """Draw true rows and generated rows of a table; see `data_beside_samples`.
+    """Draw true rows and generated rows of a table so that they can be compared by eye.
 
-    Columns whose type has no place on an axis are left out. Rows with a missing cell in a drawn column are left out,
-    too, and the title says so.
+    For one column two histograms lie over each other, for two columns two scatter panels stand side by side. For more
+    columns the lower triangle shows all pairs of the first six columns with both sets overlaid, and the diagonal shows
+    histograms. Columns whose type has no place on an axis are left out. Rows with a missing cell in a drawn column are
+    left out, too, and the title says so.
 
     Args:
         real, generated: with the same columns.
@@ -70,35 +69,6 @@ def rows_beside_samples(real: pl.DataFrame, generated: pl.DataFrame, *, title: s
         title = " · ".join(filter(None, [title, "rows with missing cells are left out"]))
     placed = [np.column_stack([scale.place(rows[scale.name]) for scale in scales[:MAX_COLUMNS]]) for rows in whole]
     return _beside(*placed, scales=scales, title=title)
-
-
-@styled
-def data_beside_samples(real: npt.ArrayLike, generated: npt.ArrayLike, *, columns: Sequence[str], title: str) -> Figure:
-    """Draw data and samples so that they can be compared by eye.
-
-    For d = 1 two histograms lie over each other, for d = 2 two scatter panels stand side by side. For d > 2 the lower
-    triangle shows all pairs of the first six columns with both sets overlaid, and the diagonal shows histograms.
-
-    Args:
-        real: shape (n, d), in the data's own units; the limits of all axes come from them.
-        generated: shape (m, d), in the same units; points that are not finite count as outside the limits.
-        columns: the d column names.
-        title: the line over the figure.
-
-    Raises:
-        InputError: the two sets differ in d, one of them is empty, or a column of ``real`` has no finite value.
-
-    """
-    real, generated = as_matrix(real, "data"), as_matrix(generated, "samples")
-    d = real.shape[1]
-    if generated.shape[1] != d:
-        raise InputError(
-            f"The samples have {generated.shape[1]} columns, the data {d}.", "Give two sets with the same columns."
-        )
-    if len(columns) != d:
-        raise ValueError(f"{len(columns)} column names for {d} columns")
-    scales = [scale_of_numbers(name, values) for name, values in zip(columns, real.T, strict=True)]
-    return _beside(real[:, :MAX_COLUMNS], generated[:, :MAX_COLUMNS], scales=scales, title=title)
 
 
 @styled

@@ -6,7 +6,7 @@ their categories. A missing cell becomes NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from .panels import Array, limits_of
 
-__all__ = ["ColumnScale", "scale_of", "scale_of_numbers"]
+__all__ = ["ColumnScale", "scale_of"]
 
 MOST_CATEGORIES = 10
 """The categories that have a place of their own; all rarer ones share one place."""
@@ -112,13 +112,8 @@ def scale_of(column: pl.Series) -> ColumnScale | None:
     values = np.asarray(values[np.isfinite(values)], np.float64)
     if not len(values):
         return None
-    return replace(scale_of_numbers(name, values), log=_wants_log(values))
-
-
-def scale_of_numbers(name: str, values: Array) -> ColumnScale:
-    """Give the linear scale of a column of numbers, (n,)."""
-    finite = values[np.isfinite(values)]
-    return ColumnScale(name, "whole" if np.array_equal(finite, np.round(finite)) else "number")
+    whole = np.array_equal(values, np.round(values))
+    return ColumnScale(name, "whole" if whole else "number", log=_wants_log(values))
 
 
 def _categories(column: pl.Series) -> ColumnScale | None:

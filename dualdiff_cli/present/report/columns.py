@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from ..tables import MISSING, Column
+from ..tables import MISSING, number
 
 __all__ = ["STATISTICS", "ColumnSummary", "summarise_columns"]
 
 STATISTICS = ("mean", "std", "min", "max", "missing", "different values")
 """The heads of the statistics of a column."""
-NUMBER = Column("", ".4g")
 LONGEST = 24
 
 
@@ -62,5 +61,5 @@ def _text(value: Any) -> str:
     if value is None:
         return MISSING
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return NUMBER.text(float(value)) if isinstance(value, float) else NUMBER.text(value)
+        return number(value, 4)
     return str(value)[:LONGEST]

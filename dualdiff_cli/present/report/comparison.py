@@ -9,13 +9,11 @@ from typing import Any
 from ...metrics import Verdict, overall_verdict, verdict
 from ..comparison import models_table
 from ..meanings import meaning_of
-from ..tables import Column, Range
+from ..tables import interval_of, number
 from ..verdicts import IN_PLAIN_WORDS, MARKS
 from .page import fill_page
 
 __all__ = ["comparison_page"]
-
-NUMBER = Column("", ".3g")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def comparison_page(record: Mapping[str, Any]) -> tuple[str, Verdict]:
 
 def _row(name: str, model: Mapping[str, Any], shown: list[str], record: Mapping[str, Any]) -> _Row:
     metrics = model.get("metrics", {})
-    seconds = (NUMBER.text(model.get("train_seconds")), NUMBER.text(model.get("sample_seconds")))
+    seconds = (number(model.get("train_seconds")), number(model.get("sample_seconds")))
     return _Row(
         name=name,
         best=name == record["best"] or name in record["as_good"],
@@ -75,12 +73,10 @@ def _row(name: str, model: Mapping[str, Any], shown: list[str], record: Mapping[
 
 
 def _cell(name: str, score: Mapping[str, Any]) -> _Cell:
-    level = verdict(name, score).level
-    ends = score["ci95"]
-    interval = "" if ends is None or None in ends else NUMBER.text(Range(*ends))
-    return _Cell(NUMBER.text(score["value"]), interval, level, MARKS[level])
+    level, interval = verdict(name, score).level, interval_of(score)
+    return _Cell(number(score["value"]), "" if interval is None else number(interval), level, MARKS[level])
 
 
 def _floor(scored: list[Mapping[str, Any]], name: str) -> str:
     floors = [metrics[name]["floor"] for metrics in scored if name in metrics]
-    return NUMBER.text(next((floor for floor in floors if floor is not None), None))
+    return number(next((floor for floor in floors if floor is not None), None))

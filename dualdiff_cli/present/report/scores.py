@@ -8,12 +8,10 @@ from typing import Any
 
 from ...metrics import verdict
 from ..meanings import Meaning, meaning_of
-from ..tables import MISSING, Bounded, Column, Estimate
+from ..tables import MISSING, Estimate, Range, interval_of, number, with_interval
 from ..verdicts import MARKS
 
-__all__ = ["ScoreCard", "score_cards", "score_text"]
-
-DIGITS = Column("", ".3g")
+__all__ = ["ScoreCard", "score_cards"]
 
 
 @dataclass(frozen=True)
@@ -57,28 +55,20 @@ def _card(name: str, score: Mapping[str, Any]) -> ScoreCard:
         level=judged.level,
         mark=MARKS[judged.level],
         why=judged.sentence,
-        value=score_text(score),
-        floor=DIGITS.text(None if floor is None else Estimate(floor, score.get("floor_spread"))),
+        value=number(with_interval(score)),
+        floor=number(None if floor is None else Estimate(floor, score.get("floor_spread"))),
         unit=score["unit"],
         notes=tuple(score.get("notes", ())),
         places=_places(score),
     )
 
 
-def score_text(score: Mapping[str, Any]) -> str:
-    """Write a value with its interval."""
-    value, ends = score["value"], score["ci95"]
-    if value is None or ends is None or None in ends:
-        return DIGITS.text(value)
-    return DIGITS.text(Bounded(value, *ends))
-
-
 def _places(score: Mapping[str, Any]) -> dict[str, float] | None:
     value, floor = score["value"], score["floor"]
     if value is None or floor is None:
         return None
-    ends = score["ci95"] if score["ci95"] is not None and None not in score["ci95"] else (value, value)
-    least, most = min(*ends, floor, value), max(*ends, floor, value)
+    interval = interval_of(score) or Range(value, value)
+    named = {"floor": floor, "value": value, "low": interval.low, "high": interval.high}
+    least, most = min(named.values()), max(named.values())
     span = most - least or 1.0
-    named = {"floor": floor, "value": value, "low": ends[0], "high": ends[1]}
-    return {key: 6 + 88 * (number - least) / span for key, number in named.items()}
+    return {key: 6 + 88 * (place - least) / span for key, place in named.items()}
