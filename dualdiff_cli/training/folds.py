@@ -31,7 +31,7 @@ from .. import seeding
 from ..checked import check_schema
 from ..compute.device import GraphedCall
 from ..compute.execution import PLAIN, Execution
-from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
+from ..compute.optimiser import FlatParameters, Moments, Rates, follow, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
@@ -40,7 +40,7 @@ from ..diffusion.schedules import build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from .batches import Draws
 from .exam import Exam, known_rows
-from .loop import JudgedRecord, Progress, Record, build_batches
+from .loop import Progress, Record, build_batches
 from .weighing import Weighing
 
 __all__ = ["FoldTrainer", "build_stacked"]
@@ -97,7 +97,7 @@ class FoldTrainer:
         layout: FeatureLayout | None = None,
         execution: Execution = PLAIN,
     ) -> None:
-        self.settings, self.config, self.points, self.execution = config, config.training, points, execution
+        self.config, self.training, self.points, self.execution = config, config.training, points, execution
         self.device = device
         self.step = 0
         self.layout = layout or FeatureLayout.plain(points.shape[1])
@@ -135,26 +135,26 @@ class FoldTrainer:
 
     def _denoiser_of(self, network: FoldedMLP) -> NetworkDenoiser:
         """Make the denoiser that asks each fold about rows of its own."""
-        schedule = build_schedule(self.settings.schedule)
-        prediction, discrete = self.settings.objective.prediction, self.layout.discrete
+        schedule = build_schedule(self.config.schedule)
+        prediction, discrete = self.config.objective.prediction, self.layout.discrete
         denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=prediction, discrete=discrete).to(self.device)
-        if self.settings.objective.bounded:
+        if self.config.objective.bounded:
             denoiser.limit(self.points.to(self.device))
         return denoiser
 
     @property
     def is_done(self) -> bool:
         """Whether the training has ended, by its number of steps or because the networks gain little any more."""
-        gains = [judged.get("gain") for judged in self.history[-self.settings.folds.patience :]]
+        gains = [judged.get("gain") for judged in self.history[-self.config.folds.patience :]]
         gained = any(gain is None or gain >= LEAST_GAIN for gain in gains)
-        return self.step >= self.config.steps or (bool(gains) and not gained)
+        return self.step >= self.training.steps or (bool(gains) and not gained)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
-        every = self.config.log_every
+        every = self.training.log_every
         while not self.is_done:
             self._optimize()
-            if self.step in CHECKPOINTS or self.step == self.config.steps:
+            if self.step in CHECKPOINTS or self.step == self.training.steps:
                 self._examine()
             stop = should_stop()
             if self.step % every == 0 or self.is_done:
@@ -168,16 +168,13 @@ class FoldTrainer:
 
     def _record(self, loss: float) -> Record:
         """Make a line of the log, with the loss on unseen rows where a checkpoint was judged since the last line."""
-        values = (self.step, loss, learning_rate(self.step, self.config))
-        last = self.history[-1] if self.history else None
-        every = self.config.log_every
-        if last is None or last["step"] <= (self.step - 1) // every * every:
-            return Record(*values)
-        return JudgedRecord(*values, float(np.mean(last["held_out"])))
+        before = (self.step - 1) // self.training.log_every * self.training.log_every
+        judged = [float(np.mean(entry["held_out"])) for entry in self.history[-1:] if entry["step"] > before]
+        return Record(self.step, loss, learning_rate(self.step, self.training), *judged)
 
     def _optimize(self) -> None:
         """Take one step, and let the averages of the weights follow."""
-        c = self.config
+        c = self.training
         self._rates.fill(learning_rate(self.step, c), self.step + 1, beta_2=c.beta2)
         draws = self._draw(self._generator)
         if self._graphed is None:
@@ -185,12 +182,11 @@ class FoldTrainer:
         else:
             self._graphed(*itertools.chain(*draws))
         self.step += 1
-        if self.step % c.ema_every == 0 or self.step == c.steps:
-            self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
+        follow(self._averages.vector, self._weights.vector, self.step, c)
 
     def _draw(self, generator: torch.Generator) -> list[Draws]:
         """Draw the random numbers of a step, for each fold those of a batch of the rows that it learns."""
-        return [batches.draw(self.config.batch, generator) for batches in self._batches]
+        return [batches.draw(self.training.batch, generator) for batches in self._batches]
 
     def _graph(self) -> GraphedCall[None]:
         """Make the descent a CUDA graph that is given the draws of a step."""
@@ -199,7 +195,7 @@ class FoldTrainer:
 
     def _descend(self, draws: Sequence[Draws]) -> None:
         """Update all weights in place with the gradients of the folds' regressions, and add the loss to the sum."""
-        c, folds = self.config, len(self._batches)
+        c, folds = self.training, len(self._batches)
         batches = [each.make(own) for each, own in zip(self._batches, draws, strict=True)]
         x, epsilon, t = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "epsilon", "t"))
         corrections = [batch.correction for batch in batches if batch.correction is not None]
@@ -249,12 +245,12 @@ class FoldTrainer:
     @cached_property
     def _weighing(self) -> Weighing:
         """The experts in closed form, which are fitted at the first checkpoint; they depend on the rows alone."""
-        schedule = build_schedule(self.settings.schedule)
-        return Weighing(self._exam, self.points, self._seen, schedule, config=self.settings, layout=self.layout)
+        schedule = build_schedule(self.config.schedule)
+        return Weighing(self._exam, self.points, self._seen, schedule, config=self.config, layout=self.layout)
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
-        stacked = build_stacked(self.settings, self.layout.width, self.layout.discrete)
+        stacked = build_stacked(self.config, self.layout.width, self.layout.discrete)
         per_band = [self._averages.unpack(kept) for kept in self._kept]
         merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
         stacked.learnt.network.load_state_dict(merged)
@@ -270,7 +266,7 @@ class FoldTrainer:
         """
         if given is None and self._answers is not None:
             return self._answers
-        c, exam, now = self.settings.folds, self._exam, self._averages.vector.clone()
+        c, exam, now = self.config.folds, self._exam, self._averages.vector.clone()
         net = torch.empty_like(exam.points)
         for band, kept in enumerate(self._kept):
             self._averages.vector.copy_(kept)

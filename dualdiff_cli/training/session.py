@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -55,7 +55,7 @@ class Training(Protocol):
     """What a training has to offer to be driven here."""
 
     step: int
-    config: TrainingConfig
+    training: TrainingConfig
     device: torch.device
 
     @property
@@ -99,7 +99,7 @@ def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
         remedy = "Restore its config.toml, use the device that its environment.json names, or start a new run."
         with refusing(problem, remedy):
             _check_state(trainer.state_dict(), state["trainer"], "trainer")
-            if not 0 <= state["trainer"]["step"] <= trainer.config.steps:
+            if not 0 <= state["trainer"]["step"] <= trainer.training.steps:
                 raise ValueError("the training has fewer steps")
             trainer.load_state_dict(state["trainer"])
     run.rewind_metrics(trainer.step)
@@ -131,7 +131,7 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
         for progress in trainer.run(callbacks.should_stop):
             if any(not math.isfinite(record.loss) for record in progress.records):
                 raise checkpoints.diverged()
-            run.append_metrics(asdict(record) for record in progress.records)
+            run.append_metrics(record.to_dict() for record in progress.records)
             callbacks.on_progress(progress)
             if checkpoints.are_due:
                 checkpoints.save()
@@ -140,7 +140,7 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
         checkpoints.save()
         if not trainer.is_done:
             raise Interrupted(
-                f"Stopped after {trainer.step} of {trainer.config.steps} steps.",
+                f"Stopped after {trainer.step} of {trainer.training.steps} steps.",
                 f"Everything is saved: go on with `dualdiff train --resume {run}`.",
             )
     return at_the_end
@@ -188,8 +188,8 @@ class _Checkpoints:
     @property
     def are_due(self) -> bool:
         """Whether enough steps or enough time have passed since the last checkpoint."""
-        steps = self._trainer.step - self._saved_step
-        return steps >= self._trainer.config.checkpoint_every or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        steps, seconds = self._trainer.step - self._saved_step, time.monotonic() - self._saved_at
+        return steps >= self._trainer.training.checkpoint_every or seconds >= CHECKPOINT_SECONDS
 
     def save(self) -> None:
         """Save a checkpoint, unless the training has made no step since the last one.
@@ -214,7 +214,7 @@ class _Checkpoints:
         good = f"the run {self._run} keeps the state after {self._saved_step} steps" if self._saved_step else ""
         return InputError(
             f"The loss is no longer a number after {self._trainer.step} steps{f'; {good}' if good else ''}.",
-            f"Lower training.learning_rate (it is {self._trainer.config.learning_rate}) in a new run.",
+            f"Lower training.learning_rate (it is {self._trainer.training.learning_rate}) in a new run.",
         )
 
 

@@ -55,7 +55,7 @@ def test_a_fold_is_judged_by_rows_that_it_has_not_seen() -> None:
 def test_a_fold_is_not_judged_by_a_category_that_none_of_its_rows_has() -> None:
     rows = torch.cat([points(), torch.zeros(ROWS, 1)], 1)
     rows[7, 2], rows[8:20, 2] = 3.0, 1.0  # one row has a value of its own, and twelve share one
-    config = trainer().settings
+    config = trainer().config
     layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (0.0,), 1.0),))
     judged = FoldTrainer(config, rows, device=CPU, layout=layout)._exam.points[0]
     assert set(judged[:, 2].tolist()) == {0.0, 1.0}
@@ -166,7 +166,7 @@ def test_captured_folds_have_the_plain_ones_weights_also_when_they_are_resumed(h
 def test_a_training_that_no_longer_improves_ends_after_its_patience() -> None:
     training = run(trainer("training.learning_rate=1e-12", "folds.patience=2", steps=50 * FIRST))
     assert training.is_done
-    assert training.step == sorted(CHECKPOINTS)[2] < training.config.steps
+    assert training.step == sorted(CHECKPOINTS)[2] < training.training.steps
     assert [checkpoint["step"] for checkpoint in training.history] == sorted(CHECKPOINTS)[:3]
 
 
