@@ -1,4 +1,4 @@
-"""The optimiser: AdamW with gradient clipping, the learning rate, and the EMA decay.
+"""The optimiser: AdamW with gradient clipping, the learning rate, and the average of the weights.
 
 All parameters that are updated with the same settings lie in one vector w, so that an update is one or two passes over
 memory however many layers there are. The n-th update with the gradient g is

@@ -227,10 +227,10 @@ class PosteriorMeanBatches(Batches):
         depths = torch.arange(int(math.log2(self._columns.shape[1] / self.K)) + 1, device=device)
         middles = (torch.arange(self.NOISE_BINS, device=device, dtype=torch.float64) + 0.5) / self.NOISE_BINS
         times = self.schedule.t_min + middles * (self.schedule.t_max - self.schedule.t_min)
-        spread = [self._spread(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
-        return torch.stack(spread).reshape(len(times), -1).argmin(1).float()
+        found = [self._mean_square(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
+        return torch.stack(found).reshape(len(times), -1).argmin(1).float()
 
-    def _spread(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
+    def _mean_square(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
         """Estimate the mean square of E[x | x_t, R] − f(x_t), which ranks the depths by the variance of the targets.
 
         For any function f this is the variance of the targets given x_t plus a term that is the same for all depths.
@@ -247,8 +247,8 @@ class PosteriorMeanBatches(Batches):
         # x − f = (σ² (x − μ) − α v σ ε)/(α² v + σ²), which loses no digits at small σ.
         away = sigma**2 * (batch.x - self._mean) - alpha * sigma * self._variance * batch.epsilon
         away = away / (alpha**2 * self._variance + sigma**2)
-        spread: Tensor = (away + batch.correction).square().sum(1).mean()
-        return spread
+        mean_square: Tensor = (away + batch.correction).square().sum(1).mean()
+        return mean_square
 
 
 class ConditionalBatches(Batches):

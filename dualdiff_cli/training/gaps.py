@@ -27,15 +27,15 @@ from .. import seeding
 from ..data import Data, DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
 from .gaussians import Gaussians
-from .mixture import fit_mixture, spread
+from .mixture import dequantised, fit_mixture
 
 __all__ = [
     "Mask",
+    "chunks_by_memory",
     "draw_hidden",
     "features_of_both",
     "held_out_features",
-    "parts_in_memory",
-    "together",
+    "rows_by_pattern",
     "training_features",
 ]
 
@@ -143,10 +143,10 @@ def _fitted(
     some, hidden = z[fitted_to], unused[fitted_to]
     for _ in range(ROUNDS):
         some = _snapped(draw_hidden(some, hidden, _shrunk_gaussian(some), rng), hidden, discrete)
-    fitted = fit_mixture(spread(some, discrete, seed=seed), seed=seed)
+    fitted = fit_mixture(dequantised(some, discrete, seed=seed), seed=seed)
     for _ in range(ROUNDS):
         some = _snapped(draw_hidden(some, hidden, fitted.gaussians, rng), hidden, discrete)
-        fitted = fitted.refit(spread(some, discrete, seed=seed))
+        fitted = fitted.refit(dequantised(some, discrete, seed=seed))
     return fitted.gaussians
 
 
@@ -173,8 +173,8 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
     log_w = torch.from_numpy(np.log(gaussians.weights))
     mu, sigma = (torch.from_numpy(np.array(each)) for each in (gaussians.means, gaussians.covariances))
     entries = sigma.numel()
-    for group in together(hidden):
-        for part in parts_in_memory(group, hidden, entries):
+    for group in rows_by_pattern(hidden):
+        for part in chunks_by_memory(group, hidden, entries):
             z[part] = _drawn(z[part], hidden[part], log_w, mu, sigma, rng)
     return z
 
@@ -208,7 +208,7 @@ def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> Fl
     return z
 
 
-def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
+def rows_by_pattern(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
     """Divide the rows that have gaps into parts that are conditioned together.
 
     Rows with the same gaps share the matrices of the conditioning; rows whose gaps few others have are mixed.
@@ -230,12 +230,12 @@ def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
     yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))
 
 
-def parts_in_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
-    """Divide a group of `together` into parts whose matrices have at most `MOST_NUMBERS` numbers.
+def chunks_by_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
+    """Divide a group of `rows_by_pattern` into parts whose matrices have at most `MOST_NUMBERS` numbers.
 
     Args:
         group: the numbers of the rows.
-        hidden: see `together`. Rows with the same gaps share their matrices, and stay one part.
+        hidden: see `rows_by_pattern`. Rows with the same gaps share their matrices, and stay one part.
         entries: the size of the matrices of one row, such as K·d².
 
     """

@@ -18,7 +18,7 @@ from .. import seeding
 from ..data import DiscreteSpan
 from ..diffusion.mixtures import ClosedFormDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
-from .gaps import together
+from .gaps import rows_by_pattern
 
 __all__ = ["UnseenRows", "known_rows"]
 
@@ -149,7 +149,7 @@ class UnseenRows:
         self, denoiser: ClosedFormDenoiser, rows: Tensor, given: Tensor
     ) -> Iterator[tuple[Tensor, ClosedFormDenoiser]]:
         """Condition a denoiser on the given features of its rows, in parts with the same given features."""
-        for places in together((~given[rows]).numpy()):
+        for places in rows_by_pattern((~given[rows]).numpy()):
             part = rows[torch.from_numpy(places)]
             yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 

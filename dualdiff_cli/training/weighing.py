@@ -21,7 +21,7 @@ from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
 from .best import BestCheckpoints
 from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
-from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
+from .mixture import COMPONENT_NUMBERS, dequantised, fit_mixture
 from .tails import ScaleMixture
 from .unseen import UnseenRows
 from .weights import common_weights, errors_of, weights_by_component, weights_by_unit
@@ -69,12 +69,15 @@ class Weighing:
         self._unseen, self._config, self._layout = unseen, config, layout
         sizes = COMPONENT_NUMBERS if c.mixture else (1,)
         of_feature = SIZES if c.independent else (1,)  # what is left out costs little
-        self._mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
+
+        def continuous(rows: Tensor) -> FloatArray:
+            return dequantised(rows.double().numpy(), layout.discrete, seed=seed)
+
+        self._mixture = fit_mixture(continuous(points), sizes=sizes, seed=seed)
         self._marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / len(points)
-        refits = (self._mixture.refit(_spread(rows, layout, seed)) for rows in seen)
-        self._mixtures = [_denoiser_of(refit, unseen.schedule) for refit in refits]
+        self._mixtures = [_denoiser_of(self._mixture.refit(continuous(rows)), unseen.schedule) for rows in seen]
         self._independent = [self._marginals.refit(rows).denoiser(unseen.schedule) for rows in seen]
         self._plain = self._closed_forms()
 
@@ -165,11 +168,6 @@ class Weighing:
             "gain_over_mixture": _gain(unseen, answers[1], combined, layout) if c.mixture else None,
             "simpler": simpler,
         }
-
-
-def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
-    """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
-    return spread(rows.double().numpy(), layout.discrete, seed=seed)
 
 
 def _gain(unseen: UnseenRows, of_mixture: Tensor, combined: Tensor, layout: FeatureLayout) -> dict[str, Any] | None:
