@@ -252,11 +252,11 @@ class PosteriorMeanBatches(Batches):
 
 
 class ConditionalBatches(Batches):
-    """Batches in some of whose rows the network is shown a random part of the features without noise.
+    """Batches in which the network is shown a random part of the features of some rows without noise.
 
-    A share c of the rows is chosen. In such a row each unit of features is given with a probability that is uniform on
-    (0, 1) and the same for the row, so that every number of given units occurs. The target is then the plain one: a
-    posterior mean over a reference set knows nothing about the given features.
+    A share c of the rows is chosen. For each chosen row a probability is drawn, which is uniform on (0, 1), and each
+    unit of features is given with this probability, so that every number of given units occurs. The target of such a
+    row is the plain one: a posterior mean over a reference set knows nothing about the given features.
 
     Args:
         batches: the batches without given features.

@@ -1,9 +1,9 @@
 """The features of rows, with what gaps hide drawn from its distribution given the rest of the row.
 
-A missing cell has value features that nobody has seen. If values are drawn for them from the column alone, a column
-with 20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are
-drawn from their distribution given the used features, which is fitted at the same time (stochastic expectation
-maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The two steps
+The features that hold the value of a missing cell are unknown. If they are drawn from the column alone, a column with
+20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are drawn
+from their distribution given the used features z. This distribution p is fitted at the same time (stochastic
+expectation maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The two steps
 
     p ← fit to all rows (u, z),    u ~ p(u | z)
 
@@ -40,17 +40,17 @@ __all__ = [
 ]
 
 LEAST_COMMON = 32
-"""So many rows with the same gaps are treated on their own."""
+"""At least so many rows with the same gaps are a group of their own; rows whose gaps fewer rows have are mixed."""
 MOST_MIXED = 256
-"""The number of rows with different gaps that are treated together: each has matrices of its own."""
+"""The largest number of rows with different gaps in a group; each of these rows has matrices of its own."""
 MOST_TOGETHER = 2048
-"""The largest number of rows with the same gaps that are treated together."""
+"""The largest number of rows with the same gaps in a group."""
 MOST_NUMBERS = 2**24
-"""The largest number of entries of the matrices of rows that are treated together."""
+"""The largest number of entries of the matrices that exist at once."""
 MOST_FEATURES = 64
-"""With more features the matrices of rows take too long, and gaps keep the values that were drawn for their column."""
+"""With more features the matrices take too long, and gaps keep the values that were drawn from the column alone."""
 MOST_FITTED = 5_000
-"""The number of rows that the two steps are repeated with; what the others hide is drawn once, from the last fit."""
+"""The two steps are repeated with at most so many rows; what the other rows hide is drawn once, from the last fit."""
 ROUNDS = 10
 """How often the two steps are repeated with one Gaussian, and then with the mixture."""
 
@@ -103,9 +103,9 @@ def _encoded_held_out(encoding: TableEncoding, data: Data, *, seed: int) -> Floa
 
 
 def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, Gaussians | None]:
-    """Give training rows as features (n, width), and the mixture that what gaps hide was drawn from.
+    """Give training rows as features (n, width), and the mixture from which the values behind gaps were drawn.
 
-    The mixture is one of the features that hold values. It is None where there are no gaps, or too many features.
+    The mixture is a density of the features that hold values. It is None where there are no gaps, or too many features.
     """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
@@ -118,9 +118,10 @@ def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tup
 
 
 def _value_features(encoding: TableEncoding) -> tuple[npt.NDArray[np.intp], list[DiscreteSpan]]:
-    """Give the places of the features that hold values, and those of them that take few values, counted among them.
+    """Give the places of the features that hold values; the other features say whether a cell is there.
 
-    The other features say whether a cell is there.
+    The second value has the spans of few values among them. A span says where it starts among the features that hold
+    values.
     """
     flags = [
         span.start + column.present_feature[0]
@@ -151,7 +152,7 @@ def _fitted(
 
 
 def _redrawn(encoding: TableEncoding, features: FloatArray, fitted: Gaussians, rng: np.random.Generator) -> FloatArray:
-    """Draw the unused ones of features (n, width) from the mixture, given the others of their row."""
+    """Draw the unused features of rows (n, width) from the mixture, given the other features of each row."""
     features, unused = features.copy(), encoding.unused(features)
     places, discrete = _value_features(encoding)
     hidden = unused[:, places]
@@ -182,7 +183,7 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
 def _drawn(
     z: FloatArray, hidden: Mask, log_w: Tensor, mu: Tensor, sigma: Tensor, rng: np.random.Generator
 ) -> FloatArray:
-    """Draw the hidden features of rows z (n, width) that are treated together; see `draw_hidden`."""
+    """Draw the hidden features of the rows z (n, width) of one group; see `draw_hidden`."""
     shared = hidden[0] if (hidden == hidden[0]).all() else hidden
     weights, means, covariances = condition(log_w, mu, sigma, torch.from_numpy(z), torch.from_numpy(~shared))
     # The largest of log w plus Gumbel noise has the probabilities w.
@@ -209,15 +210,15 @@ def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> Fl
 
 
 def rows_by_pattern(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
-    """Divide the rows that have gaps into parts that are conditioned together.
+    """Divide the rows that have gaps into groups, so that rows with the same gaps share the matrices of conditioning.
 
-    Rows with the same gaps share the matrices of the conditioning; rows whose gaps few others have are mixed.
+    Rows whose gaps few other rows have are mixed, and each of them has matrices of its own.
 
     Args:
         hidden: which cells or features are hidden, (n, width).
 
     Yields:
-        Numbers of rows.
+        The numbers of the rows of a group.
 
     """
     _, pattern_of, count = np.unique(hidden, axis=0, return_inverse=True, return_counts=True)
@@ -231,11 +232,11 @@ def rows_by_pattern(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
 
 
 def chunks_by_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
-    """Divide a group of `rows_by_pattern` into parts whose matrices have at most `MOST_NUMBERS` numbers.
+    """Divide a group of `rows_by_pattern` into chunks whose matrices have at most `MOST_NUMBERS` entries.
 
     Args:
         group: the numbers of the rows.
-        hidden: see `rows_by_pattern`. Rows with the same gaps share their matrices, and stay one part.
+        hidden: see `rows_by_pattern`. Rows with the same gaps share their matrices, and stay one chunk.
         entries: the size of the matrices of one row, such as K·d².
 
     """

@@ -1,4 +1,4 @@
-"""The density of each feature by itself, fitted to the training rows: the expert that knows of no dependence."""
+"""The density of each feature by itself, fitted to the training rows: an expert that leaves every dependence out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_ROWS = 5_000
 
 @dataclass(frozen=True)
 class FittedMarginals:
-    """A mixture of Gaussians for each feature that does not take few values.
+    """A mixture of Gaussians for each feature, except for the features with few values.
 
     Attributes:
         mixtures: by the number of the feature.
@@ -46,7 +46,7 @@ class FittedMarginals:
     def fit(
         cls, points: Tensor, discrete: Sequence[DiscreteSpan], *, sizes: tuple[int, ...] = SIZES, seed: int
     ) -> Self:
-        """Fit to rows (N, width), with that of some numbers of Gaussians that suits each feature best."""
+        """Fit a mixture to each feature of rows (N, width), with the number of Gaussians that suits the feature."""
         few = {i for span in discrete for i in range(span.start, span.start + span.width)}
         rows = _some(points, seed)
         mixtures = {
@@ -57,7 +57,7 @@ class FittedMarginals:
         return cls(mixtures, points.shape[1], tuple(discrete), seed)
 
     def refit(self, points: Tensor) -> Self:
-        """Fit the same mixtures to some of the rows; see `FittedMixture.refit`."""
+        """Fit mixtures of the same sizes to some of the rows; see `FittedMixture.refit`."""
         rows = _some(points, self.seed)
         mixtures = {i: mixture.refit(rows[:, [i]]) for i, mixture in self.mixtures.items()}
         return type(self)(mixtures, self.width, self.discrete, self.seed)

@@ -23,9 +23,9 @@ from .loop import Progress
 __all__ = ["Callbacks", "Spent", "restore", "train_at_once", "train_in_run"]
 
 CHECKPOINT_SECONDS = 30.0
-"""A checkpoint is saved at least so often, in seconds."""
+"""The longest time between two checkpoints, in seconds."""
 MAY_BE_INFINITE = ("best",)
-"""The part of a state with the least losses so far, which are infinite before the first is known."""
+"""The part of a state with the least losses until now, which are infinite before the first checkpoint is judged."""
 MAY_GROW = ("trainer.history",)
 """The part of a state that grows with the training; the trainer checks it."""
 
@@ -88,7 +88,7 @@ class Spent(NamedTuple):
 
 
 def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
-    """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after it.
+    """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after the checkpoint.
 
     Raises:
         InputError: the checkpoint is of another configuration.
@@ -110,9 +110,9 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
     """Train to the end; log the loss and save checkpoints in the run.
 
     Args:
-        run: where to.
-        trainer: at any step.
-        before: what the steps up to the checkpoint took.
+        run: where the log and the checkpoints are kept.
+        trainer: the training, at any step.
+        before: what the steps until now have taken.
         callbacks: see `Callbacks`.
 
     Raises:
@@ -124,7 +124,8 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
 
     def spent() -> Spent:
         compiling = trainer.compile_seconds
-        return Spent(before[0] + time.monotonic() - started - compiling, before[1] + compiling)
+        training = time.monotonic() - started - compiling
+        return Spent(before.train_seconds + training, before.compile_seconds + compiling)
 
     with callbacks.shield():
         checkpoints = _Checkpoints(run, trainer, spent)
@@ -147,11 +148,11 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
 
 
 def train_at_once(run: Run, rounds: Iterator[int], steps: int, callbacks: Callbacks, *, name: str) -> None:
-    """Drive a training that keeps no checkpoint: one that was stopped starts over.
+    """Drive a training that keeps no checkpoint, so that a training that was stopped starts over.
 
     Args:
         run: where the model will be kept.
-        rounds: trains, and gives the number of steps done after every few of them.
+        rounds: trains, and gives after every few steps the number of steps done.
         steps: the largest number of steps.
         callbacks: see `Callbacks`.
         name: what the model is called in messages, such as "A spline flow".

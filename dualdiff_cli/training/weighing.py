@@ -29,18 +29,18 @@ from .weights import common_weights, errors_of, weights_by_component, weights_by
 __all__ = ["Weighing"]
 
 CLEAR = 2.0
-"""The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
+"""A gain on unseen rows is clear if it is larger than so many standard errors."""
 WORTH = 0.05
-"""… and more than so many bits a row."""
+"""A gain is worth having if it is larger than so many bits a row."""
 UNSURE = 1.0
-"""With a larger standard error, in bits a row, nothing is said of what the networks are worth."""
+"""If the standard error of a gain is larger than this, in bits a row, the gain says nothing."""
 SLICES = 3
-"""The number of slices of the share of given features that have weights of the experts of their own."""
+"""The share of given features is divided into so many slices, and each slice has its own weights of the experts."""
 PRIOR = 30
-"""The number of rows that the common weights of the experts count as, beside the rows of each Gaussian or column."""
+"""The common weights of the experts count as much as so many rows, beside the rows of each Gaussian or column."""
 SET_ASIDE = 0.01
-"""The share of unseen rows, those with the largest errors of an expert, that do not count for the weights: no expert
-can know a few rows far from all others, and they would decide."""
+"""The share of unseen rows that do not count for the weights: those with the largest errors of an expert. No expert can
+know a few rows that are far from all others, and these few rows would decide the weights."""
 
 
 class Weighing:
@@ -67,8 +67,9 @@ class Weighing:
     ) -> None:
         c, seed = config.folds, config.seed
         self._unseen, self._config, self._layout = unseen, config, layout
+        # An expert that is left out is fitted all the same, but with one Gaussian, which costs little.
         sizes = COMPONENT_NUMBERS if c.mixture else (1,)
-        of_feature = SIZES if c.independent else (1,)  # what is left out costs little
+        of_feature = SIZES if c.independent else (1,)
 
         def continuous(rows: Tensor) -> FloatArray:
             return dequantised(rows.double().numpy(), layout.discrete, seed=seed)
@@ -143,7 +144,7 @@ class Weighing:
             yield self._weights(torch.stack([best.answers(given), of_mixture, of_independent]), r)
 
     def _crossed(self, answers: Tensor, r: Tensor) -> Tensor:
-        """Give the weighted answers, (L, F·m, width): half of the folds has the weights of the other half."""
+        """Weigh the answers, (L, F·m, width); half of the folds has weights that were fitted to the other half."""
         rows, folds = answers.shape[2], self._config.folds.number
         first, second = slice(rows // folds * (folds // 2)), slice(rows // folds * (folds // 2), rows)
         parts = []
@@ -153,7 +154,7 @@ class Weighing:
         return torch.cat(parts, dim=1)
 
     def _judgement(self, answers: Tensor, combined: Tensor) -> dict[str, Any]:
-        """Say how good each expert is on unseen rows, (E, L, F·m, width), and all together, (L, F·m, width)."""
+        """Say how good the answers of each expert, (E, L, F·m, width), and all combined, (L, F·m, width), are."""
         unseen, c, layout = self._unseen, self._config.folds, self._layout
         simpler = None
         if c.mixture and _as_good(*unseen.gain(answers[1], combined)):
