@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Self
 
 import numpy as np
+import torch
 from scipy.special import logsumexp
 
 from ..data import FloatArray
+from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.schedules import Schedule
 
 __all__ = ["REGULARISATION", "FittedMixture", "Gaussians", "squared_distances"]
 
@@ -86,6 +89,11 @@ class FittedMixture(ABC):
     def bic(self, z: FloatArray) -> float:
         """Give the Bayesian information criterion on rows z (n, width): −2 log L + p log n; less is better."""
         return float(self.parameters * np.log(len(z)) - 2 * self.log_density(z).sum())
+
+    def denoiser(self, schedule: Schedule) -> FullMixtureDenoiser:
+        """Make the denoiser of the mixture."""
+        weights, means, covariances = (torch.from_numpy(np.array(array)) for array in self.gaussians)
+        return FullMixtureDenoiser(weights, means, covariances, schedule)
 
     @abstractmethod
     def refit(self, z: FloatArray) -> Self:

@@ -87,7 +87,7 @@ class UnseenRows:
         self.points = rows.expand(levels, -1, -1)
         self._noisy = alpha.reshape(-1, 1, 1) * rows + sigma.reshape(-1, 1, 1) * noise
 
-    def shown(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
+    def choose_given(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
         """Choose the features that are given, (F·m, width) bool.
 
         Many rows have the same given features, because rows with the same ones share the matrices of the conditioning.

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..config.schema import DiffusionConfig
 from ..data import FeatureLayout, FloatArray
-from ..diffusion.mixtures import FullMixtureDenoiser
-from ..diffusion.schedules import Schedule
 from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
 from .best import BestCheckpoints
 from .gaussians import FittedMixture
@@ -78,7 +75,7 @@ class Weighing:
         self._marginals = FittedMarginals.fit(points, layout.discrete, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / len(points)
-        self._mixtures = [_denoiser_of(self._mixture.refit(continuous(rows)), unseen.schedule) for rows in seen]
+        self._mixtures = [self._mixture.refit(continuous(rows)).denoiser(unseen.schedule) for rows in seen]
         self._independent = [self._marginals.refit(rows).denoiser(unseen.schedule) for rows in seen]
         self._plain = self._closed_forms()
 
@@ -113,7 +110,7 @@ class Weighing:
             But the checkpoints of the networks were chosen on the rows that judge them.
 
         """
-        stacked.mixture = _denoiser_of(self._mixture, stacked.schedule)
+        stacked.mixture = self._mixture.denoiser(stacked.schedule)
         stacked.independent = self._marginals.denoiser(stacked.schedule)
         of_mixture, of_independent, r = self._plain
         answers = torch.stack([best.answers(), of_mixture, of_independent])
@@ -139,7 +136,7 @@ class Weighing:
         """Fit W and V for each slice of the share of given features, if the networks have learnt given features."""
         for k in range(SLICES if self._config.objective.conditional and len(self._used) > 1 else 0):
             least, most = k / SLICES, (k + 1) / SLICES
-            given = self._unseen.shown(self._layout.units, least=least, most=most, seed=self._config.seed)
+            given = self._unseen.choose_given(self._layout.units, least=least, most=most, seed=self._config.seed)
             of_mixture, of_independent, r = self._closed_forms(given)
             yield self._weights(torch.stack([best.answers(given), of_mixture, of_independent]), r)
 
@@ -196,8 +193,3 @@ def _named(mixture: FittedMixture) -> str:
     k = mixture.components
     gaussians = "one Gaussian" if k == 1 else f"a mixture of {k} Gaussians"
     return f"{gaussians} with heavier tails" if isinstance(mixture, ScaleMixture) else gaussians
-
-
-def _denoiser_of(mixture: FittedMixture, schedule: Schedule) -> FullMixtureDenoiser:
-    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in mixture.gaussians)
-    return FullMixtureDenoiser(weights, means, covariances, schedule)
