@@ -197,9 +197,9 @@ class _Candidate:
     def catches_up(self, best: _Candidate, smaller: _Candidate, most: int) -> bool:
         """Whether this form can still become better than the best mixture of the other forms.
 
-        As long as a mixture of this form has fewer components than the best one, it can. Later the form has to make up
-        for the difference in the doublings that are left up to the most components, and each doubling is assumed to
-        gain `HOPE` times what the last one gained.
+        A form that has not reached the number of components of the best mixture yet can. A larger one has to make up
+        for the difference in the doublings that are left up to the most components, each of which is assumed to gain
+        `HOPE` times what the last doubling gained.
         """
         k = self.mixture.components
         if k < best.mixture.components or self < best:

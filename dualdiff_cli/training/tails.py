@@ -163,7 +163,7 @@ class ScaleMixture(FittedMixture):
         return cdist(self.means @ whitening, z @ whitening, "sqeuclidean"), log_volumes
 
     def _m_step_means(self, z: FloatArray, r: FloatArray) -> Self:
-        """Maximise over weights and means: w_ks is the mean of r_ks, and a row counts by Σ_s r_ks/c_s for μ_k."""
+        """Maximise over weights and means: w_ks is the mean of r_ks; in the mean μ_k a row counts by Σ_s r_ks/c_s."""
         counted = (r / self.widths[:, None]).sum(1)
         means = counted @ z / (counted.sum(1) + LEAST_WEIGHT)[:, None]
         return replace(self, weights=r.mean(2), means=means)
@@ -180,7 +180,7 @@ class ScaleMixture(FittedMixture):
         return replace(self, shapes=shapes + REGULARISATION * np.eye(z.shape[1]))
 
     def _m_step_widths(self, r: FloatArray, distances: FloatArray) -> Self:
-        """Maximise over weights and widths: d c_s is the mean squared distance of the rows, which count by Σ_k r_ks.
+        """Maximise over weights and widths: d·c_s is the mean squared distance of rows to means, weighted by r_ks.
 
         A common factor of the widths goes to the shapes.
         """
