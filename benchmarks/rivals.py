@@ -101,7 +101,7 @@ def our_trainer(config: DiffusionConfig, execution: Execution = PLAIN, *, column
     points = points_of(columns)
     training = config.training.model_copy(update={"steps": ENDLESS})
     denoiser = build_network_denoiser(config, points.shape[1])
-    return Trainer(denoiser, points, objective=config.objective, config=training, seed=0, execution=execution)
+    return Trainer(denoiser, points, objective=config.objective, training=training, seed=0, execution=execution)
 
 
 def training(

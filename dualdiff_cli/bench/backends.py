@@ -120,7 +120,7 @@ def _train(execution: Execution, subject: Subject) -> TimedCall:
         subject.denoiser(),
         subject.points.to(subject.device),
         objective=subject.config.objective,
-        config=c.model_copy(update={"steps": ENDLESS}),
+        training=c.model_copy(update={"steps": ENDLESS}),
         seed=subject.config.seed,
         execution=replace(execution, threads=torch.get_num_threads(), precision=precision, required=True),
     )

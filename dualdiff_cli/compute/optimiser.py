@@ -1,4 +1,4 @@
-"""The optimiser: AdamW with gradient clipping, the learning rate, and the EMA decay.
+"""The optimiser: AdamW with gradient clipping, the learning rate, and the average of the weights.
 
 All parameters that are updated with the same settings lie in one vector w, so that an update is one or two passes over
 memory however many layers there are. The n-th update with the gradient g is
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..config.sections import TrainingConfig
 
-__all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "fused_adamw", "learning_rate"]
+__all__ = ["FlatParameters", "Moments", "Rates", "adamw", "ema_decay", "follow", "fused_adamw", "learning_rate"]
 
 BETA_1 = 0.9
 EPSILON = 1e-8
@@ -50,6 +50,20 @@ def ema_decay(step: int, config: TrainingConfig) -> float:
     """
     s = step - config.ema_warmup - 1
     return min(1 - (1 + s) ** (-2 / 3), config.ema_decay) if s > 0 else 0.0
+
+
+def follow(average: Tensor, w: Tensor, step: int, config: TrainingConfig) -> None:
+    """Let the exponential moving average w̄ of the weights follow them, w̄ ← d w̄ + (1 − d) w with the EMA decay d.
+
+    Args:
+        average: w̄, (P,), updated in place every ``ema_every`` steps and after the last step.
+        w: the weights, (P,), after ``step`` steps.
+        step: the number of steps done.
+        config: gives the interval between updates, the last step and the EMA decay.
+
+    """
+    if step % config.ema_every == 0 or step == config.steps:
+        average.lerp_(w, 1 - ema_decay(step, config))
 
 
 class FlatParameters:

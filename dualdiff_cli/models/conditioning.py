@@ -14,7 +14,7 @@ from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.samplers import Sampler
-from ..training.gaps import Mask, parts_in_memory, together
+from ..training.gaps import Mask, chunks_by_memory, rows_by_pattern
 
 __all__ = ["conditioned_on", "decoding", "draw_by_denoiser", "fill_gaps"]
 
@@ -71,11 +71,11 @@ def draw_by_denoiser(
     """Draw the features that are not given, with a denoiser that takes given features; see `fill_gaps`."""
     drawn, noise, device = features.copy(), seeding.torch_stream(seed, "gaps"), denoiser.schedule.device
     entries = _matrix_entries(denoiser)
-    for group in together(~given):
+    for group in rows_by_pattern(~given):
         mixed = not (given[group] == given[group[0]]).all()
         # The noise is drawn for the whole group, so that the division into parts changes no row.
         of_group = torch.randn(sampler.draws, len(group), features.shape[1], generator=noise)
-        parts = parts_in_memory(group, ~given, entries)
+        parts = chunks_by_memory(group, ~given, entries)
         for places, draws in zip(parts, torch.split(of_group, [len(part) for part in parts], dim=1), strict=True):
             values, mask = torch.from_numpy(features[places]), torch.from_numpy(given[places if mixed else places[0]])
             draws = draws.to(device)

@@ -87,7 +87,7 @@ def fit_network(
         denoiser,
         points.to(device),
         objective=config.objective,
-        config=config.training,
+        training=config.training,
         seed=config.seed,
         noise=None if pairs is None else pairs.noise.to(device),
         units=layout.units,

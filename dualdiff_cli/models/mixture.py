@@ -22,9 +22,9 @@ from ..training.mixture import (
     COMPONENT_NUMBERS,
     COVARIANCE_FORMS,
     MOST_MIXTURE_ROWS,
+    dequantised,
     fit_mixture,
     full_covariances,
-    spread,
 )
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, draw_blocks
@@ -74,7 +74,7 @@ class Mixture(DensityModel):
         c = config.model
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
-        features = spread(plan.features, plan.encoding.layout.discrete, seed=config.seed)
+        features = dequantised(plan.features, plan.encoding.layout.discrete, seed=config.seed)
         fitted = fit_mixture(features, sizes=sizes, forms=forms, seed=config.seed)
         model = cls(config, plan.encoding, fitted.gaussians)
         return model, {
@@ -133,7 +133,7 @@ class Mixture(DensityModel):
             weights, means, covariances = (tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
             if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-9:
                 raise ValueError("weights and means do not suit the encoding")
-            # Runs of before have scikit-learn's forms.
+            # Runs of earlier versions have covariances in any of scikit-learn's forms.
             covariances = full_covariances(covariances, description["covariance"], means.shape)
             if covariances.shape != (*means.shape, encoding.width):
                 raise ValueError("means and covariances do not belong together")

@@ -54,7 +54,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Give a temporary file in the same directory, which is made if need be, a name that nothing else has."""
+    """Give the path of a temporary file whose name no other file has; the directory is made if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Threads share the number of their process, and containers may have equal numbers: only a random name is one's own.
     # The stem is cut so that a long name stays within what a file system allows; the suffix stays last, because writers

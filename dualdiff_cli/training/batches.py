@@ -227,10 +227,10 @@ class PosteriorMeanBatches(Batches):
         depths = torch.arange(int(math.log2(self._columns.shape[1] / self.K)) + 1, device=device)
         middles = (torch.arange(self.NOISE_BINS, device=device, dtype=torch.float64) + 0.5) / self.NOISE_BINS
         times = self.schedule.t_min + middles * (self.schedule.t_max - self.schedule.t_min)
-        spread = [self._spread(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
-        return torch.stack(spread).reshape(len(times), -1).argmin(1).float()
+        found = [self._mean_square(t.expand(self.TRIALS), depth, draws) for t in times for depth in depths]
+        return torch.stack(found).reshape(len(times), -1).argmin(1).float()
 
-    def _spread(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
+    def _mean_square(self, t: Tensor, depth: Tensor, draws: torch.Generator) -> Tensor:
         """Estimate the mean square of E[x | x_t, R] − f(x_t), which ranks the depths by the variance of the targets.
 
         For any function f this is the variance of the targets given x_t plus a term that is the same for all depths.
@@ -251,11 +251,11 @@ class PosteriorMeanBatches(Batches):
 
 
 class ConditionalBatches(Batches):
-    """Batches in some of whose rows the network is shown a random part of the features without noise.
+    """Batches in which the network is shown a random part of the features of some rows without noise.
 
-    A share c of the rows is chosen. In such a row each unit of features is given with a probability that is uniform on
-    (0, 1) and the same for the row, so that every number of given units occurs. The target is then the plain one: a
-    posterior mean over a reference set knows nothing about the given features.
+    A share c of the rows is chosen. For each chosen row a probability is drawn, which is uniform on (0, 1), and each
+    unit of features is given with this probability, so that every number of given units occurs. The target of such a
+    row is the plain one: a posterior mean over a reference set knows nothing about the given features.
 
     Args:
         batches: the batches without given features.

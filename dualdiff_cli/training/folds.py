@@ -3,15 +3,16 @@
 A network that passes over few rows many times learns the rows by heart, first at small noise, where the posterior mean
 of the training rows differs most from that of the data. So the rows are split into F parts, and F networks, trained
 together as one grouped product, each learn all parts but one. The denoising loss on the part that a network has not
-seen is followed in B bands of noise levels, and for each band the weights with the least loss are kept. The mean of the
-F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture and
-independent features are the experts in closed form, and the same unseen rows decide how much each counts
+seen is followed in B bands of noise levels, and for each band the weights with the least loss are kept (`best.py`). The
+mean of the F networks is the learnt expert: no row is wasted, and the mean is better than its parts. A Gaussian mixture
+and independent features are the experts in closed form, and the same unseen rows decide how much each expert counts
 (`weighing.py`).
 
-The training ends after `patience` checkpoints in a row at which the networks have gained little where they count, or
-after the configured steps: what the closed forms know, the networks need not learn. The error of the weighted mean of
-experts with independent errors falls by w² times that of the networks, so a gain at a noise level counts by w². But
-networks that have just begun have no weight yet, so a large gain counts in any case.
+The training ends when the networks have gained little where they count at each of the last `patience` checkpoints, or
+after the configured number of steps: what the closed forms know, the networks need not learn. If the errors of the
+experts are independent, the squared error of their weighted mean falls by w² times that of the networks, where w is the
+weight of the networks. So a gain at a noise level counts by w². But networks that have just begun have no weight yet,
+so a gain always counts by `LEAST_COUNTED` or more.
 """
 
 from __future__ import annotations
@@ -31,40 +32,46 @@ from .. import seeding
 from ..checked import check_schema
 from ..compute.device import GraphedCall
 from ..compute.execution import PLAIN, Execution
-from ..compute.optimiser import FlatParameters, Moments, Rates, ema_decay, fused_adamw, learning_rate
+from ..compute.optimiser import FlatParameters, Moments, Rates, follow, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
-from ..diffusion.schedules import build_schedule
+from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from .batches import Draws
-from .exam import Exam, known_rows
-from .loop import JudgedRecord, Progress, Record, build_batches
+from .best import BestCheckpoints
+from .loop import Progress, Record, build_batches
+from .unseen import UnseenRows, known_rows
 from .weighing import Weighing
 
 __all__ = ["FoldTrainer", "build_stacked"]
 
 CHECKPOINTS = frozenset(int(100 * 1.4**k) for k in range(60))
-"""The steps after which unseen rows are denoised: from 100 on, each 1.4 times as late as the one before."""
+"""The steps with a checkpoint, at which unseen rows are denoised: each is 1.4 times as late as the one before."""
 LEAST_GAIN = 0.01
 """A smaller gain from one checkpoint to the next is little, in bits a row."""
 LEAST_COUNTED = 0.1
-"""A gain at a noise level counts by at least so much: networks that gain much may have weight later."""
+"""The least factor by which a gain at a noise level counts, because networks that gain much may have weight later."""
 
 
 def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
-    """Make the denoiser that the finished training of folds has, with tensors that are still to be loaded."""
-    c = config.folds
+    """Make the denoiser that a finished training in folds has, with tensors that are still to be loaded."""
     schedule = build_schedule(config.schedule)
-    network = FoldedMLP(config.model, width, folds=c.number, bands=c.bands, span=schedule.network_span)
-    network.reset(seeding.torch_stream(config.seed, "weights"))
+    network = _build_folds(config, width, schedule, bands=config.folds.bands)
     learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
-    return StackedDenoiser(learnt, levels=c.levels, width=width)
+    return StackedDenoiser(learnt, levels=config.folds.levels, width=width)
 
 
-class _Judged(BaseModel):
-    """An entry of the history of a training: a checkpoint, and how good it is on unseen rows."""
+def _build_folds(config: DiffusionConfig, width: int, schedule: Schedule, *, bands: int) -> FoldedMLP:
+    """Make the untrained network of all folds; its initial weights depend on the seed alone."""
+    network = FoldedMLP(config.model, width, folds=config.folds.number, bands=bands, span=schedule.network_span)
+    network.reset(seeding.torch_stream(config.seed, "weights"))
+    return network
+
+
+class _Checkpoint(BaseModel):
+    """An entry of the history of a training; see `FoldTrainer`."""
 
     step: Annotated[int, Field(ge=0)]
     held_out: list[float]
@@ -82,9 +89,11 @@ class FoldTrainer:
         execution: how the arithmetic is carried out.
 
     Attributes:
+        config, training: the configuration of the run, and its settings of the optimiser.
         step: the number of steps done.
-        history: for each checkpoint its step, the losses on unseen rows in each band, averaged over the folds, and what
-            the best networks until then have gained since the checkpoint before, in bits a row; at first None.
+        history: for each checkpoint its ``step``; ``held_out``, the losses on unseen rows in each band, averaged over
+            the folds; and ``gain``, what the best weights until then have gained since the checkpoint before, in bits a
+            row, which is None at the first checkpoint.
 
     """
 
@@ -97,35 +106,28 @@ class FoldTrainer:
         layout: FeatureLayout | None = None,
         execution: Execution = PLAIN,
     ) -> None:
-        self.settings, self.config, self.points, self.execution = config, config.training, points, execution
-        self.device = device
+        self.config, self.training, self.points, self.execution = config, config.training, points, execution
+        self.device, self.layout = device, layout or FeatureLayout.plain(points.shape[1])
         self.step = 0
-        self.layout = layout or FeatureLayout.plain(points.shape[1])
         self.history: list[dict[str, Any]] = []
         c, seed = config.folds, config.seed
         schedule = build_schedule(config.schedule).to(device)
-        network = FoldedMLP(config.model, points.shape[1], folds=c.number, bands=1, span=schedule.network_span)
-        network.reset(seeding.torch_stream(seed, "weights"))
-        self._network = network.to(device)
-        self.denoiser = self._denoiser_of(self._network)
+        self._network = _build_folds(config, points.shape[1], schedule, bands=1).to(device)
         averaged = copy.deepcopy(self._network).requires_grad_(False).eval()
+        self.denoiser = self._denoiser_of(self._network, schedule)
         self._weights, self._averages = FlatParameters(self._network), FlatParameters(averaged)
         self._moments, self._rates = Moments.of(self._weights.vector), Rates.on(device)
         self._generator, self._loss_sum = seeding.torch_stream(seed, "batches", device), torch.zeros((), device=device)
         order = seeding.stream(seed, "folds").permutation(len(points))
-        unseen = [np.sort(part) for part in np.array_split(order, c.number)]
-        self._seen = [points[np.setdiff1d(order, part)] for part in unseen]
-        units = self.layout.units
+        parts = [np.sort(part) for part in np.array_split(order, c.number)]
+        self._seen = [points[np.setdiff1d(order, part)] for part in parts]
+        units, discrete = self.layout.units, self.layout.discrete
         self._batches = [
             build_batches(rows.to(device), schedule, config.objective, seed=seed, units=units) for rows in self._seen
         ]
-        judged = [
-            known_rows(points[part], seen, self.layout.discrete) for part, seen in zip(unseen, self._seen, strict=True)
-        ]
-        self._exam = Exam(self._denoiser_of(averaged), judged, levels=c.levels, seed=seed)
-        self._best = torch.full((c.bands, c.number), torch.inf)
-        self._kept = self._averages.vector.repeat(c.bands, 1)
-        self._answers: Tensor | None = None
+        known = [known_rows(points[part], seen, discrete) for part, seen in zip(parts, self._seen, strict=True)]
+        self._unseen = UnseenRows(self._denoiser_of(averaged, schedule), known, levels=c.levels, seed=seed)
+        self._best = BestCheckpoints(self._unseen, self._averages, bands=c.bands)
         self._graphed = self._graph() if execution.graphed else None
 
     @property
@@ -133,29 +135,29 @@ class FoldTrainer:
         """Nothing is compiled: a step is a few large products, which a GPU replays as a CUDA graph."""
         return 0.0
 
-    def _denoiser_of(self, network: FoldedMLP) -> NetworkDenoiser:
+    def _denoiser_of(self, network: FoldedMLP, schedule: Schedule) -> NetworkDenoiser:
         """Make the denoiser that asks each fold about rows of its own."""
-        schedule = build_schedule(self.settings.schedule)
-        prediction, discrete = self.settings.objective.prediction, self.layout.discrete
-        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=prediction, discrete=discrete).to(self.device)
-        if self.settings.objective.bounded:
+        objective, discrete = self.config.objective, self.layout.discrete
+        denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=objective.prediction, discrete=discrete)
+        denoiser.to(self.device)
+        if objective.bounded:
             denoiser.limit(self.points.to(self.device))
         return denoiser
 
     @property
     def is_done(self) -> bool:
         """Whether the training has ended, by its number of steps or because the networks gain little any more."""
-        gains = [judged.get("gain") for judged in self.history[-self.settings.folds.patience :]]
+        gains = [checkpoint.get("gain") for checkpoint in self.history[-self.config.folds.patience :]]
         gained = any(gain is None or gain >= LEAST_GAIN for gain in gains)
-        return self.step >= self.config.steps or (bool(gains) and not gained)
+        return self.step >= self.training.steps or (bool(gains) and not gained)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
-        every = self.config.log_every
+        every = self.training.log_every
         while not self.is_done:
             self._optimize()
-            if self.step in CHECKPOINTS or self.step == self.config.steps:
-                self._examine()
+            if self.step in CHECKPOINTS or self.step == self.training.steps:
+                self._judge()
             stop = should_stop()
             if self.step % every == 0 or self.is_done:
                 loss = float(self._loss_sum) / (self.step % every or every)
@@ -167,17 +169,14 @@ class FoldTrainer:
                 return
 
     def _record(self, loss: float) -> Record:
-        """Make a line of the log, with the loss on unseen rows where a checkpoint was judged since the last line."""
-        values = (self.step, loss, learning_rate(self.step, self.config))
-        last = self.history[-1] if self.history else None
-        every = self.config.log_every
-        if last is None or last["step"] <= (self.step - 1) // every * every:
-            return Record(*values)
-        return JudgedRecord(*values, float(np.mean(last["held_out"])))
+        """Make a line of the log, with the loss on unseen rows where there was a checkpoint since the last line."""
+        before = (self.step - 1) // self.training.log_every * self.training.log_every
+        losses = [_mean_loss(checkpoint) for checkpoint in self.history[-1:] if checkpoint["step"] > before]
+        return Record(self.step, loss, learning_rate(self.step, self.training), *losses)
 
     def _optimize(self) -> None:
         """Take one step, and let the averages of the weights follow."""
-        c = self.config
+        c = self.training
         self._rates.fill(learning_rate(self.step, c), self.step + 1, beta_2=c.beta2)
         draws = self._draw(self._generator)
         if self._graphed is None:
@@ -185,12 +184,11 @@ class FoldTrainer:
         else:
             self._graphed(*itertools.chain(*draws))
         self.step += 1
-        if self.step % c.ema_every == 0 or self.step == c.steps:
-            self._averages.vector.lerp_(self._weights.vector, 1 - ema_decay(self.step, c))
+        follow(self._averages.vector, self._weights.vector, self.step, c)
 
     def _draw(self, generator: torch.Generator) -> list[Draws]:
         """Draw the random numbers of a step, for each fold those of a batch of the rows that it learns."""
-        return [batches.draw(self.config.batch, generator) for batches in self._batches]
+        return [batches.draw(self.training.batch, generator) for batches in self._batches]
 
     def _graph(self) -> GraphedCall[None]:
         """Make the descent a CUDA graph that is given the draws of a step."""
@@ -199,7 +197,7 @@ class FoldTrainer:
 
     def _descend(self, draws: Sequence[Draws]) -> None:
         """Update all weights in place with the gradients of the folds' regressions, and add the loss to the sum."""
-        c, folds = self.config, len(self._batches)
+        c, folds = self.training, len(self._batches)
         batches = [each.make(own) for each, own in zip(self._batches, draws, strict=True)]
         x, epsilon, t = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "epsilon", "t"))
         corrections = [batch.correction for batch in batches if batch.correction is not None]
@@ -221,63 +219,31 @@ class FoldTrainer:
         )
         self._loss_sum.add_(loss.detach() / folds)
 
-    def _examine(self) -> None:
-        """Keep, for every band and fold, the averaged weights if unseen rows have never been denoised better."""
-        answers = self._exam.answers(self._exam.denoiser)
-        losses = self._exam.losses(answers)
-        bands = losses.reshape(len(self._best), -1, losses.shape[1]).mean(1)
-        better = bands < self._best
-        self._best = torch.where(better, bands, self._best)
-        before = self._answers_of_best() if self.history else answers
-        of_rows = better.repeat_interleave(len(losses) // len(better), 0)
-        of_rows = of_rows.repeat_interleave(answers.shape[1] // better.shape[1], 1)
-        self._answers = torch.where(of_rows.unsqueeze(-1), answers, before)
-        gain = self._gain(before, self._answers) if self.history else None
-        chosen = better.to(self.device)
-        for band, kept in enumerate(self._kept):
-            views, now = self._averages.unpack(kept), self._averages.unpack(self._averages.vector)
-            for name, view in views.items():
-                view[chosen[band]] = now[name][chosen[band]]
-        self.history.append({"step": self.step, "held_out": bands.mean(1).tolist(), "gain": gain})
+    def _judge(self) -> None:
+        """Judge the averaged weights on unseen rows, and note their losses and what the best weights have gained."""
+        before = self._best.answers() if self.history else None
+        losses = self._best.judge()
+        gain = None if before is None else self._gain(before, self._best.answers())
+        self.history.append({"step": self.step, "held_out": losses.mean(1).tolist(), "gain": gain})
 
     def _gain(self, before: Tensor, after: Tensor) -> float:
         """Give what the networks have gained where they count, in bits a row; the answers are (L, F·m, width)."""
-        w = self._weighing.weights_of_networks(after)
-        fallen = ((before - self._exam.points).square() - (after - self._exam.points).square()).sum(-1).mean(1)
-        return float((w.square().clamp(min=LEAST_COUNTED) * self._exam.bits * fallen).sum())
+        w, points = self._weighing.weights_of_networks(after), self._unseen.points
+        fallen = ((before - points).square() - (after - points).square()).sum(-1).mean(1)
+        return float((w.square().clamp(min=LEAST_COUNTED) * self._unseen.bits * fallen).sum())
 
     @cached_property
     def _weighing(self) -> Weighing:
-        """The experts in closed form, which are fitted at the first checkpoint; they depend on the rows alone."""
-        schedule = build_schedule(self.settings.schedule)
-        return Weighing(self._exam, self.points, self._seen, schedule, config=self.settings, layout=self.layout)
+        """The experts in closed form, which are fitted when they are needed first; they depend on the rows alone."""
+        return Weighing(self._unseen, self.points, self._seen, config=self.config, layout=self.layout)
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
-        """Give the denoiser of the best weights and the mixture, and what is to be said of it."""
-        stacked = build_stacked(self.settings, self.layout.width, self.layout.discrete)
-        per_band = [self._averages.unpack(kept) for kept in self._kept]
-        merged = {name: torch.cat([band[name] for band in per_band]) for name in per_band[0]}
-        stacked.learnt.network.load_state_dict(merged)
+        """Give the denoiser of the best weights and the closed forms, and what is to be said of it."""
+        stacked = build_stacked(self.config, self.layout.width, self.layout.discrete)
+        stacked.learnt.network.load_state_dict(self._best.merged())
         stacked.learnt.limits = None if self.denoiser.limits is None else self.denoiser.limits.cpu()
-        facts = self._weighing.finish(stacked, self._answers_of_best)
-        best = min(self.history, key=lambda judged: float(np.mean(judged["held_out"])))
-        return stacked.requires_grad_(False).eval(), {"best_step": best["step"], **facts}
-
-    def _answers_of_best(self, given: Tensor | None = None) -> Tensor:
-        """Ask the network with the kept weights of each band about unseen rows; see `Exam.answers`.
-
-        The answers without given features are known from the checkpoints, unless the training was resumed since.
-        """
-        if given is None and self._answers is not None:
-            return self._answers
-        c, exam, now = self.settings.folds, self._exam, self._averages.vector.clone()
-        net = torch.empty_like(exam.points)
-        for band, kept in enumerate(self._kept):
-            self._averages.vector.copy_(kept)
-            levels = slice(band * c.levels // c.bands, (band + 1) * c.levels // c.bands)
-            net[levels] = exam.answers(exam.denoiser, given, levels=levels)
-        self._averages.vector.copy_(now)
-        return net
+        facts = self._weighing.finish(stacked, self._best)
+        return stacked.requires_grad_(False).eval(), {"best_step": min(self.history, key=_mean_loss)["step"], **facts}
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on, as tensors and plain values."""
@@ -288,8 +254,8 @@ class FoldTrainer:
             "moments": tuple(self._moments),
             "generator": self._generator.get_state(),
             "loss_sum": self._loss_sum,
-            "best": self._best,
-            "kept": self._kept,
+            "best": self._best.losses,
+            "kept": self._best.weights,
             "history": self.history,
         }
 
@@ -300,15 +266,17 @@ class FoldTrainer:
             KeyError, RuntimeError, ValueError: the state belongs to another configuration.
 
         """
-        check_schema(state["history"], list[_Judged])
-        self.step, self.history, self._answers = state["step"], state["history"], None
+        check_schema(state["history"], list[_Checkpoint])
+        self.step, self.history = state["step"], state["history"]
         self._weights.vector.copy_(state["weights"])
         self._averages.vector.copy_(state["average"])
         for own, kept in zip(self._moments, state["moments"], strict=True):
             own.copy_(kept)
         self._generator.set_state(state["generator"].cpu())
         self._loss_sum.copy_(state["loss_sum"])
-        for own, kept in ((self._best, state["best"]), (self._kept, state["kept"])):
-            if own.shape != kept.shape:
-                raise ValueError("another number of bands or folds")
-            own.copy_(kept)
+        self._best.load(state["best"], state["kept"])
+
+
+def _mean_loss(checkpoint: dict[str, Any]) -> float:
+    """Give the loss on unseen rows at an entry of the history, averaged over the bands."""
+    return float(np.mean(checkpoint["held_out"]))

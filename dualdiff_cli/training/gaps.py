@@ -1,9 +1,9 @@
 """The features of rows, with what gaps hide drawn from its distribution given the rest of the row.
 
-A missing cell has value features that nobody has seen. If values are drawn for them from the column alone, a column
-with 20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are
-drawn from their distribution given the used features, which is fitted at the same time (stochastic expectation
-maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The two steps
+The features that hold the value of a missing cell are unknown. If they are drawn from the column alone, a column with
+20 % gaps loses a fifth of its correlations, and a model learns that. So the unused features u of each row are drawn
+from their distribution given the used features z. This distribution p is fitted at the same time (stochastic
+expectation maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Wong 1987). The two steps
 
     p ← fit to all rows (u, z),    u ~ p(u | z)
 
@@ -27,30 +27,30 @@ from .. import seeding
 from ..data import Data, DiscreteSpan, FloatArray, TableEncoding
 from ..diffusion.mixtures import condition
 from .gaussians import Gaussians
-from .mixture import fit_mixture, spread
+from .mixture import dequantised, fit_mixture
 
 __all__ = [
     "Mask",
+    "chunks_by_memory",
     "draw_hidden",
     "features_of_both",
     "held_out_features",
-    "parts_in_memory",
-    "together",
+    "rows_by_pattern",
     "training_features",
 ]
 
 LEAST_COMMON = 32
-"""So many rows with the same gaps are treated on their own."""
+"""At least so many rows with the same gaps are a group of their own; rows whose gaps fewer rows have are mixed."""
 MOST_MIXED = 256
-"""The number of rows with different gaps that are treated together: each has matrices of its own."""
+"""The largest number of rows with different gaps in a group; each of these rows has matrices of its own."""
 MOST_TOGETHER = 2048
-"""The largest number of rows with the same gaps that are treated together."""
+"""The largest number of rows with the same gaps in a group."""
 MOST_NUMBERS = 2**24
-"""The largest number of entries of the matrices of rows that are treated together."""
+"""The largest number of entries of the matrices that exist at once."""
 MOST_FEATURES = 64
-"""With more features the matrices of rows take too long, and gaps keep the values that were drawn for their column."""
+"""With more features the matrices take too long, and gaps keep the values that were drawn from the column alone."""
 MOST_FITTED = 5_000
-"""The number of rows that the two steps are repeated with; what the others hide is drawn once, from the last fit."""
+"""The two steps are repeated with at most so many rows; what the other rows hide is drawn once, from the last fit."""
 ROUNDS = 10
 """How often the two steps are repeated with one Gaussian, and then with the mixture."""
 
@@ -103,9 +103,9 @@ def _encoded_held_out(encoding: TableEncoding, data: Data, *, seed: int) -> Floa
 
 
 def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, Gaussians | None]:
-    """Give training rows as features (n, width), and the mixture that what gaps hide was drawn from.
+    """Give training rows as features (n, width), and the mixture from which the values behind gaps were drawn.
 
-    The mixture is one of the features that hold values. It is None where there are no gaps, or too many features.
+    The mixture is a density of the features that hold values. It is None where there are no gaps, or too many features.
     """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
@@ -118,9 +118,10 @@ def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tup
 
 
 def _value_features(encoding: TableEncoding) -> tuple[npt.NDArray[np.intp], list[DiscreteSpan]]:
-    """Give the places of the features that hold values, and those of them that take few values, counted among them.
+    """Give the places of the features that hold values; the other features say whether a cell is there.
 
-    The other features say whether a cell is there.
+    The second value has the spans of few values among them. A span says where it starts among the features that hold
+    values.
     """
     flags = [feature for feature, _ in encoding.presence.values()]
     values = np.setdiff1d(np.arange(encoding.width), flags)
@@ -139,15 +140,15 @@ def _fitted(
     some, hidden = z[fitted_to], unused[fitted_to]
     for _ in range(ROUNDS):
         some = _snapped(draw_hidden(some, hidden, _shrunk_gaussian(some), rng), hidden, discrete)
-    fitted = fit_mixture(spread(some, discrete, seed=seed), seed=seed)
+    fitted = fit_mixture(dequantised(some, discrete, seed=seed), seed=seed)
     for _ in range(ROUNDS):
         some = _snapped(draw_hidden(some, hidden, fitted.gaussians, rng), hidden, discrete)
-        fitted = fitted.refit(spread(some, discrete, seed=seed))
+        fitted = fitted.refit(dequantised(some, discrete, seed=seed))
     return fitted.gaussians
 
 
 def _redrawn(encoding: TableEncoding, features: FloatArray, fitted: Gaussians, rng: np.random.Generator) -> FloatArray:
-    """Draw the unused ones of features (n, width) from the mixture, given the others of their row."""
+    """Draw the unused features of rows (n, width) from the mixture, given the other features of each row."""
     features, unused = features.copy(), encoding.unused(features)
     places, discrete = _value_features(encoding)
     hidden = unused[:, places]
@@ -169,8 +170,8 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
     log_w = torch.from_numpy(np.log(gaussians.weights))
     mu, sigma = (torch.from_numpy(np.array(each)) for each in (gaussians.means, gaussians.covariances))
     entries = sigma.numel()
-    for group in together(hidden):
-        for part in parts_in_memory(group, hidden, entries):
+    for group in rows_by_pattern(hidden):
+        for part in chunks_by_memory(group, hidden, entries):
             z[part] = _drawn(z[part], hidden[part], log_w, mu, sigma, rng)
     return z
 
@@ -178,7 +179,7 @@ def draw_hidden(z: FloatArray, hidden: Mask, gaussians: Gaussians, rng: np.rando
 def _drawn(
     z: FloatArray, hidden: Mask, log_w: Tensor, mu: Tensor, sigma: Tensor, rng: np.random.Generator
 ) -> FloatArray:
-    """Draw the hidden features of rows z (n, width) that are treated together; see `draw_hidden`."""
+    """Draw the hidden features of the rows z (n, width) of one group; see `draw_hidden`."""
     shared = hidden[0] if (hidden == hidden[0]).all() else hidden
     weights, means, covariances = condition(log_w, mu, sigma, torch.from_numpy(z), torch.from_numpy(~shared))
     # The largest of log w plus Gumbel noise has the probabilities w.
@@ -201,16 +202,16 @@ def _snapped(z: FloatArray, drawn: Mask, discrete: Sequence[DiscreteSpan]) -> Fl
     return z
 
 
-def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
-    """Divide the rows that have gaps into parts that are conditioned together.
+def rows_by_pattern(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
+    """Divide the rows that have gaps into groups, so that rows with the same gaps share the matrices of conditioning.
 
-    Rows with the same gaps share the matrices of the conditioning; rows whose gaps few others have are mixed.
+    Rows whose gaps few other rows have are mixed, and each of them has matrices of its own.
 
     Args:
         hidden: which cells or features are hidden, (n, width).
 
     Yields:
-        Numbers of rows.
+        The numbers of the rows of a group.
 
     """
     _, pattern_of, count = np.unique(hidden, axis=0, return_inverse=True, return_counts=True)
@@ -223,12 +224,12 @@ def together(hidden: Mask) -> Iterator[npt.NDArray[np.intp]]:
     yield from (part for part in np.split(rest, range(MOST_MIXED, len(rest), MOST_MIXED)) if len(part))
 
 
-def parts_in_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
-    """Divide a group of `together` into parts whose matrices have at most `MOST_NUMBERS` numbers.
+def chunks_by_memory(group: npt.NDArray[np.intp], hidden: Mask, entries: int) -> list[npt.NDArray[np.intp]]:
+    """Divide a group of `rows_by_pattern` into chunks whose matrices have at most `MOST_NUMBERS` entries.
 
     Args:
         group: the numbers of the rows.
-        hidden: see `together`. Rows with the same gaps share their matrices, and stay one part.
+        hidden: see `rows_by_pattern`. Rows with the same gaps share their matrices, and stay one chunk.
         entries: the size of the matrices of one row, such as K·d².
 
     """

@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Self
 
 import numpy as np
+import torch
 from scipy.special import logsumexp
 
 from ..data import FloatArray
+from ..diffusion.mixtures import FullMixtureDenoiser
+from ..diffusion.schedules import Schedule
 
 __all__ = ["REGULARISATION", "FittedMixture", "Gaussians", "squared_distances"]
 
 MOST_AT_ONCE = 2**24
-"""Densities of so many rows times Gaussians are computed at once."""
+"""The largest number of densities, rows times Gaussians, that are computed at once."""
 REGULARISATION = 1e-6
 """Added to the variances, in squared feature units, so that no Gaussian collapses onto one row."""
 
@@ -52,9 +55,8 @@ def squared_distances(z: FloatArray, means: FloatArray, covariances: FloatArray)
     factors = np.linalg.cholesky(covariances)
     inverses = np.linalg.inv(factors)
     away = ((z - mu) @ inverse.T for mu, inverse in zip(means, inverses, strict=True))
-    return np.stack([np.einsum("nd,nd->n", each, each) for each in away]), np.log(
-        factors.diagonal(axis1=1, axis2=2)
-    ).sum(1)
+    log_volumes = np.log(factors.diagonal(axis1=1, axis2=2)).sum(1)
+    return np.stack([np.einsum("nd,nd->n", each, each) for each in away]), log_volumes
 
 
 class FittedMixture(ABC):
@@ -88,17 +90,22 @@ class FittedMixture(ABC):
         """Give the Bayesian information criterion on rows z (n, width): −2 log L + p log n; less is better."""
         return float(self.parameters * np.log(len(z)) - 2 * self.log_density(z).sum())
 
+    def denoiser(self, schedule: Schedule) -> FullMixtureDenoiser:
+        """Make the denoiser of the mixture."""
+        weights, means, covariances = (torch.from_numpy(np.array(array)) for array in self.gaussians)
+        return FullMixtureDenoiser(weights, means, covariances, schedule)
+
     @abstractmethod
     def refit(self, z: FloatArray) -> Self:
-        """Fit a mixture of the same size and form to some of the rows, from the same means on.
+        """Fit a mixture of the same size and form to some of the rows; the fit begins at the means of this mixture.
 
-        The criterion could choose another size for fewer rows by chance, and from other starting points the fit could
-        end in another optimum. Such a mixture would say little of the whole one.
+        For fewer rows the criterion could choose another size by chance, and from other starting points the fit could
+        end in another optimum. Such a mixture would say little about this one.
         """
 
     @abstractmethod
     def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
-        """Fit a mixture with one more component to rows z (n, width), from this mixture and the new component on.
+        """Fit a mixture with one more component to rows z (n, width); the fit begins at this mixture and the component.
 
         Args:
             mean, covariance: of the new component, (width,) and (width, width).

@@ -19,7 +19,7 @@ class HeldOutRows:
     """Rows that a training does not learn, with noise that stays the same, so that losses differ by the weights alone.
 
     Args:
-        points: clean held-out rows, (m, d), on the device of the training; `MOST_JUDGED` of them are used.
+        points: clean held-out rows, (m, d), on the device of the training; at most `MOST_JUDGED` of them are used.
         schedule: gives the times, one in each of equal slices of the time axis.
         seed: of the rows that are used, and of the times and the noise, which are drawn from a stream of their own.
         noise: the noise that belongs to each row, (m, d); None draws the noise.

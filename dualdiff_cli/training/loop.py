@@ -16,7 +16,7 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from .. import seeding
 from ..compute.compiling import Compiled
 from ..compute.device import GraphedCall, Readback
 from ..compute.execution import PLAIN, Execution
-from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, ema_decay, fused_adamw, learning_rate
+from ..compute.optimiser import FlatParameters, Moments, Rates, adamw, follow, fused_adamw, learning_rate
 from ..config.sections import ObjectiveConfig, TrainingConfig
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.schedules import Schedule
@@ -35,7 +35,7 @@ from .batches import Batches, ConditionalBatches, Draws, PlainBatches, Posterior
 from .judging import HeldOutRows
 from .loss import batch_loss
 
-__all__ = ["JudgedRecord", "Progress", "Record", "Trainer", "build_batches"]
+__all__ = ["Progress", "Record", "Trainer", "build_batches"]
 
 MOST_FEATURES_FOR_REFERENCES = 12
 """The largest number of features with which posterior means over a reference set are worth their time."""
@@ -46,18 +46,25 @@ Treatment = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class Record:
-    """One line of the log: the step, the mean loss since the last logged step, and the learning rate."""
+    """A line of the log.
+
+    Attributes:
+        step: the number of steps done.
+        loss: the mean loss since the last logged step.
+        learning_rate: of the next step.
+        held_out: the loss of the averaged weights on rows that the network does not learn; None where the weights were
+            not judged since the last logged step.
+
+    """
 
     step: int
     loss: float
     learning_rate: float
+    held_out: float | None = None
 
-
-@dataclass(frozen=True)
-class JudgedRecord(Record):
-    """A line of the log with the loss of the averaged weights on rows that the training does not learn."""
-
-    held_out: float
+    def to_dict(self) -> dict[str, Any]:
+        """Give the line as plain values, with ``held_out`` only where there is one."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Trainer:
         denoiser: the denoiser whose network, and whose schedule if it is learned, are trained in place.
         points: clean training points, (N, d), on the device to train on.
         objective: the loss.
-        config: the settings of the optimiser.
+        training: the settings of the optimiser, and how often the training logs.
         seed: the seed of all random numbers of the training.
         noise: the noise that belongs to each point, (N, d); None draws new noise for every batch.
         units: see `build_batches`.
@@ -135,14 +142,14 @@ class Trainer:
         points: Tensor,
         *,
         objective: ObjectiveConfig,
-        config: TrainingConfig,
+        training: TrainingConfig,
         seed: int,
         noise: Tensor | None = None,
         units: Sequence[int] = (),
         held_out: HeldOutRows | None = None,
         execution: Execution = PLAIN,
     ) -> None:
-        self.denoiser, self.points, self.objective, self.config = denoiser, points, objective, config
+        self.denoiser, self.points, self.objective, self.training = denoiser, points, objective, training
         self.device = points.device
         if objective.bounded:
             denoiser.limit(points)
@@ -169,11 +176,11 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether all steps are done."""
-        return self.step >= self.config.steps
+        return self.step >= self.training.steps
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Train; yield every ``log_every`` steps, at the end, and when ``should_stop`` ends the training early."""
-        every, last = self.config.log_every, self.config.steps
+        every, last = self.training.log_every, self.training.steps
         while self.step < last:
             self._optimize()
             if self.step % every == 0 or self.step == last:
@@ -191,23 +198,21 @@ class Trainer:
         Whether weights are judged depends on the step alone, so that a resumed training judges the same weights.
         """
         yield self._loss_sum / interval
-        every = self.config.checkpoint_every
-        is_due = self.step // every > (self.step - interval) // every or self.step == self.config.steps
+        every = self.training.checkpoint_every
+        is_due = self.step // every > (self.step - interval) // every or self.step == self.training.steps
         if self._held_out is not None and is_due:
             yield self._held_out.loss(self.average)
 
     def _optimize(self) -> None:
-        self._rates.fill(learning_rate(self.step, self.config), self.step + 1, beta_2=self.config.beta2)
-        draws = self._batches.draw(self.config.batch, self._generator)
+        self._rates.fill(learning_rate(self.step, self.training), self.step + 1, beta_2=self.training.beta2)
+        draws = self._batches.draw(self.training.batch, self._generator)
         if self._graphed is None:
             self._call(*self._state, *draws)
         else:
             self._graphed(*draws)
         self.step += 1
-        if self.step % self.config.ema_every == 0 or self.step == self.config.steps:
-            decay = ema_decay(self.step, self.config)
-            for average, flat in zip(self._averages, self._weights, strict=True):
-                average.vector.lerp_(flat.vector, 1 - decay)
+        for average, flat in zip(self._averages, self._weights, strict=True):
+            follow(average.vector, flat.vector, self.step, self.training)
 
     def _descend(self, update: Callable[..., None], *tensors: Tensor) -> None:
         """Update weights and moments with the gradient of the loss, and add the loss to the sum, all in place.
@@ -230,7 +235,7 @@ class Trainer:
             named |= flat.unpack(leaf)
         loss: Tensor = torch.func.functional_call(self._loss, named, (draws,))
         gradients = torch.autograd.grad(loss, leaves)
-        c = self.config
+        c = self.training
         treatments: list[Treatment] = [(c.weight_decay, c.clip_norm), (0.0, None)]
         for w, g, moment, (decay, clip) in zip(weights, gradients, moments, treatments, strict=False):
             update(w, g, moment, rates, beta_2=c.beta2, weight_decay=decay, clip_norm=clip)
@@ -238,8 +243,8 @@ class Trainer:
 
     def _graph(self) -> GraphedCall[None]:
         """Make the step a CUDA graph that is given the draws of a batch."""
-        static = self._batches.draw(self.config.batch, seeding.torch_stream(0, "shapes of a batch", self.points.device))
-        return GraphedCall(lambda: self._call(*self._state, *static), self.points.device, inputs=static)
+        static = self._batches.draw(self.training.batch, seeding.torch_stream(0, "shapes of a batch", self.device))
+        return GraphedCall(lambda: self._call(*self._state, *static), self.device, inputs=static)
 
     def _records(self, *, wait: bool) -> tuple[Record, ...]:
         """Give the records whose losses have arrived from the device; with ``wait``, wait for all of them."""
@@ -247,8 +252,7 @@ class Trainer:
         while self._pending and (wait or all(readback.ready() for readback in self._pending[0][1])):
             step, readbacks = self._pending.popleft()
             loss, *held_out = (readback.item() for readback in readbacks)
-            values = (step, loss, learning_rate(step, self.config))
-            records.append(JudgedRecord(*values, *held_out) if held_out else Record(*values))
+            records.append(Record(step, loss, learning_rate(step, self.training), *held_out))
         return tuple(records)
 
     @property

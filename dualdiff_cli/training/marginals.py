@@ -1,4 +1,4 @@
-"""The density of each feature by itself, fitted to the training rows: the expert that knows of no dependence."""
+"""The density of each feature by itself, fitted to the training rows: an expert that leaves every dependence out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_ROWS = 5_000
 
 @dataclass(frozen=True)
 class FittedMarginals:
-    """A mixture of Gaussians for each feature that does not take few values.
+    """A mixture of Gaussians for each feature, except for the features with few values.
 
     Attributes:
         mixtures: by the number of the feature.
@@ -42,13 +42,13 @@ class FittedMarginals:
 
     @classmethod
     def fit(cls, points: Tensor, layout: FeatureLayout, *, sizes: tuple[int, ...] = SIZES, seed: int) -> Self:
-        """Fit to rows (N, width), with that of some numbers of Gaussians that suits each feature best."""
+        """Fit a mixture to each feature of rows (N, width), with the number of Gaussians that suits the feature."""
         rows = _some(points, seed)
         mixtures = {i: fit_mixture(rows[:, [i]], sizes=sizes, forms=("full",), seed=seed) for i in layout.numbers}
         return cls(mixtures, layout, seed)
 
     def refit(self, points: Tensor) -> Self:
-        """Fit the same mixtures to some of the rows; see `FittedMixture.refit`."""
+        """Fit mixtures of the same sizes to some of the rows; see `FittedMixture.refit`."""
         rows = _some(points, self.seed)
         mixtures = {i: mixture.refit(rows[:, [i]]) for i, mixture in self.mixtures.items()}
         return type(self)(mixtures, self.layout, self.seed)

@@ -3,9 +3,10 @@
 The Bayesian information criterion of a model with p parameters and likelihood L on n rows is −2 log L + p log n
 (Schwarz 1978, "Estimating the dimension of a model"); the least is the best. Its half, divided by n, estimates the loss
 −log p of an unseen row, but only where there are many more rows than parameters. So with few rows the mean of this
-estimate and of another one decides: the loss of each quarter of the rows under the same mixture, fitted to the others
-(cross-validation). The fits to the quarters begin at the means of the whole fit, so that they find the same components;
-so they know a little of the unseen rows and favour large mixtures, and BIC, which favours small ones, makes up for it.
+estimate and of another one decides. The other one is cross-validation: the loss of each quarter of the rows under a
+mixture of the same size and form that is fitted to the other rows. These fits begin at the means of the whole fit, so
+that they find the same components. They therefore know a little of the rows that judge them, which favours large
+mixtures, and BIC, which favours small ones, makes up for it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ __all__ = [
     "COVARIANCE_FORMS",
     "MOST_MIXTURE_ROWS",
     "PlainMixture",
+    "dequantised",
     "fit_mixture",
     "full_covariances",
-    "spread",
 ]
 
 COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 80, 100)
@@ -44,20 +45,20 @@ ROWS_PER_COMPONENT = 5
 """A mixture has at most one Gaussian for so many rows."""
 MOST_MIXTURE_ROWS = 20_000
 """A mixture is fitted to at most so many rows; more would hardly change it."""
-SPREAD = 0.1
-"""The standard deviation of the noise on features with few values, as a share of the distance of the values."""
+DEQUANTISING_NOISE = 0.1
+"""The standard deviation of the noise on features with few values, as a share of the distance of two values."""
 MOST_VALIDATED = 500
-"""With more rows, or a single feature, there are many more rows than parameters, and BIC alone decides."""
+"""With more rows than this, or a single feature, BIC alone decides, as there are many more rows than parameters."""
 PARTS = 4
 """The number of parts of the cross-validation."""
 PATIENCE = 2
 """The search ends after so many larger sizes that are no better."""
 HOPE = 2.0
-"""With every doubling of its size a form gains at most so many times as much as it has just gained, so is assumed."""
+"""The search assumes that a doubling of the size gains at most so many times as much as the doubling before it."""
 
 
-def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
-    """Add noise to the features with few values, on which the likelihood of a Gaussian has no bound.
+def dequantised(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
+    """Add noise to the features with few values, because the likelihood of a Gaussian has no bound on equal values.
 
     Args:
         z: features, (n, width).
@@ -69,7 +70,7 @@ def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> Flo
     for span in discrete:
         part = z[:, span.features]
         noise = seeding.stream(seed, f"spread of feature {span.start}").standard_normal(part.shape)
-        part += SPREAD * span.scale * noise
+        part += DEQUANTISING_NOISE * span.scale * noise
     return z
 
 
@@ -86,13 +87,21 @@ class PlainMixture(FittedMixture):
 
     @classmethod
     def fit(cls, z: FloatArray, components: int, form: str, *, seed: int, **start: Any) -> Self:
-        """Fit so many Gaussians to rows z (n, width); ``start`` may have the initial parameters of scikit-learn."""
+        """Fit so many Gaussians to rows z (n, width).
+
+        Args:
+            z: the rows.
+            components, form: the number of Gaussians, and the form of their covariances in scikit-learn's words.
+            seed: of the starting points.
+            start: initial parameters, by scikit-learn's names.
+
+        """
         from sklearn.exceptions import ConvergenceWarning  # slow to import, and only a fit needs scikit-learn
         from sklearn.mixture import GaussianMixture
 
         fitted = GaussianMixture(components, covariance_type=form, reg_covar=REGULARISATION, random_state=seed, **start)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # BIC judges a mixture that has not converged as it is
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the criterion judges each mixture, converged or not
             return cls(fitted.fit(z))
 
     @property
@@ -117,12 +126,12 @@ class PlainMixture(FittedMixture):
         return Gaussians(gm.weights_, gm.means_, full_covariances(gm.covariances_, self.form, gm.means_.shape))
 
     def log_density(self, z: FloatArray) -> FloatArray:
-        """Give the log of the density at rows z (n, width), (n,), in the way that is fast for the form."""
+        """Give the log of the density at rows z (n, width), (n,), as scikit-learn does, which is fast for the form."""
         log_p: FloatArray = self.fitted.score_samples(z)
         return log_p
 
     def refit(self, z: FloatArray) -> Self:
-        """Fit the same mixture to some of the rows; see `FittedMixture.refit`."""
+        """Fit a mixture of the same size and form to some of the rows; see `FittedMixture.refit`."""
         start = self.fitted.means_
         return self.fit(z, self.components, self.form, seed=seeding.integer(0, "refit"), means_init=start)
 
@@ -153,8 +162,8 @@ def fit_mixture(
 
     Args:
         z: features, (n, width).
-        sizes: numbers of components to try, ascending; those that leave a component fewer than `ROWS_PER_COMPONENT`
-            rows are left out, but the first of them is always tried, and must not be larger than n.
+        sizes: numbers of components to try, ascending. A number that leaves a component fewer than
+            `ROWS_PER_COMPONENT` rows is not tried, except the first number, which must not be larger than n.
         forms: of the covariances; see `COVARIANCE_FORMS`.
         seed: of the starting points.
 
@@ -163,31 +172,33 @@ def fit_mixture(
     if len(sizes) == len(forms) == 1:
         return _fit(z, sizes[0], forms[0], seed)
     largest: dict[str, int] = {}
-    judged: list[_Judged] = []
+    candidates: list[_Candidate] = []
     for form in forms:
         plain = form.removesuffix("-scales")  # with heavier tails no more components are needed than without
         most = min(largest.get(plain, sizes[-1]), max(sizes[0], len(z) // ROWS_PER_COMPONENT))
-        judged.append(min(_growing(z, [k for k in sizes if k <= most], form, min(judged, default=None), seed)))
-        largest[form] = judged[-1].mixture.components
-    best = min(judged)
+        tried = _growing(z, [k for k in sizes if k <= most], form, min(candidates, default=None), seed)
+        candidates.append(min(tried))
+        largest[form] = candidates[-1].mixture.components
+    best = min(candidates)
     return _with_peaks(z, best, seed).mixture if len(sizes) > 1 else best.mixture
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A mixture with the estimated loss of unseen rows, in nats a row."""
+class _Candidate:
+    """A mixture with its estimated loss on unseen rows, in nats a row."""
 
     loss: float
     mixture: FittedMixture
 
-    def __lt__(self, other: _Judged) -> bool:
+    def __lt__(self, other: _Candidate) -> bool:
         return self.loss < other.loss
 
-    def catches_up(self, best: _Judged, smaller: _Judged, most: int) -> bool:
+    def catches_up(self, best: _Candidate, smaller: _Candidate, most: int) -> bool:
         """Whether this form can still become better than the best mixture of the other forms.
 
-        A form with fewer components than the best one is not judged yet. A larger one has to gain the rest in the
-        doublings that are left up to the most components, each `HOPE` times what the last growth gained.
+        A form that has not reached the number of components of the best mixture yet can. A larger one has to make up
+        for the difference in the doublings that are left up to the most components, each of which is assumed to gain
+        `HOPE` times what the last doubling gained.
         """
         k = self.mixture.components
         if k < best.mixture.components or self < best:
@@ -196,11 +207,13 @@ class _Judged:
         return bool(self.loss - HOPE * max(gain, 0.0) * np.log2(most / k) < best.loss)
 
 
-def _growing(z: FloatArray, sizes: Sequence[int], form: str, best: _Judged | None, seed: int) -> Iterator[_Judged]:
+def _growing(
+    z: FloatArray, sizes: Sequence[int], form: str, best: _Candidate | None, seed: int
+) -> Iterator[_Candidate]:
     """Fit larger and larger mixtures of one form until the estimated loss has stopped falling.
 
-    With many rows, where a fit takes long and the criterion is smooth, it ends as well when the form cannot become
-    better than the best mixture of the other forms.
+    With many rows, a fit takes long and the criterion is smooth. The search then ends, too, when this form cannot
+    become better than the best mixture of the other forms.
     """
     least, smaller, since = np.inf, None, 0
     for k in sizes:
@@ -220,20 +233,21 @@ def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
     return PlainMixture.fit(z, components, form, seed=seeding.integer(seed, f"mixture of {components}"))
 
 
-def _judge(mixture: FittedMixture, z: FloatArray, seed: int) -> _Judged:
-    """Estimate the loss of unseen rows from the rows z (n, width) that the mixture is fitted to."""
+def _judge(mixture: FittedMixture, z: FloatArray, seed: int) -> _Candidate:
+    """Estimate the loss on unseen rows from the rows z (n, width) that the mixture was fitted to."""
     by_bic = mixture.bic(z) / (2 * len(z))
     if len(z) > MOST_VALIDATED or z.shape[1] == 1 or len(z) < PARTS * mixture.components:
-        return _Judged(by_bic, mixture)
+        return _Candidate(by_bic, mixture)
     parts = np.array_split(seeding.stream(seed, "parts of the validation").permutation(len(z)), PARTS)
     losses = [-mixture.refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]
-    return _Judged((by_bic + float(np.concatenate(losses).mean())) / 2, mixture)
+    return _Candidate((by_bic + float(np.concatenate(losses).mean())) / 2, mixture)
 
 
-def _with_peaks(z: FloatArray, best: _Judged, seed: int) -> _Judged:
+def _with_peaks(z: FloatArray, best: _Candidate, seed: int) -> _Candidate:
     """Add a component for each narrow peak of a feature, if the estimated loss is then less.
 
-    The mixtures so far began at clusters of rows, and a narrow peak that goes right across the clusters is no cluster.
+    The fits of the other components began at clusters of rows, and a narrow peak that lies across clusters is no
+    cluster.
     """
     for peak in find_peaks(z):
         inside = z[peak.holds(z)]

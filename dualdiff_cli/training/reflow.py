@@ -103,8 +103,8 @@ def check_teacher(teacher: DiffusionConfig, encoding: TableEncoding, config: Dif
         )
     if data.density is None and teacher.seed != config.seed:
         raise InputError(
-            f"With seed {config.seed} rows of {data.name} would be held out that the teacher {run} has learnt.",
-            f"Leave --seed out, or use its seed, {teacher.seed}.",
+            f"The teacher {run} has learnt rows of {data.name} that would be held out with seed {config.seed}.",
+            f"Leave --seed out, or use the teacher's seed, {teacher.seed}.",
         )
 
 

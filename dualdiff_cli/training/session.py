@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -23,9 +23,9 @@ from .loop import Progress
 __all__ = ["Callbacks", "Spent", "restore", "train_at_once", "train_in_run"]
 
 CHECKPOINT_SECONDS = 30.0
-"""A checkpoint is saved at least so often, in seconds."""
+"""The longest time between two checkpoints, in seconds."""
 MAY_BE_INFINITE = ("best",)
-"""The part of a state with the least losses so far, which are infinite before the first is known."""
+"""The part of a state with the least losses until now, which are infinite before the first checkpoint is judged."""
 MAY_GROW = ("trainer.history",)
 """The part of a state that grows with the training; the trainer checks it."""
 
@@ -55,7 +55,7 @@ class Training(Protocol):
     """What a training has to offer to be driven here."""
 
     step: int
-    config: TrainingConfig
+    training: TrainingConfig
     device: torch.device
 
     @property
@@ -88,7 +88,7 @@ class Spent(NamedTuple):
 
 
 def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
-    """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after it.
+    """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after the checkpoint.
 
     Raises:
         InputError: the checkpoint is of another configuration.
@@ -99,7 +99,7 @@ def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
         remedy = "Restore its config.toml, use the device that its environment.json names, or start a new run."
         with refusing(problem, remedy):
             _check_state(trainer.state_dict(), state["trainer"], "trainer")
-            if not 0 <= state["trainer"]["step"] <= trainer.config.steps:
+            if not 0 <= state["trainer"]["step"] <= trainer.training.steps:
                 raise ValueError("the training has fewer steps")
             trainer.load_state_dict(state["trainer"])
     run.rewind_metrics(trainer.step)
@@ -110,9 +110,9 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
     """Train to the end; log the loss and save checkpoints in the run.
 
     Args:
-        run: where to.
-        trainer: at any step.
-        before: what the steps up to the checkpoint took.
+        run: where the log and the checkpoints are kept.
+        trainer: the training, at any step.
+        before: what the steps until now have taken.
         callbacks: see `Callbacks`.
 
     Raises:
@@ -124,14 +124,15 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
 
     def spent() -> Spent:
         compiling = trainer.compile_seconds
-        return Spent(before[0] + time.monotonic() - started - compiling, before[1] + compiling)
+        training = time.monotonic() - started - compiling
+        return Spent(before.train_seconds + training, before.compile_seconds + compiling)
 
     with callbacks.shield():
         checkpoints = _Checkpoints(run, trainer, spent)
         for progress in trainer.run(callbacks.should_stop):
             if any(not math.isfinite(record.loss) for record in progress.records):
                 raise checkpoints.diverged()
-            run.append_metrics(asdict(record) for record in progress.records)
+            run.append_metrics(record.to_dict() for record in progress.records)
             callbacks.on_progress(progress)
             if checkpoints.are_due:
                 checkpoints.save()
@@ -140,18 +141,18 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
         checkpoints.save()
         if not trainer.is_done:
             raise Interrupted(
-                f"Stopped after {trainer.step} of {trainer.config.steps} steps.",
+                f"Stopped after {trainer.step} of {trainer.training.steps} steps.",
                 f"Everything is saved: go on with `dualdiff train --resume {run}`.",
             )
     return at_the_end
 
 
 def train_at_once(run: Run, rounds: Iterator[int], steps: int, callbacks: Callbacks, *, name: str) -> None:
-    """Drive a training that keeps no checkpoint: one that was stopped starts over.
+    """Drive a training that keeps no checkpoint, so that a training that was stopped starts over.
 
     Args:
         run: where the model will be kept.
-        rounds: trains, and gives the number of steps done after every few of them.
+        rounds: trains, and gives after every few steps the number of steps done.
         steps: the largest number of steps.
         callbacks: see `Callbacks`.
         name: what the model is called in messages, such as "A spline flow".
@@ -188,8 +189,8 @@ class _Checkpoints:
     @property
     def are_due(self) -> bool:
         """Whether enough steps or enough time have passed since the last checkpoint."""
-        steps = self._trainer.step - self._saved_step
-        return steps >= self._trainer.config.checkpoint_every or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        steps, seconds = self._trainer.step - self._saved_step, time.monotonic() - self._saved_at
+        return steps >= self._trainer.training.checkpoint_every or seconds >= CHECKPOINT_SECONDS
 
     def save(self) -> None:
         """Save a checkpoint, unless the training has made no step since the last one.
@@ -214,7 +215,7 @@ class _Checkpoints:
         good = f"the run {self._run} keeps the state after {self._saved_step} steps" if self._saved_step else ""
         return InputError(
             f"The loss is no longer a number after {self._trainer.step} steps{f'; {good}' if good else ''}.",
-            f"Lower training.learning_rate (it is {self._trainer.config.learning_rate}) in a new run.",
+            f"Lower training.learning_rate (it is {self._trainer.training.learning_rate}) in a new run.",
         )
 
 

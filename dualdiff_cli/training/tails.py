@@ -29,12 +29,12 @@ SCALES = 3
 """S, the number of widths."""
 ITERATIONS = 100
 """The largest number of iterations of a fit."""
-LEAST_GAIN = 1e-3
-"""A fit ends when an iteration gains less than this in the log-likelihood of a row, in nats, as scikit-learn's does."""
+TOLERANCE = 1e-3
+"""A fit ends when an iteration raises the mean log-likelihood of the rows by less than this, in nats."""
 WIDEST = 100.0
-"""No width is more than so many times the geometric mean of all of them, nor less than that part of it."""
+"""The largest ratio of a width to the geometric mean of all widths; the reciprocal is the least one."""
 LEAST_WEIGHT = 1e-12
-"""Added to weights, so that a component without rows divides nothing by zero."""
+"""Added to what is zero for a component without rows, before it divides or its logarithm is taken."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ScaleMixture(FittedMixture):
 
     @classmethod
     def fit(cls, z: FloatArray, components: int, *, tied: bool, seed: int) -> Self:
-        """Fit a mixture of so many components to rows z (n, width), from clusters of rows on."""
+        """Fit a mixture of so many components to rows z (n, width); the fit begins at clusters of the rows."""
         from sklearn.cluster import KMeans  # slow to import, and only a fit needs scikit-learn
         from sklearn.exceptions import ConvergenceWarning
 
@@ -70,11 +70,11 @@ class ScaleMixture(FittedMixture):
 
     @classmethod
     def _from_parts(cls, z: FloatArray, part: FloatArray, components: int, *, tied: bool) -> Self:
-        """Fit from one part of the rows a component on; part (n,) has the numbers of the components."""
+        """Fit a mixture, beginning with the rows divided among the components; part (n,) has their numbers."""
         r = np.broadcast_to(np.eye(components)[part].T[:, None] / SCALES, (components, SCALES, len(z)))
         shapes, means = np.tile(np.eye(z.shape[1]), (components, 1, 1)), np.zeros((components, z.shape[1]))
         empty = cls(np.full((components, SCALES), 1 / SCALES), means, shapes, np.geomspace(0.25, 4, SCALES), tied)
-        return replace(empty._placed(z, r)._shaped(z, r))._converged(z)
+        return replace(empty._m_step_means(z, r)._m_step_shapes(z, r))._converged(z)
 
     @property
     def form(self) -> str:
@@ -101,7 +101,7 @@ class ScaleMixture(FittedMixture):
         return Gaussians(self.weights.ravel(), means, covariances.reshape(-1, *self.shapes.shape[1:]))
 
     def refit(self, z: FloatArray) -> Self:
-        """Fit the same mixture to some of the rows; see `FittedMixture.refit`."""
+        """Fit a mixture of the same size and form to some of the rows; see `FittedMixture.refit`."""
         distances, log_volumes = self._distances(z)
         part = (0.5 * distances + log_volumes[:, None]).argmin(0)
         return self._from_parts(z, part, self.components, tied=self.tied)
@@ -118,26 +118,28 @@ class ScaleMixture(FittedMixture):
         return larger._converged(z)
 
     def _converged(self, z: FloatArray) -> Self:
-        """Maximise the likelihood of rows z (n, width), first over means and shapes, then over widths, and so on.
+        """Maximise the likelihood of rows z (n, width) by multicycle ECM (Meng & Rubin 1993, §5).
 
-        Each of the two steps follows responsibilities of its own, so that the likelihood never falls (multicycle ECM;
-        Meng & Rubin 1993, §5).
+        Weights, means and shapes follow one E-step, and the widths follow an E-step of their own, so that the
+        likelihood never falls.
         """
         mixture, before = self, -np.inf
         for _ in range(ITERATIONS):
-            r, _, now = mixture._expected(z)
-            if now - before < LEAST_GAIN:
+            r, _, now = mixture._e_step(z)
+            if now - before < TOLERANCE:
                 break
             before = now
-            mixture = mixture._placed(z, r)._shaped(z, r)
-            r, distances, _ = mixture._expected(z)
-            mixture = mixture._widened(r, distances)
+            mixture = mixture._m_step_means(z, r)._m_step_shapes(z, r)
+            r, distances, _ = mixture._e_step(z)
+            mixture = mixture._m_step_widths(r, distances)
         return mixture
 
-    def _expected(self, z: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-        """Give r, the probabilities of components and widths given the rows, (K, S, n), and what they come from.
+    def _e_step(self, z: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Give r, the probabilities of components and widths given the rows z (n, width), as (K, S, n).
 
-        The second value has the squared distances to the means by the shapes, (K, n); the third is the mean log p(z).
+        Returns:
+            r; (z − μ_k)ᵀ Σ_k⁻¹ (z − μ_k), (K, n); and the mean of log p(z).
+
         """
         distances, log_volumes = self._distances(z)
         c = self.widths
@@ -152,7 +154,7 @@ class ScaleMixture(FittedMixture):
         return r, distances, float((most + np.log(whole)).mean())
 
     def _distances(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give what `squared_distances` gives for the means and shapes; one shape for all takes one product of rows."""
+        """Give what `squared_distances` gives for the means and shapes; a tied shape needs only one factor."""
         if not self.tied:
             return squared_distances(z, self.means, self.shapes)
         factor = np.linalg.cholesky(self.shapes[0])
@@ -160,14 +162,14 @@ class ScaleMixture(FittedMixture):
         log_volumes = np.full(self.components, np.log(factor.diagonal()).sum())
         return cdist(self.means @ whitening, z @ whitening, "sqeuclidean"), log_volumes
 
-    def _placed(self, z: FloatArray, r: FloatArray) -> Self:
-        """Give every component its weights and the mean of its rows, each row counted by r / c."""
+    def _m_step_means(self, z: FloatArray, r: FloatArray) -> Self:
+        """Maximise over weights and means: w_ks is the mean of r_ks; in the mean μ_k a row counts by Σ_s r_ks/c_s."""
         counted = (r / self.widths[:, None]).sum(1)
         means = counted @ z / (counted.sum(1) + LEAST_WEIGHT)[:, None]
         return replace(self, weights=r.mean(2), means=means)
 
-    def _shaped(self, z: FloatArray, r: FloatArray) -> Self:
-        """Give every component the shape of its rows around its mean."""
+    def _m_step_shapes(self, z: FloatArray, r: FloatArray) -> Self:
+        """Maximise over shapes: Σ_k is the scatter around μ_k, where a row counts by Σ_s r_ks/c_s, over Σ_ns r_ks."""
         counted, rows = (r / self.widths[:, None]).sum(1), r.sum((1, 2)) + LEAST_WEIGHT
         if self.tied:  # the means are those of the counted rows, so Σ_k Σ_n w_kn μ_k (z_n − μ_k)ᵀ is zero
             scatter = (z.T * counted.sum(0)) @ z - (self.means.T * counted.sum(1)) @ self.means
@@ -177,8 +179,11 @@ class ScaleMixture(FittedMixture):
             shapes = np.stack([(each.T * w) @ each for each, w in away]) / rows[:, None, None]
         return replace(self, shapes=shapes + REGULARISATION * np.eye(z.shape[1]))
 
-    def _widened(self, r: FloatArray, distances: FloatArray) -> Self:
-        """Give the widths their best values, and their common factor to the shapes."""
+    def _m_step_widths(self, r: FloatArray, distances: FloatArray) -> Self:
+        """Maximise over weights and widths: d·c_s is the mean squared distance of rows to means, weighted by r_ks.
+
+        A common factor of the widths goes to the shapes.
+        """
         counts = self.means.shape[1] * r.sum((0, 2)) + LEAST_WEIGHT
         c = (r * distances[:, None]).sum((0, 2)) / counts + LEAST_WEIGHT
         common = np.exp(np.log(c).mean())

@@ -6,54 +6,48 @@ of features that are given; `diffusion.stacking` has the equations, and `weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..config.schema import DiffusionConfig
 from ..data import FeatureLayout, FloatArray
-from ..diffusion.mixtures import FullMixtureDenoiser
-from ..diffusion.schedules import Schedule
 from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
-from .exam import Exam
+from .best import BestCheckpoints
 from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
-from .mixture import COMPONENT_NUMBERS, fit_mixture, spread
+from .mixture import COMPONENT_NUMBERS, dequantised, fit_mixture
 from .tails import ScaleMixture
+from .unseen import UnseenRows
 from .weights import common_weights, errors_of, weights_by_component, weights_by_unit
 
-__all__ = ["Ask", "Weighing"]
-
-Ask = Callable[[Tensor | None], Tensor]
-"""Asks the networks about unseen rows, of which some features may be given; see `Exam.answers`."""
+__all__ = ["Weighing"]
 
 CLEAR = 2.0
-"""The networks are worth having if they gain more than so many standard errors on unseen rows, …"""
+"""A gain on unseen rows is clear if it is larger than so many standard errors."""
 WORTH = 0.05
-"""… and more than so many bits a row."""
+"""A gain is worth having if it is larger than so many bits a row."""
 UNSURE = 1.0
-"""With a larger standard error, in bits a row, nothing is said of what the networks are worth."""
+"""If the standard error of a gain is larger than this, in bits a row, the gain says nothing."""
 SLICES = 3
-"""The number of slices of the share of given features that have weights of the experts of their own."""
+"""The share of given features is divided into so many slices, and each slice has its own weights of the experts."""
 PRIOR = 30
-"""The number of rows that the common weights of the experts count as, beside the rows of each Gaussian or column."""
+"""The common weights of the experts count as much as so many rows, beside the rows of each Gaussian or column."""
 SET_ASIDE = 0.01
-"""The share of unseen rows, those with the largest errors of an expert, that do not count for the weights: no expert
-can know a few rows far from all others, and they would decide."""
+"""The share of unseen rows that do not count for the weights: those with the largest errors of an expert. No expert can
+know a few rows that are far from all others, and these few rows would decide the weights."""
 
 
 class Weighing:
     """The experts of a training in folds: the closed forms are fitted here, and unseen rows weigh all of them.
 
     Args:
-        exam: of the networks.
+        unseen: the rows that weigh the experts.
         points: the training rows as features, (N, width).
         seen: for each fold the rows that its network has learnt, (n, width); the closed forms that are judged on the
             other rows are fitted to these.
-        schedule: of the denoisers.
         config: of the run.
         layout: of the features.
 
@@ -61,30 +55,34 @@ class Weighing:
 
     def __init__(
         self,
-        exam: Exam,
+        unseen: UnseenRows,
         points: Tensor,
         seen: list[Tensor],
-        schedule: Schedule,
         *,
         config: DiffusionConfig,
         layout: FeatureLayout,
     ) -> None:
         c, seed = config.folds, config.seed
-        self._exam, self._config, self._layout = exam, config, layout
+        self._unseen, self._config, self._layout = unseen, config, layout
+        # An expert that is left out is fitted all the same, but with one Gaussian, which costs little.
         sizes = COMPONENT_NUMBERS if c.mixture else (1,)
-        of_feature = SIZES if c.independent else (1,)  # what is left out costs little
-        self._mixture = fit_mixture(_spread(points, layout, seed), sizes=sizes, seed=seed)
+        of_feature = SIZES if c.independent else (1,)
+
+        def continuous(rows: Tensor) -> FloatArray:
+            return dequantised(rows.double().numpy(), layout.discrete, seed=seed)
+
+        self._mixture = fit_mixture(continuous(points), sizes=sizes, seed=seed)
         self._marginals = FittedMarginals.fit(points, layout, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / len(points)
-        self._mixtures = [_denoiser_of(self._mixture.refit(_spread(rows, layout, seed)), schedule) for rows in seen]
-        self._independent = [self._marginals.refit(rows).denoiser(schedule) for rows in seen]
+        self._mixtures = [self._mixture.refit(continuous(rows)).denoiser(unseen.schedule) for rows in seen]
+        self._independent = [self._marginals.refit(rows).denoiser(unseen.schedule) for rows in seen]
         self._plain = self._closed_forms()
 
     def _closed_forms(self, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Give the answers of the mixture and of independent features, (L, F·m, width), and r, (L, F·m, K)."""
-        of_mixture, r = self._exam.answers_of(self._mixtures, given)
-        return of_mixture, self._exam.answers_of(self._independent, given)[0], r
+        of_mixture, r = self._unseen.answers_of(self._mixtures, given)
+        return of_mixture, self._unseen.answers_of(self._independent, given)[0], r
 
     def weights_of_networks(self, net: Tensor) -> Tensor:
         """Give what the networks count at each level, (L,), with weights that are the same for all rows and features.
@@ -95,36 +93,37 @@ class Weighing:
         """
         of_mixture, of_independent, _ = self._plain
         answers = torch.stack([net, of_mixture, of_independent])[self._used]
-        a = errors_of(answers, self._exam.points, self._exam.scale, set_aside=SET_ASIDE)
+        a = errors_of(answers, self._unseen.points, self._unseen.scale, set_aside=SET_ASIDE)
         return common_weights(a)[:, 0]
 
-    def finish(self, stacked: StackedDenoiser, ask: Ask) -> dict[str, Any]:
+    def finish(self, stacked: StackedDenoiser, best: BestCheckpoints) -> dict[str, Any]:
         """Give the denoiser of trained networks its experts in closed form, and all experts their weights.
 
         Args:
-            stacked: with trained networks; its closed forms and its weights are set.
-            ask: answers the exam with the networks.
+            stacked: has the trained networks; its closed forms and its weights are set.
+            best: the checkpoints of the networks.
 
         Returns:
-            What is to be said of the experts: their losses on unseen rows, what all gain over the mixture, whether the
-            mixture or independent columns alone are as good, and how much each counts. Half of the folds judges the
-            weights of the other half. The checkpoints of the networks were chosen on the rows that judge them.
+            What is to be said of the experts: the loss of each expert on unseen rows and of all experts together, what
+            all experts gain over the mixture, whether the mixture or independent columns alone are as good, and how
+            much each expert counts. The weights that are judged on one half of the folds were fitted to the other half.
+            But the checkpoints of the networks were chosen on the rows that judge them.
 
         """
-        stacked.mixture = _denoiser_of(self._mixture, stacked.schedule)
+        stacked.mixture = self._mixture.denoiser(stacked.schedule)
         stacked.independent = self._marginals.denoiser(stacked.schedule)
         of_mixture, of_independent, r = self._plain
-        answers = torch.stack([ask(None), of_mixture, of_independent])
+        answers = torch.stack([best.answers(), of_mixture, of_independent])
         W, V = self._weights(answers, r)
-        weights = [(W, V), *self._weights_by_given(ask)]
+        weights = [(W, V), *self._weights_by_given(best)]
         stacked.gate_weights, stacked.feature_weights = map(torch.stack, zip(*weights, strict=True))
         usage = mean_weights(r @ W.float(), V.float().unsqueeze(1)).mean((0, 1)).tolist()
         return {**self._judgement(answers, self._crossed(answers, r)), "expert_usage": usage}
 
     def _weights(self, answers: Tensor, r: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Fit W and V to some of the unseen rows; answers are those of all experts, (E, L, F·m, width)."""
-        exam, layout, used, levels = self._exam, self._layout, self._used, self._config.folds.levels
-        a = errors_of(answers[used][:, :, rows], exam.points[:, rows], exam.scale, set_aside=SET_ASIDE)
+        """Fit W and V to some of the unseen rows; the answers are those of all experts, (E, L, F·m, width)."""
+        unseen, layout, used, levels = self._unseen, self._layout, self._used, self._config.folds.levels
+        a = errors_of(answers[used][:, :, rows], unseen.points[:, rows], unseen.scale, set_aside=SET_ASIDE)
         r = r[:, rows]
         W = torch.zeros(levels, r.shape[-1], len(answers), dtype=torch.float64)
         V = torch.zeros(levels, layout.width, 1 + len(answers), dtype=torch.float64)
@@ -133,16 +132,16 @@ class Weighing:
         V[..., [0, *(1 + e for e in used)]] = by_unit
         return W, V
 
-    def _weights_by_given(self, ask: Ask) -> Iterator[tuple[Tensor, Tensor]]:
-        """Fit W and V for each slice of the share of given features, if the networks know given features."""
+    def _weights_by_given(self, best: BestCheckpoints) -> Iterator[tuple[Tensor, Tensor]]:
+        """Fit W and V for each slice of the share of given features, if the networks have learnt given features."""
         for k in range(SLICES if self._config.objective.conditional and len(self._used) > 1 else 0):
             least, most = k / SLICES, (k + 1) / SLICES
-            given = self._exam.shown(self._layout.units, least=least, most=most, seed=self._config.seed)
+            given = self._unseen.choose_given(self._layout.units, least=least, most=most, seed=self._config.seed)
             of_mixture, of_independent, r = self._closed_forms(given)
-            yield self._weights(torch.stack([ask(given), of_mixture, of_independent]), r)
+            yield self._weights(torch.stack([best.answers(given), of_mixture, of_independent]), r)
 
     def _crossed(self, answers: Tensor, r: Tensor) -> Tensor:
-        """Give the weighted answers, (L, F·m, width): half of the folds has the weights of the other half."""
+        """Weigh the answers, (L, F·m, width); half of the folds has weights that were fitted to the other half."""
         rows, folds = answers.shape[2], self._config.folds.number
         first, second = slice(rows // folds * (folds // 2)), slice(rows // folds * (folds // 2), rows)
         parts = []
@@ -152,41 +151,39 @@ class Weighing:
         return torch.cat(parts, dim=1)
 
     def _judgement(self, answers: Tensor, combined: Tensor) -> dict[str, Any]:
-        """Say how good each expert is on unseen rows, (E, L, F·m, width), and all together, (L, F·m, width)."""
-        exam, c, layout = self._exam, self._config.folds, self._layout
+        """Say how good the answers of each expert, (E, L, F·m, width), and all combined, (L, F·m, width), are."""
+        unseen, c, layout = self._unseen, self._config.folds, self._layout
         simpler = None
-        if c.mixture and _as_good(*exam.gain(answers[1], combined)):
+        if c.mixture and _as_good(*unseen.gain(answers[1], combined)):
             simpler = f"On unseen rows {_named(self._mixture)} is as good here: --model mixture."
-        elif c.independent and len(set(layout.units)) > 1 and _as_good(*exam.gain(answers[2], combined)):
+        elif c.independent and len(set(layout.units)) > 1 and _as_good(*unseen.gain(answers[2], combined)):
             simpler = "On unseen rows independent columns are as good here."
-        losses = [float(exam.losses(each).mean()) if e in self._used else None for e, each in enumerate(answers)]
+        losses = [float(unseen.losses(each).mean()) if e in self._used else None for e, each in enumerate(answers)]
         return {
-            "unseen_loss": float(exam.losses(combined).mean()),
+            "unseen_loss": float(unseen.losses(combined).mean()),
             "unseen_loss_of": dict(zip(("network", "mixture", "independent"), losses, strict=True)),
             "components": self._mixture.components if c.mixture else 0,
-            "gain_over_mixture": _gain(exam, answers[1], combined, layout) if c.mixture else None,
+            "gain_over_mixture": _gain(unseen, answers[1], combined, layout) if c.mixture else None,
             "simpler": simpler,
         }
 
 
-def _spread(rows: Tensor, layout: FeatureLayout, seed: int) -> FloatArray:
-    """Give rows (n, width) as a mixture is fitted to them; see `mixture.spread`."""
-    return spread(rows.double().numpy(), layout.discrete, seed=seed)
+def _gain(unseen: UnseenRows, of_mixture: Tensor, combined: Tensor, layout: FeatureLayout) -> dict[str, Any] | None:
+    """Say how much all experts gain over the mixture; None where every feature belongs to a category.
 
-
-def _gain(exam: Exam, of_mixture: Tensor, combined: Tensor, layout: FeatureLayout) -> dict[str, Any] | None:
-    """Say how much all experts gain over the mixture in features that are no categories, of which it is no density."""
+    The features of categories do not count, because a Gaussian mixture is a density of numbers and not of categories.
+    """
     numbers = torch.zeros(layout.width, dtype=torch.bool)
     numbers[layout.numbers] = True
     if not numbers.any():
         return None
-    bits, error = exam.gain(of_mixture, combined, numbers)
+    bits, error = unseen.gain(of_mixture, combined, numbers)
     unit = "bits a row" if numbers.all() else "bits a row, without categories"
     return {"value": bits, "standard_error": error, "unit": unit}
 
 
 def _as_good(gain: float, error: float) -> bool:
-    """Say whether all experts together gain little, or not clearly, over one of them; see `Exam.gain`."""
+    """Say whether all experts together gain little, or not clearly, over one of them; see `UnseenRows.gain`."""
     return gain <= max(CLEAR * error, WORTH) and error <= UNSURE
 
 
@@ -195,8 +192,3 @@ def _named(mixture: FittedMixture) -> str:
     k = mixture.components
     gaussians = "one Gaussian" if k == 1 else f"a mixture of {k} Gaussians"
     return f"{gaussians} with heavier tails" if isinstance(mixture, ScaleMixture) else gaussians
-
-
-def _denoiser_of(mixture: FittedMixture, schedule: Schedule) -> FullMixtureDenoiser:
-    weights, means, covariances = (torch.from_numpy(np.array(array)) for array in mixture.gaussians)
-    return FullMixtureDenoiser(weights, means, covariances, schedule)

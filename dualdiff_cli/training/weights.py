@@ -1,8 +1,10 @@
 """The weights of the experts: the least-squares fit on rows that no expert has seen.
 
 This is stacking (Wolpert 1992; Breiman 1996, "Stacked regressions"). With the errors a_e = D_e − x at a noise level and
-with weights w_e that sum to one, the error of the weighted mean is the weighted mean of the errors, so that W minimises
-a quadratic form. There are two fits, the second on top of the first; `diffusion.stacking` has the equations.
+with weights w_e that sum to one, the error of the weighted mean is the weighted mean of the errors, so that the best
+weights minimise a quadratic form. The weights W of the components are fitted first, and the weights V of the units of
+features on top of them; `diffusion.stacking` has the equations. Every fit at a noise level is to the errors at this
+level and at those beside it.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ from torch import Tensor
 __all__ = ["common_weights", "errors_of", "weights_by_component", "weights_by_unit"]
 
 STRICT = 1e4
-"""How much an error of a sum of weights counts, in units of the largest error of an expert."""
+"""How much the constraint counts that weights have the sum one, in units of the largest error of an expert."""
 
 
 def errors_of(answers: Tensor, x: Tensor, scale: Tensor, *, set_aside: float = 0.0) -> Tensor:
-    """Give the errors a of experts; those of rows that do not count are zero.
+    """Give the errors a of experts; the errors of rows that do not count are zero.
 
     Args:
         answers: of the experts, (E, L, n, d).
         x: the clean points, (n, d) or (L, n, d).
-        scale: the size of an error that counts one at each level, (L,).
-        set_aside: the share of rows, those on which an expert is farthest off, that do not count; of each expert.
+        scale: the unit of errors at each level, (L,).
+        set_aside: for each expert the share of rows that do not count, those on which this expert is farthest off.
 
     Returns:
         (E, L, n, d), float64.
@@ -40,7 +42,7 @@ def errors_of(answers: Tensor, x: Tensor, scale: Tensor, *, set_aside: float = 0
 
 
 def common_weights(a: Tensor) -> Tensor:
-    """Fit weights at each noise level that are the same for all rows and features; neighbouring levels are one fit.
+    """Fit weights at each noise level that are the same for all rows and features.
 
     Args:
         a: the errors, (E, L, n, d); see `errors_of`.
@@ -53,15 +55,14 @@ def common_weights(a: Tensor) -> Tensor:
 
 
 def weights_by_component(a: Tensor, r: Tensor, *, prior: float = 0.0) -> Tensor:
-    """Fit W at each noise level, so that it minimises E‖Σ_e w_e a_e‖² for w_e = Σ_k r_k W_ke; neighbours are one fit.
+    """Fit W at each noise level. With w_e = Σ_k r_k W_ke, W minimises
 
         E‖Σ_e w_e a_e‖² = Σ_{ke,jf} W_ke W_jf E[r_k r_j a_e·a_f].
 
     Args:
         a: the errors, (E, L, n, d); see `errors_of`.
         r: the probabilities of the components, (L, n, K).
-        prior: what the best common weights of all rows count for each component beside the rows, as a share of all
-            rows.
+        prior: how much the best common weights count for each component beside the rows, as a share of all rows.
 
     Returns:
         (L, K, E), not negative, with the sum one over the experts.
@@ -85,7 +86,7 @@ def weights_by_component(a: Tensor, r: Tensor, *, prior: float = 0.0) -> Tensor:
 
 
 def weights_by_unit(a: Tensor, w: Tensor, units: Sequence[int], *, prior: float = 0.0) -> Tensor:
-    """Fit V at each noise level and for each unit of features; neighbouring levels are one fit.
+    """Fit V at each noise level and for each unit of features.
 
     The mean Σ_e w_e D_e is itself an expert, the first one, whose error is a_0 = Σ_e w_e a_e. V minimises
 
@@ -95,7 +96,7 @@ def weights_by_unit(a: Tensor, w: Tensor, units: Sequence[int], *, prior: float 
         a: the errors, (E, L, n, d); see `errors_of`.
         w: the weights that the components give to the experts, (L, n, E).
         units: for each feature the number of its unit, (d,); see `data.FeatureLayout`.
-        prior: what V = (1, 0, …, 0) counts beside the rows, as a share of all rows.
+        prior: how much V = (1, 0, …, 0) counts beside the rows, as a share of all rows.
 
     Returns:
         (L, d, 1 + E), the same for all features of a unit, not negative, with the sum one over the last dimension.
@@ -116,7 +117,7 @@ def weights_by_unit(a: Tensor, w: Tensor, units: Sequence[int], *, prior: float 
 
 
 def _mean_of_neighbours(values: Tensor) -> Tensor:
-    """Give for each level the mean over the level and those beside it, (L, …)."""
+    """Give for each level the mean over this level and those beside it, (L, …)."""
     padded = torch.cat([values[:1], values, values[-1:]])
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 

@@ -91,7 +91,7 @@ def test_the_walk_is_the_ancestral_sampler_on_the_same_noise(denoiser: NetworkDe
 def test_the_average_is_ours_after_the_same_weights(tiny_config: RunConfig, denoiser: NetworkDenoiser) -> None:
     """Our trainer's steps, watched: every tensor of its average comes out of the plain one too."""
     training = tiny_config.training.model_copy(update={"log_every": 1, "steps": 20})
-    trainer = Trainer(denoiser, normal(100, 2), objective=tiny_config.objective, config=training, seed=0)
+    trainer = Trainer(denoiser, normal(100, 2), objective=tiny_config.objective, training=training, seed=0)
     average = MovingAverage(denoiser.network, training)
     for _ in trainer.run():
         average.update()

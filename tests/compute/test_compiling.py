@@ -28,7 +28,7 @@ POINTS = torch.randn(200, 2, generator=torch_stream(5, "test"))
 
 def trainer(execution: Execution, config: RunConfig, *, weights_seed: int = 0) -> Trainer:
     denoiser = build_network_denoiser(config.model_copy(update={"seed": weights_seed}), 2)
-    return Trainer(denoiser, POINTS, objective=config.objective, config=config.training, seed=0, execution=execution)
+    return Trainer(denoiser, POINTS, objective=config.objective, training=config.training, seed=0, execution=execution)
 
 
 def trained(t: Trainer) -> list[Tensor]:
@@ -45,7 +45,7 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
 def first_step(call: Callable[..., None], t: Trainer) -> tuple[float, Tensor]:
     """The loss of a step, and the clipped gradient that it leaves in the first moment: m = (1 − β₁)·g from zero."""
     t._rates.fill(1e-3, 1, beta_2=0.99)
-    draws = t._batches.draw(t.config.batch, torch_stream(1, "test"))
+    draws = t._batches.draw(t.training.batch, torch_stream(1, "test"))
     call(*t._state, *draws)
     return float(t._loss_sum), t._moments[0].m / 0.1
 
@@ -109,7 +109,7 @@ def test_a_step_on_other_data_is_the_same_list_of_operations_so_that_the_compile
 
 
 def operations(t: Trainer) -> str:
-    arguments = [*t._state, *t._batches.draw(t.config.batch, torch_stream(1, "test"))]
+    arguments = [*t._state, *t._batches.draw(t.training.batch, torch_stream(1, "test"))]
     return write_down(partial(t._descend, adamw), arguments).code
 
 

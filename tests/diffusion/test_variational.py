@@ -200,7 +200,7 @@ def test_a_training_moves_the_schedule_and_its_average() -> None:
     config = resolve(dataset="line", options=TINY, settings=[*LEARNED, *SETTLED])
     points = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     trainer = Trainer(
-        build_network_denoiser(config, 2), points, objective=config.objective, config=config.training, seed=0
+        build_network_denoiser(config, 2), points, objective=config.objective, training=config.training, seed=0
     )
     before = trainer.denoiser.schedule.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}

@@ -35,7 +35,8 @@ def trainer(
     denoiser = build_network_denoiser(config.model_copy(update={"seed": weights_seed}), points.shape[1]).to(
         points.device
     )
-    return Trainer(denoiser, points, objective=config.objective, config=config.training, seed=seed, execution=execution)
+    settings: dict[str, Any] = {"objective": config.objective, "training": config.training}
+    return Trainer(denoiser, points, **settings, seed=seed, execution=execution)
 
 
 def records(reports: Iterable[Progress]) -> list[Record]:

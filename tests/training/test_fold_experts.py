@@ -16,11 +16,11 @@ def test_the_finished_network_has_the_kept_weights_of_every_band() -> None:
     """The mean over the folds, without limits: a mean of limited answers is not the limited mean."""
     training = worse_later(bounded="false")
     denoiser, _ = training.finish()
-    exam = training._exam
+    unseen = training._unseen
     for band in range(2):
-        training._averages.vector.copy_(training._kept[band])
-        time = exam.times[2 * band + 1]
-        by_fold = exam.denoiser(points(12).repeat(3, 1), time.expand(36)).reshape(3, 12, 2)
+        training._averages.vector.copy_(training._best.weights[band])
+        time = unseen.times[2 * band + 1]
+        by_fold = unseen.denoiser(points(12).repeat(3, 1), time.expand(36)).reshape(3, 12, 2)
         torch.testing.assert_close(denoiser.learnt(points(12), time), by_fold.mean(0), rtol=1e-4, atol=1e-4)
 
 
@@ -48,16 +48,16 @@ def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
 def test_rows_are_not_judged_with_weights_that_were_fitted_to_them() -> None:
     """Three experts are equally bad, so no weights are better than others, but each of many components has its own."""
     training = run(trainer(steps=1, rows=240))
-    exam, weighing = training._exam, training._weighing
+    unseen, weighing = training._unseen, training._weighing
     generator = seeding.torch_stream(0, "errors of experts")
-    errors = torch.randn(3, *exam.points.shape, generator=generator) * exam.scale.reshape(-1, 1, 1)
-    answers = exam.points + errors
-    r = torch.nn.functional.one_hot(torch.arange(exam.points.shape[1]) % 60).float().expand(4, -1, -1)
+    errors = torch.randn(3, *unseen.points.shape, generator=generator) * unseen.scale.reshape(-1, 1, 1)
+    answers = unseen.points + errors
+    r = torch.nn.functional.one_hot(torch.arange(unseen.points.shape[1]) % 60).float().expand(4, -1, -1)
     weighing._prior = 0.0
     W, V = (each.float() for each in weighing._weights(answers, r))
     of_itself = weighted(answers.movedim(0, -1), r @ W, V.unsqueeze(1))
     mean, crossed = answers.mean(0), weighing._crossed(answers, r)
-    own, honest, best = (float(exam.losses(each).mean()) for each in (of_itself, crossed, mean))
+    own, honest, best = (float(unseen.losses(each).mean()) for each in (of_itself, crossed, mean))
     assert own < best < honest
 
 
@@ -119,14 +119,14 @@ def test_answers_are_limited_by_the_range_of_the_rows_if_the_objective_asks_for_
 
 def test_the_gain_over_the_mixture_leaves_categories_out() -> None:
     training = run(trainer(steps=FIRST))
-    exam = training._exam
-    off, exact = exam.points.clone(), exam.points
+    unseen = training._unseen
+    off, exact = unseen.points.clone(), unseen.points
     off[..., 1] += 0.5
     layout = FeatureLayout((0, 1), (DiscreteSpan(1, 1, (-0.5,), 1.0),))
-    found = _gain(exam, off, exact, layout)
+    found = _gain(unseen, off, exact, layout)
     assert found == {"value": 0.0, "standard_error": 0.0, "unit": "bits a row, without categories"}
-    whole = _gain(exam, off, exact, FeatureLayout((0, 1), ()))
+    whole = _gain(unseen, off, exact, FeatureLayout((0, 1), ()))
     assert whole is not None
     assert whole["value"] > 1
     assert whole["unit"] == "bits a row"
-    assert _gain(exam, off, exact, FeatureLayout((0, 0), (DiscreteSpan(0, 2, (-0.5, -0.5), 1.0),))) is None
+    assert _gain(unseen, off, exact, FeatureLayout((0, 0), (DiscreteSpan(0, 2, (-0.5, -0.5), 1.0),))) is None

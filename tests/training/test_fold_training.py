@@ -47,7 +47,7 @@ def test_every_row_is_unseen_by_exactly_one_fold(rows: int) -> None:
 
 def test_a_fold_is_judged_by_rows_that_it_has_not_seen() -> None:
     training = trainer(rows=91)
-    judged = training._exam.points[0].reshape(3, -1, 2)
+    judged = training._unseen.points[0].reshape(3, -1, 2)
     for seen, rows in zip(training._seen, judged, strict=True):
         assert {tuple(row) for row in rows.tolist()}.isdisjoint({tuple(row) for row in seen.tolist()})
 
@@ -55,9 +55,9 @@ def test_a_fold_is_judged_by_rows_that_it_has_not_seen() -> None:
 def test_a_fold_is_not_judged_by_a_category_that_none_of_its_rows_has() -> None:
     rows = torch.cat([points(), torch.zeros(ROWS, 1)], 1)
     rows[7, 2], rows[8:20, 2] = 3.0, 1.0  # one row has a value of its own, and twelve share one
-    config = trainer().settings
+    config = trainer().config
     layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (0.0,), 1.0),))
-    judged = FoldTrainer(config, rows, device=CPU, layout=layout)._exam.points[0]
+    judged = FoldTrainer(config, rows, device=CPU, layout=layout)._unseen.points[0]
     assert set(judged[:, 2].tolist()) == {0.0, 1.0}
 
 
@@ -79,7 +79,7 @@ def test_the_loss_is_logged_at_its_interval_and_at_the_end() -> None:
 def test_an_untrained_network_is_judged_by_the_error_of_zero() -> None:
     """The velocity of standardised rows has about unit variance, and the output starts at zero."""
     training = trainer(rows=600)
-    losses = training._exam.losses(training._exam.answers(training._exam.denoiser))
+    losses = training._unseen.losses(training._unseen.answers())
     assert losses.shape == (4, 3)
     assert float(losses.mean()) == pytest.approx(1.0, abs=0.15)
 
@@ -166,7 +166,7 @@ def test_captured_folds_have_the_plain_ones_weights_also_when_they_are_resumed(h
 def test_a_training_that_no_longer_improves_ends_after_its_patience() -> None:
     training = run(trainer("training.learning_rate=1e-12", "folds.patience=2", steps=50 * FIRST))
     assert training.is_done
-    assert training.step == sorted(CHECKPOINTS)[2] < training.config.steps
+    assert training.step == sorted(CHECKPOINTS)[2] < training.training.steps
     assert [checkpoint["step"] for checkpoint in training.history] == sorted(CHECKPOINTS)[:3]
 
 
@@ -200,8 +200,8 @@ def test_a_gain_is_what_the_losses_of_the_bands_have_fallen_by_in_bits_where_the
 
 def fallen_by(training: FoldTrainer, first: dict[str, Any]) -> float:
     """By how many bits the best losses are less than those of the first checkpoint; a band is one level."""
-    bits = training._exam.bits * training._exam.scale.square() * 2  # of two features
-    return float(bits @ (torch.tensor(first["held_out"]) - training._best.mean(1)))
+    bits = training._unseen.bits * training._unseen.scale.square() * 2  # of two features
+    return float(bits @ (torch.tensor(first["held_out"]) - training._best.losses.mean(1)))
 
 
 def test_a_training_that_an_earlier_version_began_goes_on() -> None:
@@ -236,20 +236,20 @@ def test_a_band_keeps_the_weights_of_the_best_checkpoint_of_each_fold(rate: floa
     least = torch.tensor([checkpoint["held_out"] for checkpoint in training.history]).amin(0)
     kept = torch.stack([judged(training, band) for band in range(2)])
     assert bool((kept.mean(1) <= least * (1 + 1e-5)).all())
-    torch.testing.assert_close(kept, training._best)
+    torch.testing.assert_close(kept, training._best.losses)
 
 
 def judged(training: FoldTrainer, band: int) -> Tensor:
     """The loss of each fold in a band with the weights that are kept for the band, (3,)."""
-    exam = training._exam
-    training._averages.vector.copy_(training._kept[band])
-    return exam.losses(exam.answers(exam.denoiser)).reshape(2, 2, 3).mean(1)[band]
+    unseen = training._unseen
+    training._averages.vector.copy_(training._best.weights[band])
+    return unseen.losses(unseen.answers()).reshape(2, 2, 3).mean(1)[band]
 
 
 def test_weights_that_have_become_worse_are_not_the_ones_that_are_kept() -> None:
     training = worse_later()
     last = torch.tensor(training.history[-1]["held_out"])
-    assert bool((training._best.mean(1) < last).any())
+    assert bool((training._best.losses.mean(1) < last).any())
 
 
 def test_the_average_of_the_weights_is_saved_with_the_state() -> None:

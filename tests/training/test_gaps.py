@@ -9,7 +9,7 @@ import pytest
 from dualdiff_cli import seeding
 from dualdiff_cli.data import Data, TableEncoding
 from dualdiff_cli.training import gaps as gaps_of_rows
-from dualdiff_cli.training.gaps import features_of_both, held_out_features, together, training_features
+from dualdiff_cli.training.gaps import features_of_both, held_out_features, rows_by_pattern, training_features
 
 N = 1500
 CORRELATION = np.array([[1.0, 0.9, -0.5], [0.9, 1.0, -0.4], [-0.5, -0.4, 1.0]])
@@ -127,7 +127,7 @@ def test_rows_with_gaps_are_divided_by_what_is_missing_and_others_are_left_out()
     hidden = np.zeros((3000, 3), dtype=bool)
     hidden[:2500, 1] = True
     hidden[2990:2995] = [True, False, True]
-    parts = list(together(hidden))
+    parts = list(rows_by_pattern(hidden))
     assert sorted(np.concatenate(parts)) == [*range(2500), *range(2990, 2995)]
     assert max(map(len, parts)) == 2048
     assert all((hidden[part] == hidden[part[0]]).all() for part in parts)
@@ -139,7 +139,7 @@ def test_rows_are_divided_into_parts_that_share_their_gaps_and_a_mixed_rest(monk
     gaps[:50, 0], gaps[50:90, 1:3] = True, True
     rng = np.random.default_rng(1)
     gaps[90:120] = rng.random((30, 6)) < 0.5
-    parts = list(gaps_of_rows.together(gaps))
+    parts = list(gaps_of_rows.rows_by_pattern(gaps))
     assert np.array_equal(np.sort(np.concatenate(parts)), np.flatnonzero(gaps.any(1)))
     for part in parts:
         assert len(part) <= 10 or (gaps[part] == gaps[part[0]]).all()

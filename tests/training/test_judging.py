@@ -13,7 +13,7 @@ from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.schedules import build_schedule
 from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.training.judging import MOST_JUDGED, HeldOutRows
-from dualdiff_cli.training.loop import JudgedRecord, Trainer
+from dualdiff_cli.training.loop import Record, Trainer
 
 
 def held_out(config: RunConfig, n: int = 50) -> HeldOutRows:
@@ -24,7 +24,7 @@ def held_out(config: RunConfig, n: int = 50) -> HeldOutRows:
 def judged(config: RunConfig) -> Trainer:
     """The same training as `trainer` gives, with rows on which it is judged."""
     denoiser = build_network_denoiser(config, 2)
-    settings: dict[str, Any] = {"objective": config.objective, "config": config.training, "seed": 0}
+    settings: dict[str, Any] = {"objective": config.objective, "training": config.training, "seed": 0}
     return Trainer(denoiser, POINTS, held_out=held_out(config), **settings)
 
 
@@ -41,10 +41,16 @@ def test_the_averaged_weights_are_judged_after_every_checkpoint_and_at_the_end(e
     rows, found = held_out(either_config), {}
     for progress in training.run():
         for line in progress.records:
-            if isinstance(line, JudgedRecord):
+            if line.held_out is not None:
                 found[line.step] = line.held_out
                 assert line.held_out == pytest.approx(float(rows.loss(training.average)))
     assert list(found) == [10, 12]
+
+
+def test_a_line_of_the_log_names_the_loss_on_held_out_rows_only_where_it_is_known() -> None:
+    line: dict[str, Any] = {"step": 5, "loss": 0.3, "learning_rate": 0.1}
+    assert Record(**line).to_dict() == line
+    assert Record(**line, held_out=0.0).to_dict() == {**line, "held_out": 0.0}
 
 
 def test_a_judgement_is_the_error_of_the_network_and_uses_few_rows(tiny_config: RunConfig) -> None:

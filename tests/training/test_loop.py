@@ -114,7 +114,7 @@ def test_the_seed_of_the_draws_matters_by_itself(either_config: RunConfig) -> No
             build_network_denoiser(either_config, 2),
             POINTS,
             objective=either_config.objective,
-            config=either_config.training,
+            training=either_config.training,
             seed=seed,
         )
         for seed in (1, 2)

@@ -53,12 +53,12 @@ def test_one_shape_for_all_is_the_mean_of_the_shapes_that_the_components_would_h
     z = rows(300, "learnt")
     tied = ScaleMixture.fit(z, 3, tied=True, seed=0)
     apart = replace(tied, tied=False)
-    for of_tied, of_apart in zip(tied._expected(z), apart._expected(z), strict=True):
+    for of_tied, of_apart in zip(tied._e_step(z), apart._e_step(z), strict=True):
         assert_allclose(of_tied, of_apart, rtol=1e-9, atol=1e-12)
-    r = tied._expected(z)[0]
-    placed = tied._placed(z, r)
-    own = replace(placed, tied=False)._shaped(z, r).shapes
-    assert_allclose(placed._shaped(z, r).shapes[0], np.average(own, axis=0, weights=r.sum((1, 2))), rtol=1e-9)
+    r = tied._e_step(z)[0]
+    placed = tied._m_step_means(z, r)
+    own = replace(placed, tied=False)._m_step_shapes(z, r).shapes
+    assert_allclose(placed._m_step_shapes(z, r).shapes[0], np.average(own, axis=0, weights=r.sum((1, 2))), rtol=1e-9)
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -2,7 +2,7 @@
 
 Both sets of points are drawn within the same limits and in equal number (see `panels`). A histogram is normalised by
 all points, also by those outside the limits. Columns of any type can be drawn (see `scales`); where a column has few
-values, the dots are spread a little so that they do not hide each other.
+values, the dots are moved a little so that they do not hide each other.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = ["MAX_COLUMNS", "rows_beside_samples"]
 
 MAX_COLUMNS = 6  # in a pair plot; with more, the panels are too small to read
 FEW_VALUES = 12
-"""Up to this range, the dots of whole numbers are spread."""
-SPREAD = 0.25
+"""Up to this range, the dots of whole numbers are moved apart."""
+JITTER = 0.25
 """Dots are moved by at most this part of the distance of two categories or whole numbers."""
 
 
@@ -91,13 +91,13 @@ def _beside(real: Array, generated: Array, *, scales: Sequence[ColumnScale], tit
     return figure
 
 
-def _spread(places: Array, scales: Sequence[ColumnScale], view: Array) -> Array:
+def _jittered(places: Array, scales: Sequence[ColumnScale], view: Array) -> Array:
     """Move the dots (n, k) of columns with few values apart, at random and the same in every call."""
     moved, rng = places.copy(), stream(0, "spread of dots")
     for column, (scale, limits) in enumerate(zip(scales, view, strict=False)):
         few = scale.kind == "whole" and not scale.log and np.ptp(limits) <= FEW_VALUES + 1
         if scale.kind == "category" or few:
-            moved[:, column] += rng.uniform(-SPREAD, SPREAD, len(places))
+            moved[:, column] += rng.uniform(-JITTER, JITTER, len(places))
     return moved
 
 
@@ -110,7 +110,7 @@ def _two_panels(real: Array, generated: Array, view: Array, scales: Sequence[Col
     count = min(len(real), len(generated), MAX_POINTS)
     for axes, points, name, colour in zip(panels, (real, generated), ("data", "samples"), (INK, SAMPLES), strict=True):
         drawn = points[subset(len(points), count)]
-        draw_dots(axes, _spread(drawn[in_view(drawn, view)], scales, view), colour)
+        draw_dots(axes, _jittered(drawn[in_view(drawn, view)], scales, view), colour)
         scales[0].dress(axes, "x", view[0])
         scales[1].dress(axes, "y", view[1])
         axes.set_aspect(aspect)
@@ -144,7 +144,7 @@ def _pairs(real: Array, generated: Array, view: Array, scales: Sequence[ColumnSc
                 pair = [column, row]
                 seen = in_view(both[:, pair], view[pair])
                 of_pair = [scales[column], scales[row]]
-                draw_dots(axes, _spread(both[seen][:, pair], of_pair, view[pair]), colours[seen])
+                draw_dots(axes, _jittered(both[seen][:, pair], of_pair, view[pair]), colours[seen])
                 scales[column].dress(axes, "x", view[column])
                 scales[row].dress(axes, "y", view[row])
                 axes.tick_params(labelleft=column == 0, labelbottom=row == k - 1)

@@ -1,4 +1,8 @@
-"""The exam of the folds: how well each denoises the rows that it has not seen, at each noise level."""
+"""The rows that the network of a fold does not learn, and how well it denoises them at each noise level.
+
+These rows are called unseen here, because they are training rows: the other networks learn them. The rows of a table
+that no network learns are the held-out rows.
+"""
 
 from __future__ import annotations
 
@@ -14,56 +18,64 @@ from .. import seeding
 from ..data import DiscreteSpan
 from ..diffusion.mixtures import ClosedFormDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
-from .gaps import together
+from .gaps import rows_by_pattern
 
-__all__ = ["Exam", "known_rows"]
+__all__ = ["UnseenRows", "known_rows"]
 
-JUDGED = 1_500
-"""Fewer unseen rows are judged as often, each time with other noise, as makes up to so many noisy rows of a fold."""
-LEAST_JUDGED = 20
-"""A fold is judged on at least so many unseen rows, if it has them."""
+NOISY_ROWS = 1_500
+"""If a fold has fewer unseen rows, each row is used several times, each time with other noise, up to so many in all."""
+LEAST_KNOWN = 20
+"""If fewer unseen rows than this have only known values, all unseen rows are used."""
 PATTERNS = 8
-"""The number of choices of given features with which a fold is judged at once."""
+"""The number of different sets of given features that the rows of a fold have."""
 
 
 def known_rows(rows: Tensor, seen: Tensor, discrete: Sequence[DiscreteSpan]) -> Tensor:
-    """Leave rows out that have a value which no seen row has, such as a rare category, (n, width).
+    """Give the unseen rows without those that have a value which no seen row has, such as a rare category, (n, width).
 
-    No network can know such a value. At small noise its error would hide all that the network learns. Where too few
-    rows are left, all rows are given.
+    No network can know such a value. At small noise the error of this value would hide all that the network learns. If
+    fewer than `LEAST_KNOWN` rows would be left, all rows are given.
+
+    Args:
+        rows: the unseen rows of a fold, (m, width).
+        seen: the rows that its network learns, (n, width).
+        discrete: the features with few values.
+
     """
     known = np.ones(len(rows), dtype=bool)
     for span in discrete:
         values = torch.cat([seen[:, span.features], rows[:, span.features]]).numpy()
         number = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
         known &= np.isin(number[len(seen) :], number[: len(seen)])
-    return rows[torch.from_numpy(known)] if known.sum() >= LEAST_JUDGED else rows
+    return rows[torch.from_numpy(known)] if known.sum() >= LEAST_KNOWN else rows
 
 
-class Exam:
+class UnseenRows:
     """The unseen rows of every fold, with the same noise at every checkpoint; all tensors are on the CPU.
 
     Args:
-        denoiser: whose network takes rows ordered by fold, on any device.
-        unseen: for each fold the rows that it has not seen.
+        denoiser: the denoiser of all folds, whose network takes rows ordered by fold, on any device.
+        parts: for each fold the rows that its network does not learn.
         levels: L, the number of noise levels, at the middles of equal slices of the time axis.
         seed: of the noise.
 
     Attributes:
+        folds: F.
+        schedule: of the denoiser, on the CPU.
+        times: the times of the levels, (L,), float64.
         points: the clean rows, (L, F·m, width).
-        scale: the size of an error at each level that counts one, c_out of the prediction, (L,).
+        scale: the unit of errors at each level, c_out of the prediction, (L,).
         bits: by how much the divergence falls if the squared error at a level falls by one, in bits a row, (L,); the
             divergence is ½ ∫ (squared error) SNR d log SNR up to a constant, see `diffusion.stacking`.
-        distinct: the number of different rows in a fold; each may occur several times.
+        distinct: the number of different rows of a fold; each of them may be there several times.
 
     """
 
-    def __init__(self, denoiser: NetworkDenoiser, unseen: list[Tensor], *, levels: int, seed: int) -> None:
-        self.denoiser, self.folds = denoiser, len(unseen)
-        schedule = copy.deepcopy(denoiser.schedule).cpu()
-        m = min(map(len, unseen))
-        self.distinct = m
-        rows = torch.cat([part[:m].repeat(max(1, JUDGED // m), 1) for part in unseen])
+    def __init__(self, denoiser: NetworkDenoiser, parts: Sequence[Tensor], *, levels: int, seed: int) -> None:
+        self.denoiser, self.folds = denoiser, len(parts)
+        self.schedule = schedule = copy.deepcopy(denoiser.schedule).cpu()
+        self.distinct = m = min(map(len, parts))
+        rows = torch.cat([part[:m].repeat(max(1, NOISY_ROWS // m), 1) for part in parts])
         u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))
@@ -74,8 +86,10 @@ class Exam:
         self.points = rows.expand(levels, -1, -1)
         self._noisy = schedule.add_noise(self.points, noise, self.times)
 
-    def shown(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
-        """Choose features that are given, (F·m, width) bool: the same ones for many rows, to save matrices.
+    def choose_given(self, units: Sequence[int], *, least: float, most: float, seed: int) -> Tensor:
+        """Choose the features that are given, (F·m, width) bool.
+
+        Many rows have the same given features, because rows with the same ones share the matrices of the conditioning.
 
         Args:
             units: for each feature the number of its unit; see `data.FeatureLayout`.
@@ -91,18 +105,36 @@ class Exam:
         return chosen[:, torch.tensor(units)][torch.arange(rows) * patterns // rows]
 
     @torch.no_grad()
-    def answers(self, denoiser: NetworkDenoiser, given: Tensor | None = None, *, levels: slice = slice(None)) -> Tensor:
-        """Ask a denoiser at levels, perhaps with given features, (levels, F·m, width)."""
-        answers, place = [], denoiser.schedule.device
-        shown = None if given is None else given.to(place)
+    def answers(self, given: Tensor | None = None, *, levels: slice = slice(None)) -> Tensor:
+        """Ask the folds' denoiser about the noisy rows.
+
+        Args:
+            given: which features are given, (F·m, width) bool; None where none is.
+            levels: the noise levels to ask about.
+
+        Returns:
+            The denoised rows, (levels, F·m, width).
+
+        """
+        answers, device = [], self.denoiser.schedule.device
+        shown = None if given is None else given.to(device)
         for x_t, t in zip(self._noisy[levels], self.times[levels], strict=True):
             seen = x_t if given is None else torch.where(given, self.points[0], x_t)
-            answers.append(denoiser(seen.to(place), t.to(place).expand(len(seen)), shown))
+            answers.append(self.denoiser(seen.to(device), t.to(device).expand(len(seen)), shown))
         return torch.stack(answers).cpu()
 
     @torch.no_grad()
     def answers_of(self, denoisers: Sequence[ClosedFormDenoiser], given: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Ask each fold's denoiser about the rows of that fold, (L, F·m, width), and for its r, (L, F·m, K)."""
+        """Ask a closed-form denoiser of each fold about the noisy rows of its fold.
+
+        Args:
+            denoisers: for each fold its denoiser.
+            given: which features are given, (F·m, width) bool; None where none is.
+
+        Returns:
+            The denoised rows, (L, F·m, width), and r, the probabilities of the components, (L, F·m, K).
+
+        """
         rows = torch.arange(self.points.shape[1]).reshape(self.folds, -1)
         answers = self.points.clone()  # what is given is known
         r = torch.zeros(*answers.shape[:2], denoisers[0].components)
@@ -116,18 +148,22 @@ class Exam:
         self, denoiser: ClosedFormDenoiser, rows: Tensor, given: Tensor
     ) -> Iterator[tuple[Tensor, ClosedFormDenoiser]]:
         """Condition a denoiser on the given features of its rows, in parts with the same given features."""
-        for places in together((~given[rows]).numpy()):
+        for places in rows_by_pattern((~given[rows]).numpy()):
             part = rows[torch.from_numpy(places)]
             yield part, denoiser.conditioned(self.points[0, part], given[part[0]])
 
     def gain(self, answers: Tensor, better: Tensor, features: Tensor | slice = slice(None)) -> tuple[float, float]:
-        """Give by how many bits a row the second answers are nearer to the distribution, and the standard error.
+        """Give how many bits a row the second answers gain over the first ones, and the standard error of this gain.
 
-        Features can be chosen that count, (width,) bool.
+        Args:
+            answers: the first answers, (L, F·m, width).
+            better: the second answers, (L, F·m, width).
+            features: which features count, (width,) bool; all features if nothing is said.
+
         """
         first, second = ((each - self.points)[..., features].square().sum(-1) for each in (answers, better))
         bits = (self.bits.unsqueeze(1) * (first - second)).sum(0)
-        # A row that was judged several times, with several noises, counts once.
+        # A row that is there several times, each time with other noise, counts as one row.
         by_row = bits.reshape(self.folds, -1, self.distinct).mean(1).flatten()
         return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
 
