@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from ..config.settle import settle
 from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, noise_walk, prepare
+from ..diffusion.samplers import BLOCK, Reach, Sampler, build_sampler, prepare
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
@@ -30,12 +30,11 @@ from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan
-from .conditioning import conditioned_on, decoding, draw_by_denoiser, fill_gaps
+from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
 from .density import DensityModel
 from .fitting import build_denoiser, fit_folds, fit_network
 from .losses import loss_unit, losses_of_run
-from .noise import FromNoise
-from .walking import walk_counted
+from .walking import ReverseProcess
 
 __all__ = ["DiffusionModel", "check_sampler"]
 
@@ -65,9 +64,6 @@ class DiffusionModel(DensityModel):
         denoiser: with the averaged weights, in evaluation mode.
         device: where the denoiser is.
         reach: how far a row may lie from the training rows; None where it is not known.
-        redraws: whether absurd rows are drawn again.
-        execution: how rows are drawn.
-        prepared: the denoiser as the execution computes it; None where that is the denoiser itself.
 
     """
 
@@ -78,9 +74,6 @@ class DiffusionModel(DensityModel):
     denoiser: LearntDenoiser = field(repr=False)
     device: torch.device
     reach: Reach | None = None
-    redraws: bool = True
-    execution: Execution = PLAIN
-    prepared: Denoiser | None = field(default=None, repr=False)
 
     # Drawing
 
@@ -91,35 +84,38 @@ class DiffusionModel(DensityModel):
         compile = options.compile if given is None else "off"
         execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
         execution.apply()
-        facts = {
-            "sampler": sampling.sampler,
-            "sample_steps": sampling.steps,
-            "precision": execution.precision,
-            "compiled": execution.compiled,
-        }
-        model = replace(self.carried_out(execution), redraws=options.redraw)
-        if given is not None:
-            reach = None if self.reach is None else self.reach.including(given.values, given.given)
-            denoiser = conditioned_on(self.denoiser, given, guidance=options.guidance)
-            model = replace(model, prepared=denoiser, reach=reach)
-        sampler = build_sampler(sampling)
-        chunks = model.walk(n, seed=seed, sampler=sampler, given=given, frame=options.frame, facts=facts)
-        return Drawing(chunks, facts, model._from_noise(sampler, given))
-
-    def _from_noise(self, sampler: Sampler, given: Given | None) -> FromNoise:
-        """Give the function from noise to rows with the given cells, for any number of rows."""
-        denoiser, execution = self.prepared or self.denoiser, replace(self.execution, compiled=False)
-        return FromNoise(
-            noise_walk(sampler, denoiser, BLOCK, device=self.device, execution=execution),
-            sampler.draws,
-            self.encoding.width,
-            decoding(self.encoding, given),
-            self._redrawing(given),
+        denoiser = self.denoiser if given is None else conditioned_on(self.denoiser, given, guidance=options.guidance)
+        process = self.reverse_process(
+            build_sampler(sampling), denoiser, execution=execution, given=given, redraws=options.redraw
         )
+        return process.draw(n, seed=seed, frame=options.frame)
 
-    def _redrawing(self, given: Given | None) -> Redrawing | None:
-        """Give what draws the absurd rows of a request again, if anything does."""
-        return Redrawing(self.reach, "" if given is None else given.words) if self.redraws else None
+    def reverse_process(
+        self,
+        sampler: Sampler | None = None,
+        denoiser: Denoiser | None = None,
+        *,
+        execution: Execution = PLAIN,
+        given: Given | None = None,
+        redraws: bool = True,
+    ) -> ReverseProcess:
+        """Give the way from noise to the model's rows.
+
+        Args:
+            sampler: None takes the configuration's own.
+            denoiser: what is asked for the features in place of the model's own denoiser, such as one that is guided.
+            execution: how the arithmetic is carried out; the caller applies it to the threads of the program.
+            given: cells that the rows are to have exactly; the denoiser is conditioned on them.
+            redraws: whether absurd rows are drawn again.
+
+        Raises:
+            InputError: the sampler does not suit the training; see `check_sampler`.
+
+        """
+        sampler = sampler or build_sampler(self.config.sampling)
+        check_sampler(self.config, sampler)
+        prepared = prepare(denoiser or self.denoiser, execution)
+        return ReverseProcess(sampler, prepared, self.encoding, self.device, execution, given, self.reach, redraws)
 
     @property
     def takes_given(self) -> bool:
@@ -161,50 +157,6 @@ class DiffusionModel(DensityModel):
                 "This model has not learnt to draw some columns when others are given.",
                 "Train it with --set objective.conditional=0.25, or use --where, which selects among drawn rows.",
             )
-
-    def carried_out(self, execution: Execution) -> Self:
-        """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""
-        return replace(self, execution=execution, prepared=prepare(self.denoiser, execution))
-
-    def walk(
-        self,
-        n: int,
-        *,
-        seed: int,
-        sampler: Sampler | None = None,
-        given: Given | None = None,
-        frame: int | None = None,
-        facts: dict[str, Any] | None = None,
-    ) -> Iterator[pl.DataFrame]:
-        """Draw n rows with the model's execution.
-
-        Args:
-            n, seed: see `draw`.
-            sampler: None takes the configuration's own.
-            given: cells that the rows are to have exactly.
-            frame: see `DrawingOptions`.
-            facts: told the number of evaluations of the network that a row takes, and how many rows were drawn again.
-
-        Raises:
-            InputError: the sampler does not suit the training; see `check_sampler`. Or a row is not finite or far
-                outside the range of the training rows at every attempt.
-
-        """
-        sampler = sampler or build_sampler(self.config.sampling)
-        check_sampler(self.config, sampler)
-        features = walk_counted(
-            self.prepared or self.denoiser,
-            sampler,
-            n,
-            dim=self.encoding.width,
-            seed=seed,
-            device=self.device,
-            execution=self.execution,
-            redrawing=self._redrawing(given),
-            frame=frame,
-            facts=facts,
-        )
-        return map(decoding(self.encoding, given), features)
 
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
@@ -307,9 +259,7 @@ class DiffusionModel(DensityModel):
             denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
             denoiser.load_weights(tensors)
             _try_out(denoiser, encoding.width)
-            reach = Reach.read(description["reach"])
-            if reach is not None and {len(reach.low), len(reach.high)} != {encoding.width}:
-                raise ValueError("the range of the training rows has another number of features")
+            reach = Reach.read(description["reach"], width=encoding.width)
         return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
 
 
