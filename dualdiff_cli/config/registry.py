@@ -183,7 +183,7 @@ MODEL_KINDS = Registry(
         "tabddpm": "models.tabddpm:TabDDPM",
     },
 )
-"""Subclasses of ``models.base.Model``, which can be trained; an exported file is a model that cannot."""
+"""Subclasses of ``models.trainable.TrainableModel``; an exported file is a model that cannot be trained."""
 
 PEERS = Registry(
     "peer",

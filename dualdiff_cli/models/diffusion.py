@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
@@ -12,11 +12,10 @@ import polars as pl
 import torch
 
 from .. import seeding
-from ..checked import refusing
 from ..compute.device import set_tf32
 from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
 from ..config.recipes import with_sampling
-from ..config.schema import DiffusionConfig, RunConfig
+from ..config.schema import DiffusionConfig
 from ..config.settle import settle
 from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
@@ -29,11 +28,12 @@ from ..training.gaps import features_of_both
 from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan
+from .base import Drawing, DrawingOptions
 from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
 from .density import DensityModel
-from .fitting import build_denoiser, fit_folds, fit_network
+from .fitting import DiffusionPlan, build_denoiser, fit_folds, fit_network
 from .losses import loss_unit, losses_of_run
+from .trainable import Kept, Plan
 from .walking import ReverseProcess
 
 __all__ = ["DiffusionModel", "check_sampler"]
@@ -55,7 +55,7 @@ def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
 
 
 @dataclass(frozen=True)
-class DiffusionModel(DensityModel):
+class DiffusionModel(DensityModel[DiffusionConfig]):
     """A trained diffusion model.
 
     Attributes:
@@ -194,9 +194,10 @@ class DiffusionModel(DensityModel):
     # Training
 
     @classmethod
-    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+    def plan(
+        cls, config: DiffusionConfig, data: Data, *, device: torch.device, run: Run | None = None
+    ) -> DiffusionPlan:
         """Prepare a training: encode, settle what the data decide, and check the sampler; see `TrainableModel.plan`."""
-        assert isinstance(config, DiffusionConfig)
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
@@ -213,15 +214,16 @@ class DiffusionModel(DensityModel):
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
         sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
-        return Plan(config, data, encoding, features, held_out, {"pairs": pairs, "teacher": teacher})
+        denoiser = None if teacher is None else teacher.denoiser
+        return DiffusionPlan(config, data, encoding, features, held_out, pairs, denoiser)
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[DiffusionConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Begin a training, or go on from the run's checkpoint, and train to the end; see `TrainableModel.fit`."""
+        assert isinstance(plan, DiffusionPlan)
         config = plan.config
-        assert isinstance(config, DiffusionConfig)
         fit = fit_folds if config.folds.number else fit_network
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
@@ -241,26 +243,22 @@ class DiffusionModel(DensityModel):
 
     # The run
 
-    def save(self, run: Run) -> None:
-        """Write the run's model."""
+    def _kept(self) -> Kept:
+        """Give the weights and the reach; see `TrainableModel._kept`."""
         reach = None if self.reach is None else asdict(self.reach)
-        description = {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json"), "reach": reach}
-        run.save_model(self.denoiser.weights(), description)
+        return Kept(self.denoiser.weights(), {"encoding": self.encoding.model_dump(mode="json"), "reach": reach})
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        problem = f"The model of the run {run} does not match its configuration."
-        with refusing(problem, "Train the run again."):
-            encoding = TableEncoding.read(description["encoding"])
-            assert isinstance(config, DiffusionConfig)
-            denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
-            denoiser.load_weights(tensors)
-            _try_out(denoiser, encoding.width)
-            reach = Reach.read(description["reach"], width=encoding.width)
-        return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
+    def _restored(cls, config: DiffusionConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Build the denoiser with the kept weights; see `TrainableModel._restored`."""
+        denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
+        denoiser.load_weights(kept.tensors)
+        _try_out(denoiser, encoding.width)
+        reach = Reach.read(kept.facts["reach"], width=encoding.width)
+        return cls(config, encoding, denoiser.requires_grad_(False).eval(), torch.device("cpu"), reach)
+
+    def _moved_to(self, device: torch.device) -> Self:
+        return replace(self, denoiser=self.denoiser.to(device), device=device)
 
 
 def _try_out(denoiser: LearntDenoiser, width: int) -> None:
