@@ -103,10 +103,9 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
 
         Args:
             sampler: None takes the configuration's own.
-            denoiser: what is asked for the features in place of the model's own denoiser, such as one that is guided.
-            execution: how the arithmetic is carried out; the caller applies it to the threads of the program.
-            given: cells that the rows are to have exactly; the denoiser is conditioned on them.
-            redraws: whether absurd rows are drawn again.
+            denoiser: None takes the model's own; another one may be conditioned on the given cells, or guided.
+            execution: see `ReverseProcess`; the caller applies it to the program.
+            given, redraws: see `ReverseProcess`.
 
         Raises:
             InputError: the sampler does not suit the training; see `check_sampler`.

@@ -145,7 +145,7 @@ def _held_out(plan: DiffusionPlan, pairs: Pairs | None, schedule: Schedule, devi
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:
-    """Apply an execution, and see `begin_in_run`."""
+    """Apply an execution, and begin the training in the run."""
     execution.apply()
     how = f"{config.folds.number} folds, {execution.summary}" if config.folds.number else execution.summary
     begin_in_run(run, callbacks, how, device=device, steps=config.training.steps, execution=execution)

@@ -59,8 +59,7 @@ class KernelDensity(DensityModel[KernelDensityConfig]):
     ) -> tuple[Self, dict[str, Any]]:
         """Choose the bandwidth; see `TrainableModel.fit`."""
         config, z = plan.config, plan.features
-        how = "a kernel density, whose bandwidth cross-validation chooses"
-        begin_in_run(run, callbacks, how, device=torch.device("cpu"))
+        begin_in_run(run, callbacks, "a kernel density, whose bandwidth cross-validation chooses")
         h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
         model = cls(config, plan.encoding, Fitted(bandwidth=h, rtol=RELATIVE_ERROR).fit(z), z)
         bits = model.held_out_bits(plan.held_out)

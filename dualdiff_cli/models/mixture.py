@@ -68,8 +68,7 @@ class Mixture(DensityModel[MixtureConfig]):
     ) -> tuple[Self, dict[str, Any]]:
         """Fit the mixture; see `TrainableModel.fit`."""
         config = plan.config
-        how = "a mixture of Gaussians, fitted by expectation maximisation"
-        begin_in_run(run, callbacks, how, device=torch.device("cpu"))
+        begin_in_run(run, callbacks, "a mixture of Gaussians, fitted by expectation maximisation")
         c = config.model
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS

@@ -49,18 +49,10 @@ class FromNoise:
             InputError: a row is out of reach at every attempt.
 
         """
-        bounded = {} if frame is None else {"chunk": frame}
-        features = generate_by(
-            self.walk,
-            n,
-            dim=self.width,
-            draws=self.draws,
-            seed=seed,
-            per_call=per_call,
-            redrawing=self.redrawing,
-            **bounded,
-        )
-        return map(self.decode, features)
+        request = {"dim": self.width, "draws": self.draws, "seed": seed, "per_call": per_call}
+        if frame is not None:
+            request["chunk"] = frame
+        return map(self.decode, generate_by(self.walk, n, **request, redrawing=self.redrawing))
 
     def of_rows(self, numbers: npt.NDArray[np.int64], *, seed: int) -> Tensor:
         """Give the noise that rows of these numbers, ascending, are drawn from with a seed: (draws, n, width)."""

@@ -94,7 +94,7 @@ def begin_in_run(
     callbacks: Callbacks,
     how: str,
     *,
-    device: torch.device,
+    device: torch.device | str = "cpu",
     steps: int = 0,
     execution: Execution | None = None,
 ) -> None:
