@@ -181,10 +181,10 @@ def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, publishe
         return Prepared(walk)
     execution.apply()
     encoding = TableEncoding.fit(load_data("moons", seed=0).train, standardise=False)
-    model = DiffusionModel(config, encoding, denoiser, CPU).carried_out(execution)
+    process = DiffusionModel(config, encoding, denoiser, CPU).reverse_process(execution=execution)
 
     def draw(points: int) -> None:
-        exhaust(model.walk(points, seed=0), ENDLESS)
+        exhaust(process.draw(points, seed=0).chunks, ENDLESS)
 
     draw(SAMPLES)
     return Prepared(draw)

@@ -125,7 +125,7 @@ def of_our_model(name: str, data: Data, file: Path, n: int, seed: int) -> Drawn:
     """Train one of our models at its defaults, without the pictures of `dualdiff train`, and draw n rows."""
     started, device = processor_time(), choose_device("cpu")
     config = resolve(dataset=str(file), model=name, options={"seed": seed}, rows=data.train.height)
-    kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]
+    kind: type[TrainableModel[Any]] = MODEL_KINDS[config.model.kind]
     plan = kind.plan(config, data, device=device)
     model, _ = kind.fit(plan, Run.create(plan.config, file.parent / "run"), device=device)
     trained = processor_time()

@@ -170,7 +170,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.feature_names_in_ = np.array(self._model.encoding.names, dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
 
-    def _fitted(self) -> TrainableModel:
+    def _fitted(self) -> TrainableModel[Any]:
         if not hasattr(self, "run_"):
             raise UnfittedError("This DualDiff has no model yet.", "Call fit first, or use DualDiff.load.")
         return self._model

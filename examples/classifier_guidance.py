@@ -5,7 +5,6 @@ has never seen, and VALUE is what the drawn rows are to have there. W says how s
 """
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -26,5 +25,5 @@ labels = np.tile(rows[label].cast(pl.String).to_numpy(), len(inputs) // len(x))
 classifier = MLPClassifier((64, 64), alpha=0.01, early_stopping=True, random_state=0).fit(inputs, labels)
 place = list(classifier.classes_).index(value)
 log_p = by_differences(classifier.predict_proba, place, model.denoiser.schedule)
-guided = replace(model, prepared=ClassifierGuided(model.denoiser, log_p, weight))
-pl.concat(guided.walk(500, seed=0)).write_csv(output)
+process = model.reverse_process(denoiser=ClassifierGuided(model.denoiser, log_p, weight))
+pl.concat(process.draw(500, seed=0).chunks).write_csv(output)

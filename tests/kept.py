@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from dualdiff_cli.exporting.runtime import ExportedModel
@@ -22,7 +24,7 @@ def questions(*shape: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def answers_of_model(model: TrainableModel) -> Answers:
+def answers_of_model(model: TrainableModel[Any]) -> Answers:
     """What the network says of noisy features, or, of a model without noise levels, the log-density."""
     points = questions(ROWS, model.encoding.width)
     if isinstance(model, TabDDPM):

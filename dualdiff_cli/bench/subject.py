@@ -69,7 +69,6 @@ def subjects_of(
     subjects = []
     for requested, published in configs:
         plan = DiffusionModel.plan(requested, data, device=device)
-        assert isinstance(plan.config, DiffusionConfig)
         subjects.append(
             Subject(
                 config=plan.config,

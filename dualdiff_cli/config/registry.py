@@ -183,7 +183,7 @@ MODEL_KINDS = Registry(
         "tabddpm": "models.tabddpm:TabDDPM",
     },
 )
-"""Subclasses of ``models.base.TrainableModel``; an exported file is a model that cannot be trained."""
+"""Subclasses of ``models.trainable.TrainableModel``; an exported file is a model that cannot be trained."""
 
 PEERS = Registry(
     "peer",

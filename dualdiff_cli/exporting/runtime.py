@@ -21,7 +21,7 @@ from ..config.schema import DiffusionConfig, parse_config
 from ..config.sections import SamplingConfig
 from ..data import Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generate, generate_by
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, build_sampler, generate
 from ..diffusion.schedules import Schedule, build_schedule
 from ..errors import InputError
 from ..models import Drawing, DrawingOptions, FromNoise, Model
@@ -84,9 +84,7 @@ class ExportedModel(Model):
             encoding = TableEncoding.read(metadata["encoding"])
             assert isinstance(config, DiffusionConfig)
             sampling = SamplingConfig.model_validate(metadata["sampling"])
-            reach = Reach.read(metadata.get("reach"))
-            if reach is not None and {len(reach.low), len(reach.high)} != {encoding.width}:
-                raise ValueError("the range of the training rows has another number of features")
+            reach = Reach.read(metadata.get("reach"), width=encoding.width)
         return cls(path, metadata, provider, run, config, encoding, sampling, reach)
 
     @property
@@ -198,14 +196,12 @@ class ExportedModel(Model):
             "provider": self.provider,
             "network_evaluations": self.evaluations(sampling),
         }
-        reach = self.reach
-        if reach is not None and given is not None:
-            reach = reach.including(given.values, given.given)
-        width, words = self.encoding.width, "" if given is None else given.words
-        redrawing = Redrawing(reach, words) if options.redraw else None
+        redrawing = Redrawing.of(self.reach, given) if options.redraw else None
         if self.what == "denoiser":
             sampler, cpu = build_sampler(sampling), torch.device("cpu")
-            features = generate(sampler, self.denoiser(), n, dim=width, seed=seed, device=cpu, redrawing=redrawing)
+            features = generate(
+                sampler, self.denoiser(), n, dim=self.encoding.width, seed=seed, device=cpu, redrawing=redrawing
+            )
             return Drawing(_counted(map(self.encoding.decode, features), redrawing, facts), facts)
         if sampling != own:
             raise InputError(
@@ -214,19 +210,15 @@ class ExportedModel(Model):
                 "`dualdiff export --what denoiser` for a file that any sampler can use.",
             )
         per_call = BLOCK if self.provider in (CPU, "torch cpu") else 32 * BLOCK
-        draws = 1 + self.metadata["step_draws"]
         cells = None if given is None else (torch.from_numpy(given.values)[None], torch.from_numpy(given.given))
-        walk = partial(self.walk, output="features", given=cells)
-        request: dict[str, Any] = {
-            "dim": width,
-            "draws": draws,
-            "seed": seed,
-            "per_call": per_call,
-            "redrawing": redrawing,
-        }
-        decode = decoding(self.encoding, given)
-        rows = map(decode, generate_by(walk, n, **request))
-        from_noise = FromNoise(walk, draws, width, decode, redrawing)
+        from_noise = FromNoise(
+            partial(self.walk, output="features", given=cells),
+            1 + self.metadata["step_draws"],
+            self.encoding.width,
+            decoding(self.encoding, given),
+            redrawing,
+        )
+        rows = from_noise.chunks(n, seed=seed, per_call=per_call)
         return Drawing(_counted(rows, redrawing, facts), facts, from_noise)
 
     def _given(self, options: DrawingOptions) -> Given | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,7 +64,9 @@ def plot(run: Run | str | Path, *, n: int = PICTURED, seed: int = 0, device: str
     return draw_pictures(run, model, data_of_run(run), model.sample(n, seed=seed, options=AS_DRAWN), seed=seed)
 
 
-def draw_pictures(run: Run, model: TrainableModel, data: Data, generated: pl.DataFrame, *, seed: int = 0) -> list[str]:
+def draw_pictures(
+    run: Run, model: TrainableModel[Any], data: Data, generated: pl.DataFrame, *, seed: int = 0
+) -> list[str]:
     """Make the pictures of a run whose model, data and n samples are at hand; see `plot`."""
     title = f"{Path(model.config.dataset).name} · {model.config.model.name} · {model.config.recipe}"
     held_out = pictured_rows(data, generated, seed=seed)

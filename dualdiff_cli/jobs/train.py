@@ -86,7 +86,7 @@ def train(
     config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.provenance.get("source") == "file":  # so that the file is found again from wherever the run is used
         config = config.model_copy(update={"dataset": str(Path(config.dataset).resolve())})
-    kind: type[TrainableModel] = MODEL_KINDS[config.model.kind]
+    kind: type[TrainableModel[Any]] = MODEL_KINDS[config.model.kind]
     # Everything that can be refused is refused here, before a directory is made.
     plan = kind.plan(config, data, device=place)
     run = Run.create(plan.config, path)
@@ -131,7 +131,9 @@ def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks 
         return _train(kind, plan, run, str(place), callbacks)
 
 
-def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callbacks: Callbacks) -> dict[str, Any]:
+def _train(
+    kind: type[TrainableModel[Any]], plan: Plan[Any], run: Run, device: str, callbacks: Callbacks
+) -> dict[str, Any]:
     config, data = plan.config, plan.data
     run.save_data(data.provenance, data.held_out_rows)
     started = time.monotonic()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config.registry import MODEL_KINDS
-from .base import AS_DRAWN, Drawing, DrawingOptions, Model, Plan, TrainableModel
+from .base import AS_DRAWN, Drawing, DrawingOptions, Model
 from .noise import FromNoise
+from .trainable import Plan, TrainableModel
 
 if TYPE_CHECKING:
     import torch
@@ -26,13 +27,13 @@ __all__ = [
 ]
 
 
-def kind_of(run: Run) -> type[TrainableModel]:
+def kind_of(run: Run) -> type[TrainableModel[Any]]:
     """Give the class of a run's model."""
-    kind: type[TrainableModel] = MODEL_KINDS[run.config.model.kind]
+    kind: type[TrainableModel[Any]] = MODEL_KINDS[run.config.model.kind]
     return kind
 
 
-def load_model(run: Run, *, device: torch.device) -> TrainableModel:
+def load_model(run: Run, *, device: torch.device) -> TrainableModel[Any]:
     """Read a finished run's model, of whatever kind.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -21,25 +21,12 @@ from ..data import Data, FloatArray, TableEncoding
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import features_of_both
-from ..training.session import Callbacks
 
 if TYPE_CHECKING:
-    import torch
-
     from ..compute.execution import AnyPrecision, Switch
     from .noise import FromNoise
 
-__all__ = [
-    "AS_DRAWN",
-    "Drawing",
-    "DrawingOptions",
-    "Model",
-    "Plan",
-    "TrainableModel",
-    "draw_blocks",
-    "standardises",
-]
+__all__ = ["AS_DRAWN", "Drawing", "DrawingOptions", "Model", "draw_blocks"]
 
 ROWS_PER_BLOCK = 8192
 """Rows that are drawn together, from one stream."""
@@ -187,88 +174,6 @@ class Model(ABC):
         """Score what the model was trained to minimise; nothing for a model without such a loss."""
         del run, data, seed
         return {}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training that is about to begin, checked as far as it can be before a directory is made.
-
-    Attributes:
-        config: settled; nothing is left open.
-        data: the rows.
-        encoding: fitted to the training rows.
-        features: the training rows as features, (n, width).
-        held_out: the held-out rows as features, (m, width).
-        extras: what a kind of model has prepared for itself.
-
-    """
-
-    config: RunConfig
-    data: Data
-    encoding: TableEncoding
-    features: FloatArray
-    held_out: FloatArray
-    extras: Mapping[str, Any] = field(default_factory=dict)
-
-
-class TrainableModel(Model):
-    """A model that is fitted to rows and kept in a run."""
-
-    kind: ClassVar[str]
-
-    @classmethod
-    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
-        """Prepare a training.
-
-        Args:
-            config: what was asked for.
-            data: the rows.
-            device: where the training will run.
-            run: the run that is resumed; None for a new one.
-
-        Raises:
-            InputError: the configuration does not suit the data.
-
-        """
-        del device, run
-        standardised = standardises(config, data)
-        encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
-        return Plan(config, data, encoding, *features_of_both(encoding, data, seed=config.seed))
-
-    @classmethod
-    @abstractmethod
-    def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
-    ) -> tuple[Self, dict[str, Any]]:
-        """Train the model, or finish the training that ``run`` was stopped in.
-
-        Returns:
-            The model, and facts for the record of the ``train`` command: ``steps``, ``parameters``,
-            ``held_out_loss`` and ``held_out_loss_unit``, and whatever else the kind of model has to say.
-
-        Raises:
-            Interrupted: stopped by ``should_stop``; everything is saved.
-
-        """
-
-    @abstractmethod
-    def save(self, run: Run) -> None:
-        """Write the model's files in its run."""
-
-    @classmethod
-    @abstractmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run.
-
-        Raises:
-            InputError: the run is not finished, or its files are damaged.
-
-        """
-
-
-def standardises(config: RunConfig, data: Data) -> bool:
-    """Say whether features have unit variance: always for a file, and for a density where the recipe says so."""
-    return config.data.standardise == "always" or data.density is None
 
 
 def draw_blocks(

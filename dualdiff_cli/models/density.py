@@ -10,12 +10,12 @@ import polars as pl
 
 from .. import seeding
 from ..data import FloatArray
-from .base import TrainableModel
+from .trainable import ConfigT, TrainableModel
 
 __all__ = ["DensityModel"]
 
 
-class DensityModel(TrainableModel):
+class DensityModel(TrainableModel[ConfigT]):
     """A model that is fitted to rows and has a density."""
 
     has_density = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -12,16 +12,15 @@ import polars as pl
 import torch
 
 from .. import seeding
-from ..checked import refusing
 from ..compute.device import set_tf32
 from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
 from ..config.recipes import with_sampling
-from ..config.schema import DiffusionConfig, RunConfig
+from ..config.schema import DiffusionConfig
 from ..config.settle import settle
 from ..data import Data, FloatArray, Given, TableEncoding, given_cells
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.likelihood import LARGEST_STEP, log_density
-from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, build_sampler, noise_walk, prepare
+from ..diffusion.samplers import BLOCK, Reach, Sampler, build_sampler, prepare
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
@@ -29,13 +28,13 @@ from ..training.gaps import features_of_both
 from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss
 from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan
-from .conditioning import conditioned_on, decoding, draw_by_denoiser, fill_gaps
+from .base import Drawing, DrawingOptions
+from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
 from .density import DensityModel
-from .fitting import build_denoiser, fit_folds, fit_network
+from .fitting import DiffusionPlan, build_denoiser, fit_folds, fit_network
 from .losses import loss_unit, losses_of_run
-from .noise import FromNoise
-from .walking import walk_counted
+from .trainable import Kept, Plan
+from .walking import ReverseProcess
 
 __all__ = ["DiffusionModel", "check_sampler"]
 
@@ -56,7 +55,7 @@ def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
 
 
 @dataclass(frozen=True)
-class DiffusionModel(DensityModel):
+class DiffusionModel(DensityModel[DiffusionConfig]):
     """A trained diffusion model.
 
     Attributes:
@@ -65,9 +64,6 @@ class DiffusionModel(DensityModel):
         denoiser: with the averaged weights, in evaluation mode.
         device: where the denoiser is.
         reach: how far a row may lie from the training rows; None where it is not known.
-        redraws: whether absurd rows are drawn again.
-        execution: how rows are drawn.
-        prepared: the denoiser as the execution computes it; None where that is the denoiser itself.
 
     """
 
@@ -78,9 +74,6 @@ class DiffusionModel(DensityModel):
     denoiser: LearntDenoiser = field(repr=False)
     device: torch.device
     reach: Reach | None = None
-    redraws: bool = True
-    execution: Execution = PLAIN
-    prepared: Denoiser | None = field(default=None, repr=False)
 
     # Drawing
 
@@ -91,35 +84,37 @@ class DiffusionModel(DensityModel):
         compile = options.compile if given is None else "off"
         execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
         execution.apply()
-        facts = {
-            "sampler": sampling.sampler,
-            "sample_steps": sampling.steps,
-            "precision": execution.precision,
-            "compiled": execution.compiled,
-        }
-        model = replace(self.carried_out(execution), redraws=options.redraw)
-        if given is not None:
-            reach = None if self.reach is None else self.reach.including(given.values, given.given)
-            denoiser = conditioned_on(self.denoiser, given, guidance=options.guidance)
-            model = replace(model, prepared=denoiser, reach=reach)
-        sampler = build_sampler(sampling)
-        chunks = model.walk(n, seed=seed, sampler=sampler, given=given, frame=options.frame, facts=facts)
-        return Drawing(chunks, facts, model._from_noise(sampler, given))
-
-    def _from_noise(self, sampler: Sampler, given: Given | None) -> FromNoise:
-        """Give the function from noise to rows with the given cells, for any number of rows."""
-        denoiser, execution = self.prepared or self.denoiser, replace(self.execution, compiled=False)
-        return FromNoise(
-            noise_walk(sampler, denoiser, BLOCK, device=self.device, execution=execution),
-            sampler.draws,
-            self.encoding.width,
-            decoding(self.encoding, given),
-            self._redrawing(given),
+        denoiser = self.denoiser if given is None else conditioned_on(self.denoiser, given, guidance=options.guidance)
+        process = self.reverse_process(
+            build_sampler(sampling), denoiser, execution=execution, given=given, redraws=options.redraw
         )
+        return process.draw(n, seed=seed, frame=options.frame)
 
-    def _redrawing(self, given: Given | None) -> Redrawing | None:
-        """Give what draws the absurd rows of a request again, if anything does."""
-        return Redrawing(self.reach, "" if given is None else given.words) if self.redraws else None
+    def reverse_process(
+        self,
+        sampler: Sampler | None = None,
+        denoiser: Denoiser | None = None,
+        *,
+        execution: Execution = PLAIN,
+        given: Given | None = None,
+        redraws: bool = True,
+    ) -> ReverseProcess:
+        """Give the way from noise to the model's rows.
+
+        Args:
+            sampler: None takes the configuration's own.
+            denoiser: None takes the model's own; another one may be conditioned on the given cells, or guided.
+            execution: see `ReverseProcess`; the caller applies it to the program.
+            given, redraws: see `ReverseProcess`.
+
+        Raises:
+            InputError: the sampler does not suit the training; see `check_sampler`.
+
+        """
+        sampler = sampler or build_sampler(self.config.sampling)
+        check_sampler(self.config, sampler)
+        prepared = prepare(denoiser or self.denoiser, execution)
+        return ReverseProcess(sampler, prepared, self.encoding, self.device, execution, given, self.reach, redraws)
 
     @property
     def takes_given(self) -> bool:
@@ -162,50 +157,6 @@ class DiffusionModel(DensityModel):
                 "Train it with --set objective.conditional=0.25, or use --where, which selects among drawn rows.",
             )
 
-    def carried_out(self, execution: Execution) -> Self:
-        """Give the model as one that draws its rows in this way; the caller applies the execution to the process."""
-        return replace(self, execution=execution, prepared=prepare(self.denoiser, execution))
-
-    def walk(
-        self,
-        n: int,
-        *,
-        seed: int,
-        sampler: Sampler | None = None,
-        given: Given | None = None,
-        frame: int | None = None,
-        facts: dict[str, Any] | None = None,
-    ) -> Iterator[pl.DataFrame]:
-        """Draw n rows with the model's execution.
-
-        Args:
-            n, seed: see `draw`.
-            sampler: None takes the configuration's own.
-            given: cells that the rows are to have exactly.
-            frame: see `DrawingOptions`.
-            facts: told the number of evaluations of the network that a row takes, and how many rows were drawn again.
-
-        Raises:
-            InputError: the sampler does not suit the training; see `check_sampler`. Or a row is not finite or far
-                outside the range of the training rows at every attempt.
-
-        """
-        sampler = sampler or build_sampler(self.config.sampling)
-        check_sampler(self.config, sampler)
-        features = walk_counted(
-            self.prepared or self.denoiser,
-            sampler,
-            n,
-            dim=self.encoding.width,
-            seed=seed,
-            device=self.device,
-            execution=self.execution,
-            redrawing=self._redrawing(given),
-            frame=frame,
-            facts=facts,
-        )
-        return map(decoding(self.encoding, given), features)
-
     def choose_execution(
         self, n: int, evaluations: int, *, compile: Switch = "auto", precision: AnyPrecision = "float32"
     ) -> Execution:
@@ -242,9 +193,10 @@ class DiffusionModel(DensityModel):
     # Training
 
     @classmethod
-    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+    def plan(
+        cls, config: DiffusionConfig, data: Data, *, device: torch.device, run: Run | None = None
+    ) -> DiffusionPlan:
         """Prepare a training: encode, settle what the data decide, and check the sampler; see `TrainableModel.plan`."""
-        assert isinstance(config, DiffusionConfig)
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
@@ -261,15 +213,16 @@ class DiffusionModel(DensityModel):
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
         sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
-        return Plan(config, data, encoding, features, held_out, {"pairs": pairs, "teacher": teacher})
+        denoiser = None if teacher is None else teacher.denoiser
+        return DiffusionPlan(config, data, encoding, features, held_out, pairs, denoiser)
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[DiffusionConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Begin a training, or go on from the run's checkpoint, and train to the end; see `TrainableModel.fit`."""
+        assert isinstance(plan, DiffusionPlan)
         config = plan.config
-        assert isinstance(config, DiffusionConfig)
         fit = fit_folds if config.folds.number else fit_network
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
         set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
@@ -289,28 +242,22 @@ class DiffusionModel(DensityModel):
 
     # The run
 
-    def save(self, run: Run) -> None:
-        """Write the run's model."""
+    def _kept(self) -> Kept:
+        """Give the weights and the reach; see `TrainableModel._kept`."""
         reach = None if self.reach is None else asdict(self.reach)
-        description = {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json"), "reach": reach}
-        run.save_model(self.denoiser.weights(), description)
+        return Kept(self.denoiser.weights(), {"encoding": self.encoding.model_dump(mode="json"), "reach": reach})
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        problem = f"The model of the run {run} does not match its configuration."
-        with refusing(problem, "Train the run again."):
-            encoding = TableEncoding.read(description["encoding"])
-            assert isinstance(config, DiffusionConfig)
-            denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
-            denoiser.load_weights(tensors)
-            _try_out(denoiser, encoding.width)
-            reach = Reach.read(description["reach"])
-            if reach is not None and {len(reach.low), len(reach.high)} != {encoding.width}:
-                raise ValueError("the range of the training rows has another number of features")
-        return cls(config, encoding, denoiser.requires_grad_(False).eval().to(device), device, reach)
+    def _restored(cls, config: DiffusionConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Build the denoiser with the kept weights; see `TrainableModel._restored`."""
+        denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
+        denoiser.load_weights(kept.tensors)
+        _try_out(denoiser, encoding.width)
+        reach = Reach.read(kept.facts["reach"], width=encoding.width)
+        return cls(config, encoding, denoiser.requires_grad_(False).eval(), torch.device("cpu"), reach)
+
+    def _moved_to(self, device: torch.device) -> Self:
+        return replace(self, denoiser=self.denoiser.to(device), device=device)
 
 
 def _try_out(denoiser: LearntDenoiser, width: int) -> None:

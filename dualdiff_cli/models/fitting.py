@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +13,9 @@ import torch
 from .. import seeding
 from ..compute.device import denormals_flushed
 from ..compute.execution import Execution, LayerShape, decide_folds, decide_training
-from ..compute.machine import describe_machine
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan
-from ..diffusion.denoisers import LearntDenoiser
+from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
 from ..diffusion.schedules import Schedule, build_schedule
@@ -25,13 +25,27 @@ from ..training.folds import FoldTrainer, build_stacked
 from ..training.judging import HeldOutRows
 from ..training.loop import Trainer
 from ..training.reflow import Pairs, draw_pairs
-from ..training.session import Callbacks, restore, train_in_run
-from .base import Plan
+from ..training.session import Callbacks, begin_in_run, restore, train_in_run
+from .trainable import Plan
 
-__all__ = ["build_denoiser", "build_network_denoiser", "fit_folds", "fit_network", "training_layer"]
+__all__ = ["DiffusionPlan", "build_denoiser", "build_network_denoiser", "fit_folds", "fit_network", "training_layer"]
 
 SIGNAL_LEFT = 0.05
 """A warning is given if more than this share of the signal's power is left at t_max."""
+
+
+@dataclass(frozen=True)
+class DiffusionPlan(Plan[DiffusionConfig]):
+    """The plan of a diffusion model; for a reflow it has the pairs of points and noise, or the teacher that draws them.
+
+    Attributes:
+        pairs: those that the run was begun on.
+        teacher: the denoiser whose flow gives the pairs; None where they are there.
+
+    """
+
+    pairs: Pairs | None = None
+    teacher: Denoiser | None = None
 
 
 def build_denoiser(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> LearntDenoiser:
@@ -66,16 +80,12 @@ def training_layer(config: DiffusionConfig) -> LayerShape:
 
 @denormals_flushed()
 def fit_network(
-    plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks
+    plan: DiffusionPlan, run: Run, *, device: torch.device, callbacks: Callbacks
 ) -> tuple[NetworkDenoiser, dict[str, Any]]:
     """Train one network, or one network with experts, on all rows; see `TrainableModel.fit`."""
-    config = plan.config
-    assert isinstance(config, DiffusionConfig)
-    pairs: Pairs | None = plan.extras["pairs"]
-    if pairs is None and plan.extras["teacher"] is not None:
-        teacher = plan.extras["teacher"]
-        n = plan.data.train.height
-        pairs = draw_pairs(teacher.denoiser, teacher.encoding, n, seed=config.seed, device=device)
+    config, pairs = plan.config, plan.pairs
+    if plan.teacher is not None:
+        pairs = draw_pairs(plan.teacher, plan.encoding, plan.data.train.height, seed=config.seed, device=device)
         pairs.save(run)
     state = run.load_state()
     layout = plan.encoding.layout
@@ -106,11 +116,10 @@ def fit_network(
 
 @denormals_flushed()
 def fit_folds(
-    plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks
+    plan: DiffusionPlan, run: Run, *, device: torch.device, callbacks: Callbacks
 ) -> tuple[StackedDenoiser, dict[str, Any]]:
     """Train the folds and the mixture, and weigh them on unseen rows; see `TrainableModel.fit`."""
     config = plan.config
-    assert isinstance(config, DiffusionConfig)
     state = run.load_state()
     execution = _kept_execution(state, device) or decide_folds(config.training, device)
     _begin(config, run, execution, device, callbacks)
@@ -124,7 +133,7 @@ def fit_folds(
     return denoiser.to(device), {"steps": trainer.step, "parameters": parameters, **spent._asdict(), **facts}
 
 
-def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch.device) -> HeldOutRows | None:
+def _held_out(plan: DiffusionPlan, pairs: Pairs | None, schedule: Schedule, device: torch.device) -> HeldOutRows | None:
     """Give the rows on which the training is judged, those of the pairs for a reflow; None where none is held out."""
     seed = plan.config.seed
     if pairs is not None:
@@ -136,11 +145,10 @@ def _held_out(plan: Plan, pairs: Pairs | None, schedule: Schedule, device: torch
 
 
 def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:
-    """Apply an execution, note the machine in the run, and say how the training is carried out."""
+    """Apply an execution, and begin the training in the run."""
     execution.apply()
-    run.save_environment({"device": str(device), **describe_machine(), "execution": execution.to_dict()})
     how = f"{config.folds.number} folds, {execution.summary}" if config.folds.number else execution.summary
-    callbacks.on_start(run, config.training.steps, how)
+    begin_in_run(run, callbacks, how, device=device, steps=config.training.steps, execution=execution)
 
 
 def _execution(

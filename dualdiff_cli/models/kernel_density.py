@@ -16,14 +16,13 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity as Fitted
 
 from .. import seeding
-from ..checked import refusing
-from ..compute.machine import describe_machine
 from ..config.schema import KernelDensityConfig
 from ..data import FloatArray, TableEncoding
 from ..store.run import Run
-from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, draw_blocks
+from ..training.session import Callbacks, begin_in_run
+from .base import Drawing, DrawingOptions, draw_blocks
 from .density import DensityModel
+from .trainable import Kept, Plan
 
 __all__ = ["KernelDensity"]
 
@@ -36,7 +35,7 @@ MOST_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class KernelDensity(DensityModel):
+class KernelDensity(DensityModel[KernelDensityConfig]):
     """A Gaussian kernel about every training row.
 
     Attributes:
@@ -56,13 +55,11 @@ class KernelDensity(DensityModel):
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[KernelDensityConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Choose the bandwidth; see `TrainableModel.fit`."""
         config, z = plan.config, plan.features
-        assert isinstance(config, KernelDensityConfig)
-        run.save_environment({"device": "cpu", **describe_machine()})
-        callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
+        begin_in_run(run, callbacks, "a kernel density, whose bandwidth cross-validation chooses")
         h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
         model = cls(config, plan.encoding, Fitted(bandwidth=h, rtol=RELATIVE_ERROR).fit(z), z)
         bits = model.held_out_bits(plan.held_out)
@@ -84,23 +81,18 @@ class KernelDensity(DensityModel):
         log_p: FloatArray = self.fitted.score_samples(z)
         return log_p
 
-    def save(self, run: Run) -> None:
-        """Write the bandwidth and the training rows."""
-        description = {"bandwidth": self.fitted.bandwidth, "encoding": self.encoding.model_dump(mode="json")}
-        run.save_model({"rows": torch.from_numpy(self.rows)}, {"kind": self.kind, **description})
+    def _kept(self) -> Kept:
+        """Give the training rows and the bandwidth; see `TrainableModel._kept`."""
+        facts = {"bandwidth": self.fitted.bandwidth, "encoding": self.encoding.model_dump(mode="json")}
+        return Kept({"rows": torch.from_numpy(self.rows)}, facts)
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
-            assert isinstance(config, KernelDensityConfig)
-            z, encoding = tensors["rows"].double().numpy(), TableEncoding.read(description["encoding"])
-            bandwidth = description["bandwidth"]
-            if not (isinstance(bandwidth, float) and bandwidth > 0 and z.shape[1] == encoding.width):
-                raise ValueError("rows and bandwidth do not suit the encoding")
-            return cls(config, encoding, Fitted(bandwidth=bandwidth, rtol=RELATIVE_ERROR).fit(z), z)
+    def _restored(cls, config: KernelDensityConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Fit the kernels to the kept rows; see `TrainableModel._restored`."""
+        z, bandwidth = kept.tensors["rows"].double().numpy(), kept.facts["bandwidth"]
+        if not (isinstance(bandwidth, float) and bandwidth > 0 and z.shape[1] == encoding.width):
+            raise ValueError("rows and bandwidth do not suit the encoding")
+        return cls(config, encoding, Fitted(bandwidth=bandwidth, rtol=RELATIVE_ERROR).fit(z), z)
 
 
 def _cross_validated(z: FloatArray, *, folds: int, seed: int) -> float:

@@ -10,9 +10,7 @@ import polars as pl
 import torch
 
 from .. import seeding
-from ..checked import refusing
-from ..compute.machine import describe_machine
-from ..config.schema import MixtureConfig, RunConfig
+from ..config.schema import MixtureConfig
 from ..data import Data, FloatArray, TableEncoding, given_cells
 from ..errors import InputError
 from ..store.run import Run
@@ -26,16 +24,17 @@ from ..training.mixture import (
     fit_mixture,
     full_covariances,
 )
-from ..training.session import Callbacks
-from .base import Drawing, DrawingOptions, Plan, draw_blocks
+from ..training.session import Callbacks, begin_in_run
+from .base import Drawing, DrawingOptions, draw_blocks
 from .conditioning import decoding, fill_gaps
 from .density import DensityModel
+from .trainable import Kept, Plan
 
 __all__ = ["Mixture"]
 
 
 @dataclass(frozen=True)
-class Mixture(DensityModel):
+class Mixture(DensityModel[MixtureConfig]):
     """A mixture of Gaussians over the features.
 
     Attributes:
@@ -52,9 +51,10 @@ class Mixture(DensityModel):
     gaussians: Gaussians = field(repr=False)
 
     @classmethod
-    def plan(cls, config: RunConfig, data: Data, *, device: torch.device, run: Run | None = None) -> Plan:
+    def plan(
+        cls, config: MixtureConfig, data: Data, *, device: torch.device, run: Run | None = None
+    ) -> Plan[MixtureConfig]:
         """Prepare a fit, and check the number of Gaussians; see `TrainableModel.plan`."""
-        assert isinstance(config, MixtureConfig)
         most = min(data.train.height, MOST_MIXTURE_ROWS)
         if config.model.components and config.model.components > most:
             raise InputError(
@@ -64,13 +64,11 @@ class Mixture(DensityModel):
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[MixtureConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Fit the mixture; see `TrainableModel.fit`."""
         config = plan.config
-        assert isinstance(config, MixtureConfig)
-        run.save_environment({"device": "cpu", **describe_machine()})
-        callbacks.on_start(run, 0, "a mixture of Gaussians, fitted by expectation maximisation")
+        begin_in_run(run, callbacks, "a mixture of Gaussians, fitted by expectation maximisation")
         c = config.model
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
@@ -112,30 +110,24 @@ class Mixture(DensityModel):
         """Give the log of the mixture's density; see `DensityModel.log_density_of_features`."""
         return self.gaussians.log_density(z)
 
-    def save(self, run: Run) -> None:
-        """Write weights, means and covariances; of diagonal covariances the diagonals alone."""
+    def _kept(self) -> Kept:
+        """Give weights, means and covariances, of diagonal covariances the diagonals; see `TrainableModel._kept`."""
         arrays, form = self.gaussians._asdict(), "full"
         diagonals = arrays["covariances"].diagonal(axis1=1, axis2=2)
         if np.array_equal(arrays["covariances"], diagonals[:, None] * np.eye(self.encoding.width)):
             arrays["covariances"], form = diagonals, "diag"
         tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
-        description = {"covariance": form, "encoding": self.encoding.model_dump(mode="json")}
-        run.save_model(tensors, {"kind": self.kind, **description})
+        return Kept(tensors, {"covariance": form, "encoding": self.encoding.model_dump(mode="json")})
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
-            assert isinstance(config, MixtureConfig)
-            encoding = TableEncoding.read(description["encoding"])
-            weights, means, covariances = (tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
-            if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-9:
-                raise ValueError("weights and means do not suit the encoding")
-            # Runs of earlier versions have covariances in any of scikit-learn's forms.
-            covariances = full_covariances(covariances, description["covariance"], means.shape)
-            if covariances.shape != (*means.shape, encoding.width):
-                raise ValueError("means and covariances do not belong together")
-            np.linalg.cholesky(covariances)
-            return cls(config, encoding, Gaussians(weights, means, covariances))
+    def _restored(cls, config: MixtureConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Check that the Gaussians are Gaussians; see `TrainableModel._restored`."""
+        weights, means, covariances = (kept.tensors[k].double().numpy() for k in ("weights", "means", "covariances"))
+        if means.shape != (len(weights), encoding.width) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-9:
+            raise ValueError("weights and means do not suit the encoding")
+        # Runs of earlier versions have covariances in any of scikit-learn's forms.
+        covariances = full_covariances(covariances, kept.facts["covariance"], means.shape)
+        if covariances.shape != (*means.shape, encoding.width):
+            raise ValueError("means and covariances do not belong together")
+        np.linalg.cholesky(covariances)
+        return cls(config, encoding, Gaussians(weights, means, covariances))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data import FloatArray
-from ..diffusion.samplers import BLOCK, Redrawing, draw_noise
+from ..diffusion.samplers import BLOCK, Redrawing, draw_noise, generate_by
 from ..diffusion.samplers.splitting import NoiseWalk
 
 __all__ = ["FromNoise"]
@@ -36,6 +36,23 @@ class FromNoise:
     width: int
     decode: Callable[[FloatArray], pl.DataFrame]
     redrawing: Redrawing | None
+
+    def chunks(self, n: int, *, seed: int, per_call: int = BLOCK, frame: int | None = None) -> Iterator[pl.DataFrame]:
+        """Draw n rows.
+
+        Args:
+            n, seed: see `Model.draw`.
+            per_call: rows in one call of ``walk``, a multiple of BLOCK.
+            frame: see `DrawingOptions`.
+
+        Raises:
+            InputError: a row is out of reach at every attempt.
+
+        """
+        request = {"dim": self.width, "draws": self.draws, "seed": seed, "per_call": per_call}
+        if frame is not None:
+            request["chunk"] = frame
+        return map(self.decode, generate_by(self.walk, n, **request, redrawing=self.redrawing))
 
     def of_rows(self, numbers: npt.NDArray[np.int64], *, seed: int) -> Tensor:
         """Give the noise that rows of these numbers, ascending, are drawn from with a seed: (draws, n, width)."""

@@ -24,15 +24,14 @@ from torch import Tensor, nn
 from zuko.flows import NSF
 
 from .. import seeding
-from ..checked import refusing
-from ..compute.machine import describe_machine
 from ..config.schema import SplineFlowConfig, SplineFlowSettings
 from ..data import FloatArray, TableEncoding
-from ..errors import InputError
 from ..store.run import Run
+from ..training.batches import passes
 from ..training.session import Callbacks, train_at_once
-from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, draw_blocks
+from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, draw_blocks
 from .density import DensityModel
+from .trainable import Kept, Plan
 
 __all__ = ["SplineFlow"]
 
@@ -60,7 +59,7 @@ class _ReLUWithDropout(nn.Module):
 
 
 @dataclass(frozen=True)
-class SplineFlow(DensityModel):
+class SplineFlow(DensityModel[SplineFlowConfig]):
     """A neural spline flow over the features.
 
     Attributes:
@@ -78,7 +77,7 @@ class SplineFlow(DensityModel):
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[SplineFlowConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Train the flow; a training that was stopped starts over. See `TrainableModel.fit`.
 
@@ -87,10 +86,8 @@ class SplineFlow(DensityModel):
 
         """
         config = plan.config
-        assert isinstance(config, SplineFlowConfig)
-        run.save_environment({"device": str(device), **describe_machine()})
         training = _Training(plan.features, config.model, seed=config.seed, device=device)
-        train_at_once(run, training.rounds(), config.model.steps, callbacks, name="A neural spline flow")
+        train_at_once(run, training.rounds(), config.model, callbacks, device=device, name="A neural spline flow")
         model = cls(config, plan.encoding, training.best())
         return model, {
             "steps": training.step,
@@ -118,25 +115,20 @@ class SplineFlow(DensityModel):
         log_p: FloatArray = torch.cat(parts).numpy()
         return log_p
 
-    def save(self, run: Run) -> None:
-        """Write the weights in float32, in which they were trained."""
+    def _kept(self) -> Kept:
+        """Give the weights in float32, in which they were trained; see `TrainableModel._kept`."""
         tensors = {name: parameter.detach().float() for name, parameter in self.flow.named_parameters()}
-        run.save_model(tensors, {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json")})
+        return Kept(tensors, {"encoding": self.encoding.model_dump(mode="json")})
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
-            assert isinstance(config, SplineFlowConfig)
-            encoding = TableEncoding.read(description["encoding"])
-            flow = _build(encoding.width, config.model, seed=config.seed)
-            for name, parameter in flow.named_parameters():
-                if tensors[name].shape != parameter.shape:
-                    raise ValueError(f"{name} has another shape")
-                parameter.data.copy_(tensors[name])
-            return cls(config, encoding, flow.double().eval().requires_grad_(False))
+    def _restored(cls, config: SplineFlowConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Build the flow with the kept weights; see `TrainableModel._restored`."""
+        flow = _build(encoding.width, config.model, seed=config.seed)
+        for name, parameter in flow.named_parameters():
+            if kept.tensors[name].shape != parameter.shape:
+                raise ValueError(f"{name} has another shape")
+            parameter.data.copy_(kept.tensors[name])
+        return cls(config, encoding, flow.double().eval().requires_grad_(False))
 
 
 class _Training:
@@ -168,10 +160,10 @@ class _Training:
         self._least = math.inf
         self.step = self.best_step = 0
 
-    def rounds(self) -> Iterator[int]:
-        """Train, and give the number of steps done after each round; a round ends with a look at the judging rows."""
+    def rounds(self) -> Iterator[tuple[int, float]]:
+        """Train, and give the number of steps done and the loss of the judging rows after each round."""
         settings, since = self._settings, 0
-        batches = self._batches()
+        batches = passes(self._learnt, settings.batch, seeding.torch_stream(self._seed, "batches of the flow"))
         steps = min(ROUND_STEPS, math.ceil(len(self._learnt) / settings.batch))
         while self.step < settings.steps and since < settings.patience:
             self._flow.train()
@@ -180,29 +172,17 @@ class _Training:
             self._flow.eval()
             with torch.no_grad():
                 loss = float(self._loss(self._judging))
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"The loss is no longer a number after {self.step} steps.",
-                    f"Lower model.learning_rate (it is {settings.learning_rate}).",
-                )
             since += 1
             if loss < self._least:
                 self._least, self.best_step, since = loss, self.step, 0
                 self._weights = {name: value.clone() for name, value in self._flow.state_dict().items()}
-            yield self.step
+            yield self.step, loss
 
     def best(self) -> NSF:
         """Give the flow with the best weights, in float64 and on the CPU, where rows are drawn."""
         flow = _build(self._width, self._settings, seed=self._seed)
         flow.load_state_dict(self._weights)
         return flow.double().eval().requires_grad_(False)
-
-    def _batches(self) -> Iterator[Tensor]:
-        stream = seeding.torch_stream(self._seed, "batches of the flow")
-        while True:
-            # The order is drawn on the CPU, so that the batches are the same on every device.
-            order = torch.randperm(len(self._learnt), generator=stream).to(self._learnt.device)
-            yield from (self._learnt[part] for part in torch.split(order, self._settings.batch))
 
     def _loss(self, z: Tensor) -> Tensor:
         loss: Tensor = -self._flow().log_prob(z).mean()

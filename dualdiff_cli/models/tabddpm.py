@@ -14,9 +14,8 @@ here; see `config.schema.TabDDPMSettings`. Three things differ from the publishe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -27,18 +26,17 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from .. import seeding
-from ..checked import refusing
-from ..compute.machine import describe_machine
 from ..config.schema import TabDDPMConfig, TabDDPMSettings
 from ..data import FloatArray, TableEncoding
 from ..diffusion.mixed import MixedDiffusion
 from ..diffusion.networks.timed import TimedMLP
 from ..diffusion.samplers.generation import BLOCK
 from ..diffusion.schedules.tables import Cosine
-from ..errors import InputError
 from ..store.run import Run
+from ..training.batches import passes
 from ..training.session import Callbacks, train_at_once
-from .base import Drawing, DrawingOptions, Plan, TrainableModel
+from .base import Drawing, DrawingOptions
+from .trainable import Kept, Plan, TrainableModel
 
 __all__ = ["TabDDPM"]
 
@@ -95,7 +93,7 @@ class _Margins:
 
 
 @dataclass(frozen=True)
-class TabDDPM(TrainableModel):
+class TabDDPM(TrainableModel[TabDDPMConfig]):
     """Gaussian and multinomial diffusion over the features.
 
     Attributes:
@@ -117,7 +115,7 @@ class TabDDPM(TrainableModel):
 
     @classmethod
     def fit(
-        cls, plan: Plan, run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
+        cls, plan: Plan[TabDDPMConfig], run: Run, *, device: torch.device, callbacks: Callbacks = Callbacks()
     ) -> tuple[Self, dict[str, Any]]:
         """Train the network; a training that was stopped starts over. See `TrainableModel.fit`.
 
@@ -126,13 +124,11 @@ class TabDDPM(TrainableModel):
 
         """
         config = plan.config
-        assert isinstance(config, TabDDPMConfig)
-        run.save_environment({"device": str(device), **describe_machine()})
         margins = _Margins.fit(plan.encoding, plan.features)
         diffusion = _build(margins, config.model, seed=config.seed).to(device)
         x = diffusion.clean(*map(torch.from_numpy, margins.split(plan.features))).float().to(device)
         rounds = _rounds(diffusion, x, config.model, seed=config.seed)
-        train_at_once(run, rounds, config.model.steps, callbacks, name="TabDDPM")
+        train_at_once(run, rounds, config.model, callbacks, device=device, name="TabDDPM")
         model = cls(config, plan.encoding, margins, diffusion.requires_grad_(False), device)
         return model, {
             "steps": config.model.steps,
@@ -179,28 +175,25 @@ class TabDDPM(TrainableModel):
         stream = seeding.torch_stream(self.config.seed, "noise of the held-out loss")
         return float(torch.cat([_losses(self.diffusion, part, stream) for part in torch.split(x, BLOCK)]).mean())
 
-    def save(self, run: Run) -> None:
-        """Write the weights and the quantiles."""
+    def _kept(self) -> Kept:
+        """Give the weights and the quantiles; see `TrainableModel._kept`."""
         tensors = {name: parameter.detach().cpu() for name, parameter in self.diffusion.named_parameters()}
         quantiles = torch.from_numpy(self.margins.quantiles.copy())
-        description = {"kind": self.kind, "encoding": self.encoding.model_dump(mode="json")}
-        run.save_model({**tensors, "quantiles": quantiles}, description)
+        return Kept({**tensors, "quantiles": quantiles}, {"encoding": self.encoding.model_dump(mode="json")})
 
     @classmethod
-    def load(cls, run: Run, *, device: torch.device) -> Self:
-        """Read a finished run; see `TrainableModel.load`."""
-        tensors, description = run.load_model()
-        config = run.config
-        with refusing(f"The model of the run {run} is damaged.", "Train the run again."):
-            assert isinstance(config, TabDDPMConfig)
-            encoding = TableEncoding.read(description["encoding"])
-            quantiles = tensors.pop("quantiles").double().numpy()
-            if quantiles.shape[1:] != (len(encoding.layout.numbers),) or (np.diff(quantiles, axis=0) < 0).any():
-                raise ValueError("the quantiles do not suit the encoding")
-            margins = _Margins(encoding, quantiles)
-            diffusion = _build(margins, config.model, seed=config.seed)
-            diffusion.load_state_dict(tensors)
-            return cls(config, encoding, margins, diffusion.to(device).requires_grad_(False), device)
+    def _restored(cls, config: TabDDPMConfig, encoding: TableEncoding, kept: Kept) -> Self:
+        """Build the diffusion with the kept weights; see `TrainableModel._restored`."""
+        quantiles = kept.tensors.pop("quantiles").double().numpy()
+        if quantiles.shape[1:] != (len(encoding.layout.numbers),) or (np.diff(quantiles, axis=0) < 0).any():
+            raise ValueError("the quantiles do not suit the encoding")
+        margins = _Margins(encoding, quantiles)
+        diffusion = _build(margins, config.model, seed=config.seed)
+        diffusion.load_state_dict(kept.tensors)
+        return cls(config, encoding, margins, diffusion.requires_grad_(False), torch.device("cpu"))
+
+    def _moved_to(self, device: torch.device) -> Self:
+        return replace(self, diffusion=self.diffusion.to(device), device=device)
 
 
 def _build(margins: _Margins, settings: TabDDPMSettings, *, seed: int) -> MixedDiffusion:
@@ -212,15 +205,12 @@ def _build(margins: _Margins, settings: TabDDPMSettings, *, seed: int) -> MixedD
     return MixedDiffusion(network, alpha_bar, numbers=numbers, sizes=margins.sizes)
 
 
-def _rounds(diffusion: MixedDiffusion, x: Tensor, settings: TabDDPMSettings, *, seed: int) -> Iterator[int]:
-    """Train with AdamW on rows x_0, and give the number of steps done after every few of them.
-
-    Raises:
-        InputError: the loss is no longer a number.
-
-    """
+def _rounds(
+    diffusion: MixedDiffusion, x: Tensor, settings: TabDDPMSettings, *, seed: int
+) -> Iterator[tuple[int, float]]:
+    """Train with AdamW on rows x_0, and give the number of steps done and the last loss after every few steps."""
     optimiser = torch.optim.AdamW(diffusion.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = _batches(x, settings.batch, seed=seed)
+    batches = passes(x, settings.batch, seeding.torch_stream(seed, "batches"))
     stream = seeding.torch_stream(seed, "steps and noise", x.device)
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = settings.learning_rate * (1 - step / settings.steps)
@@ -229,12 +219,7 @@ def _rounds(diffusion: MixedDiffusion, x: Tensor, settings: TabDDPMSettings, *, 
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if (step + 1) % ROUND_STEPS == 0 or step + 1 == settings.steps:
-            if not math.isfinite(float(loss.detach())):
-                raise InputError(
-                    f"The loss is no longer a number after {step + 1} steps.",
-                    f"Lower model.learning_rate (it is {settings.learning_rate}).",
-                )
-            yield step + 1
+            yield step + 1, float(loss.detach())
 
 
 def _losses(diffusion: MixedDiffusion, x: Tensor, stream: torch.Generator) -> Tensor:
@@ -244,12 +229,3 @@ def _losses(diffusion: MixedDiffusion, x: Tensor, stream: torch.Generator) -> Te
     eps = torch.randn(n, diffusion.numbers, generator=stream, device=device)
     u = torch.rand(n, diffusion.multinomial.width, generator=stream, device=device, dtype=torch.float64)
     return diffusion.loss(x, *(drawn.to(x.device) for drawn in (t, eps, u)))
-
-
-def _batches(x: Tensor, size: int, *, seed: int) -> Iterator[Tensor]:
-    """Give batches of rows, in a new order after each pass; the last batch of a pass may be smaller."""
-    stream = seeding.torch_stream(seed, "batches")
-    while True:
-        # The order is drawn on the CPU, so that the batches are the same on every device.
-        order = torch.randperm(len(x), generator=stream).to(x.device)
-        yield from (x[part] for part in torch.split(order, size))

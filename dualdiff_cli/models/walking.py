@@ -1,75 +1,101 @@
-"""Rows of a diffusion model on their way, with a count of what they cost."""
+"""The reverse process: a sampler walks from noise to rows, and asks a denoiser on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import polars as pl
 import torch
 
-from ..compute.execution import Execution
-from ..data import FloatArray
+from ..compute.execution import PLAIN, Execution
+from ..data import Given, TableEncoding
 from ..diffusion.denoisers import Denoiser
-from ..diffusion.samplers import Redrawing, Sampler, generate, points_per_call
+from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, noise_walk, points_per_call
+from .base import Drawing
+from .conditioning import decoding
+from .noise import FromNoise
 
-__all__ = ["walk_counted"]
+__all__ = ["ReverseProcess"]
 
 
-def walk_counted(
-    denoiser: Denoiser,
-    sampler: Sampler,
-    n: int,
-    *,
-    dim: int,
-    seed: int,
-    device: torch.device,
-    execution: Execution,
-    redrawing: Redrawing | None,
-    frame: int | None,
-    facts: dict[str, Any] | None,
-) -> Iterator[FloatArray]:
-    """Draw n samples as `generate` does, and count.
+@dataclass(frozen=True)
+class ReverseProcess:
+    """The way from noise to the rows of a denoiser.
 
-    Args:
-        denoiser, sampler, n, dim, seed, device, execution, redrawing: see `generate`.
-        frame: the largest number of samples of a chunk; None leaves it to `generate`.
-        facts: told the number of evaluations of the denoiser that a sample takes, and how many samples were drawn
-            again.
-
-    Yields:
-        Chunks of samples as features, (c, dim).
-
-    Raises:
-        InputError: see `generate`.
+    Attributes:
+        sampler: the method.
+        denoiser: E[x | x_t], with given cells E[x | x_t, x_G]; prepared for the execution by `prepare`, on the device.
+        encoding: between columns and the denoiser's features.
+        device: where the denoiser is.
+        execution: how the arithmetic is carried out.
+        given: the cells that every row is to have exactly; None where there are none.
+        reach: how far a row may lie from the training rows; None where it is not known.
+        redraws: whether absurd rows are drawn again.
 
     """
-    per_call, chunk = points_per_call(device, n, execution), {}
-    if frame is not None:
-        per_call, chunk = min(per_call, frame), {"chunk": frame}
-    calls, done = 0, 0
 
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += redrawing is None or not redrawing.is_busy
+    sampler: Sampler
+    denoiser: Denoiser = field(repr=False)
+    encoding: TableEncoding
+    device: torch.device
+    execution: Execution = PLAIN
+    given: Given | None = None
+    reach: Reach | None = None
+    redraws: bool = True
 
-    counting = denoiser.register_forward_hook(count)
-    try:
-        for features in generate(
-            sampler,
-            denoiser,
-            n,
-            dim=dim,
-            seed=seed,
-            device=device,
-            execution=execution,
-            redrawing=redrawing,
-            **chunk,
-        ):
-            done += len(features)
-            if facts is not None:
+    def draw(self, n: int, *, seed: int, frame: int | None = None) -> Drawing:
+        """Draw n rows.
+
+        Args:
+            n, seed: see `Model.draw`.
+            frame: see `DrawingOptions`.
+
+        Raises:
+            InputError: see `generate`.
+
+        """
+        redrawing = Redrawing.of(self.reach, self.given) if self.redraws else None
+        per_call = points_per_call(self.device, n, self.execution)
+        chunks = self._from_noise(n, self.execution, redrawing).chunks(n, seed=seed, per_call=per_call, frame=frame)
+        facts = {
+            "sampler": self.sampler.name,
+            "sample_steps": self.sampler.steps,
+            "precision": self.execution.precision,
+            "compiled": self.execution.compiled,
+        }
+        counted = self._counted(chunks, min(per_call, frame or per_call), redrawing, facts)
+        # A compiled denoiser is compiled for calls of one size, and whoever chooses the noise may choose any number.
+        return Drawing(counted, facts, self._from_noise(BLOCK, replace(self.execution, compiled=False), redrawing))
+
+    def _from_noise(self, n: int, execution: Execution, redrawing: Redrawing | None) -> FromNoise:
+        """Give the function from noise to rows, for n rows in all."""
+        return FromNoise(
+            noise_walk(self.sampler, self.denoiser, n, device=self.device, execution=execution),
+            self.sampler.draws,
+            self.encoding.width,
+            decoding(self.encoding, self.given),
+            redrawing,
+        )
+
+    def _counted(
+        self, chunks: Iterator[pl.DataFrame], per_call: int, redrawing: Redrawing | None, facts: dict[str, Any]
+    ) -> Iterator[pl.DataFrame]:
+        """Pass the rows on, and note how often the denoiser is asked for a row, and how many rows are drawn again."""
+        calls, done = 0, 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += redrawing is None or not redrawing.is_busy
+
+        counting = self.denoiser.register_forward_hook(count)
+        try:
+            for rows in chunks:
+                done += rows.height
                 facts["network_evaluations"] = round(calls / -(-done // per_call))
-            if facts is not None and redrawing is not None:
-                facts["redrawn"] = redrawing.count
-            yield features
-    finally:
-        counting.remove()
+                if redrawing is not None:
+                    facts["redrawn"] = redrawing.count
+                yield rows
+        finally:
+            counting.remove()

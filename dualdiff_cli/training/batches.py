@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,6 +39,7 @@ __all__ = [
     "PlainBatches",
     "PosteriorMeanBatches",
     "nearest_assignment",
+    "passes",
 ]
 
 
@@ -138,6 +139,20 @@ class PlainBatches(Batches):
     def make(self, draws: Draws) -> Batch:
         """Look up the points; see `Batches.make`."""
         return Batch(self.points[draws.points], draws.epsilon, self._times(draws), None)
+
+
+def passes(rows: Tensor, size: int, stream: torch.Generator) -> Iterator[Tensor]:
+    """Give batches of rows without end, in a new order in each pass; the last batch of a pass may be smaller.
+
+    Args:
+        rows: (N, d).
+        size: the number of rows of a batch.
+        stream: of the orders, on the CPU, so that the batches are the same on every device.
+
+    """
+    while True:
+        order = torch.randperm(len(rows), generator=stream).to(rows.device)
+        yield from (rows[part] for part in torch.split(order, size))
 
 
 def nearest_assignment(x: Tensor, epsilon: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from torch import Tensor
 from ..checked import refusing
 from ..compute.device import synchronize
 from ..compute.execution import Execution
+from ..compute.machine import describe_machine
+from ..config.schema import SplineFlowSettings, TabDDPMSettings
 from ..config.sections import TrainingConfig
 from ..errors import InputError, Interrupted
 from ..store.run import Run
 from .loop import Progress
 
-__all__ = ["Callbacks", "Spent", "restore", "train_at_once", "train_in_run"]
+__all__ = ["Callbacks", "Spent", "begin_in_run", "restore", "train_at_once", "train_in_run"]
 
 CHECKPOINT_SECONDS = 30.0
 """The longest time between two checkpoints, in seconds."""
@@ -87,6 +89,29 @@ class Spent(NamedTuple):
     compile_seconds: float
 
 
+def begin_in_run(
+    run: Run,
+    callbacks: Callbacks,
+    how: str,
+    *,
+    device: torch.device | str = "cpu",
+    steps: int = 0,
+    execution: Execution | None = None,
+) -> None:
+    """Note in the run which machine trains, and say how the training is carried out, before the first step.
+
+    Args:
+        run: where the model will be kept.
+        callbacks, how, steps: see `Callbacks`.
+        device: where the training runs.
+        execution: of a training that leaves a choice.
+
+    """
+    carried = {} if execution is None else {"execution": execution.to_dict()}
+    run.save_environment({"device": str(device), **describe_machine(), **carried})
+    callbacks.on_start(run, steps, how)
+
+
 def restore(run: Run, trainer: Training, state: dict[str, Any] | None) -> Spent:
     """Let the trainer go on from a checkpoint, if there is one, and drop what was logged after the checkpoint.
 
@@ -147,23 +172,39 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
     return at_the_end
 
 
-def train_at_once(run: Run, rounds: Iterator[int], steps: int, callbacks: Callbacks, *, name: str) -> None:
+def train_at_once(
+    run: Run,
+    rounds: Iterator[tuple[int, float]],
+    settings: SplineFlowSettings | TabDDPMSettings,
+    callbacks: Callbacks,
+    *,
+    device: torch.device,
+    name: str,
+) -> None:
     """Drive a training that keeps no checkpoint, so that a training that was stopped starts over.
 
     Args:
         run: where the model will be kept.
-        rounds: trains, and gives after every few steps the number of steps done.
-        steps: the largest number of steps.
+        rounds: trains, and gives the number of steps done and a loss after every few steps.
+        settings: of the model, with the largest number of steps.
         callbacks: see `Callbacks`.
+        device: where the training runs.
         name: what the model is called in messages, such as "A spline flow".
 
     Raises:
         Interrupted: stopped by ``should_stop``; nothing is kept.
+        InputError: the loss is no longer a number.
 
     """
-    callbacks.on_start(run, steps, f"{name} on a single device; a training that is stopped starts over.")
+    steps, how = settings.steps, f"{name} on a single device; a training that is stopped starts over."
+    begin_in_run(run, callbacks, how, device=device, steps=steps)
     with callbacks.shield():
-        for step in rounds:
+        for step, loss in rounds:
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"The loss is no longer a number after {step} steps.",
+                    f"Lower model.learning_rate (it is {settings.learning_rate}).",
+                )
             callbacks.on_progress(Progress(step, ()))
             if step < steps and callbacks.should_stop():
                 raise Interrupted(

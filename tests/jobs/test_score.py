@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,7 @@ def run_of_model(shared: Path) -> Callable[[str], str]:
     return run
 
 
-def loaded(run: str) -> TrainableModel:
+def loaded(run: str) -> TrainableModel[Any]:
     return load_model(Run.open(run), device=torch.device("cpu"))
 
 

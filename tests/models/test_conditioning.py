@@ -7,11 +7,13 @@ import polars as pl
 import pytest
 import torch
 from tiny import tiny
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
+from dualdiff_cli.diffusion.networks.layers import GroupedLinear
 from dualdiff_cli.diffusion.samplers.flow import Heun
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
 from dualdiff_cli.models import DrawingOptions, conditioning
@@ -70,6 +72,20 @@ def test_rows_around_given_cells_have_the_conditional_distribution(
     assert_conditional(rows, given)
     for name, value in given.items():
         assert set(rows[name]) == {value}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_in_bfloat16_the_weights_are_rounded_once_and_not_in_every_call(model: DiffusionModel, guidance: float) -> None:
+    asked = set()
+
+    def note(layer: nn.Module, _: object) -> None:
+        if isinstance(layer, GroupedLinear):
+            asked.add(layer.weight.dtype)
+
+    options = DrawingOptions(given={"a": 14.0}, guidance=guidance, precision="bfloat16")
+    with register_module_forward_pre_hook(note):
+        model.sample(5, seed=0, options=options)
+    assert asked == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("given", CONDITIONS)

@@ -38,7 +38,7 @@ class Trained(NamedTuple):
     run: Run
     record: dict[str, Any]
 
-    def load(self) -> TrainableModel:
+    def load(self) -> TrainableModel[Any]:
         return load_model(self.run, device=CPU)
 
 
@@ -58,8 +58,8 @@ def trained(request: pytest.FixtureRequest, table: Path, tmp_path_factory: pytes
     return Trained(request.param, Run.open(path), record)
 
 
-def planned(kind: str, config: RunConfig) -> tuple[type[TrainableModel], Any, Data]:
-    cls: type[TrainableModel] = MODEL_KINDS[kind]
+def planned(kind: str, config: RunConfig) -> tuple[type[TrainableModel[Any]], Any, Data]:
+    cls: type[TrainableModel[Any]] = MODEL_KINDS[kind]
     data = load_data(config.dataset, seed=config.seed)
     return cls, cls.plan(config, data, device=CPU), data
 
@@ -204,6 +204,16 @@ def test_a_description_that_does_not_suit_the_model_is_a_bad_input(
     with pytest.raises(InputError) as caught:
         load_model(run, device=CPU)
     assert str(run) in caught.value.problem
+
+
+def test_a_run_of_another_kind_of_model_is_a_bad_input(trained: Trained, tmp_path: Path) -> None:
+    tensors, description = trained.run.load_model()
+    run = Run.create(trained.run.config, tmp_path / "run")
+    run.save_model(tensors, {**description, "kind": "another"})
+    other = MODEL_KINDS["mixture" if trained.kind == "kernel-density" else "kernel-density"]
+    for load in (load_model, other.load):
+        with pytest.raises(InputError, match=r"is damaged or does not match its configuration"):
+            load(run, device=CPU)
 
 
 @pytest.mark.parametrize(

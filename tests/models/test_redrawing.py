@@ -156,8 +156,16 @@ def test_a_row_may_lie_two_ranges_of_a_feature_beyond_it_and_a_constant_feature_
     reach = Reach.of(np.array([[0.0, 5.0], [4.0, 5.0]]))
     rows = np.array([[-7.9, 5.0], [11.9, 6.9], [12.1, 5.0], [-8.1, 5.0], [1.0, 7.1], [np.nan, 5.0], [np.inf, 5.0]])
     assert reach.holds(rows).tolist() == [True, True, False, False, False, False, False]
-    assert Reach.read({"low": list(reach.low), "high": list(reach.high)}) == reach
-    assert Reach.read(None) is None
+
+
+def test_a_reach_that_was_written_is_read_if_it_is_of_as_many_features() -> None:
+    reach = Reach((0.0, 5.0), (4.0, 5.0))
+    written = {"low": list(reach.low), "high": list(reach.high)}
+    assert Reach.read(written, width=2) == reach
+    assert Reach.read(None, width=2) is None
+    for other, width in ((written, 3), ({**written, "low": [0.0]}, 2)):
+        with pytest.raises(ValueError, match="number of features"):
+            Reach.read(other, width=width)
 
 
 def test_the_values_of_given_features_are_within_reach_and_no_others() -> None:

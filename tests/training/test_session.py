@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import tiny
+from tiny import tiny, tiny_of
 
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.inputs import load_run_data
@@ -15,13 +16,13 @@ from dualdiff_cli.models import Plan, kind_of
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 from dualdiff_cli.training.loop import Trainer
-from dualdiff_cli.training.session import Callbacks
+from dualdiff_cli.training.session import Callbacks, train_at_once
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[Plan, Run]:
+def begun(tmp_path: Path) -> tuple[Plan[Any], Run]:
     """A finished training with its state."""
     config = tiny("paper")
     plan = DiffusionModel.plan(config, load_run_data(config), device=CPU)
@@ -45,7 +46,7 @@ def begun(tmp_path: Path) -> tuple[Plan, Run]:
     ],
 )
 def test_a_state_of_another_structure_is_refused_before_it_is_used(
-    name: str, value: object, begun: tuple[Plan, Run]
+    name: str, value: object, begun: tuple[Plan[Any], Run]
 ) -> None:
     plan, run = begun
     state = run.load_state()
@@ -56,7 +57,7 @@ def test_a_state_of_another_structure_is_refused_before_it_is_used(
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 10**6, 2.0, True])
-def test_threads_out_of_bounds_are_refused(threads: Any, begun: tuple[Plan, Run]) -> None:
+def test_threads_out_of_bounds_are_refused(threads: Any, begun: tuple[Plan[Any], Run]) -> None:
     _, run = begun
     state = run.load_state()
     assert state is not None
@@ -88,3 +89,17 @@ def test_weights_that_are_not_finite_are_never_saved_and_the_last_good_state_sta
     assert state is not None
     assert state["trainer"]["step"] == 2 * every
     assert all(torch.isfinite(tensor).all() for tensor in state["trainer"]["network"].values())
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", ["spline-flow", "tabddpm"])
+def test_a_training_without_checkpoints_ends_where_its_loss_is_no_longer_a_number(
+    kind: str, loss: float, tmp_path: Path
+) -> None:
+    config, heard = tiny_of(kind, dataset="line"), []
+    rounds = iter([(10, 1.0), (20, loss), (30, 1.0)])
+    callbacks = Callbacks(on_progress=lambda progress: heard.append(progress.step))
+    with pytest.raises(InputError, match="no longer a number after 20 steps") as caught:
+        train_at_once(Run.create(config, tmp_path / "run"), rounds, config.model, callbacks, device=CPU, name=kind)
+    assert str(config.model.learning_rate) in caught.value.remedy
+    assert heard == [10]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ... import seeding
-from ...data import FloatArray
+from ...data import FloatArray, Given
 from ...errors import InputError
 
 __all__ = ["Reach", "Redrawing"]
@@ -51,14 +51,20 @@ class Reach:
         return cls(tuple(features.min(axis=0).tolist()), tuple(features.max(axis=0).tolist()))
 
     @classmethod
-    def read(cls, written: Mapping[str, Sequence[float]] | None) -> Self | None:
-        """Read the plain values of a reach; None stays None.
+    def read(cls, written: Mapping[str, Sequence[float]] | None, *, width: int) -> Self | None:
+        """Read the plain values of a reach of so many features; None stays None.
 
         Raises:
-            KeyError, TypeError: they are others.
+            KeyError, TypeError: they are other values.
+            ValueError: they are of another number of features.
 
         """
-        return None if written is None else cls(tuple(written["low"]), tuple(written["high"]))
+        if written is None:
+            return None
+        reach = cls(tuple(written["low"]), tuple(written["high"]))
+        if {len(reach.low), len(reach.high)} != {width}:
+            raise ValueError("the range of the training rows has another number of features")
+        return reach
 
     def including(self, features: FloatArray, given: npt.NDArray[np.bool_]) -> Self:
         """Extend the range of given features, (width,) bool, to their values, (width,): they are not the model's."""
@@ -90,6 +96,13 @@ class Redrawing:
     given: str = ""
     count: int = field(default=0, init=False)
     is_busy: bool = field(default=False, init=False)
+
+    @classmethod
+    def of(cls, reach: Reach | None, given: Given | None) -> Self:
+        """Make what draws rows again around given cells, whose values are within reach wherever they lie."""
+        if given is None:
+            return cls(reach)
+        return cls(None if reach is None else reach.including(given.values, given.given), given.words)
 
     def mend(
         self,
