@@ -1,26 +1,30 @@
 """A kernel density: a Gaussian about every training row, whose width cross-validation chooses.
 
-p(z) = (1/n) Σ_i N(z; z_i, h² I) over the features (Silverman 1986, "Density Estimation", §4.2). The bandwidth h has the
-greatest likelihood on folds that it was not fitted to (§3.4.4). This model keeps the training rows: whoever must not
-pass these on must not pass the model on.
+p(z) = (1/n) Σ_i Π_j N(z_j; z_ij, w_j²) over the features (Silverman 1986, "Density Estimation", §4.2). The width w_j is
+the bandwidth h, except for features with few values, such as those of a category. Their kernel is so narrow that a row
+keeps its category: a width of such features that the likelihood chooses shrinks to zero, and would take h with it. The
+bandwidth h has the greatest likelihood on folds that it was not fitted to (§3.4.4). This model keeps the training rows:
+whoever must not pass these on must not pass the model on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neighbors import KernelDensity as Fitted
 
 from .. import seeding
 from ..checked import refusing
 from ..compute.machine import describe_machine
 from ..config.schema import KernelDensityConfig
-from ..data import FloatArray, TableEncoding
+from ..data import FeatureLayout, FloatArray, TableEncoding
 from ..store.run import Run
+from ..training.mixture import SPREAD
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions, Plan, draw_blocks
 from .density import DensityModel
@@ -42,7 +46,7 @@ class KernelDensity(DensityModel):
     Attributes:
         config: of the run.
         encoding: between columns and features.
-        fitted: scikit-learn's kernel density, with the training rows.
+        bandwidth: h.
         rows: the training rows as features, (n, width).
 
     """
@@ -51,7 +55,7 @@ class KernelDensity(DensityModel):
 
     config: KernelDensityConfig
     encoding: TableEncoding
-    fitted: Fitted = field(repr=False)
+    bandwidth: float
     rows: FloatArray = field(repr=False)
 
     @classmethod
@@ -63,8 +67,10 @@ class KernelDensity(DensityModel):
         assert isinstance(config, KernelDensityConfig)
         run.save_environment({"device": "cpu", **describe_machine()})
         callbacks.on_start(run, 0, "a kernel density, whose bandwidth cross-validation chooses")
-        h = config.model.bandwidth or _cross_validated(z, folds=config.model.folds, seed=config.seed)
-        model = cls(config, plan.encoding, Fitted(bandwidth=h, rtol=RELATIVE_ERROR).fit(z), z)
+        h = config.model.bandwidth or _cross_validated(
+            z, plan.encoding.layout, folds=config.model.folds, seed=config.seed
+        )
+        model = cls(config, plan.encoding, h, z)
         bits = model.held_out_bits(plan.held_out)
         return model, {"steps": None, "parameters": 1, "bandwidth": h, "keeps_training_rows": True, **bits}
 
@@ -73,7 +79,7 @@ class KernelDensity(DensityModel):
         options.refuse(f"the model {self.config.model.name}, which draws rows without steps")
 
         def block(rows: int, rng: np.random.Generator) -> FloatArray:
-            noise = self.fitted.bandwidth * rng.standard_normal((rows, self.rows.shape[1]))
+            noise = self.widths * rng.standard_normal((rows, self.rows.shape[1]))
             features: FloatArray = self.rows[rng.integers(len(self.rows), size=rows)] + noise
             return features
 
@@ -81,12 +87,22 @@ class KernelDensity(DensityModel):
 
     def log_density_of_features(self, z: FloatArray) -> FloatArray:
         """Give the log of the kernel density; see `DensityModel.log_density_of_features`."""
-        log_p: FloatArray = self.fitted.score_samples(z)
+        log_p: FloatArray = self._fitted.score_samples(z / self.widths) - np.log(self.widths).sum()
         return log_p
+
+    @cached_property
+    def widths(self) -> FloatArray:
+        """Give w, the width of the kernel in each feature, (width,)."""
+        return _widths(self.bandwidth, self.encoding.layout)
+
+    @cached_property
+    def _fitted(self) -> Fitted:
+        """Fit scikit-learn's kernel density, which has one width, to the rows in units of the widths."""
+        return Fitted(bandwidth=1.0, rtol=RELATIVE_ERROR).fit(self.rows / self.widths)
 
     def save(self, run: Run) -> None:
         """Write the bandwidth and the training rows."""
-        description = {"bandwidth": self.fitted.bandwidth, "encoding": self.encoding.model_dump(mode="json")}
+        description = {"bandwidth": self.bandwidth, "encoding": self.encoding.model_dump(mode="json")}
         run.save_model({"rows": torch.from_numpy(self.rows)}, {"kind": self.kind, **description})
 
     @classmethod
@@ -100,13 +116,31 @@ class KernelDensity(DensityModel):
             bandwidth = description["bandwidth"]
             if not (isinstance(bandwidth, float) and bandwidth > 0 and z.shape[1] == encoding.width):
                 raise ValueError("rows and bandwidth do not suit the encoding")
-            return cls(config, encoding, Fitted(bandwidth=bandwidth, rtol=RELATIVE_ERROR).fit(z), z)
+            return cls(config, encoding, bandwidth, z)
 
 
-def _cross_validated(z: FloatArray, *, folds: int, seed: int) -> float:
-    """Give the bandwidth with the greatest held-out likelihood, scaled to n rows by n^(−1/(d + 4)) (Scott 1992)."""
+def _widths(h: float, layout: FeatureLayout) -> FloatArray:
+    """Give the width of the kernel in each feature: h, or the noise that features with few values bear."""
+    widths = np.full(layout.width, h)
+    for span in layout.discrete:
+        widths[span.start : span.start + span.width] = SPREAD * span.scale
+    return widths
+
+
+def _cross_validated(z: FloatArray, layout: FeatureLayout, *, folds: int, seed: int) -> float:
+    """Give the bandwidth h with the greatest held-out likelihood, scaled to n rows by n^(−1/(d + 4)) (Scott 1992).
+
+    Here d is the number of features without those of few values, for which h does not matter.
+    """
     some = z[seeding.stream(seed, "rows of the bandwidth").permutation(len(z))[:MOST_ROWS]]
     parts = KFold(folds, shuffle=True, random_state=seeding.integer(seed, "folds of the bandwidth"))
-    search = GridSearchCV(Fitted(rtol=RELATIVE_ERROR), {"bandwidth": BANDWIDTHS}, cv=parts).fit(some)
+
+    def log_likelihood(h: float) -> float:
+        widths = _widths(h, layout)
+        of_parts = cross_val_score(Fitted(bandwidth=1.0, rtol=RELATIVE_ERROR), some / widths, cv=parts)
+        return float(of_parts.sum() - len(some) * np.log(widths).sum())
+
+    best = max(BANDWIDTHS, key=log_likelihood)
     learnt_from = len(some) * (folds - 1) / folds
-    return float(search.best_params_["bandwidth"] * (learnt_from / len(z)) ** (1 / (z.shape[1] + 4)))
+    d = layout.width - sum(span.width for span in layout.discrete)
+    return float(best * (learnt_from / len(z)) ** (1 / (d + 4)))

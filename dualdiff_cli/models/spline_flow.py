@@ -30,6 +30,7 @@ from ..config.schema import SplineFlowConfig, SplineFlowSettings
 from ..data import FloatArray, TableEncoding
 from ..errors import InputError
 from ..store.run import Run
+from ..training.mixture import spread
 from ..training.session import Callbacks, train_at_once
 from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, Plan, draw_blocks
 from .density import DensityModel
@@ -89,7 +90,8 @@ class SplineFlow(DensityModel):
         config = plan.config
         assert isinstance(config, SplineFlowConfig)
         run.save_environment({"device": str(device), **describe_machine()})
-        training = _Training(plan.features, config.model, seed=config.seed, device=device)
+        features = spread(plan.features, plan.encoding.layout.discrete, seed=config.seed)
+        training = _Training(features, config.model, seed=config.seed, device=device)
         train_at_once(run, training.rounds(), config.model.steps, callbacks, name="A neural spline flow")
         model = cls(config, plan.encoding, training.best())
         return model, {

@@ -30,6 +30,7 @@ __all__ = [
     "COMPONENT_NUMBERS",
     "COVARIANCE_FORMS",
     "MOST_MIXTURE_ROWS",
+    "SPREAD",
     "PlainMixture",
     "fit_mixture",
     "full_covariances",
@@ -56,19 +57,21 @@ HOPE = 2.0
 """With every doubling of its size a form gains at most so many times as much as it has just gained, so is assumed."""
 
 
-def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
-    """Add noise to the features with few values, on which the likelihood of a Gaussian has no bound.
+def spread(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int, rows: str = "training") -> FloatArray:
+    """Add noise to the features with few values, on which the likelihood of a density has no bound.
 
     Args:
         z: features, (n, width).
         discrete: the features with few values.
         seed: of the noise.
+        rows: which rows these are; other rows get other noise.
 
     """
     z = z.copy()
+    role = "spread of feature" if rows == "training" else f"spread of {rows} rows, feature"
     for span in discrete:
         part = z[:, span.start : span.start + span.width]
-        noise = seeding.stream(seed, f"spread of feature {span.start}").standard_normal(part.shape)
+        noise = seeding.stream(seed, f"{role} {span.start}").standard_normal(part.shape)
         part += SPREAD * span.scale * noise
     return z
 
