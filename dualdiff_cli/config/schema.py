@@ -92,7 +92,10 @@ class SplineFlowSettings(Section):
     steps: Count = 20_000
     """The largest number of optimiser steps; training usually stops long before."""
     patience: Count = 30
-    """Training stops after so many passes over the rows that have not raised the likelihood of unseen rows."""
+    """Training stops after so many rounds that have not raised the likelihood of unseen rows.
+
+    A round is a pass over the rows, and 100 steps at most.
+    """
     batch: BatchSize = 128
     learning_rate: Positive = 3e-3
     weight_decay: NotNegative = 0.01

@@ -10,6 +10,7 @@ import polars as pl
 
 from .. import seeding
 from ..data import FloatArray
+from ..training.mixture import dequantised
 from .trainable import ConfigT, TrainableModel
 
 __all__ = ["DensityModel"]
@@ -34,12 +35,14 @@ class DensityModel(TrainableModel[ConfigT]):
         """Give the negative log-density of held-out rows, for the record of `fit`.
 
         It is in the columns' own units where every column has a density in such a unit, and otherwise in the unit of
-        the features.
+        the features. Features with few values then have the noise with which the densities are fitted to them
+        (`training.mixture.dequantised`): at the values themselves a density can be as large as one likes.
 
         Args:
             z: the held-out rows as features, (m, width).
 
         """
+        z = dequantised(z, self.encoding.layout.discrete, seed=self.config.seed, rows="held-out")
         log_p, unit = self.log_density_of_features(z), "bits a row of features"
         if self.encoding.has_density:
             log_p, unit = log_p - self.encoding.log_slope(z), "bits a row"

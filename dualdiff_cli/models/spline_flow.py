@@ -28,6 +28,7 @@ from ..config.schema import SplineFlowConfig, SplineFlowSettings
 from ..data import FloatArray, TableEncoding
 from ..store.run import Run
 from ..training.batches import passes
+from ..training.mixture import dequantised
 from ..training.session import Callbacks, train_at_once
 from .base import ROWS_PER_BLOCK, Drawing, DrawingOptions, draw_blocks
 from .density import DensityModel
@@ -86,7 +87,8 @@ class SplineFlow(DensityModel[SplineFlowConfig]):
 
         """
         config = plan.config
-        training = _Training(plan.features, config.model, seed=config.seed, device=device)
+        features = dequantised(plan.features, plan.encoding.layout.discrete, seed=config.seed)
+        training = _Training(features, config.model, seed=config.seed, device=device)
         train_at_once(run, training.rounds(), config.model, callbacks, device=device, name="A neural spline flow")
         model = cls(config, plan.encoding, training.best())
         return model, {

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPONENT_NUMBERS",
     "COVARIANCE_FORMS",
+    "DEQUANTISING_NOISE",
     "MOST_MIXTURE_ROWS",
     "PlainMixture",
     "dequantised",
@@ -57,19 +58,21 @@ HOPE = 2.0
 """The search assumes that a doubling of the size gains at most so many times as much as the doubling before it."""
 
 
-def dequantised(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int) -> FloatArray:
-    """Add noise to the features with few values, because the likelihood of a Gaussian has no bound on equal values.
+def dequantised(z: FloatArray, discrete: Sequence[DiscreteSpan], *, seed: int, rows: str = "training") -> FloatArray:
+    """Add noise to the features with few values, because a likelihood has no bound on equal values.
 
     Args:
         z: features, (n, width).
         discrete: the features with few values.
         seed: of the noise.
+        rows: which rows these are; other rows get other noise.
 
     """
     z = z.copy()
+    role = "spread of feature" if rows == "training" else f"spread of {rows} rows, feature"
     for span in discrete:
         part = z[:, span.features]
-        noise = seeding.stream(seed, f"spread of feature {span.start}").standard_normal(part.shape)
+        noise = seeding.stream(seed, f"{role} {span.start}").standard_normal(part.shape)
         part += DEQUANTISING_NOISE * span.scale * noise
     return z
 

@@ -98,7 +98,7 @@ def test_a_kernel_density_scores_rows_with_its_closed_form(run_of_model: Callabl
     assert isinstance(model, KernelDensity)
     shift, scale = model.encoding.affine
     rows = measured(20, seed=2).to_numpy()
-    width = model.fitted.bandwidth * scale
+    width = model.bandwidth * scale
     z = (rows[:, None] - (shift + scale * model.rows)) / width
     kernels = -0.5 * (z**2).sum(2) - np.log(width).sum() - math.log(2 * math.pi)
     expected = (logsumexp(kernels, axis=1) - math.log(len(model.rows))) / math.log(2)

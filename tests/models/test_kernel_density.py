@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.special import logsumexp
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.data import Data, load_data
+from dualdiff_cli.data import Data, FeatureLayout, load_data
 from dualdiff_cli.models import kernel_density as module
 from dualdiff_cli.models.base import ROWS_PER_BLOCK
 from dualdiff_cli.models.kernel_density import BANDWIDTHS, KernelDensity
@@ -97,12 +98,46 @@ def test_cross_validation_chooses_a_bandwidth_that_nearly_no_other_beats(tmp_pat
 
 def test_the_bandwidth_of_a_part_is_scaled_to_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     z = seeding.stream(0, "test").normal(size=(900, 2))
-    whole = module._cross_validated(z[:100], folds=5, seed=0)
+    whole = module._cross_validated(z[:100], FeatureLayout.plain(2), folds=5, seed=0)
     monkeypatch.setattr(module, "MOST_ROWS", 100)
-    part = module._cross_validated(z, folds=5, seed=0)
+    part = module._cross_validated(z, FeatureLayout.plain(2), folds=5, seed=0)
     candidate = part / (80 / 900) ** (1 / 6)
     assert np.isclose(BANDWIDTHS, candidate).any()
     assert part < whole
+
+
+def with_kinds(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add a category that has nothing to do with the other columns."""
+    return frame.with_columns(kind=seeding.stream(0, "kinds").choice(["a", "b", "c"], frame.height))
+
+
+def test_the_kernel_of_a_category_is_so_narrow_that_a_row_keeps_it(tmp_path: Path) -> None:
+    few = pl.DataFrame({"a": [0.0, 10.0] * 20, "kind": ["low", "high"] * 20})
+    model, *_ = fitted_in(tmp_path, few, "model.bandwidth=0.1")
+    rows = model.sample(2000, seed=0)
+    assert set(rows["kind"]) == {"low", "high"}
+    assert (rows["a"].lt(5) == rows["kind"].eq("low")).all()
+
+
+def test_a_category_does_not_narrow_the_kernel_of_the_numbers(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "beside").mkdir()
+    _, alone, *_ = fitted_in(tmp_path / "alone", gaussian(300))
+    _, beside, *_ = fitted_in(tmp_path / "beside", with_kinds(gaussian(300)))
+    # A third of the rows stands behind each category: by Scott's rule h grows by 3^(1/6) = 1.2, and it must not shrink.
+    assert 0.95 < beside["bandwidth"] / alone["bandwidth"] < 1.6
+
+
+def test_the_density_of_features_integrates_to_one_beside_a_category(tmp_path: Path) -> None:
+    model, *_ = fitted_in(tmp_path, with_kinds(gaussian(50)).select("a", "kind"), "model.bandwidth=0.5")
+    # By importance sampling: the mean of p(z) / q(z) over draws z of a wider kernel density q.
+    wide = replace(model, bandwidth=0.8)
+    rng = seeding.stream(0, "wide")
+    z = wide.rows[rng.integers(len(wide.rows), size=4000)] + wide.widths * rng.standard_normal(
+        (4000, wide.rows.shape[1])
+    )
+    ratio = np.exp(model.log_density_of_features(z) - wide.log_density_of_features(z))
+    assert ratio.mean() == pytest.approx(1.0, abs=4 * ratio.std() / np.sqrt(len(z)))
 
 
 def test_integers_are_drawn_as_integers(tmp_path: Path) -> None:

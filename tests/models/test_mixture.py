@@ -85,6 +85,17 @@ def test_the_loss_of_rows_with_gaps_is_that_of_rows_completed_by_what_the_column
     assert record["held_out_loss_unit"] == "bits a row of features"
 
 
+def test_the_loss_of_a_category_is_its_entropy_and_that_of_the_noise_on_its_features(tmp_path: Path) -> None:
+    flags = pl.DataFrame({"flag": seeding.stream(0, "flags").random(2000) < 0.5})
+    model, record, _ = fitted_in(tmp_path, flags, "model.components=2", "model.covariance=full")
+    (span,) = model.encoding.layout.discrete
+    entropy = 1 + np.log2(
+        fitting.DEQUANTISING_NOISE * span.scale * np.sqrt(2 * np.pi * np.e)
+    )  # one bit, and a Gaussian's
+    assert record["held_out_loss_unit"] == "bits a row of features"
+    assert record["held_out_loss"] == pytest.approx(entropy, abs=0.2)
+
+
 def test_the_density_is_close_to_the_true_one_in_the_units_of_the_columns(
     known: tuple[Mixture, dict[str, Any], Run],
 ) -> None:
