@@ -78,6 +78,22 @@ def test_the_worst_column_is_named() -> None:
     assert_allclose(score.value, ks_2samp(x[:, 1], y[:, 1]).statistic)
 
 
+def test_many_perfect_rows_are_at_the_floor_of_few() -> None:
+    parts = [ColumnPart(f"column {k}", k, 1, False) for k in range(8)]
+    names = ("column_distance", "worst_column", "association")
+    above: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(8):
+        real, perfect, generated = (
+            normal(n, 8, f"{role} {k}") for n, role in ((100, "real"), (200, "perfect"), (2_000, "generated"))
+        )
+        scores = score_samples(real=real, generated=generated, perfect=[perfect], parts=parts, only=names)
+        for name, score in scores.items():
+            assert score.floor is not None
+            above[name].append(score.value - score.floor)
+    for name, excess in above.items():
+        assert abs(np.mean(excess)) < 2.5 * sem(excess), name
+
+
 def test_a_table_with_a_category_has_no_divergence_and_says_so() -> None:
     place = seeding.stream(0, "c").integers(2, size=300)
     x = np.column_stack([normal(300, 1)[:, 0], place])
