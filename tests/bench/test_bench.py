@@ -184,9 +184,10 @@ def test_what_the_device_cannot_do_is_no_row_unless_it_is_asked_for() -> None:
         ({"backends": ("eagre",)}, "There is no backend 'eagre'"),
         ({"models": ("basline",)}, "There is no model 'basline'"),
         ({"tasks": ("train",), "backends": ("pt2",)}, "None of the backends pt2 does any of the tasks train"),
+        ({"recipe": "few-rows", "settings": ()}, "A training in folds, as of the recipe few-rows"),
     ],
 )
-def test_a_wrong_name_is_refused_before_anything_is_computed(changes: dict[str, Any], problem: str) -> None:
+def test_what_cannot_be_timed_is_refused_before_anything_is_computed(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         bench(replace(REQUEST, **changes), on_start=lambda total: pytest.fail("has begun"))
 
