@@ -112,7 +112,12 @@ def bench(
 
         def record() -> dict[str, Any]:
             rows = [measurement.record() for measurement in done if measurement.raw_s or measurement.failure]
-            return {"environment": environment, "samples": request.samples, "rows": related(rows, request.samples)}
+            return {
+                "environment": environment,
+                "samples": request.samples,
+                "settings": list(request.settings),
+                "rows": related(rows, request.samples),
+            }
 
         on_start(len(request.datasets) * len(request.models) * _events(request, plan))
         try:

@@ -238,6 +238,19 @@ def test_a_comparison_gives_the_ratio_it_was_made_with_and_names_who_is_alone(
     assert compared["unmatched"] == {"before": [alone[-1]], "after": [alone[0]]}
 
 
+def test_tasks_of_different_size_are_not_compared(record: dict[str, Any], tmp_path: Path) -> None:
+    paths = [tmp_path / "before.json", tmp_path / "after.json"]
+    rows = [row | {"whole": 10} if row["task"] == "train" else row for row in record["rows"]]
+    for path, kept in zip(paths, (record, record | {"rows": rows, "samples": 700}), strict=True):
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    compared = compare_benchmarks(*paths)
+    assert {row["task"] for row in compared["rows"]} == {"latency"}
+    sizes = {(row["task"], row["backend"]): (row["before"], row["after"]) for row in compared["unequal"]}
+    assert sizes["train", "eager"] == ("1,000 steps", "10 steps")
+    assert sizes["sample", "published"] == ("500 points in 8 steps", "700 points in 8 steps")
+    assert compared["settings"] == {"before": [*SETTINGS], "after": [*SETTINGS]}
+
+
 def invoke(*words: str | Path) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words], prog_name="dualdiff")
 
