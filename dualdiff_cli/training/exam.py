@@ -46,9 +46,11 @@ class Exam:
 
     Args:
         denoiser: whose network takes rows ordered by fold, on any device.
-        unseen: for each fold the rows that it has not seen.
+        unseen: for each fold the rows that it has not seen, in the order of the file. Equally many of each fold are
+            judged. Of a fold that has two rows more or still more, they are drawn, since a file may be sorted; of one
+            that has a single row more, the last row is left out.
         levels: L, the number of noise levels, at the middles of equal slices of the time axis.
-        seed: of the noise.
+        seed: of the noise and of the drawn rows.
 
     Attributes:
         points: the clean rows, (L, F·m, width).
@@ -64,7 +66,11 @@ class Exam:
         schedule = copy.deepcopy(denoiser.schedule).cpu()
         m = min(map(len, unseen))
         self.distinct = m
-        rows = torch.cat([part[:m].repeat(max(1, JUDGED // m), 1) for part in unseen])
+        drawn = [
+            part[:m] if len(part) <= m + 1 else seeding.subsample(part, m, seed=seed, role=f"judged rows of fold {k}")
+            for k, part in enumerate(unseen)
+        ]
+        rows = torch.cat([part.repeat(max(1, JUDGED // m), 1) for part in drawn])
         u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))
