@@ -88,6 +88,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--values", type=int, default=VALUES, help="the number of values of the large category")
     parser.add_argument("options", nargs="*", help="options of `dualdiff train`, behind --")
     asked = parser.parse_args(words)
+    load = os.getloadavg()[2]  # afterwards it would be that of the training
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "orders.parquet")
         big_table(asked.rows, asked.values).write_parquet(file)
@@ -100,7 +101,7 @@ def main(words: list[str] | None = None) -> None:
         "seconds of processor time": f"{processor:.0f}",
         "peak memory, GiB": f"{memory:.2f}",
         "cores": describe_machine()["cores"],
-        "load before, in processes": f"{os.getloadavg()[2]:.1f}",
+        "load before, in processes": f"{load:.1f}",
     }
     print(Table("dualdiff train", (Column(""), Column("")), tuple(facts.items())).to_markdown())
 

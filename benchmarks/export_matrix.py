@@ -4,9 +4,10 @@
     python benchmarks/export_matrix.py --model dual-expert --recipe precise --train-steps 10000 --speed
 
 Every row has a status; if an export is refused, the status gives the reason. Errors are differences to the run's own
-result on the same noise, in standard deviations of a column. "First" is the time from opening the file to the first
-result of that batch size, in a process that has loaded its libraries. ``--speed`` also times 10,000 samples by every
-format and by torch, eager and compiled. The script prints Markdown tables, and writes JSON.
+result on the same noise, in units of the features: standard deviations of a column, but under the recipe paper the
+units of the data. "First" is the time from opening the file to the first result of that batch size, in a process that
+has loaded its libraries. ``--speed`` also times 10,000 samples by every format and by torch, eager and compiled. The
+script prints Markdown tables, and writes JSON.
 """
 
 from __future__ import annotations

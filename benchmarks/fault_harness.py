@@ -22,6 +22,8 @@ __all__ = ["LONGEST", "Harness", "listens"]
 
 LONGEST = 600.0
 """A command that takes longer, in seconds, has not heard what it was sent."""
+READ = "whole"
+"""The run that the commands sample from, evaluate and export."""
 JOBS = ("animate", "compare", "evaluate", "explore", "export", "impute", "report", "sample", "train")
 LOADED = [
     "torch",
@@ -106,7 +108,7 @@ class Harness:
         rows = [[f"{value:.4f}" if rng.random() > 0.1 else "" for value in rng.normal(size=3)] for _ in range(120)]
         text = "a,b,c\n" + "".join(",".join(row) + "\n" for row in rows)
         (self.folder / "gaps.csv").write_text(text, encoding="utf-8")
-        self.finish((*TRAIN, "--run-dir", "whole"))
+        self.finish((*TRAIN, "--run-dir", READ))
         self.finish((*TRAIN_TABLE, "--run-dir", "table"))
 
     def learn(self, name: str) -> None:
@@ -145,11 +147,12 @@ class Harness:
         if work.makes_file:
             part = out.exists() and name in self.whole and work.content(out) != self.whole[name]
             return f"{out.name} is not whole" if part else None
-        for config in out.rglob("config.toml"):
-            try:
-                _read_all(Run(config.parent))
-            except Exception as error:
-                return str(error)
+        for place in (out, self.folder / READ):  # `evaluate` leaves its record in the run that it reads
+            for config in place.rglob("config.toml"):
+                try:
+                    _read_all(Run(config.parent))
+                except Exception as error:
+                    return str(error)
         return None
 
     def is_equal(self, name: str, out: Path) -> bool:

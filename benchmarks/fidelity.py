@@ -48,23 +48,23 @@ def table(results: list[dict[str, Any]], metrics: list[str]) -> Table:
             values += [_estimate([score["value"] for score in scores]), statistics.mean(floors) if floors else None]
         body.append((*values, papers.get((dataset, model), {}).get("kl_bits")))
     heads = [Column(head) for metric in metrics for head in (metric, "floor")]
-    failed = tuple(f"{result['cell']['dataset']}, {result['error']}" for result in results if "error" in result)
+    failed = tuple(f"{result['experiment']['dataset']}, {result['error']}" for result in results if "error" in result)
     return Table("Fidelity", (*columns, *heads, Column("paper's KL")), tuple(body), failed)
 
 
 def differences(results: list[dict[str, Any]], metrics: list[str]) -> Table:
     """Every later model less the first, paired by data set, recipe, seed and sampling, with the 95 % interval."""
-    scores: dict[str, dict[tuple[Any, ...], Any]] = {}
+    scores: dict[str, dict[tuple[Any, ...], Any]] = {result["experiment"]["model"]: {} for result in results}
     for result in results:
         for e in result["evaluations"]:
             pair = (e["dataset"], e["recipe"], e["sampler"], e["sample_steps"], result["experiment"]["seed"])
-            scores.setdefault(result["experiment"]["model"], {})[pair] = e["metrics"]
+            scores[result["experiment"]["model"]][pair] = e["metrics"]
     first, *others = scores
     columns = [Column(name, "+.4f") for name in ("models", "score", "pairs", "difference", "95 % interval")]
     body: list[tuple[Value, ...]] = []
     for other in others:
         pairs = [pair for pair in scores[other] if pair in scores[first]]
-        for metric in metrics:
+        for metric in metrics if pairs else ():
             apart = [scores[other][pair][metric]["value"] - scores[first][pair][metric]["value"] for pair in pairs]
             low, high = mean_interval(apart) or (math.nan, math.nan)
             body.append((f"{other} − {first}", metric, len(apart), statistics.mean(apart), Range(low, high)))

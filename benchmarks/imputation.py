@@ -7,7 +7,9 @@ A fifth of all cells is removed. Each imputer learns the table with these gaps a
 the root mean square over removed cells, in standard deviations of the column; that of a category is the share of wrong
 values. A draw from the conditional distribution is a possible value and no best guess; the best guess of our model is
 the mean of its draws, or their most frequent value. An imputer that knows the spread of what it does not know has the
-true value inside the central 80 % of its draws in 80 % of the cells.
+true value inside the central 80 % of its draws in 80 % of the cells. The ends of the range are quantiles by Weibull's
+rule, by which the k-th of n draws has the level k/(n + 1). By NumPy's default rule, the range of 100 ideal draws would
+hold 78.4 %.
 
 The penguins come from the package palmerpenguins; the other tables come with scikit-learn.
 """
@@ -157,7 +159,7 @@ def scores(truth: pl.DataFrame, removed: np.ndarray, filled: Filled) -> dict[str
         errors += (((x.mean(0) - y) / std) ** 2).tolist()
         single += (((x[0] - y) / std) ** 2).tolist()
         if len(filled) > 1:
-            low, high = np.quantile(x, [(1 - CENTRAL) / 2, (1 + CENTRAL) / 2], axis=0)
+            low, high = np.quantile(x, [(1 - CENTRAL) / 2, (1 + CENTRAL) / 2], axis=0, method="weibull")
             inside += ((low <= y) & (y <= high)).tolist()
     return {
         "error": float(np.sqrt(np.mean(errors))),

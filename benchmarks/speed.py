@@ -89,11 +89,10 @@ def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
 def compiling(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Time compiling with an empty compiler's cache, and with the cache that a run on other data has left."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
+    for model, recipe in (("baseline", "paper"), ("dual-expert", "paper"), ("dual-expert", "precise")):
+        with tempfile.TemporaryDirectory() as folder:  # each model begins without what another has compiled
             for cache, dataset in (("empty", "circle"), ("left by circle", "moons")):
-                run = f"{folder}/{model}-{recipe}-{dataset}"
-                options = ["--model", model, "--recipe", recipe, "--run-dir", run]
+                options = ["--model", model, "--recipe", recipe, "--run-dir", f"{folder}/{dataset}"]
                 record = _train(folder, *options, "--dataset", dataset, "--steps", "2", "--compile", "on")
                 row = {"task": "compiling", "model": model, "recipe": recipe, "cache": cache}
                 rows.append({**row, "median_s": record["compile_seconds"]})

@@ -113,7 +113,12 @@ def bench(
 
         def record() -> dict[str, Any]:
             rows = [measurement.record() for measurement in done if measurement.raw_s or measurement.failure]
-            return {"environment": environment, "samples": request.samples, "rows": related(rows, request.samples)}
+            return {
+                "environment": environment,
+                "samples": request.samples,
+                "settings": list(request.settings),
+                "rows": related(rows, request.samples),
+            }
 
         on_start(len(request.datasets) * len(request.models) * _events(request, plan))
         try:
@@ -149,7 +154,11 @@ def _plan(request: BenchRequest, device: torch.device) -> dict[str, list[str]]:
                 raise unknown_name(kind, name, known)
     for dataset in request.datasets:
         for model in request.models:
-            request.config(dataset, model)
+            if request.config(dataset, model).folds.number:
+                raise InputError(
+                    "A training in folds, as of the recipe few-rows, cannot be timed: each backend has one network.",
+                    "Choose --recipe paper or --recipe precise, and no --set folds.number.",
+                )
     plan = {task: backends_of(task, device, request.backends) for task in request.tasks}
     if not any(plan.values()):
         raise InputError(

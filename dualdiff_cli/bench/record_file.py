@@ -83,4 +83,5 @@ class RecordFile(_Part):
 
     environment: _Environment
     samples: Whole
+    settings: list[str] | None = None
     rows: list[_Row]

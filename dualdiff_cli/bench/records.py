@@ -13,6 +13,9 @@ from .record_file import KEY, RecordFile
 
 __all__ = ["compare_benchmarks", "read_benchmark", "related"]
 
+UNITS = {"train": "steps", "sample": "points", "latency": "call"}
+"""What the whole of a task consists of."""
+
 
 def _seconds(row: Mapping[str, Any]) -> list[float]:
     """Give the seconds of the whole task according to each block."""
@@ -69,19 +72,27 @@ def compare_benchmarks(before: Path, after: Path) -> dict[str, Any]:
 
     Returns:
         ``rows``, matched by data set, model, recipe, task and backend, each with both medians and the ratio of after to
-        before with its 95 % interval; and ``unmatched``, the rows that have times in only one of the records.
+        before with its 95 % interval; ``unequal``, the rows whose tasks differ in size, each with both sizes and no
+        ratio; ``unmatched``, the rows that have times in only one of the records; and ``threads`` and ``settings`` of
+        both records, None for settings that an older record does not hold.
 
     Raises:
         InputError: a file is not a record of ``dualdiff bench``.
 
     """
-    old, new = _by_key(read_benchmark(before)), _by_key(read_benchmark(after))
+    records = {"before": read_benchmark(before), "after": read_benchmark(after)}
+    old, new = map(_by_key, records.values())
     both = [key for key in new if key in old]
-    rows = []
+    rows, unequal = [], []
     for key in both:
         a, b = old[key], new[key]
+        labels = dict(zip(KEY, key, strict=True))
+        sizes = {side: _size(row, records[side]["samples"]) for side, row in (("before", a), ("after", b))}
+        if sizes["before"] != sizes["after"]:
+            unequal.append(labels | sizes)
+            continue
         rows.append(
-            dict(zip(KEY, key, strict=True))
+            labels
             | {"device_before": a["device"], "device_after": b["device"]}
             | {"before_s": a["median_s"], "after_s": b["median_s"]}
             | {"unstable": a["unstable"] or b["unstable"]}
@@ -89,7 +100,22 @@ def compare_benchmarks(before: Path, after: Path) -> dict[str, Any]:
         )
     unmatched = {"before": [list(key) for key in old if key not in new]}
     unmatched |= {"after": [list(key) for key in new if key not in old]}
-    return {"before": str(before), "after": str(after), "rows": rows, "unmatched": unmatched}
+    return {
+        "before": str(before),
+        "after": str(after),
+        "threads": {side: record["environment"]["threads"] for side, record in records.items()},
+        "settings": {side: record.get("settings") for side, record in records.items()},
+        "rows": rows,
+        "unequal": unequal,
+        "unmatched": unmatched,
+    }
+
+
+def _size(row: Mapping[str, Any], samples: int) -> str:
+    """Say how large the whole task of a row is; the published sampling counts steps of all points."""
+    if row["task"] == "sample" and row["whole"] != samples:
+        return f"{samples:,} points in {row['whole']:,} steps"
+    return f"{row['whole']:,} {UNITS[row['task']]}"
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _part(row: Mapping[str, Any]) -> str:
 
 
 def benchmark_comparison_table(record: Mapping[str, Any]) -> Table:
-    """Lay out the comparison of two benchmarks row by row; the notes name the rows that only one of them has."""
+    """Lay out the comparison of two benchmarks row by row; notes say what is not compared, and what else differs."""
     rows = []
     for row in record["rows"]:
         labels = [row[part] for part in KEY]
@@ -105,14 +105,30 @@ def benchmark_comparison_table(record: Mapping[str, Any]) -> Table:
             labels[-1] += f", {row['device_before']} → {row['device_after']}"
         labels[-1] += " ~" * row["unstable"]
         rows.append((*labels, row["before_s"], row["after_s"], _ratio(row["ratio"])))
-    alone = tuple(
+    notes = [
+        f"{what}: {_words(of['before'])} in {record['before']}, {_words(of['after'])} in {record['after']}"
+        for what, of in (("threads", record["threads"]), ("settings", record["settings"]))
+        if of["before"] != of["after"]
+    ]
+    notes += [
+        f"not compared: {', '.join(row[part] for part in KEY)}, {row['before']} in {record['before']}, "
+        f"{row['after']} in {record['after']}"
+        for row in record["unequal"]
+    ]
+    notes += [
         f"only in {record[side]}: {', '.join(map(str, key))}"
         for side in ("before", "after")
         for key in record["unmatched"][side]
-    )
+    ]
     heads = ("data set", "model", "recipe", "task", "backend", "before, s", "after, s", "ratio")
     title = f"{record['after']} over {record['before']}: ratio of medians, 95 % interval"
-    return Table(title, tuple(Column(head, ".3g") for head in heads), tuple(rows), alone)
+    return Table(title, tuple(Column(head, ".3g") for head in heads), tuple(rows), tuple(notes))
+
+
+def _words(condition: int | list[str] | None) -> str:
+    if isinstance(condition, list):
+        return ", ".join(condition) or "none"
+    return "not known" if condition is None else str(condition)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

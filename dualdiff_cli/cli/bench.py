@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..bench.tables import bench_tables, benchmark_comparison_table
-from ..config.layers import MODELS, RECIPES
+from ..config.layers import FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..config.registry import MODEL_KINDS
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_models, complete_recipes
@@ -56,7 +56,8 @@ def bench(
     recipe: Annotated[
         str,
         typer.Option(
-            help=f"Recipe of all backends but `published`, which always follows the paper: {', '.join(RECIPES)}.",
+            help="Recipe of all backends but `published`, which always follows the paper: "
+            f"{', '.join(name for name in RECIPES if name != FEW_ROWS_RECIPE)}.",
             metavar="NAME",
             autocompletion=complete_recipes,
             rich_help_panel=MODEL,

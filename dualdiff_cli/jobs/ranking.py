@@ -1,7 +1,9 @@
 """Which of several models is best, by their scores alone.
 
-The *distance* of a score is |value − floor|. Within one metric, the model with the least distance is the best, and a
-model is as good where the 95 % intervals of the two distances overlap. On the whole, the *excess* decides: the sum of
+The *distance* of a score is how much worse than its floor it is: max(value − floor, 0), or max(floor − value, 0) where
+more is better. A score beyond its floor is no better than one at its floor. Within one metric, the model with the least
+distance is the best, of several with distance 0 the one nearest to its floor, and a model is as good where the 95 %
+intervals of the two distances overlap. On the whole, the *excess* decides: the sum of
 
     (KL(real ‖ generated) − its floor) + (KL(generated ‖ real) − its floor)     in bits,
 
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..metrics import METRICS
+from ..metrics.verdict import MORE_IS_BETTER
 
 __all__ = ["as_good", "best_by_metric", "best_overall", "excess"]
 
@@ -56,8 +59,10 @@ def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[st
     """
     found = {}
     for metric in METRICS:
-        distances = {name: _distance(of["metrics"].get(metric, {})) for name, of in models.items() if "metrics" in of}
-        known = {name: distance for name, distance in distances.items() if distance is not None}
+        sign = -1.0 if metric in MORE_IS_BETTER else 1.0
+        scores = {name: of["metrics"].get(metric, {}) for name, of in models.items() if "metrics" in of}
+        above = {name: _above_floor(score) for name, score in scores.items()}
+        known = {name: (sign * by, _half(scores[name]) or 0.0) for name, by in above.items() if by is not None}
         if known:
             found[metric] = _ranked(known)
     return found
@@ -83,16 +88,12 @@ def as_good(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(low <= high)
 
 
-def _ranked(distances: Mapping[str, tuple[float, float]]) -> list[str]:
-    names = sorted(distances, key=lambda name: distances[name][0])
-    least, half = distances[names[0]]
-    return [name for name in names if distances[name][0] - distances[name][1] <= least + half]
-
-
-def _distance(score: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Give the distance of a score and the half-width of its interval, 0 where it has none."""
-    above = _above_floor(score)
-    return None if above is None else (abs(above), _half(score) or 0.0)
+def _ranked(worse: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Order models by how much worse than its floor each one's score is, given with the half-width of its interval."""
+    distances = {name: max(by, 0.0) for name, (by, _) in worse.items()}
+    names = sorted(worse, key=lambda name: (distances[name], abs(worse[name][0])))
+    reached = distances[names[0]] + worse[names[0]][1]
+    return [name for name in names if distances[name] - worse[name][1] <= reached]
 
 
 def _above_floor(score: Mapping[str, Any]) -> float | None:

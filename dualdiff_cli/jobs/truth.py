@@ -34,7 +34,7 @@ class Truth:
         data: training and held-out rows.
         real: the rows that stand for the truth; at most `REAL` of them are used.
         n_generated: the number of rows that will be scored, which is that of the perfect samples where a density gives
-            them; a file's perfect samples are training rows.
+            them; a file's perfect samples are training rows, of which there may be fewer.
         seed: of the perfect samples, and of everything random in the scores.
 
     """

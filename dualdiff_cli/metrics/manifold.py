@@ -6,7 +6,9 @@ at least one ball of the generated points (Kynkäänniemi et al. 2019, "Improved
 outlier has a large ball, so the next two are more robust: *density* is the mean number of balls of real points that a
 generated point lies in, divided by k, and *coverage* is the share of real points whose ball holds a generated point
 (Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models", eq. 4 and 5). For perfect samples
-the expectation of density is 1, and that of coverage 1 − (m choose k)/(n + m − 1 choose k), nearly 1 − 2^−k.
+the expectation of density is 1, and that of coverage 1 − (n − 1 choose k)/(n + m − 1 choose k), nearly 1 − 2^−k for
+n = m: a ball is empty where the k nearest of the n − 1 other real and the m generated points, which can be exchanged
+with each other, are all real.
 """
 
 from __future__ import annotations

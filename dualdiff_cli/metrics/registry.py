@@ -36,6 +36,7 @@ class Metric:
         names: the names of its scores.
         units: the unit of each score, or a function that knows it from the reference.
         needs: the field of `Reference` without which the scores cannot be computed; `real` is always there.
+        knows_floor: whether the function gives the floors, too, which then are not those of perfect samples.
 
     """
 
@@ -43,6 +44,7 @@ class Metric:
     names: tuple[str, ...]
     units: tuple[str | Callable[[Reference], str], ...]
     needs: str = "real"
+    knows_floor: bool = False
 
     def unit(self, name: str, reference: Reference) -> str:
         """Give the unit of the score of this name."""
@@ -72,7 +74,13 @@ METRICS: Mapping[str, Metric] = {
             needs="parts",
         ),
         Metric(prediction_of_target, ("tstr",), (unit_of_target,), needs="target"),
-        Metric(closeness_to_training, ("memorisation", "copies"), ("fraction", "fraction"), needs="training"),
+        Metric(
+            closeness_to_training,
+            ("memorisation", "copies"),
+            ("fraction", "fraction"),
+            needs="training",
+            knows_floor=True,
+        ),
         Metric(scores_of_modes, ("mode_coverage", "off_mode_share", "mode_share_tv"), ("fraction",) * 3, needs="modes"),
     )
     for name in metric.names

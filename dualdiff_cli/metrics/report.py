@@ -2,6 +2,7 @@
 
 A floor is the same metric, computed in the same way, with fresh true points in place of the generated ones. The real
 points are the same in the value and in its floor, so the scatter of the real points cancels where the two are compared.
+Both are of equally many points, because most metrics depend on the number of points.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import unknown_name
+from ..seeding import subsample
 from .registry import METRICS
 from .score import ColumnPart, Points, Reference, Score, as_points, column_scale, median_rows
 
@@ -51,17 +53,18 @@ def score_samples(
 ) -> dict[str, Score]:
     """Score generated points against real ones that the model never saw.
 
-    The divergences use all points in up to five columns, and in more columns a part, at most 5,000 a side for d = 20
-    and in proportion to 1/√d. The scores of modes use all generated points, and memorisation all held-out and all
-    training points, as copies do with the training points. All else is computed from a part where the points are many.
-    `n_real` and `n_generated` of each score say how many points it used. No metric needs memory that grows with the
-    square of the number of points.
+    Where there are fewer perfect points than generated ones, each score that has its floor from them takes a random
+    part of the generated points, as many as there are perfect ones. The divergences use all of these in up to five
+    columns, and in more columns a part, at most 5,000 a side for d = 20 and in proportion to 1/√d. The scores of modes
+    use all of them, and memorisation all held-out and all training points, as copies do with the training points. All
+    else is computed from a part where the points are many. `n_real` and `n_generated` of each score say how many points
+    it used. No metric needs memory that grows with the square of the number of points.
 
     Args:
         real: true points that took no part in the training, (n, d).
         generated: shape (m, d).
-        perfect: true points in place of the generated ones, for the floors: arrays of shape (m, d), or one array of
-            shape (R, m, d). They have to be independent of `real` and of `published_real`.
+        perfect: true points in place of the generated ones, for the floors: arrays of shape (p, d) with p ≤ m, or one
+            array of shape (R, p, d). They have to be independent of `real` and of `published_real`.
         training: all points that the model was trained on, (T, d), for memorisation and copies. A part of them would
             hide the copies of the others.
         modes: centres, radii and weights of the modes, in the units of the points, where the distribution has modes
@@ -135,6 +138,7 @@ def score_samples(
             for name in wanted
         }
     draws = [moved(draw, "perfect", at_least=SCORED_FROM) / scale for draw in perfect]
+    as_many = subsample(y, min(map(len, draws), default=len(y)), seed=seed, role="generated points")
 
     scores: dict[str, Score] = {}
     for metric, wanted in wanted_of.items():
@@ -142,12 +146,10 @@ def score_samples(
             continue
         if progress is not None:
             progress(", ".join(wanted))
-        found = metric.compute(reference, y, intervals=True)
-        # A metric may know its floor, and no floor makes a value readable that the points do not determine.
-        open_ = [name for name in wanted if found[name].floor is None and not math.isnan(found[name].value)]
-        floors = [metric.compute(reference, draw, intervals=False) for draw in draws] if open_ else []
-        scores |= {name: found[name] for name in wanted}
-        scores |= {name: _with_floor(found[name], [floor[name] for floor in floors]) for name in open_}
+        floors = [] if metric.knows_floor else [metric.compute(reference, draw, intervals=False) for draw in draws]
+        has_floor = bool(floors) and all(math.isfinite(floor[name].value) for floor in floors for name in wanted)
+        found = metric.compute(reference, as_many if has_floor else y, intervals=True)
+        scores |= {name: _with_floor(found[name], [floor[name] for floor in floors]) for name in wanted}
     return scores
 
 
@@ -174,14 +176,10 @@ def _moved_modes(modes: Modes, origin: Points, scale: Points) -> Any:
 
 
 def _with_floor(score: Score, perfect: Sequence[Score]) -> Score:
-    if not perfect:
+    if not perfect or math.isnan(score.value):  # no floor makes a value readable that the points do not determine
         return score
     values = [draw.value for draw in perfect if math.isfinite(draw.value)]
     if len(values) < len(perfect):
         return replace(score, notes=(*score.notes, "The perfect samples are too few for a floor of this score."))
-    notes = score.notes
-    used = min(draw.n_generated for draw in perfect)
-    if used != score.n_generated:
-        notes += (f"The floor is that of {used} points, not of {score.n_generated}.",)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return replace(score, floor=float(np.mean(values)), floor_spread=spread, notes=notes)
+    return replace(score, floor=float(np.mean(values)), floor_spread=spread)

@@ -4,8 +4,9 @@ A score is judged by its *excess*, which is how much worse the score is than its
 
     excess = value − floor,    for a score of which less is better, and floor − value for one of which more is better.
 
-The interval of the excess is the 95 % interval of the score, widened by two standard deviations of the floor. With the
-two thresholds of the score's unit, `tiny` and `large`,
+The interval of the excess is the 95 % interval of the score, widened on each side by two standard deviations of the
+floor; the sides differ, for example, where the score is a share near 0. With the two thresholds of the score's unit,
+`tiny` and `large`,
 
     unknown   the score has no value, no floor, or no thresholds; or the excess is tiny or its interval contains 0, but
               the interval reaches beyond `large`, so that the rows are too few to tell good from bad
@@ -83,15 +84,17 @@ def verdict(name: str, score: Mapping[str, Any]) -> Verdict:
     if thresholds is None:
         return Verdict("unknown", "This score has no threshold.")
     tiny, large = thresholds
-    sign = -1.0 if name in MORE_IS_BETTER else 1.0
-    excess, half = sign * (value - floor), _half_width(name, score)
-    if excess <= tiny or excess - half <= 0:
-        if excess + half > large:
+    below, above = _widths(name, score)
+    excess, better, worse = value - floor, below, above
+    if name in MORE_IS_BETTER:
+        excess, better, worse = floor - value, above, below
+    if excess <= tiny or excess - better <= 0:
+        if excess + worse > large:
             return Verdict("unknown", TOO_WIDE)
         if excess > tiny:
             return Verdict("good", "The score cannot be told from its floor.")
         return Verdict("good", f"The score is {'at' if excess >= -tiny else 'better than'} its floor.")
-    if excess - half > large:
+    if excess - better > large:
         return Verdict("bad", "The score is far from its floor.")
     return Verdict("not yet", "The score has not reached its floor.")
 
@@ -138,12 +141,12 @@ def _thresholds(unit: str, floor: float) -> tuple[float, float] | None:
     return THRESHOLDS.get(unit)
 
 
-def _half_width(name: str, score: Mapping[str, Any]) -> float:
-    """Give half the width of the interval of the excess, from the interval of the value and the spread of the floor."""
+def _widths(name: str, score: Mapping[str, Any]) -> tuple[float, float]:
+    """Give how far the interval of value − floor reaches to either side, by the value's interval and floor's spread."""
     ends = score["ci95"]
-    own = 0.0 if ends is None or None in ends else (ends[1] - ends[0]) / 2
+    low, high = (score["value"], score["value"]) if ends is None or None in ends else ends
     spread = score.get("floor_spread") or 0.0
     if name in COUNTED_FLOORS and score.get("n_real"):
         share = min(max(score["floor"], 0.0), 1.0)  # a damaged file may hold another number
         spread = math.sqrt(share * (1 - share) / score["n_real"])
-    return math.hypot(own, 2 * spread)
+    return math.hypot(score["value"] - low, 2 * spread), math.hypot(high - score["value"], 2 * spread)

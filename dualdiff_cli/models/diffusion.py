@@ -200,8 +200,8 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
-            teacher = cls.load(Run.open(config.objective.teacher), device=device)
-            check_teacher(teacher.config, teacher.encoding, config, data)
+            teacher = cls.load(taught := Run.open(config.objective.teacher), device=device)
+            check_teacher(taught, teacher.encoding, config, data)
         basis = pairs or teacher
         if basis is None:
             plan = super().plan(config, data, device=device)

@@ -68,7 +68,7 @@ def _notes(record: Mapping[str, Any], shown: list[str]) -> tuple[str, ...]:
     units = {model["excess"]["unit"] for model in record["models"].values() if model.get("excess")}
     notes = [
         *(EXCESS[unit] for unit in EXCESS if unit in units),
-        "Best in a metric: nearest to the floor. In brackets stand 95 % intervals.",
+        "Best in a metric: at the floor, or nearest to it from the worse side. In brackets stand 95 % intervals.",
     ]
     for metric in shown:
         _, *others = record["best_by_metric"].get(metric, [None])

@@ -25,6 +25,8 @@ __all__ = ["Pairs", "check_teacher", "draw_pairs", "held_out_loss"]
 
 STEPS = 50
 """Steps of Heun's method along the teacher's flow: 99 evaluations of the network."""
+DECIDING = ("sha256", "rows", "dropped_rows", "train_rows", "held_out_rows", "seed")
+"""The entries of a provenance that, beside the columns, decide which rows of a file are held out."""
 FIRST_BLOCK = 2**32
 """The number of the first block of noise of the pairs: the noise of samples never has numbers as high."""
 
@@ -84,27 +86,29 @@ def draw_pairs(denoiser: Denoiser, encoding: TableEncoding, n: int, *, seed: int
     return Pairs(points[:n], noise[:n], torch.stack([points[n:], noise[n:]]), encoding)
 
 
-def check_teacher(teacher: DiffusionConfig, encoding: TableEncoding, config: DiffusionConfig, data: Data) -> None:
+def check_teacher(teacher: Run, encoding: TableEncoding, config: DiffusionConfig, data: Data) -> None:
     """Refuse a teacher that has learnt other rows than the reflow is to learn.
 
     Args:
-        teacher, encoding: of the teacher's run.
+        teacher: its run.
+        encoding: the teacher's.
         config, data: of the reflow.
 
     Raises:
-        InputError: the rows are others.
+        InputError: the rows are others, so that some of those which the reflow holds out could have been learnt.
 
     """
-    run = config.objective.teacher
-    if teacher.dataset != config.dataset or encoding.names != data.train.columns:
+    learnt, before = teacher.config.dataset, teacher.load_data() or {}
+    if learnt != config.dataset or encoding.names != data.train.columns:
         raise InputError(
-            f"The teacher {run} is of the data {teacher.dataset}, not of {config.dataset}.",
+            f"The teacher {teacher} is of the data {learnt}, not of {config.dataset}.",
             "Leave --dataset and --columns out: a reflow takes them from its teacher.",
         )
-    if data.density is None and teacher.seed != config.seed:
+    if data.density is None and any(before.get(key) != data.provenance.get(key) for key in DECIDING):
         raise InputError(
-            f"The teacher {run} has learnt rows of {data.name} that would be held out with seed {config.seed}.",
-            f"Leave --seed out, or use the teacher's seed, {teacher.seed}.",
+            f"Rows of {data.name} would be held out that the teacher {teacher} has learnt: the file, the seed or a "
+            "setting of the data is not the teacher's.",
+            "Leave --seed and all settings of the data out; if the file has changed, train the teacher again.",
         )
 
 

@@ -55,9 +55,11 @@ class UnseenRows:
 
     Args:
         denoiser: the denoiser of all folds, whose network takes rows ordered by fold, on any device.
-        parts: for each fold the rows that its network does not learn.
+        parts: for each fold the rows that its network does not learn, in the order of the file. Equally many of each
+            fold are judged. Of a fold that has two rows more or still more, they are drawn, since a file may be sorted;
+            of one that has a single row more, the last row is left out.
         levels: L, the number of noise levels, at the middles of equal slices of the time axis.
-        seed: of the noise.
+        seed: of the noise and of the drawn rows.
 
     Attributes:
         folds: F.
@@ -75,7 +77,11 @@ class UnseenRows:
         self.denoiser, self.folds = denoiser, len(parts)
         self.schedule = schedule = copy.deepcopy(denoiser.schedule).cpu()
         self.distinct = m = min(map(len, parts))
-        rows = torch.cat([part[:m].repeat(max(1, NOISY_ROWS // m), 1) for part in parts])
+        judged = [
+            part[:m] if len(part) <= m + 1 else seeding.subsample(part, m, seed=seed, role=f"judged rows of fold {k}")
+            for k, part in enumerate(parts)
+        ]
+        rows = torch.cat([part.repeat(max(1, NOISY_ROWS // m), 1) for part in judged])
         u = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
         self.times = schedule.t_min + u * (schedule.t_max - schedule.t_min)
         alpha, sigma = (c.float() for c in schedule(self.times))

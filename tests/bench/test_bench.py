@@ -184,9 +184,10 @@ def test_what_the_device_cannot_do_is_no_row_unless_it_is_asked_for() -> None:
         ({"backends": ("eagre",)}, "There is no backend 'eagre'"),
         ({"models": ("basline",)}, "There is no model 'basline'"),
         ({"tasks": ("train",), "backends": ("pt2",)}, "None of the backends pt2 does any of the tasks train"),
+        ({"recipe": "few-rows", "settings": ()}, "A training in folds, as of the recipe few-rows"),
     ],
 )
-def test_a_wrong_name_is_refused_before_anything_is_computed(changes: dict[str, Any], problem: str) -> None:
+def test_what_cannot_be_timed_is_refused_before_anything_is_computed(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         bench(replace(REQUEST, **changes), on_start=lambda total: pytest.fail("has begun"))
 
@@ -235,6 +236,19 @@ def test_a_comparison_gives_the_ratio_it_was_made_with_and_names_who_is_alone(
         assert row["ratio"]["low"] <= 3 <= row["ratio"]["high"]
     alone = [[row[part] for part in ("dataset", "model", "recipe", "task", "backend")] for row in record["rows"]]
     assert compared["unmatched"] == {"before": [alone[-1]], "after": [alone[0]]}
+
+
+def test_tasks_of_different_size_are_not_compared(record: dict[str, Any], tmp_path: Path) -> None:
+    paths = [tmp_path / "before.json", tmp_path / "after.json"]
+    rows = [row | {"whole": 10} if row["task"] == "train" else row for row in record["rows"]]
+    for path, kept in zip(paths, (record, record | {"rows": rows, "samples": 700}), strict=True):
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    compared = compare_benchmarks(*paths)
+    assert {row["task"] for row in compared["rows"]} == {"latency"}
+    sizes = {(row["task"], row["backend"]): (row["before"], row["after"]) for row in compared["unequal"]}
+    assert sizes["train", "eager"] == ("1,000 steps", "10 steps")
+    assert sizes["sample", "published"] == ("500 points in 8 steps", "700 points in 8 steps")
+    assert compared["settings"] == {"before": [*SETTINGS], "after": [*SETTINGS]}
 
 
 def invoke(*words: str | Path) -> Any:

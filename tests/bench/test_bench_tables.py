@@ -73,10 +73,17 @@ def test_a_comparison_marks_what_is_unstable_or_moved_and_names_who_is_alone() -
     row = {"dataset": "dino", "model": "baseline", "recipe": "paper", "task": "train", "backend": "eager"}
     row |= {"before_s": 2.0, "after_s": 3.0, "ratio": {"value": 1.5, "low": 1.25, "high": 2.0}, "unstable": True}
     moved = row | {"device_before": "cpu", "device_after": "cuda:0"}
-    record = {"before": "a.json", "after": "b.json", "rows": [moved]}
+    smaller = row | {"task": "sample", "before": "500 points", "after": "1,000 points"}
+    record = {"before": "a.json", "after": "b.json", "rows": [moved], "unequal": [smaller]}
+    record |= {"threads": {"before": 1, "after": 2}, "settings": {"before": None, "after": ["training.batch=32"]}}
     table = benchmark_comparison_table(record | {"unmatched": {"before": [["line", "baseline"]], "after": []}})
     assert "b.json over a.json" in table.title
     assert table.texts() == [
         ["dino", "baseline", "paper", "train", "eager, cpu → cuda:0 ~", "2", "3", "1.5 (1.25 … 2)"],
     ]
-    assert table.notes == ("only in a.json: line, baseline",)
+    assert table.notes == (
+        "threads: 1 in a.json, 2 in b.json",
+        "settings: not known in a.json, training.batch=32 in b.json",
+        "not compared: dino, baseline, paper, sample, eager, 500 points in a.json, 1,000 points in b.json",
+        "only in a.json: line, baseline",
+    )

@@ -64,6 +64,13 @@ def test_the_record_has_the_keys_of_the_contract(compared: dict[str, Any]) -> No
     json.dumps(compared, allow_nan=False)
 
 
+def test_the_seconds_of_a_training_begin_before_the_rows_are_encoded(compared: dict[str, Any]) -> None:
+    for name in HOUSE:
+        fitting = Run.open(Path(compared["run_dir"], "runs", name)).load_training()
+        assert fitting is not None
+        assert compared["models"][name]["train_seconds"] > fitting["train_seconds"] + fitting.get("compile_seconds", 0)
+
+
 def test_all_models_are_scored_against_the_same_floors(compared: dict[str, Any]) -> None:
     for metric in ("kl_real_generated", "kl_generated_real", "sliced_wasserstein", "copies"):
         floors = {compared["models"][name]["metrics"][metric]["floor"] for name in HOUSE}

@@ -58,12 +58,25 @@ def test_without_densities_the_classifier_decides_but_never_between_units() -> N
     assert not as_good(near, in_bits)
 
 
-def test_a_metric_names_the_nearest_to_its_floor_first_and_then_those_within_the_intervals() -> None:
-    below, near, far = (model(0.0, memorisation=score(value, floor=0.5, half=0.02)) for value in (0.38, 0.51, 0.6))
+def test_a_metric_names_the_least_worse_than_its_floor_first_and_then_those_within_the_intervals() -> None:
+    near, far = (model(0.0, memorisation=score(value, floor=0.5, half=0.02)) for value in (0.51, 0.6))
     close = model(0.0, memorisation=score(0.53, floor=0.5, half=0.02))
-    found = best_by_metric({"far": far, "close": close, "below": below, "near": near, "failed": {"error": "No."}})
+    found = best_by_metric({"far": far, "close": close, "near": near, "failed": {"error": "No."}})
     assert found["memorisation"] == ["near", "close"]
     assert set(found) == {"kl_real_generated", "kl_generated_real", "memorisation"}
+
+
+def test_a_score_beyond_its_floor_is_as_good_as_one_at_its_floor_and_no_better() -> None:
+    below, less, at = (model(0.0, association=score(value, floor=0.1, half=0.0)) for value in (0.06, 0.09, 0.11))
+    found = best_by_metric({"below": below, "at": at, "less": less})
+    assert found["association"] == ["less", "below"]
+
+
+def test_where_more_is_better_less_is_worse() -> None:
+    models = {
+        name: model(0.0, tstr=score(value, floor=0.8, half=0.01)) for name, value in (("low", 0.7), ("high", 0.9))
+    }
+    assert best_by_metric(models)["tstr"] == ["high"]
 
 
 def test_a_model_is_as_good_where_it_is_better_or_the_intervals_overlap() -> None:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from dualdiff_cli import seeding
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.metrics import Score, classifier_scores, kl_divergence, score_samples, sliced_wasserstein
 from dualdiff_cli.metrics.score import jackknife_interval, mean_interval
@@ -116,15 +117,22 @@ def test_without_perfect_samples_there_is_no_floor_and_with_one_no_spread() -> N
     assert not any(score.notes for score in once.values())
 
 
-def test_floor_of_fewer_points_says_so() -> None:
-    scores = score_samples(real=normal(60, seed=5), generated=normal(40, seed=6), perfect=[normal(20, seed=7)])
-    assert scores["kl_real_generated"].notes == ("The floor is that of 20 points, not of 40.",)
+def test_a_score_and_its_floor_are_of_equally_many_points() -> None:
+    real, generated, perfect = normal(60, seed=5), normal(400, seed=6), normal(200, seed=7)
+    scores = score_samples(real=real, generated=generated, perfect=[perfect], training=normal(200, seed=8))
+    drawn = seeding.subsample(generated, 200, seed=0, role="generated points")
+    score = scores["kl_real_generated"]
+    assert (score.n_generated, score.notes) == (200, ())
+    assert score.value == pytest.approx(kl_divergence(real, drawn).value, rel=1e-12)
+    assert score.floor == pytest.approx(kl_divergence(real, perfect).value, rel=1e-12)
+    assert scores["memorisation"].n_generated == scores["copies"].n_generated == 400
 
 
 def test_perfect_samples_too_few_for_a_floor_leave_none() -> None:
     scores = score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[normal(6, seed=7)])
     assert scores["kl_real_generated"].floor is None
     assert "too few for a floor" in scores["kl_real_generated"].notes[0]
+    assert scores["kl_real_generated"].n_generated == 60
 
 
 def test_closeness_has_its_own_floor_even_where_the_perfect_samples_are_training_rows() -> None:

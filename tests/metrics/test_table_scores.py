@@ -78,6 +78,22 @@ def test_the_worst_column_is_named() -> None:
     assert_allclose(score.value, ks_2samp(x[:, 1], y[:, 1]).statistic)
 
 
+def test_many_perfect_rows_are_at_the_floor_of_few() -> None:
+    parts = [ColumnPart(f"column {k}", k, 1, False) for k in range(8)]
+    names = ("column_distance", "worst_column", "association")
+    above: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(8):
+        real, perfect, generated = (
+            normal(n, 8, f"{role} {k}") for n, role in ((100, "real"), (200, "perfect"), (2_000, "generated"))
+        )
+        scores = score_samples(real=real, generated=generated, perfect=[perfect], parts=parts, only=names)
+        for name, score in scores.items():
+            assert score.floor is not None
+            above[name].append(score.value - score.floor)
+    for name, excess in above.items():
+        assert abs(np.mean(excess)) < 2.5 * sem(excess), name
+
+
 def test_a_table_with_a_category_has_no_divergence_and_says_so() -> None:
     place = seeding.stream(0, "c").integers(2, size=300)
     x = np.column_stack([normal(300, 1)[:, 0], place])
@@ -90,10 +106,17 @@ def test_a_table_with_a_category_has_no_divergence_and_says_so() -> None:
 def test_perfect_samples_have_density_one_and_the_known_coverage() -> None:
     scores = manifold_scores(normal(2000, 3, "x"), normal(2000, 3, "y"))
     k, N = 5, 2000
-    uncovered = math.comb(N, k) / math.comb(2 * N - 1, k)
+    uncovered = math.comb(N - 1, k) / math.comb(2 * N - 1, k)
     assert_allclose(scores["coverage"].value, 1 - uncovered, atol=0.02)
     assert_allclose(scores["density"].value, 1, atol=0.1)
     assert_allclose(scores["precision"].value, scores["recall"].value, atol=0.05)
+
+
+def test_few_perfect_rows_have_the_known_coverage() -> None:
+    N, k, draws = 8, 5, 500
+    x, y = (seeding.stream(0, role).standard_normal((draws, N, 1)) for role in ("x", "y"))
+    coverage = [manifold_scores(a, b, intervals=False)["coverage"].value for a, b in zip(x, y, strict=True)]
+    assert_allclose(np.mean(coverage), 1 - math.comb(N - 1, k) / math.comb(2 * N - 1, k), atol=0.005)
 
 
 def test_of_six_rows_the_scores_of_manifolds_are_unknown_in_their_own_units() -> None:

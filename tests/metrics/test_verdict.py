@@ -43,6 +43,14 @@ def test_more_modes_are_better_and_fewer_are_worse() -> None:
     assert verdict("off_mode_share", score(0.5, [0.4, 0.6], 1.0, unit="fraction")).level == "good"
 
 
+def test_an_interval_that_ends_at_zero_or_one_counts_with_its_long_side() -> None:
+    copies = score(0.0, [0.0, 0.161], 0.0, unit="fraction", n_real=20)  # none of 20 rows, and Wilson's interval
+    precision = score(1.0, [0.839, 1.0], 1.0, unit="fraction")
+    assert (verdict("copies", copies).level, verdict("precision", precision).level) == ("unknown", "unknown")
+    far = score(0.12, [0.11, 0.4], 0.0, unit="fraction")
+    assert (verdict("off_mode_share", far).level, verdict("precision", far).level) == ("bad", "good")
+
+
 def test_the_floor_of_copies_is_itself_a_share_of_few_rows() -> None:
     few, many = (score(0.14, [0.13, 0.15], 0.11, unit="fraction", n_real=n) for n in (200, 100_000))
     assert (verdict("copies", few).level, verdict("copies", many).level) == ("good", "not yet")

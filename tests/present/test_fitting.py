@@ -39,6 +39,9 @@ COMPARED = {
             "ratio": RATIO,
         }
     ],
+    "threads": {"before": 1, "after": 2},
+    "settings": {"before": [], "after": []},
+    "unequal": [],
     "unmatched": {"before": [["dino", "baseline"]], "after": []},
 }
 SCORE = {"value": -0.0123456, "unit": "mean squared error of the velocity", "ci95": [-0.1234, -0.0001234]}

@@ -17,6 +17,7 @@ from dualdiff_cli.compute.execution import Execution
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import CHECKPOINTS, LEAST_COUNTED, FoldTrainer
+from dualdiff_cli.training.unseen import UnseenRows
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +60,16 @@ def test_a_fold_is_not_judged_by_a_category_that_none_of_its_rows_has() -> None:
     layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (0.0,), 1.0),))
     judged = FoldTrainer(config, rows, device=CPU, layout=layout)._unseen.points[0]
     assert set(judged[:, 2].tolist()) == {0.0, 1.0}
+
+
+def test_rows_of_a_longer_fold_are_judged_from_all_over_a_sorted_file() -> None:
+    long = torch.linspace(0, 1, 80).unsqueeze(1).expand(-1, 2)
+    exam = UnseenRows(trainer().denoiser, [long[:20], long, long[:21]], levels=4, seed=0)
+    short, drawn, nearly = exam.points[0].reshape(3, -1, 20, 2)[:, 0, :, 0]
+    assert torch.equal(short, nearly)  # a single row more or less is no reason to draw
+    assert len(drawn.unique()) == 20
+    assert abs(drawn.mean() - 0.5) < 0.2
+    assert drawn.max() > 0.8
 
 
 def test_the_seed_decides_which_rows_a_fold_sees() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from people import write_people
 from tiny import tiny
 
 from dualdiff_cli import seeding
@@ -137,6 +138,23 @@ def test_the_held_out_loss_of_a_reflow_is_of_pairs(student: Path) -> None:
 def test_a_reflow_has_no_diagnosis(student: Path) -> None:
     with pytest.raises(InputError, match="has learnt coupled noise"):
         evaluate(student, diagnosis=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "other", ["data.held_out_fraction=0.3", "data.missing=drop", "seed=1", "a row more"], ids=lambda other: other
+)
+def test_a_reflow_never_holds_out_rows_that_its_teacher_has_learnt(other: str, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people.csv", n=100, height=[None, *([1.5, 1.9, 1.7] * 33)])
+    train(tiny("precise", dataset=str(people)), path=tmp_path / "teacher", device="cpu")
+    settings = []
+    if other == "a row more":
+        with people.open("a", encoding="utf-8") as file:
+            file.write("40,4.0,1.7\n")
+    else:
+        settings = [other]
+    with pytest.raises(InputError, match=r"would be held out that the teacher .* has learnt"):
+        train(asked(tmp_path / "teacher", *settings), path=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_of_other_data_is_refused(teacher: Path, tmp_path: Path) -> None:

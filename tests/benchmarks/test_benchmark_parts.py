@@ -1,0 +1,51 @@
+"""Parts of benchmarks that can be tested without a measurement."""
+
+from __future__ import annotations
+
+import random
+import runpy
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from tiny import finished, narrow
+
+from dualdiff_cli import seeding
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_ideal_draws_hold_the_true_value_as_often_as_they_should() -> None:
+    imputation = runpy.run_path(str(BENCHMARKS / "imputation.py"))
+    n, draws = 20_000, imputation["DRAWS"]
+    x = seeding.stream(0, "ideal draws").random((draws + 1, n))
+    truth, *filled = (pl.DataFrame({"x": row}) for row in x)
+    removed = seeding.stream(0, "removed").random((n, 1)) < 1
+    inside = imputation["scores"](truth, removed, filled)["inside"]
+    assert inside == pytest.approx(imputation["CENTRAL"], abs=0.01)
+
+
+def test_a_run_that_failed_is_named_below_the_table_and_stands_in_no_difference() -> None:
+    fidelity = runpy.run_path(str(BENCHMARKS / "fidelity.py"))
+    experiment = {"dataset": "dino", "model": "baseline", "seed": 0, "settings": []}
+    failed = {"experiment": experiment, "evaluations": [], "error": "no memory"}
+    labels = {"dataset": "dino", "recipe": "paper", "sampler": "ancestral", "sample_steps": 50}
+    evaluation = labels | {"metrics": {"kl_real_generated": {"value": 0.2, "floor": 0.1}}}
+    done = {"experiment": experiment | {"model": "dual-expert"}, "evaluations": [evaluation]}
+    table = fidelity["table"]([failed, done], ["kl_real_generated"])
+    assert table.notes == ("dino, no memory",)
+    assert [row[2] for row in table.rows] == ["dual-expert"]
+    assert fidelity["differences"]([failed, done], ["kl_real_generated"]).rows == ()
+
+
+def test_faults_find_a_damaged_file_in_the_run_that_a_command_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module: dict[str, Any] = runpy.run_path(str(BENCHMARKS / "fault_harness.py"))
+    harness = module["Harness"](tmp_path, random.Random(0), 0.0)
+    finished(narrow(), tmp_path / "whole")
+    assert harness.damage("evaluate", tmp_path / "out") is None
+    (tmp_path / "whole" / "evaluation.json").write_text("{", encoding="utf-8")
+    assert "evaluation.json" in harness.damage("evaluate", tmp_path / "out")
