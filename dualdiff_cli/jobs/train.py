@@ -139,7 +139,6 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
     seconds = time.monotonic() - started
     model.save(run)
     generated = model.sample(PICTURED, seed=0, options=AS_DRAWN)
-    draw_pictures(run, model, data, generated)
     scores = _quick_scores(data, generated, seed=config.seed)
     record = {
         "run": str(run),
@@ -154,6 +153,7 @@ def _train(kind: type[TrainableModel], plan: Plan, run: Run, device: str, callba
         "device": device,
     }
     run.save_training(record)
+    draw_pictures(run, model, data, generated)  # last, so that a picture that fails takes nothing else with it
     return record
 
 

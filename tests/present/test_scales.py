@@ -69,6 +69,13 @@ def test_rare_words_and_words_that_the_data_lack_share_the_last_place() -> None:
     np.testing.assert_array_equal(scale.place(pl.Series("w", ["w0", "w29", "unheard"])), [0, 9, 9])
 
 
+def test_categories_are_taken_literally_and_are_no_mathematics() -> None:
+    words = pl.Series("price", ["$^$", "$10k-$20k", "$_$"] * 4)
+    figure = marginal(words, words, of(words))
+    figure.draw_without_rendering()
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"$^$", "$10k-$20k", "$_$"}
+
+
 def test_only_positive_values_that_a_logarithm_straightens_have_a_logarithmic_axis() -> None:
     rng = stream(0, "skewed")
     assert of(pl.Series("x", np.exp(rng.normal(0, 1.2, 2000)))).log

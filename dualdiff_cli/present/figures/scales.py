@@ -87,7 +87,7 @@ class ColumnScale:
             axis.set_major_formatter(FuncFormatter(lambda value, _: _compact(value)))
             axis.set_minor_formatter(NullFormatter())
         elif self.kind == "category":
-            axis.set_ticks(range(len(self.labels)), [_short(label) for label in self.labels])
+            axis.set_ticks(range(len(self.labels)), [_short(label) for label in self.labels], parse_math=False)
         elif self.kind == "date":
             locator = AutoDateLocator(minticks=2, maxticks=4)  # type: ignore[no-untyped-call]
             axis.set_major_locator(locator)
