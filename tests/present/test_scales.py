@@ -83,6 +83,27 @@ def test_only_positive_values_that_a_logarithm_straightens_have_a_logarithmic_ax
     assert not of(pl.Series("x", np.exp(rng.normal(0, 1.2, 2000)) - 5)).log
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, np.nextafter(1.0, 0), np.nextafter(1.0, 2)],
+        [10**17, 10**17 + 16, 10**17 + 96],
+        [-1e308, 0.0, 1e308],
+        [1e200, 1.5e200, 3e201],
+        [1e-200, 1.5e-200, 3e-199],
+    ],
+)
+def test_values_at_the_ends_of_what_numbers_can_be_are_drawn_without_a_warning(values: list[float]) -> None:
+    rows = pl.DataFrame({"x": values * 40})
+    figures = [rows_beside_samples(rows, rows, title="t"), marginal(rows["x"], rows["x"], of(rows["x"]))]
+    for figure in figures:
+        assert figure is not None
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert np.isfinite(np.ptp(axes.get_xlim()))
+        assert all((np.diff(edges) > 0).all() for _, edges in densities(axes))
+
+
 def test_no_bar_of_a_small_whole_number_is_cut_in_half() -> None:
     flags = pl.Series("k", [0, 1, 1, 0])
     low, high = of(flags).limits(np.array([0.0, 1.0, 1.0, 0.0]))

@@ -136,7 +136,7 @@ def _wants_log(values: Array) -> bool:
     """Say whether positive values are skewed, and less than half as skewed on a logarithmic axis."""
     if values.min() <= 0 or values.max() < 20 * values.min():
         return False
-    skewness = _skewness(values)
+    skewness = _skewness(values / values.max())  # it does not depend on the unit, and powers of 1e200 are no numbers
     return skewness > LEAST_SKEWNESS and abs(_skewness(np.log(values))) < skewness / 2
 
 
