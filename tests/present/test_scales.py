@@ -41,7 +41,8 @@ def test_each_type_has_its_kind_of_scale() -> None:
     kinds = [of(column).kind for column in mixed(500, 0)]
     assert kinds == ["number", "whole", "category", "category", "date", "number"]
     assert scale_of(pl.Series("lists", [[1], [2]])) is None
-    assert scale_of(pl.Series("nothing", [None, None], dtype=pl.Float64)) is None
+    for dtype in (pl.Float64, pl.Date, pl.Datetime, pl.String, pl.Boolean):
+        assert scale_of(pl.Series("nothing", [None, None], dtype=dtype)) is None
 
 
 def test_dates_are_days_and_truth_values_are_two_places() -> None:
@@ -60,6 +61,10 @@ def test_the_first_and_the_last_dates_can_be_drawn(year: int) -> None:
     scale.dress(axes := figure.subplots(), "x", scale.limits(scale.place(days)))
     figure.canvas.draw()
     assert [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_a_column_of_words_may_be_called_like_the_numbers_of_its_words() -> None:
+    assert of(pl.Series("count", ["u", "v", "v"])).labels == ("v", "u")
 
 
 def test_rare_words_and_words_that_the_data_lack_share_the_last_place() -> None:

@@ -98,8 +98,11 @@ class ColumnScale:
 
 
 def scale_of(column: pl.Series) -> ColumnScale | None:
-    """Choose the scale of a column from its true values; None where values of this type cannot be placed on an axis."""
+    """Choose the scale of a column from its true values; None where it has none that can be placed on an axis."""
+    column = column.drop_nulls()
     dtype, name = column.dtype, column.name
+    if column.is_empty():
+        return None
     if dtype == pl.Boolean:
         return ColumnScale(name, "category", labels=("false", "true"))
     if dtype in (pl.Date, pl.Datetime):
@@ -108,7 +111,7 @@ def scale_of(column: pl.Series) -> ColumnScale | None:
         return _categories(column)
     if not dtype.is_numeric():
         return None
-    values = column.drop_nulls().cast(pl.Float64).to_numpy()
+    values = column.cast(pl.Float64).to_numpy()
     values = np.asarray(values[np.isfinite(values)], np.float64)
     if not len(values):
         return None
@@ -121,11 +124,8 @@ def scale_of_numbers(name: str, values: Array) -> ColumnScale:
     return ColumnScale(name, "whole" if np.array_equal(finite, np.round(finite)) else "number")
 
 
-def _categories(column: pl.Series) -> ColumnScale | None:
-    counted = column.drop_nulls().cast(pl.String).value_counts(sort=True)
-    words = counted[column.name].to_list()
-    if not words:
-        return None
+def _categories(column: pl.Series) -> ColumnScale:
+    words = column.cast(pl.String).rename("word").value_counts(sort=True)["word"].to_list()
     rare = len(words) > MOST_CATEGORIES
     shown = words[: MOST_CATEGORIES - 1] if rare else words
     labels = (*shown, f"{len(words) - len(shown)} others") if rare else tuple(shown)
