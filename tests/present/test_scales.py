@@ -129,6 +129,14 @@ def test_shares_of_a_marginal_leave_missing_cells_out() -> None:
             assert densities(axes)[0][0].sum() == pytest.approx(1)
 
 
+def test_categories_that_the_data_lack_keep_their_share_of_the_samples() -> None:
+    real, generated = pl.Series("w", ["u", "v"] * 50), pl.Series("w", ["u"] * 60 + ["unheard"] * 30 + [None] * 10)
+    (axes,) = marginal(real, generated, of(real)).axes
+    shares = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
+    assert shares == pytest.approx([0.5, 0.5, 2 / 3, 0])
+    assert [text.get_text() for text in axes.texts] == ["33 % other values"]
+
+
 def test_a_table_of_all_types_is_drawn_beside_its_samples_and_says_what_it_leaves_out() -> None:
     figure = rows_beside_samples(mixed(400, 0), mixed(300, 1), title="t")
     assert figure is not None
