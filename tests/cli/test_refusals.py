@@ -26,6 +26,7 @@ PEOPLE = ("--dataset", "people.csv")
         ((*MOONS, *settings("training.batch=big")), "training.batch = 'big'", "integer"),
         ((*MOONS, *settings("schedule.name=learned")), "go together", "objective.weighting=likelihood"),
         ((*MOONS, *settings("data.kinds.x=angel")), "'angel'", "'angle'"),
+        ((*MOONS, "--constraint", "a = b", "--constraint", "1 + c = a"), "'a = b' and '1 + c = a'", "another column"),
         ((*MOONS, *settings("training.batch")), "'training.batch'", "training.batch=512"),
         ((*MOONS, *settings("sampling.steps=9")), "9 steps were asked of a schedule with 8 times", "at most 8"),
         ((*MOONS, *settings("model=baseline")), "model = 'baseline'", "model.name"),

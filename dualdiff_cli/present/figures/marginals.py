@@ -45,7 +45,8 @@ def marginal(real: pl.Series, generated: pl.Series, scale: ColumnScale) -> Figur
     inside = (drawn >= edges[0]) & (drawn <= edges[-1])  # a category that the data lack has no place, but NaN
     if not inside.all():
         words = "other values" if scale.kind == "category" else "outside"
-        state_in_corner(axes, f"{percent(float(np.mean(~inside)))} {words}")
+        share = percent(float(np.mean(~inside)))
+        state_in_corner(axes, f"{share} {words}", top=scale.kind != "category")  # the longest bar is at the top
     of_shares = axes.xaxis if scale.kind == "category" else axes.yaxis
     of_shares.set_major_locator(MaxNLocator(3))
     of_shares.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))

@@ -130,10 +130,11 @@ def state_outside(axes: Axes, points: Array, view: Array) -> None:
         state_in_corner(axes, f"{percent(outside)} outside")
 
 
-def state_in_corner(axes: Axes, text: str) -> None:
-    """Write a text into the upper right corner of the axes."""
+def state_in_corner(axes: Axes, text: str, *, top: bool = True) -> None:
+    """Write a text into the upper or the lower right corner of the axes."""
     box = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-    axes.text(0.99, 0.99, text, transform=axes.transAxes, ha="right", va="top", fontsize=7, bbox=box)
+    y, va = (0.99, "top") if top else (0.01, "bottom")
+    axes.text(0.99, y, text, transform=axes.transAxes, ha="right", va=va, fontsize=7, bbox=box)
 
 
 def name_axes(axes: Axes, *, x: str | None = None, y: str | None = None) -> None:
