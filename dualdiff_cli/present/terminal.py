@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.console import Group
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ..errors import DualdiffError
 from .fitting import fitted
@@ -71,18 +71,18 @@ class Console:
     def error(self, error: DualdiffError, *, trace: str = "") -> None:
         """Print what is wrong and what to do about it, below the traceback if one is given."""
         if trace:
-            self._err.print(escape(trace))
-        self._err.print(f"[bold red]Error:[/] {escape(error.problem)}\n{escape(error.remedy)}")
+            self._err.print(Text(trace))
+        self._err.print(Text.assemble(("Error:", "bold red"), f" {error.problem}\n{error.remedy}"))
 
     def note(self, text: str) -> None:
         """Print a line about what the command does."""
         if not self.quiet:
-            self._err.print(escape(text))
+            self._err.print(Text(text))  # and no markup, in which names of columns and files would be changed
 
     def warn(self, text: str) -> None:
         """Print a warning."""
         if not self.quiet:
-            self._err.print(f"[yellow]Warning:[/] {escape(text)}")
+            self._err.print(Text.assemble(("Warning:", "yellow"), f" {text}"))
 
     @contextmanager
     def progress(self, what: str, *, unit: str, estimated: bool = True) -> Iterator[Bar]:
@@ -100,10 +100,10 @@ class Console:
             yield Lines(self.note, what, unit, estimated=estimated)
         else:
             columns: list[ProgressColumn] = [
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[words]}", markup=False),
                 *([TimeRemainingColumn()] if estimated else []),
             ]
             with Progress(*columns, console=self._err, transient=True) as progress:
@@ -117,7 +117,7 @@ class Console:
         elif not self._draws:
             yield lines_of_activity(self.note)
         else:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"))
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
             with Progress(*columns, console=self._err, transient=True) as progress:
                 task = progress.add_task("")
                 yield lambda what: progress.update(task, description=what)
