@@ -40,6 +40,7 @@ __all__ = [
     "SeedOption",
     "TrustOption",
     "cells",
+    "console_for",
     "handled",
     "names",
     "source",
@@ -174,6 +175,19 @@ def source(run: Path | None, exported: Path | None, *, device: str, trust: bool 
     from ..exporting.runtime import ExportedModel
 
     return ExportedModel.open(exported, device=device, trust=trust)
+
+
+def console_for(output: str | Path | None, *, as_json: bool, quiet: bool) -> Console:
+    """Make the console of a command that writes rows into a file, or with ``-`` to standard output.
+
+    Raises:
+        InputError: the record would stand among the rows.
+
+    """
+    rows = str(output) == "-"
+    if rows and as_json:
+        raise InputError("--json and --output - both write to standard output.", "Give --output a file.")
+    return Console(as_json=as_json, quiet=quiet, rows=rows)
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:

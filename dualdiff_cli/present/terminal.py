@@ -39,24 +39,27 @@ class Console:
     Args:
         as_json: print the result as one JSON object and nothing else.
         quiet: show no progress, no notes, no warnings and no tables.
+        rows: standard output is for rows: print no result, and draw nothing on the terminal that shows them.
 
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, rows: bool = False) -> None:
+        self.as_json, self.quiet, self.rows = as_json, quiet, rows
         self._err = RichConsole(stderr=True, highlight=False)
         self._err.soft_wrap = not self._err.is_terminal  # a file keeps sentences in one line
 
     @property
     def _draws(self) -> bool:
         """Whether rich can draw over its own lines: on a terminal, and in a notebook that has widgets."""
+        if self.rows and sys.stdout.isatty():
+            return False
         return self._err.is_terminal or (self._err.is_jupyter and find_spec("ipywidgets") is not None)
 
     def result(self, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]) -> None:
         """Print a command's result; ``tables`` lays the record out, and is called only if a person reads the result."""
         if self.as_json:
             sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
-        elif not self.quiet:
+        elif not (self.quiet or self.rows):
             # A file or a pipe has no width of its own, and rich would take 80 columns.
             own_width = sys.stdout.isatty() or "COLUMNS" in os.environ
             out = RichConsole(highlight=False, width=None if own_width else WIDTH_OFF_TERMINAL)

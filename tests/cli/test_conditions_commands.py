@@ -125,6 +125,12 @@ def test_impute_fills_the_gaps_of_a_file_and_keeps_everything_else(run: Path, fi
     assert np.isfinite(after["energy"].to_numpy()).all()
 
 
+def test_a_filled_table_for_a_pipe_is_csv_and_nothing_else(run: Path, file: Path, tmp_path: Path) -> None:
+    dualdiff("impute", run, file, "-o", tmp_path / "filled.csv")
+    assert dualdiff("impute", run, file, "-o", "-").stdout == (tmp_path / "filled.csv").read_text(encoding="utf-8")
+    assert "--json and --output -" in refused("impute", run, file, "-o", "-", "--json")
+
+
 def test_columns_may_stand_in_another_order_than_in_training(run: Path, tmp_path: Path) -> None:
     table().select("hits", "energy", "id", "angle", "detector").write_csv(tmp_path / "table.csv")
     answer("impute", run, tmp_path / "table.csv", "-o", tmp_path / "filled.csv", "--draws", "2")

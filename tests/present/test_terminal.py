@@ -58,6 +58,13 @@ def test_quiet_hides_tables_notes_and_warnings_but_neither_json_nor_errors(capsy
     assert capsys.readouterr() == ('{"a": 1}\n', "Error: This is wrong.\nDo that.\n")
 
 
+def test_where_rows_go_to_stdout_no_result_does_and_notes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(rows=True)
+    console.result({}, fail)
+    console.note("in passing")
+    assert capsys.readouterr() == ("", "in passing\n")
+
+
 def test_notes_warnings_and_errors_go_to_stderr_and_keep_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     Console().note("run [bold]1")
     Console().warn("run [bold]2")
