@@ -163,12 +163,17 @@ def source(run: Path | None, exported: Path | None, *, device: str, trust: bool 
     """Find what ``sample`` and ``evaluate`` draw from: a run, the newest if none is named, or an exported file.
 
     Raises:
-        InputError: both are named, or what is named does not exist.
+        InputError: both are named, or what is named does not exist, or no file is named that could be trusted.
 
     """
     from ..store.run import Run
 
     if exported is None:
+        if trust:
+            raise InputError(
+                "--trust is about the file that --from names, and --from is not given.",
+                "Name the file with --from, or leave --trust out.",
+            )
         return Run.open(run)
     if run is not None:
         raise InputError(f"The run {run} and the file {exported} were both named.", "Leave one of them out.")

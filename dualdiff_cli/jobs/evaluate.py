@@ -157,7 +157,11 @@ def evaluate(
         drawn["diagnosis"] = diagnose.diagnose(
             diagnosed, data, real=truth.real, scores=scores, options=options, seed=seed
         )
-    record = _record(subject, truth, generated, scores) | drawn
+    files = {
+        "samples": None if samples is None else str(samples),
+        "against": None if against is None else str(against),
+    }
+    record = _record(subject, truth, generated, scores) | files | {"seed": seed} | drawn
     own = options == DrawingOptions() and samples is None and against is None and metrics is None and target is None
     if own and subject.run is not None:
         subject.run.save_evaluation(record)
