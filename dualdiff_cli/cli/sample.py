@@ -126,7 +126,8 @@ def sample(
             "rows are these rows, moved on within the condition: they have its distribution, but depend on each other."
         )
     if redrawn := record.get("redrawn"):
+        drawn = f"{n:,} rows" if where is None else f"{record['candidates']:,} drawn rows"
         console.note(
-            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
+            f"{redrawn:,} of {drawn} were not finite or far outside the range of the training rows, and have been "
             "drawn again."
         )

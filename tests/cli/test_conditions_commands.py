@@ -102,6 +102,14 @@ def test_where_keeps_the_rows_that_meet_it_and_tells_the_acceptance_rate(run: Pa
     assert record["network_evaluations"] == record["sample_steps"]
 
 
+def test_rows_that_are_drawn_again_are_counted_among_all_that_a_condition_was_asked_of(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualdiff_cli.jobs.sample.sample", lambda *_, **__: {"redrawn": 70, "candidates": 5000})
+    assert "70 of 5,000 drawn rows were" in dualdiff("sample", run, "-n", "50", "--where", "hits > 3").stderr
+    assert "70 of 100 rows were" in dualdiff("sample", run, "-n", "100").stderr
+
+
 def test_the_way_to_rows_with_a_gap_that_the_refusal_of_an_empty_value_names_works(run: Path, tmp_path: Path) -> None:
     assert "--where '\"energy\" IS NULL'" in refused("sample", run, "-n", "5", "--given", "energy=")
     answer("sample", run, "-n", "5", "-o", tmp_path / "rows.csv", "--where", '"energy" IS NULL')
