@@ -165,6 +165,7 @@ class EvaluationFile(_Part):
     metrics: dict[str, ScoreFile]
     n_real: Size
     n_generated: Size
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     sampler: str | None = None
     sample_steps: StepNumber | None = None
 
