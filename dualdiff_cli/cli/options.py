@@ -153,8 +153,8 @@ RunArgument = Annotated[
 ]
 
 NO_MEMORY = ("There is not enough memory for this.", "Ask for fewer rows or a smaller model, or use another machine.")
-WORDS_OF_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
-"""How torch says that there is no memory left, on the CPU and on a GPU."""
+WORDS_OF_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""How torch says that there is no memory left, on the CPU and on a GPU; it is not always in the same case."""
 
 P = ParamSpec("P")
 
@@ -238,7 +238,7 @@ def _explained(error: Exception) -> DualdiffError:
     if isinstance(error, OSError):  # for example, a folder without write permission, or a full disk
         return unwritable(error)
     if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_OF_NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS_OF_NO_MEMORY)
     ):
         return InputError(*NO_MEMORY)
     raise error
