@@ -62,7 +62,7 @@ class ProvenanceFile(_Part):
     dropped_rows: Size | None = None
     train_rows: Size | None = None
     held_out_rows: Size | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
 
 
 class ReachFile(_Part):
@@ -165,7 +165,7 @@ class EvaluationFile(_Part):
     metrics: dict[str, ScoreFile]
     n_real: Size
     n_generated: Size
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     sampler: str | None = None
     sample_steps: StepNumber | None = None
 
