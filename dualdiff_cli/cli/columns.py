@@ -57,10 +57,13 @@ def columns(
     record = job(file, schema=schema, output=output, chosen=names(chosen))
     for note in record["notes"]:
         console.note(note)
-    for relation in record["relations"]:
-        options = [] if chosen is None else ["--columns", chosen]
-        command = shlex.join(["dualdiff", "train", str(file), *options, "--constraint", relation])
-        console.note(f"In every row {relation}. To keep it exactly: {command}")
+    if relations := record["relations"]:
+        asked = {"--columns": chosen, "--schema": schema}
+        words = [word for option, value in asked.items() if value is not None for word in (option, str(value))]
+        words += [word for relation in relations for word in ("--constraint", relation)]
+        command = shlex.join(["dualdiff", "train", str(file), *words])
+        keep = "it" if len(relations) == 1 else "them"
+        console.note(f"In every row {' and '.join(relations)}. To keep {keep} exactly: {command}")
     heads = (Column("column"), Column("kind"), Column("learnt as"), Column("missing", ","), Column("distinct", ","))
     body = tuple((c["name"], c["kind"], c["learnt_as"], c["missing"], c["distinct"]) for c in record["columns"])
     console.result(record, lambda: [Table(f"{file}: {record['rows']:,} rows", heads, body)])

@@ -57,16 +57,16 @@ def evaluate(
         ),
     ] = None,
     n: Annotated[
-        int,
+        int | None,
         typer.Option(
             "-n",
             "--n",
             parser=at_least(100),
-            help="Number of rows that the model draws.",
+            help="Number of rows that the model draws; default: 10,000.",
             metavar="N",
             rich_help_panel=DRAWING,
         ),
-    ] = 10_000,
+    ] = None,
     exported: FromOption = None,
     trust: TrustOption = False,
     sampler: SamplerOption = None,
@@ -113,22 +113,24 @@ def evaluate(
             "--from scores the rows that the exported file draws, and nothing else.",
             "Leave --samples, --exact and --diagnose out.",
         )
-    if samples is not None and (sampler or sample_steps or precision != "float32"):
+    if samples is not None and (n or sampler or sample_steps or precision != "float32"):
         raise InputError(
-            "--sampler, --sample-steps and --precision apply only when the model draws the rows.",
+            "-n, --sampler, --sample-steps and --precision apply only when the model draws the rows.",
             "Leave these options out, or leave --samples out.",
         )
+    from ..jobs.evaluate import GENERATED
     from ..jobs.evaluate import evaluate as job
     from ..models import DrawingOptions
 
     console = Console(as_json=as_json, quiet=quiet)
-    two_files = run is None and samples is not None and against is not None and not exact and not diagnose
+    of_a_model = exact or diagnose or trust
+    two_files = run is None and samples is not None and against is not None and not of_a_model
     with console.activity() as announce:
         record = job(
             None if two_files else source(run, exported, device=device, trust=trust),
             samples=samples,
             against=against,
-            n=n,
+            n=n or GENERATED,
             options=DrawingOptions(sampler=sampler, steps=sample_steps, precision=precision),
             exact=exact,
             target=target,
@@ -137,5 +139,5 @@ def evaluate(
             device=device,
             announce=announce,
         )
-    title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"
+    title = f"{samples or exported or record['run']} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: evaluation_tables(record, title=title))

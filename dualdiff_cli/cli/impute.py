@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from ..present.tables import facts_table
-from ..present.terminal import Console
 from .counts import at_least
 from .help import DRAWING, FILES, examples
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, handled, source
+from .options import DebugOption, DeviceOption, JsonOption, QuietOption, SeedOption, console_for, handled, source
 
 __all__ = ["impute"]
 
@@ -30,7 +29,13 @@ def impute(
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="The file with the filled table.", metavar="FILE", rich_help_panel=FILES),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file with the filled table, or - for CSV on standard output.",
+            metavar="FILE",
+            rich_help_panel=FILES,
+        ),
     ],
     draws: Annotated[
         int,
@@ -57,7 +62,7 @@ def impute(
     *run, table = names
     if len(run) > 1:
         raise typer.BadParameter("Give a run and a table, or a table only.")
-    console = Console(as_json=as_json, quiet=quiet)
+    console = console_for(output, as_json=as_json, quiet=quiet)
     model = source(run[0] if run else None, None, device=device)
     record = job(model, table, output=output, draws=draws, seed=seed, device=device)
     console.result(record, lambda: [facts_table(record)])

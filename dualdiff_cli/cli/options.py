@@ -40,6 +40,7 @@ __all__ = [
     "SeedOption",
     "TrustOption",
     "cells",
+    "console_for",
     "handled",
     "names",
     "source",
@@ -152,8 +153,8 @@ RunArgument = Annotated[
 ]
 
 NO_MEMORY = ("There is not enough memory for this.", "Ask for fewer rows or a smaller model, or use another machine.")
-WORDS_OF_NO_MEMORY = ("can't allocate memory", "CUDA out of memory")
-"""How torch says that there is no memory left, on the CPU and on a GPU."""
+WORDS_OF_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""How torch says that there is no memory left, on the CPU and on a GPU; it is not always in the same case."""
 
 P = ParamSpec("P")
 
@@ -162,18 +163,36 @@ def source(run: Path | None, exported: Path | None, *, device: str, trust: bool 
     """Find what ``sample`` and ``evaluate`` draw from: a run, the newest if none is named, or an exported file.
 
     Raises:
-        InputError: both are named, or what is named does not exist.
+        InputError: both are named, or what is named does not exist, or no file is named that could be trusted.
 
     """
     from ..store.run import Run
 
     if exported is None:
+        if trust:
+            raise InputError(
+                "--trust is about the file that --from names, and --from is not given.",
+                "Name the file with --from, or leave --trust out.",
+            )
         return Run.open(run)
     if run is not None:
         raise InputError(f"The run {run} and the file {exported} were both named.", "Leave one of them out.")
     from ..exporting.runtime import ExportedModel
 
     return ExportedModel.open(exported, device=device, trust=trust)
+
+
+def console_for(output: str | Path | None, *, as_json: bool, quiet: bool) -> Console:
+    """Make the console of a command that writes rows into a file, or with ``-`` to standard output.
+
+    Raises:
+        InputError: the record would stand among the rows.
+
+    """
+    rows = str(output) == "-"
+    if rows and as_json:
+        raise InputError("--json and --output - both write to standard output.", "Give --output a file.")
+    return Console(as_json=as_json, quiet=quiet, rows=rows)
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:
@@ -219,7 +238,7 @@ def _explained(error: Exception) -> DualdiffError:
     if isinstance(error, OSError):  # for example, a folder without write permission, or a full disk
         return unwritable(error)
     if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_OF_NO_MEMORY)
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS_OF_NO_MEMORY)
     ):
         return InputError(*NO_MEMORY)
     raise error

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..errors import InputError
 from ..present.tables import facts_table
-from ..present.terminal import Console
 from .counts import at_least
 from .help import DRAWING, FILES, MACHINE, examples
 from .options import (
@@ -25,6 +23,7 @@ from .options import (
     SeedOption,
     TrustOption,
     cells,
+    console_for,
     handled,
     source,
 )
@@ -103,12 +102,10 @@ def sample(
     The rows depend on --seed and on the sampler. They are written to the file as they are drawn, so that memory does
     not grow with their number.
     """
-    if output == "-" and as_json:
-        raise InputError("--json and --output - both write to standard output.", "Give --output a file.")
     from ..jobs.sample import sample as job
     from ..models import DrawingOptions
 
-    console = Console(as_json=as_json, quiet=quiet or output == "-")
+    console = console_for(output, as_json=as_json, quiet=quiet)
     options = DrawingOptions(sampler, sample_steps, precision, compile_, given=cells(given), guidance=guidance)
     with console.progress("sampling", unit="rows") as bar:
         bar.start(n)
@@ -129,7 +126,8 @@ def sample(
             "rows are these rows, moved on within the condition: they have its distribution, but depend on each other."
         )
     if redrawn := record.get("redrawn"):
+        drawn = f"{n:,} rows" if where is None else f"{record['candidates']:,} drawn rows"
         console.note(
-            f"{redrawn:,} of {n:,} rows were not finite or far outside the range of the training rows, and have been "
+            f"{redrawn:,} of {drawn} were not finite or far outside the range of the training rows, and have been "
             "drawn again."
         )

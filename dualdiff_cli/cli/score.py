@@ -7,11 +7,19 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
 from ..present.tables import facts_table
-from ..present.terminal import Console
 from .help import FILES, examples
-from .options import DebugOption, DeviceOption, JsonOption, QuietOption, RunArgument, SeedOption, handled, source
+from .options import (
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SeedOption,
+    console_for,
+    handled,
+    source,
+)
 
 __all__ = ["score"]
 
@@ -47,11 +55,9 @@ def score(
     at. Models with a category, a date, an angle, point masses, gaps or a column of several roundings have no such
     density, and neither has the model tabddpm.
     """
-    if output == "-" and as_json:
-        raise InputError("--json and --output - both write to standard output.", "Give --output a file.")
     from ..jobs.score import score as job
 
-    console = Console(as_json=as_json, quiet=quiet or output == "-")
+    console = console_for(output, as_json=as_json, quiet=quiet)
     model = source(run, None, device=device)
     with console.activity() as announce:
         record = job(model, table, output=output, seed=seed, device=device, announce=announce)

@@ -1,10 +1,11 @@
-"""Standard streams that are closed, or that cannot be written to, such as a log file on a full disk.
+"""Standard streams that are closed, that lack a sign, or that cannot be written to, such as a file on a full disk.
 
 This module imports nothing heavy, because the program prepares its streams before it does anything else.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -40,7 +41,7 @@ class LenientStream:
 
 
 def prepare_streams() -> None:
-    """Put the null device in the place of closed standard streams, and let no note to standard error stop the work."""
+    """Put the null device in the place of closed standard streams, and let neither signs nor notes stop the work."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             # Otherwise the next file that is opened would get the number of the stream, and what is printed to it.
@@ -49,5 +50,8 @@ def prepare_streams() -> None:
                 os.dup2(descriptor, number)
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - of the process
+        stream = getattr(sys, name)
+        if name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a sign that the encoding lacks; rows are written as bytes
         if name == "stderr":
-            setattr(sys, name, LenientStream(getattr(sys, name)))
+            setattr(sys, name, LenientStream(stream))

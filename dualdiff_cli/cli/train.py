@@ -278,11 +278,25 @@ def _shown(console: Console, resumed: Run | None) -> Iterator[Callbacks]:
 
 
 def _kinds(schema: Path | None, constraints: list[str]) -> dict[str, str] | None:
-    """Read the kinds of columns from a schema file, and the formulas of columns from constraints."""
+    """Read the kinds of columns from a schema file, and the formulas of columns from constraints.
+
+    Raises:
+        InputError: the file or a constraint is refused, or two constraints are solved for the same column.
+
+    """
     if schema is None and not constraints:
         return None
     from ..config.formulas import read_constraint
     from ..data.schema_file import read_schema
 
+    solved: dict[str, tuple[str, str]] = {}
+    for constraint in constraints:
+        name, formula = read_constraint(constraint)
+        if name in solved:
+            raise InputError(
+                f"The constraints '{solved[name][0]}' and '{constraint}' are both solved for the column '{name}'.",
+                "Write one of them with another column alone on its left side, or leave one out.",
+            )
+        solved[name] = constraint, str(formula)
     kinds = {} if schema is None else read_schema(schema)
-    return kinds | {name: str(formula) for name, formula in map(read_constraint, constraints)}
+    return kinds | {name: formula for name, (_, formula) in solved.items()}

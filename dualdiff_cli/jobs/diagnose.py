@@ -171,6 +171,7 @@ def _half(interval: Interval | None) -> float:
 
 
 def _part(value: float, half: float) -> Part:
+    """Give a part in bits with its interval; None for what a score without a floor or an interval leaves unknown."""
     known = math.isfinite(value)
     ci95 = [value - half, value + half] if known and math.isfinite(half) else None
     return {"value": value if known else None, "unit": "bits", "ci95": ci95}

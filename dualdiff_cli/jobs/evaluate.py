@@ -154,7 +154,8 @@ def evaluate(
         facts["diagnosis"] = diagnose.diagnose(
             diagnosed, data, real=truth.real, scores=scores, options=options, seed=seed
         )
-    record = _record(subject, truth, generated, scores) | facts
+    named = {key: None if file is None else str(file) for key, file in (("samples", samples), ("against", against))}
+    record = _record(subject, truth, generated, scores) | named | {"seed": seed} | facts
     own = options == DrawingOptions() and not files and metrics is None and target is None
     if own and subject.run is not None:
         subject.run.save_evaluation(record)

@@ -30,8 +30,8 @@ EXPLORED = {
     "langevin": "Langevin at one noise level",
 }
 """The samplers of the page, and what the page calls them."""
-WITHOUT_GIVEN = ("langevin",)
-"""The samplers that are left out where cells are given: what they teach is about modes, and not about conditions."""
+STILL = ("langevin",)
+"""The samplers that stay at one noise level. Where cells are given they are left out: they teach about modes alone."""
 GUIDANCE = (0.0, 1.0, 2.0, 4.0)
 """The guidance weights that a page with given cells has points of."""
 FIELD = 17
@@ -65,7 +65,7 @@ def explore(
         dataset: the name of a density whose exact denoiser takes the place of a model.
         output: the folder of the page, which is made if need be; its ``index.html`` opens without a server.
         samplers: names of samplers, shown side by side from the same noise; None takes `EXPLORED`, without those that
-            do not suit the model, and with given cells without `WITHOUT_GIVEN`.
+            do not suit the model, and with given cells without `STILL`.
         given: for some columns the value, or its text, that all points are to have. The page then has the points of
             every weight in `GUIDANCE`.
         points: how many points are followed, at most 2,000.
@@ -92,7 +92,7 @@ def explore(
     weights = GUIDANCE if given else (1.0,)
     forward = forward_process(shown, frames=frames, seed=seed)
     drawn: list[list[Process]] = []
-    for name in samplers or [name for name in EXPLORED if not given or name not in WITHOUT_GIVEN]:
+    for name in samplers or [name for name in EXPLORED if not given or name not in STILL]:
         announce(f"points of {name}")
         try:
             drawn.append(
@@ -140,7 +140,7 @@ def _data(shown: Shown, forward: Process, drawn: Sequence[Sequence[Process]]) ->
             {
                 "name": first.name,
                 "label": "Forward process" if first.name == "forward" else EXPLORED.get(first.name, first.name),
-                "still": float(first.noise[0]) if len(np.unique(first.noise[:-1])) == 1 else None,
+                "still": float(first.noise[0]) if first.name in STILL else None,
                 "points": first.states.shape[1],
                 "states": [packed(process.states, limit=limit) for process in (first, *others)],
             }

@@ -42,7 +42,8 @@ def impute(
         source: a finished run or its directory, or a model.
         table: a file, or a frame, with some or all of the model's columns; other columns are written as they are. NaN
             in a frame is a gap, too.
-        output: the file that is written; None writes none, and the record then has the rows as "frame".
+        output: the file that is written, or ``-`` for CSV on standard output; None writes none, and the record then has
+            the rows as "frame".
         draws: how many times the gaps are filled, independently. With more than one, the rows of all draws stand below
             each other, after a column ``draw`` that counts from 1.
         seed: of the drawn cells.

@@ -20,7 +20,7 @@ from ..store.atomic import write_text
 from ..store.run import Run
 from .columns import kind_in_words
 from .comparison_file import ComparisonFile
-from .evaluate import evaluate
+from .evaluate import GENERATED, evaluate
 from .inputs import data_of_run
 from .plot import PICTURED, picture_of_experts, picture_of_losses, pictured_rows
 from .truth import Announce
@@ -122,20 +122,25 @@ def _contents(run: Run, scores: Mapping[str, Any], *, scored_now: bool, seed: in
         losses=picture_of_losses(run, title=""),
         experts=picture_of_experts(model, data, title="", seed=seed),
         kinds={column.name: kind_in_words(column) for column in model.encoding.columns},
-        commands=_commands(run, seed=seed),
+        commands=_commands(run, scores, seed=seed),
         config=config.to_toml(),
     )
 
 
-def _commands(run: Run, *, seed: int) -> list[str]:
+def _commands(run: Run, scores: Mapping[str, Any], *, seed: int) -> list[str]:
+    """Give the commands that make the run again, its scores and the page, with the options that are not the default."""
     place = shlex.quote(str(run))
-    end = f" --seed {seed}" if seed else ""
+    rows = f" -n {scores['n_generated']}" if scores["n_generated"] != GENERATED else ""
     again = shlex.quote(f"{run}-again")
     return [
         f"dualdiff train --config {shlex.quote(str(run.config_path))} --run-dir {again}  # the same training",
-        f"dualdiff evaluate {place}",
-        f"dualdiff report {place}{end}",
+        f"dualdiff evaluate {place}{rows}{_seeded(scores.get('seed'))}",
+        f"dualdiff report {place}{_seeded(seed)}",
     ]
+
+
+def _seeded(seed: int | None) -> str:
+    return f" --seed {seed}" if seed else ""
 
 
 def _facts(run: Run, model: Model, data: Data, scores: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

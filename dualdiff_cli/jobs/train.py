@@ -141,7 +141,6 @@ def _train(
     seconds = time.monotonic() - started
     model.save(run)
     generated = model.sample(PICTURED, seed=0, options=AS_DRAWN)
-    draw_pictures(run, model, data, generated)
     scores = _quick_scores(data, generated, seed=config.seed)
     record = {
         "run": str(run),
@@ -156,6 +155,7 @@ def _train(
         "device": device,
     }
     run.save_training(record)
+    draw_pictures(run, model, data, generated)  # last, so that a picture that fails takes nothing else with it
     return record
 
 

@@ -85,6 +85,7 @@ def reverse_process(shown: Shown, sampler: str, *, n: int, frames: int, seed: in
         InputError: the sampler is unknown, adapts its steps, or does not suit the training of the model.
 
     """
+    sampler = SAMPLERS.check(sampler)
     method = _sampler(shown, sampler, frames)
     if not method.fixed_steps:
         raise InputError(f"The sampler {sampler} chooses its own steps.", "Name another sampler.")
@@ -103,7 +104,7 @@ def _sampler(shown: Shown, name: str, frames: int) -> Sampler:
     schedule = shown.denoiser.schedule
     most = int(schedule.t_max - schedule.t_min) + 1 if schedule.discrete else STEPS_A_FRAME * (frames - 1)
     steps = min(STEPS_A_FRAME * (frames - 1), most)
-    sampling = shown.config.sampling.model_copy(update={"sampler": SAMPLERS.check(name), "steps": steps})
+    sampling = shown.config.sampling.model_copy(update={"sampler": name, "steps": steps})
     return _SmallNoise.from_config(sampling) if name == Langevin.name else build_sampler(sampling)
 
 

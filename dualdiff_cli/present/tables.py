@@ -56,6 +56,8 @@ class Bounded:
 Value: TypeAlias = str | int | float | Estimate | Range | Bounded | None
 
 MISSING = "–"
+LEAST_EXPONENT = 1e15
+"""From here on a number is written with an exponent: nobody counts so many digits."""
 # The heads of the CSV columns into which a value of several numbers is opened, after the head of its own column.
 CSV_PARTS: dict[type, tuple[str, ...]] = {
     Estimate: ("", " std"),
@@ -71,7 +73,7 @@ class Column:
     Attributes:
         head: the name over the column.
         spec: in Python's format language: ".3f" gives three decimals, "+.3f" the sign too, ".3g" three significant
-            digits, which are never written with a positive exponent.
+            digits, which numbers below 10¹⁵ have without an exponent.
         colours: the colours of some texts on a terminal, in the words of rich.
 
     """
@@ -105,7 +107,7 @@ class Column:
         text = f"{value:{self.spec}}"
         if float(text.replace(",", "")) == 0:
             text = text.lstrip("+-")  # what is rounded to zero has no sign
-        if "e+" in text:
+        if "e+" in text and abs(value) < LEAST_EXPONENT:
             text = f"{float(text):,.0f}"
         return text.replace("-", "−")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.console import Group
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ..errors import DualdiffError
 from .fitting import fitted
@@ -39,24 +39,27 @@ class Console:
     Args:
         as_json: print the result as one JSON object and nothing else.
         quiet: show no progress, no notes, no warnings and no tables.
+        rows: standard output is for rows: print no result, and draw nothing on the terminal that shows them.
 
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, rows: bool = False) -> None:
+        self.as_json, self.quiet, self.rows = as_json, quiet, rows
         self._err = RichConsole(stderr=True, highlight=False)
         self._err.soft_wrap = not self._err.is_terminal  # a file keeps sentences in one line
 
     @property
     def _draws(self) -> bool:
         """Whether rich can draw over its own lines: on a terminal, and in a notebook that has widgets."""
+        if self.rows and sys.stdout.isatty():
+            return False
         return self._err.is_terminal or (self._err.is_jupyter and find_spec("ipywidgets") is not None)
 
     def result(self, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]) -> None:
         """Print a command's result; ``tables`` lays the record out, and is called only if a person reads the result."""
         if self.as_json:
             sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
-        elif not self.quiet:
+        elif not (self.quiet or self.rows):
             # A file or a pipe has no width of its own, and rich would take 80 columns.
             own_width = sys.stdout.isatty() or "COLUMNS" in os.environ
             out = RichConsole(highlight=False, width=None if own_width else WIDTH_OFF_TERMINAL)
@@ -71,18 +74,18 @@ class Console:
     def error(self, error: DualdiffError, *, trace: str = "") -> None:
         """Print what is wrong and what to do about it, below the traceback if one is given."""
         if trace:
-            self._err.print(escape(trace))
-        self._err.print(f"[bold red]Error:[/] {escape(error.problem)}\n{escape(error.remedy)}")
+            self._err.print(Text(trace))
+        self._err.print(Text.assemble(("Error:", "bold red"), f" {error.problem}\n{error.remedy}"))
 
     def note(self, text: str) -> None:
         """Print a line about what the command does."""
         if not self.quiet:
-            self._err.print(escape(text))
+            self._err.print(Text(text))  # and no markup, in which names of columns and files would be changed
 
     def warn(self, text: str) -> None:
         """Print a warning."""
         if not self.quiet:
-            self._err.print(f"[yellow]Warning:[/] {escape(text)}")
+            self._err.print(Text.assemble(("Warning:", "yellow"), f" {text}"))
 
     @contextmanager
     def progress(self, what: str, *, unit: str, estimated: bool = True) -> Iterator[Bar]:
@@ -100,10 +103,10 @@ class Console:
             yield Lines(self.note, what, unit, estimated=estimated)
         else:
             columns: list[ProgressColumn] = [
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[words]}", markup=False),
                 *([TimeRemainingColumn()] if estimated else []),
             ]
             with Progress(*columns, console=self._err, transient=True) as progress:
@@ -117,7 +120,7 @@ class Console:
         elif not self._draws:
             yield lines_of_activity(self.note)
         else:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"))
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
             with Progress(*columns, console=self._err, transient=True) as progress:
                 task = progress.add_task("")
                 yield lambda what: progress.update(task, description=what)

@@ -62,7 +62,7 @@ class ProvenanceFile(FilePart):
     dropped_rows: Size | None = None
     train_rows: Size | None = None
     held_out_rows: Size | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
 
 
 class ReachFile(FilePart):
@@ -165,5 +165,6 @@ class EvaluationFile(FilePart):
     metrics: dict[str, ScoreFile]
     n_real: Size
     n_generated: Size
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     sampler: str | None = None
     sample_steps: StepNumber | None = None

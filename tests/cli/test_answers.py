@@ -92,6 +92,11 @@ def test_evaluate_scores_files_without_a_run_and_shows_a_table() -> None:
     assert not Path("runs").exists()
 
 
+def test_the_scores_of_a_file_are_headed_by_its_name_and_not_by_that_of_the_run(run: Path) -> None:
+    answer("sample", run, "-n", "100", "-o", "points.csv")
+    assert "points.csv against held-out moons" in dualdiff("evaluate", run, "--samples", "points.csv").stdout
+
+
 def test_plot_answers_with_the_pictures(run: Path) -> None:
     record = answer("plot", run, "--device", "cpu")
     assert record["run"] == str(run)

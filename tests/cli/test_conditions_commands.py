@@ -102,6 +102,14 @@ def test_where_keeps_the_rows_that_meet_it_and_tells_the_acceptance_rate(run: Pa
     assert record["network_evaluations"] == record["sample_steps"]
 
 
+def test_rows_that_are_drawn_again_are_counted_among_all_that_a_condition_was_asked_of(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualdiff_cli.jobs.sample.sample", lambda *_, **__: {"redrawn": 70, "candidates": 5000})
+    assert "70 of 5,000 drawn rows were" in dualdiff("sample", run, "-n", "50", "--where", "hits > 3").stderr
+    assert "70 of 100 rows were" in dualdiff("sample", run, "-n", "100").stderr
+
+
 def test_the_way_to_rows_with_a_gap_that_the_refusal_of_an_empty_value_names_works(run: Path, tmp_path: Path) -> None:
     assert "--where '\"energy\" IS NULL'" in refused("sample", run, "-n", "5", "--given", "energy=")
     answer("sample", run, "-n", "5", "-o", tmp_path / "rows.csv", "--where", '"energy" IS NULL')
@@ -123,6 +131,12 @@ def test_impute_fills_the_gaps_of_a_file_and_keeps_everything_else(run: Path, fi
     assert after["energy"].filter(observed).equals(before["energy"].filter(observed))
     assert after["energy"].null_count() == 0
     assert np.isfinite(after["energy"].to_numpy()).all()
+
+
+def test_a_filled_table_for_a_pipe_is_csv_and_nothing_else(run: Path, file: Path, tmp_path: Path) -> None:
+    dualdiff("impute", run, file, "-o", tmp_path / "filled.csv")
+    assert dualdiff("impute", run, file, "-o", "-").stdout == (tmp_path / "filled.csv").read_text(encoding="utf-8")
+    assert "--json and --output -" in refused("impute", run, file, "-o", "-", "--json")
 
 
 def test_columns_may_stand_in_another_order_than_in_training(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -49,3 +50,19 @@ def test_a_training_says_which_equations_it_holds_and_offers_those_that_it_canno
     kept = dualdiff(*words, tmp_path / "kept", "--constraint", "total = minutes + 60*hours")
     assert kept.exit_code == 0, kept.stderr
     assert offer not in kept.stderr
+
+
+def test_columns_offers_one_command_that_keeps_every_equation_and_the_schema(tmp_path: Path) -> None:
+    rng = seeding.stream(1, "equations")
+    minutes, hours, celsius = rng.integers(0, 60, 100), rng.integers(0, 9, 100), rng.integers(-9, 40, 100)
+    rows = pl.DataFrame({"minutes": minutes, "hours": hours, "celsius": celsius})
+    rows = rows.with_columns(total=pl.col("minutes") + 60 * pl.col("hours"), kelvin=pl.col("celsius") + 273.15)
+    is_there = pl.int_range(pl.len()) > 0  # an equation with a gap of its own is offered and not held unasked
+    gaps = [pl.when(is_there).then(name).alias(name) for name in ("total", "kelvin")]
+    rows.with_columns(gaps).write_csv(tmp_path / "t.csv")
+    (tmp_path / "s.toml").write_text('[columns]\nhours = "integer"\n', encoding="utf-8")
+    said = dualdiff("columns", tmp_path / "t.csv", "--schema", tmp_path / "s.toml").stderr
+    (offer,) = (line for line in said.splitlines() if "To keep" in line)
+    command = shlex.split(offer.partition("exactly: ")[2])
+    assert command[:5] == ["dualdiff", "train", str(tmp_path / "t.csv"), "--schema", str(tmp_path / "s.toml")]
+    assert set(command[6::2]) == {"total = minutes + 60*hours", "kelvin = celsius + 273.15"}

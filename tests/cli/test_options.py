@@ -29,6 +29,7 @@ def run(fault: BaseException, **options: bool) -> int:
         (KeyboardInterrupt(), 130, "Error: Interrupted.", "is kept"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "Error: /x/y: Permission denied.", "another place"),
         (OSError(28, "No space left on device"), 2, "Error: No space left on device.", "another place"),
+        (RuntimeError("CUDA error: Out of memory"), 2, "Error: There is not enough memory for this.", "fewer rows"),
     ],
 )
 def test_a_failure_is_two_sentences_and_its_exit_code_also_when_quiet(

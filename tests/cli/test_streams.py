@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -115,3 +116,13 @@ def test_a_stream_that_cannot_be_written_to_ends_in_an_exit_code_of_the_contract
     if code == 2 and "2>" not in redirection:
         assert SENTENCES.fullmatch(done.stderr)
         assert "No space left" in done.stderr
+
+
+def test_a_sign_that_the_encoding_of_a_stream_lacks_is_replaced(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "dualdiff_cli"]
+    for words, code in (["datasets"], 0), (["columns", "größe.csv"], 2):
+        done = subprocess.run([*command, *words], env=environment, cwd=tmp_path, capture_output=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+        assert done.stdout.isascii()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_an_mp4_is_written_or_the_program_that_is_missing_is_named(tmp_path: Pat
     if FFMpegWriter.isAvailable():
         assert animate(dataset="two-modes", output=tmp_path / "film.mp4", points=30, frames=3)["bytes"] > 1000
         return
+    with pytest.raises(InputError, match="ffmpeg") as refusal:
+        animate(dataset="two-modes", output=tmp_path / "film.mp4", points=30, frames=3)
+    assert ".gif" in refusal.value.remedy
+    assert not (tmp_path / "film.mp4").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a program is a shell script")
+def test_a_program_that_fails_leaves_no_film_and_another_format_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="ffmpeg") as refusal:
         animate(dataset="two-modes", output=tmp_path / "film.mp4", points=30, frames=3)
     assert ".gif" in refusal.value.remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from short_runs import copy_of
 
 from dualdiff_cli.data import get_density
 from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.diagnose import _split as split
 from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.inputs import load_run_data
+from dualdiff_cli.metrics import Score
 from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.present.evaluation import evaluation_tables
 
@@ -65,6 +68,15 @@ def test_a_diagnosis_of_too_few_rows_knows_none_of_its_parts(trained: dict[str, 
     unknown = {"value": None, "unit": "bits", "ci95": None}
     assert list(record["diagnosis"]["kl_real_generated"].values()) == [unknown] * 4
     assert evaluation_tables(record, title="")[1].texts()[0][1:] == ["–"] * 4
+
+
+def test_parts_of_a_divergence_without_a_floor_are_unknown_and_so_are_their_intervals() -> None:
+    exact = Score(value=0.2, unit="bits", ci95=(0.1, 0.3), floor=None, n_real=20, n_generated=20)
+    parts = split(replace(exact, value=0.5, ci95=(0.4, 0.6)), exact)
+    assert [parts[name]["value"] for name in ("floor", "schedule_and_sampler")] == [None, None]
+    assert [parts[name]["ci95"] for name in ("floor", "schedule_and_sampler")] == [None, None]
+    assert parts["network"]["value"] == pytest.approx(0.3)
+    assert parts["network"]["ci95"] is not None
 
 
 def test_a_diagnosis_sees_a_sampler_that_is_too_coarse(trained: dict[str, Any], tmp_path: Path) -> None:

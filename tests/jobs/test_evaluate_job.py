@@ -35,6 +35,9 @@ def test_the_record_of_an_evaluation_says_what_was_scored(evaluated: dict[str, A
         "recipe": "paper",
         "n_real": 200,
         "n_generated": 300,
+        "samples": None,
+        "against": None,
+        "seed": 0,
         "sampler": "ancestral",
         "sample_steps": 8,
         "precision": "float32",
@@ -134,6 +137,7 @@ def test_two_files_are_scored_without_a_run() -> None:
     write_people(Path("truth.csv"), n=400, seed=1, city=["Rome"] * 400)  # is left out: the samples have no city
     record = evaluate(samples=Path("samples.csv"), against="truth.csv")
     assert (record["run"], record["dataset"], record["n_real"], record["n_generated"]) == (None, "truth.csv", 200, 200)
+    assert (record["samples"], record["against"]) == ("samples.csv", "truth.csv")
     kl = record["metrics"]["kl_real_generated"]
     assert kl["unit"] == "bits"
     assert abs(kl["value"] - kl["floor"]) < 0.5

@@ -60,7 +60,7 @@ def test_the_report_of_a_run_scores_it_first_says_so_and_holds_every_part(
     trained: dict[str, Any], tmp_path: Path
 ) -> None:
     run = copy_of(trained, tmp_path / "run")
-    record = report(run, device="cpu")
+    record = report(run, seed=7, device="cpu")
     assert record["scored_now"]
     assert record["output"] == str(run.path / "report.html")
     assert record["bytes"] == Path(record["output"]).stat().st_size
@@ -72,7 +72,7 @@ def test_the_report_of_a_run_scores_it_first_says_so_and_holds_every_part(
     assert record["sentence"] in page.text
     assert {"Scores", "Columns in numbers", "Training", "How this was made", "Machine"} <= set(page.headings)
     assert "scored for this report" in page.text
-    assert f"dualdiff report {run}" in page.text
+    assert f"dualdiff evaluate {run} --seed 7\ndualdiff report {run} --seed 7\n" in page.text
 
 
 def test_scores_of_the_same_model_are_used_and_scores_of_another_model_are_not(
@@ -89,12 +89,14 @@ def test_scores_of_the_same_model_are_used_and_scores_of_another_model_are_not(
 
 
 def test_a_file_with_whole_numbers_has_a_row_and_a_picture_for_each_column(
-    of_people: dict[str, Any], tmp_path: Path
+    of_people: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dualdiff_cli.present.report.run.MOST_CORRELATED", 1)
     run = copy_of(of_people, tmp_path / "run")
     page = read(report(run, device="cpu")["output"])
     assert {"age (years)", "income"} <= {line.strip() for line in page.text.splitlines()}
     assert "Which columns go together" in page.headings
+    assert "The maps show the first 1 of 2 such columns." in page.text
 
 
 def test_a_model_without_steps_has_a_report_without_a_training_section(simpler: dict[str, Any], tmp_path: Path) -> None:

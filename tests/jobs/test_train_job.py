@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from short_runs import run_of, short
+from short_runs import run_of, short, simple
 from tiny import tiny
 
 from dualdiff_cli.errors import InputError
@@ -74,6 +74,18 @@ def test_a_run_holds_everything_about_its_training(of_people: dict[str, Any], sh
     rows = np.load(path / "held_out_rows.npy")
     assert len(set(rows.tolist())) == 30
     assert 0 <= rows.min() <= rows.max() < 300
+
+
+def test_a_picture_that_fails_takes_nothing_of_the_training_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a picture")
+
+    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", fail)
+    with pytest.raises(ZeroDivisionError, match="a picture"):
+        train(simple("mixture"), path="run", device="cpu")
+    kept = Run("run").load_training()
+    assert kept is not None
+    assert kept["verdict"]
 
 
 def test_callbacks_hear_the_start_and_every_logged_step() -> None:

@@ -41,7 +41,8 @@ def test_each_type_has_its_kind_of_scale() -> None:
     kinds = [of(column).kind for column in mixed(500, 0)]
     assert kinds == ["number", "whole", "category", "category", "date", "number"]
     assert scale_of(pl.Series("lists", [[1], [2]])) is None
-    assert scale_of(pl.Series("nothing", [None, None], dtype=pl.Float64)) is None
+    for dtype in (pl.Float64, pl.Date, pl.Datetime, pl.String, pl.Boolean):
+        assert scale_of(pl.Series("nothing", [None, None], dtype=dtype)) is None
 
 
 def test_dates_are_days_and_truth_values_are_two_places() -> None:
@@ -62,6 +63,10 @@ def test_the_first_and_the_last_dates_can_be_drawn(year: int) -> None:
     assert [label.get_text() for label in axes.get_xticklabels()]
 
 
+def test_a_column_of_words_may_be_called_like_the_numbers_of_its_words() -> None:
+    assert of(pl.Series("count", ["u", "v", "v"])).labels == ("v", "u")
+
+
 def test_rare_words_and_words_that_the_data_lack_share_the_last_place() -> None:
     words = pl.Series("w", [f"w{k}" for k in range(30) for _ in range(30 - k)])
     scale = of(words)
@@ -69,11 +74,39 @@ def test_rare_words_and_words_that_the_data_lack_share_the_last_place() -> None:
     np.testing.assert_array_equal(scale.place(pl.Series("w", ["w0", "w29", "unheard"])), [0, 9, 9])
 
 
+def test_categories_are_taken_literally_and_are_no_mathematics() -> None:
+    words = pl.Series("price", ["$^$", "$10k-$20k", "$_$"] * 4)
+    figure = marginal(words, words, of(words))
+    figure.draw_without_rendering()
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"$^$", "$10k-$20k", "$_$"}
+
+
 def test_only_positive_values_that_a_logarithm_straightens_have_a_logarithmic_axis() -> None:
     rng = stream(0, "skewed")
     assert of(pl.Series("x", np.exp(rng.normal(0, 1.2, 2000)))).log
     assert not of(pl.Series("x", rng.normal(100, 1, 2000))).log
     assert not of(pl.Series("x", np.exp(rng.normal(0, 1.2, 2000)) - 5)).log
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, np.nextafter(1.0, 0), np.nextafter(1.0, 2)],
+        [10**17, 10**17 + 16, 10**17 + 96],
+        [-1e308, 0.0, 1e308],
+        [1e200, 1.5e200, 3e201],
+        [1e-200, 1.5e-200, 3e-199],
+    ],
+)
+def test_values_at_the_ends_of_what_numbers_can_be_are_drawn_without_a_warning(values: list[float]) -> None:
+    rows = pl.DataFrame({"x": values * 40})
+    figures = [rows_beside_samples(rows, rows, title="t"), marginal(rows["x"], rows["x"], of(rows["x"]))]
+    for figure in figures:
+        assert figure is not None
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert np.isfinite(np.ptp(axes.get_xlim()))
+        assert all((np.diff(edges) > 0).all() for _, edges in densities(axes))
 
 
 def test_no_bar_of_a_small_whole_number_is_cut_in_half() -> None:
@@ -94,6 +127,14 @@ def test_shares_of_a_marginal_leave_missing_cells_out() -> None:
         assert axes.get_xlabel() == name
         if name == "note":
             assert densities(axes)[0][0].sum() == pytest.approx(1)
+
+
+def test_categories_that_the_data_lack_keep_their_share_of_the_samples() -> None:
+    real, generated = pl.Series("w", ["u", "v"] * 50), pl.Series("w", ["u"] * 60 + ["unheard"] * 30 + [None] * 10)
+    (axes,) = marginal(real, generated, of(real)).axes
+    shares = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
+    assert shares == pytest.approx([0.5, 0.5, 2 / 3, 0])
+    assert [text.get_text() for text in axes.texts] == ["33 % other values"]
 
 
 def test_a_table_of_all_types_is_drawn_beside_its_samples_and_says_what_it_leaves_out() -> None:

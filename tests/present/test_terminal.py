@@ -58,6 +58,13 @@ def test_quiet_hides_tables_notes_and_warnings_but_neither_json_nor_errors(capsy
     assert capsys.readouterr() == ('{"a": 1}\n', "Error: This is wrong.\nDo that.\n")
 
 
+def test_where_rows_go_to_stdout_no_result_does_and_notes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(rows=True)
+    console.result({}, fail)
+    console.note("in passing")
+    assert capsys.readouterr() == ("", "in passing\n")
+
+
 def test_notes_warnings_and_errors_go_to_stderr_and_keep_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     Console().note("run [bold]1")
     Console().warn("run [bold]2")
@@ -65,6 +72,20 @@ def test_notes_warnings_and_errors_go_to_stderr_and_keep_square_brackets(capsys:
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "run [bold]1\nWarning: run [bold]2\nError: run [bold]3.\n[red]Mend it.\n"
+
+
+def test_names_that_look_like_an_emoji_or_end_in_a_backslash_stay_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Console().note("The column a:heart:b lies in C:\\")
+    Console().warn("The column a:heart:b lies in C:\\")
+    Console().error(InputError("The column a:heart:b is odd.", "Mend it in C:\\"))
+    assert capsys.readouterr().err.splitlines() == [
+        "The column a:heart:b lies in C:\\",
+        "Warning: The column a:heart:b lies in C:\\",
+        "Error: The column a:heart:b is odd.",
+        "Mend it in C:\\",
+    ]
 
 
 def test_a_long_message_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,15 +113,17 @@ def test_on_a_terminal_progress_shows_how_far_the_job_is_on_stderr(
     monkeypatch.setenv("TERM", "xterm")
     console = Console()
     with console.progress("training", unit="steps") as bar:
+        bar.describe("training [/into]")
         bar.start(4)
         bar.report(1)
         bar.report(2)
+        bar.describe("training into [/here]")
         bar.report(3, "loss 1.2345")
     with console.activity() as announce:
-        announce("wasserstein2")
+        announce("wasserstein2 of [/there]")
     shown = capsys.readouterr()
     assert shown.out == ""
-    for words in ("training", "3/4", "loss 1.2345", "steps/s", "wasserstein2"):
+    for words in ("training", "3/4", "loss 1.2345", "steps/s", "wasserstein2", "[/here]", "[/there]"):
         assert words in shown.err
     with Console(quiet=True).progress("training", unit="steps") as bar:
         bar.start(3)

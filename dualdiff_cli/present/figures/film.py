@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ class Film:
         """Write the film; the suffix says the format.
 
         Raises:
-            InputError: see `check_film`.
+            InputError: see `check_film`; or ffmpeg failed, for example because it lacks an encoder.
 
         """
         check_film(path)
@@ -136,7 +137,10 @@ def _gif(film: FuncAnimation, path: Path) -> None:
 
 
 def _mp4(film: FuncAnimation, path: Path) -> None:
-    film.save(path, writer=FFMpegWriter(fps=FRAMES_A_SECOND), dpi=DPI)
+    try:
+        film.save(path, writer=FFMpegWriter(fps=FRAMES_A_SECOND), dpi=DPI)
+    except CalledProcessError as error:
+        raise InputError("The program ffmpeg cannot write the .mp4 file.", "Write a .gif or .html file.") from error
 
 
 def _html(film: FuncAnimation, path: Path) -> None:

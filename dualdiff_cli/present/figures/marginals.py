@@ -21,7 +21,8 @@ MOST_BINS = 40
 def marginal(real: pl.Series, generated: pl.Series, scale: ColumnScale) -> Figure:
     """Draw the shares of the values of one column: data as a grey area, samples as a blue line over it.
 
-    Numbers and dates are counted in bins, categories have two bars each. Shares are of all cells that are not missing.
+    Numbers and dates are counted in bins, categories have two bars each. Shares are of all cells that are not missing;
+    the share of the samples that has no place among the limits or the categories of the data stands in the corner.
 
     Args:
         real: the column among true rows, which decide the limits.
@@ -29,47 +30,44 @@ def marginal(real: pl.Series, generated: pl.Series, scale: ColumnScale) -> Figur
         scale: of the column, from `scale_of`.
 
     """
-    places, drawn = scale.place(real), scale.place(generated)
-    places, drawn = places[~np.isnan(places)], drawn[~np.isnan(drawn)]
-    limits = scale.limits(places)
+    places, drawn = (scale.place(column.drop_nulls()) for column in (real, generated))
+    edges = histogram_edges(places, scale.limits(places), scale)
+    data, samples = (np.histogram(values, edges)[0] / max(len(values), 1) for values in (places, drawn))
     figure = Figure(figsize=(2.7, 1.75), layout="constrained")
     axes = figure.subplots()
     if scale.kind == "category":
-        _bars(axes, places, drawn, scale)
+        _bars(axes, data, samples, scale)
     else:
-        edges = histogram_edges(places, limits, scale)
-        data, samples = (np.histogram(values, edges)[0] / max(len(values), 1) for values in (places, drawn))
         axes.stairs(data, edges, fill=True, color=DATA, alpha=0.45)
         axes.stairs(samples, edges, color=SAMPLES, lw=1.2)
         axes.set_ylim(0, 1.12 * max(data.max(), samples.max()) or 1.0)
         scale.dress(axes, "x", edges[[0, -1]])
-        outside = float(np.mean((drawn < edges[0]) | (drawn > edges[-1]))) if len(drawn) else 0.0
-        if outside:
-            state_in_corner(axes, f"{percent(outside)} outside")
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    inside = (drawn >= edges[0]) & (drawn <= edges[-1])  # a category that the data lack has no place, but NaN
+    if not inside.all():
+        words = "other values" if scale.kind == "category" else "outside"
+        share = percent(float(np.mean(~inside)))
+        state_in_corner(axes, f"{share} {words}", top=scale.kind != "category")  # the longest bar is at the top
+    of_shares = axes.xaxis if scale.kind == "category" else axes.yaxis
+    of_shares.set_major_locator(MaxNLocator(3))
+    of_shares.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     name_axes(axes, x=scale.name)
     return figure
 
 
-def _bars(axes: Axes, places: Array, drawn: Array, scale: ColumnScale) -> None:
-    k = len(scale.labels)
-    edges = np.arange(k + 1) - 0.5
-    data, samples = (np.histogram(values, edges)[0] / max(len(values), 1) for values in (places, drawn))
-    y = np.arange(k)
+def _bars(axes: Axes, data: Array, samples: Array, scale: ColumnScale) -> None:
+    """Draw two bars for each of k categories, from their shares (k,) in the data and among the samples."""
+    y = np.arange(len(scale.labels))
     axes.barh(y - 0.2, data, 0.38, color=DATA, alpha=0.6)
     axes.barh(y + 0.2, samples, 0.38, color=SAMPLES)
-    scale.dress(axes, "y", np.array([k - 0.4, -0.6]))
+    scale.dress(axes, "y", np.array([len(y) - 0.4, -0.6]))
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
 
 
 def histogram_edges(places: Array, limits: Array, scale: ColumnScale) -> Array:
     """Give the edges of bins over the limits: equal on the axis, and for whole numbers with equally many in each.
 
     Args:
-        places: the true values, (n,), without NaN; their number decides the number of bins.
+        places: the true values, (n,); their number decides the number of bins.
         limits: of the axis, (2,).
         scale: of the column.
 

@@ -44,6 +44,10 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[np.float64]
 
 MAX_POINTS = 20_000  # in one panel; further points only make it blacker
+LARGEST = float(np.finfo(np.float64).max) / 16
+"""Limits lie within ± this, so that their difference, and a few times of it, is a number."""
+LEAST_RANGE = 64 * float(np.finfo(np.float64).eps)
+"""Values that differ by less, as a part of their size, differ by rounding: no axis has room for bins between them."""
 
 
 def as_matrix(values: npt.ArrayLike, name: str) -> Array:
@@ -62,14 +66,18 @@ def view_of(points: Array) -> Array:
 
 
 def limits_of(values: Array) -> Array:
-    """Return limits (2,) that show all values, or the 0.1 % and 99.9 % quantiles if the tails would squash the rest."""
-    finite = values[np.isfinite(values)]
+    """Return limits (2,) that show all values, or the 0.1 % and 99.9 % quantiles if the tails would squash the rest.
+
+    Values that are equal but for rounding have the limits of equal values.
+    """
+    finite = values[np.isfinite(values)].clip(-LARGEST, LARGEST)
     if not len(finite):
         raise InputError("There is no finite value to draw.", "Check the input, or train longer if these are samples.")
     low, high = np.quantile(finite, (0.001, 0.999))
     if np.ptp(finite) <= 1.5 * (high - low):
         low, high = finite.min(), finite.max()
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    margin = 0.05 * (high - low if high - low > LEAST_RANGE * size else size) or 1.0
     return np.array([low - margin, high + margin])
 
 
@@ -122,10 +130,11 @@ def state_outside(axes: Axes, points: Array, view: Array) -> None:
         state_in_corner(axes, f"{percent(outside)} outside")
 
 
-def state_in_corner(axes: Axes, text: str) -> None:
-    """Write a text into the upper right corner of the axes."""
+def state_in_corner(axes: Axes, text: str, *, top: bool = True) -> None:
+    """Write a text into the upper or the lower right corner of the axes."""
     box = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-    axes.text(0.99, 0.99, text, transform=axes.transAxes, ha="right", va="top", fontsize=7, bbox=box)
+    y, va = (0.99, "top") if top else (0.01, "bottom")
+    axes.text(0.99, y, text, transform=axes.transAxes, ha="right", va=va, fontsize=7, bbox=box)
 
 
 def name_axes(axes: Axes, *, x: str | None = None, y: str | None = None) -> None:

@@ -87,7 +87,7 @@ class ColumnScale:
             axis.set_major_formatter(FuncFormatter(lambda value, _: _compact(value)))
             axis.set_minor_formatter(NullFormatter())
         elif self.kind == "category":
-            axis.set_ticks(range(len(self.labels)), [_short(label) for label in self.labels])
+            axis.set_ticks(range(len(self.labels)), [_short(label) for label in self.labels], parse_math=False)
         elif self.kind == "date":
             locator = AutoDateLocator(minticks=2, maxticks=4)  # type: ignore[no-untyped-call]
             axis.set_major_locator(locator)
@@ -98,8 +98,11 @@ class ColumnScale:
 
 
 def scale_of(column: pl.Series) -> ColumnScale | None:
-    """Choose the scale of a column from its true values; None where values of this type cannot be placed on an axis."""
+    """Choose the scale of a column from its true values; None where it has none that can be placed on an axis."""
+    column = column.drop_nulls()
     dtype, name = column.dtype, column.name
+    if column.is_empty():
+        return None
     if dtype == pl.Boolean:
         return ColumnScale(name, "category", labels=("false", "true"))
     if dtype in (pl.Date, pl.Datetime):
@@ -108,7 +111,7 @@ def scale_of(column: pl.Series) -> ColumnScale | None:
         return _categories(column)
     if not dtype.is_numeric():
         return None
-    values = column.drop_nulls().cast(pl.Float64).to_numpy()
+    values = column.cast(pl.Float64).to_numpy()
     values = np.asarray(values[np.isfinite(values)], np.float64)
     if not len(values):
         return None
@@ -116,11 +119,8 @@ def scale_of(column: pl.Series) -> ColumnScale | None:
     return ColumnScale(name, "whole" if whole else "number", log=_wants_log(values))
 
 
-def _categories(column: pl.Series) -> ColumnScale | None:
-    counted = column.drop_nulls().cast(pl.String).value_counts(sort=True)
-    words = counted[column.name].to_list()
-    if not words:
-        return None
+def _categories(column: pl.Series) -> ColumnScale:
+    words = column.cast(pl.String).rename("word").value_counts(sort=True)["word"].to_list()
     rare = len(words) > MOST_CATEGORIES
     shown = words[: MOST_CATEGORIES - 1] if rare else words
     labels = (*shown, f"{len(words) - len(shown)} others") if rare else tuple(shown)
@@ -131,7 +131,8 @@ def _wants_log(values: Array) -> bool:
     """Say whether positive values are skewed, and less than half as skewed on a logarithmic axis."""
     if values.min() <= 0 or values.max() < 20 * values.min():
         return False
-    skewness, of_logarithms = (pl.Series(each).skew() or 0.0 for each in (values, np.log(values)))
+    in_range = values / values.max()  # the skewness does not depend on the unit, and the cube of 1e200 is no number
+    skewness, of_logarithms = (pl.Series(each).skew() or 0.0 for each in (in_range, np.log(values)))
     return skewness > LEAST_SKEWNESS and abs(of_logarithms) < skewness / 2
 
 

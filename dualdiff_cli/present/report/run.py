@@ -67,6 +67,8 @@ def run_page(contents: RunContents) -> tuple[str, Verdict]:
     """Make the page; also give its verdict."""
     judged = overall_verdict(contents.scores)
     drawable = [scale for name in contents.real.columns if (scale := scale_of(contents.real[name])) is not None]
+    # The places of the words of a column have no order, except for the two truth values.
+    ordered = [scale for scale in drawable if scale.kind != "category" or scale.labels == ("false", "true")]
     cards = score_cards(contents.scores)
     page = fill_page(
         "run.html",
@@ -84,7 +86,9 @@ def run_page(contents: RunContents) -> tuple[str, Verdict]:
         ],
         without_marginal=len(contents.real.columns) - len(drawable[:MOST_MARGINALS]),
         points=_optional(rows_beside_samples(contents.real, contents.generated, title=""), "p", "data and samples"),
-        correlations=_correlations(contents, drawable),
+        correlations=_correlations(contents, ordered[:MOST_CORRELATED]) if len(ordered) > 1 else [],
+        ordered=len(ordered),
+        most_correlated=MOST_CORRELATED,
         losses=_optional(contents.losses, "l", "the training loss by step"),
         experts=_optional(contents.experts, "e", "the weights of the experts by noise level"),
     )
@@ -99,14 +103,8 @@ def _optional(figure: Figure | None, key: str, label: str) -> Markup | None:
     return None if figure is None else _svg(figure, key, label)
 
 
-def _correlations(contents: RunContents, drawable: Sequence[ColumnScale]) -> list[Markup]:
-    """Draw the maps of the data, of the samples, and of their difference; nothing for fewer than two ordered columns.
-
-    The places of the words of a column have no order, except for the two truth values.
-    """
-    ordered = [s for s in drawable if s.kind != "category" or s.labels == ("false", "true")][:MOST_CORRELATED]
-    if len(ordered) < 2:
-        return []
+def _correlations(contents: RunContents, ordered: Sequence[ColumnScale]) -> list[Markup]:
+    """Draw the maps of the data, of the samples, and of their difference, for two or more columns."""
     names = [scale.name for scale in ordered]
     real, generated = (rank_correlations(rows, ordered) for rows in (contents.real, contents.generated))
     maps = {"data": real, "samples": generated, "samples − data": generated - real}
