@@ -190,7 +190,7 @@ def test_forms_that_cannot_catch_up_are_not_followed_and_the_same_mixture_is_fou
     z = truth(1500, "training")
     found = fit_mixture(z, seed=0)
     followed = len(fits)
-    monkeypatch.setattr(fitting._Judged, "catches_up", lambda *_: True)
+    monkeypatch.setattr(fitting._Candidate, "catches_up", lambda *_: True)
     whole = fit_mixture(z, seed=0)
     assert followed < len(fits) - followed
     assert (found.form, found.components) == (whole.form, whole.components)
