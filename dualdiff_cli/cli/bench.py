@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..bench.tables import bench_tables, benchmark_comparison_table
 from ..config.layers import FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..config.registry import MODEL_KINDS
 from ..present.terminal import Console
@@ -150,6 +149,7 @@ def bench(
 
     from ..bench.benchmark import BenchRequest
     from ..bench.benchmark import bench as job
+    from ..bench.tables import bench_tables
 
     defaults = BenchRequest()
     request = BenchRequest(
@@ -189,6 +189,7 @@ def show(
 ) -> None:
     """Show the tables of a record that was kept, on this machine or on another."""
     from ..bench.records import read_benchmark
+    from ..bench.tables import bench_tables
 
     kept = read_benchmark(record)
     Console(as_json=as_json, quiet=quiet).result(kept, lambda: bench_tables(kept))
@@ -207,6 +208,7 @@ def compare_two(
 ) -> None:
     """Show for every row the ratio of the time in B to the time in A, with its 95 % interval."""
     from ..bench.records import compare_benchmarks
+    from ..bench.tables import benchmark_comparison_table
 
     record = compare_benchmarks(before, after)
     Console(as_json=as_json, quiet=quiet).result(record, lambda: [benchmark_comparison_table(record)])
