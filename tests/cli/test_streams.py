@@ -76,10 +76,11 @@ def test_the_program_itself_keeps_json_on_stdout_and_notes_on_stderr(tmp_path: P
     assert_told_of_training(err, "runs/line-dual-expert-1")
 
 
-def test_rows_for_a_pipe_are_csv_and_nothing_else(run: Path) -> None:
+def test_rows_for_a_pipe_are_csv_and_nothing_else_and_the_notes_are_those_of_a_file(run: Path) -> None:
     result = dualdiff("sample", run, "-n", "20", "-o", "-")
-    assert (result.exit_code, result.stderr) == (0, "")
-    dualdiff("sample", run, "-n", "20", "-o", "points.csv")
+    of_file = dualdiff("sample", run, "-n", "20", "-o", "points.csv")
+    assert (result.exit_code, result.stderr) == (0, of_file.stderr)
+    assert "drawn again" in result.stderr
     assert result.stdout == Path("points.csv").read_text(encoding="utf-8")
     assert result.stdout.startswith("x,y\n")
     assert result.stdout.count("\n") == 21
