@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,8 +22,12 @@ IN_MEMORY = "memory"
 """The ``source`` in the provenance of rows that were given from Python and are in no file."""
 
 
-def load_run_data(config: RunConfig) -> Data:
+def load_run_data(config: RunConfig, *, learnt: Collection[str] = ()) -> Data:
     """Draw or read training and held-out rows.
+
+    Args:
+        config: of a run.
+        learnt: see `load_data`.
 
     Raises:
         InputError: see `load_data`.
@@ -38,6 +42,7 @@ def load_run_data(config: RunConfig) -> Data:
         missing=config.data.missing,
         kinds=config.data.kinds,
         held_out_fraction=config.data.held_out_fraction,
+        learnt=learnt,
     )
 
 
@@ -51,7 +56,8 @@ def data_of_run(run: Run) -> Data:
     """
     before = run.load_data()
     _check_kept(before, f"the run {run}")
-    data = load_run_data(run.config)
+    # An earlier version may have learnt a column that is now taken for an identifier.
+    data = load_run_data(run.config, learnt=(before or {}).get("columns") or ())
     _check_unchanged(data, before, f"the run {run} was begun", "Restore it, or start a new run.")
     return data
 
@@ -65,7 +71,7 @@ def data_of_file(exported: ExportedModel) -> Data:
     """
     before = exported.metadata.get("data")
     _check_kept(before, f"the run behind {exported.path}")
-    data = load_run_data(exported.config)
+    data = load_run_data(exported.config, learnt=(before or {}).get("columns") or ())
     _check_unchanged(data, before, f"the run behind {exported.path} was begun", "Restore it, or use --against.")
     return data
 
