@@ -136,6 +136,7 @@ def evaluate(
             seed=seed,
             device=device,
             announce=announce,
+            on_note=console.note,
         )
     title = f"{record['run'] or exported or samples} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: evaluation_tables(record, title=title))

@@ -54,5 +54,5 @@ def score(
     console = Console(as_json=as_json, quiet=quiet or output == "-")
     model = source(run, None, device=device)
     with console.activity() as announce:
-        record = job(model, table, output=output, seed=seed, device=device, announce=announce)
+        record = job(model, table, output=output, seed=seed, device=device, announce=announce, on_note=console.note)
     console.result(record, lambda: [facts_table(record)])

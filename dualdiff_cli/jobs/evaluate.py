@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     announce: Announce = lambda what: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Score generated rows against rows that no model has learnt.
 
@@ -94,15 +95,16 @@ def evaluate(
         seed: of the generated rows, of subsamples, and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         announce: told what is being computed.
+        on_note: told each sentence about the files that the user should know.
 
     Returns:
         The record of the ``evaluate`` command's contract. For a run whose own samples are scored in full, the record
         is also left in the run.
 
     Raises:
-        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column, there
-            are too few rows, a metric is unknown, an option does not apply, or the model has no likelihood or no exact
-            denoiser.
+        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column or has
+            one of another type, there are too few rows, a metric is unknown, an option does not apply, or the model has
+            no likelihood or no exact denoiser.
         DeviceError: the device is not there.
 
     Examples:
@@ -119,7 +121,7 @@ def evaluate(
         source = Run.open(source)
     generated: pl.DataFrame | None = None
     if source is None:
-        generated, subject = _two_files(samples, against)
+        generated, subject = _two_files(samples, against, on_note)
     else:
         subject = _subject(source, device, data)
     data, model = subject.data, subject.model
@@ -130,7 +132,7 @@ def evaluate(
         diagnosed, metrics = diagnose.diagnosable(asked, data), None
     drawn: dict[str, Any] = {}
     if samples is not None:
-        generated = _read_rows(samples, data.train.columns) if generated is None else generated
+        generated = _read_rows(samples, data.train.columns, on_note) if generated is None else generated
     else:
         assert model is not None
         require_memory(n, model.encoding.width)
@@ -139,7 +141,7 @@ def evaluate(
         drawing = model.draw(n, seed=seed, options=replace(options, redraw=False))
         generated = pl.concat(drawing.chunks)
         drawn = {**drawing.facts, "sample_seconds": time.perf_counter() - started}
-    real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns)
+    real = data.held_out if against is None or source is None else _read_rows(against, data.train.columns, on_note)
     truth = Truth(data, real, generated.height, seed=seed)
     # Nobody says what made a file of samples, so there are no training rows to compare its rows with.
     scores = truth.score(generated, memorisation=source is not None, metrics=metrics, target=target, announce=announce)
@@ -176,7 +178,9 @@ def _subject(source: Run | ExportedModel, device: str, data: Data | None) -> _Su
     return _Subject(data or data_of_file(source), config.dataset, source, None, labels)
 
 
-def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[pl.DataFrame, _Subject]:
+def _two_files(
+    samples: str | Path | None, against: str | Path | None, on_note: Callable[[str], None]
+) -> tuple[pl.DataFrame, _Subject]:
     """Read the rows to score, and the true rows with the same columns.
 
     Raises:
@@ -185,32 +189,35 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> tuple[
     """
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
-    generated = _read_rows(samples)
-    real = _halves(Path(against), generated.columns)
+    generated = _read_rows(samples, None, on_note)
+    real = _halves(Path(against), generated.columns, on_note)
     if Path(samples).resolve() == Path(against).resolve():
         warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     return generated, _Subject(real, str(against))
 
 
-def _halves(path: Path, columns: list[str]) -> Data:
+def _halves(path: Path, columns: list[str], on_note: Callable[[str], None]) -> Data:
     """Read true rows from a file: one half stands for the truth, the other half for perfect samples."""
-    rows = _read_rows(path, columns)
+    rows = _read_rows(path, columns, on_note)
     order = seeding.stream(0, "halves").permutation(rows.height)
     half = rows.height // 2
     return Data(path.name, rows[order[half:]], rows[order[:half]], None, {})
 
 
-def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read rows that are only scored.
+def _read_rows(path: str | Path, columns: list[str] | None, on_note: Callable[[str], None]) -> pl.DataFrame:
+    """Read rows that are only scored, and tell the notes of reading.
 
     Raises:
         InputError: the file is refused; the remedy names no option, because `evaluate` has none for files.
 
     """
     try:
-        return read_table(path, columns=columns).rows
+        table = read_table(path, columns=columns)
     except InputError as error:
         raise error.without_options("Mend these values, or leave the column out of the file.") from error
+    for note in table.notes:
+        on_note(note)
+    return table.rows
 
 
 def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:

@@ -83,7 +83,9 @@ def impute(
     is_text = [
         name for name in known if isinstance(table, pl.DataFrame) and table[name].dtype == types[name] == pl.String
     ]
-    rows = with_types(model, read.parsed(read.raw.frame, [name for name in known if name not in is_text]), known)
+    rows = with_types(
+        model.encoding, read.parsed(read.raw.frame, [name for name in known if name not in is_text]), known
+    )
     original = read.writable(rows, known, FRAME if output is None else suffix_of(Path(output)))
     # A column that was empty in the training stays empty.
     _warn_of_unknown_values(model, rows.select(known))

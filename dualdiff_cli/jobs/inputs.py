@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ..config.schema import RunConfig
-from ..data import Data, load_data
+from ..data import Data, TableEncoding, load_data
 from ..errors import InputError
-from ..models import Model
 from ..store.run import Run
 
 if TYPE_CHECKING:
@@ -76,38 +76,52 @@ def data_of_file(exported: ExportedModel) -> Data:
     return data
 
 
-def with_types(model: Model, rows: pl.DataFrame, known: Iterable[str]) -> pl.DataFrame:
+def with_types(
+    encoding: TableEncoding,
+    rows: pl.DataFrame,
+    known: Iterable[str],
+    *,
+    exact: bool = True,
+    others: str = "the model has learnt",
+) -> pl.DataFrame:
     """Give columns the types that they had in training: a column of gaps only has none of its own.
 
     NaN, which arrays and pandas have for a gap, becomes null.
 
     Args:
-        model: whose encoding has the types.
+        encoding: has the types.
         rows: n rows of a table that is not the training file.
-        known: the columns of the rows that the model has, too.
+        known: the columns of the rows that the encoding has, too.
+        exact: whether numbers get their type, too; otherwise 1.5 may stand where whole numbers were learnt.
+        others: what has the types, in messages.
 
     Raises:
         InputError: a column has values that the type of the training does not hold.
 
     """
-    types = model.encoding.types
+    types = encoding.types
     for name in known:
         own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
+        if not exact and own.dtype.is_numeric() and types[name].is_numeric():
+            rows = rows.with_columns(own)
+            continue
         try:
             typed = own.cast(types[name])
         except pl.exceptions.PolarsError:
             typed = None
-        if typed is None or (own.null_count() < len(own) and not typed.cast(own.dtype).equals(own)):
+        # Between numbers and dates polars would count days or microseconds.
+        counted = any(a.is_numeric() and b.is_temporal() for a, b in permutations((own.dtype, types[name])))
+        if typed is None or (own.null_count() < len(own) and (counted or not typed.cast(own.dtype).equals(own))):
             raise InputError(
-                f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
-                "Give a table whose columns have the types of the training file.",
+                f"The column '{name}' of the table has the type {own.dtype}, and {others} {types[name]}.",
+                "Give tables whose columns have the same types.",
             )
-        _check_text(model, own, typed)
+        _check_text(encoding, own, typed, others)
         rows = rows.with_columns(typed)
     return rows
 
 
-def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
+def _check_text(encoding: TableEncoding, own: pl.Series, typed: pl.Series, others: str) -> None:
     """Refuse numbers in place of texts, such as 501 for '00501', unless each of them, as a text, is a learnt value.
 
     Raises:
@@ -116,12 +130,12 @@ def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
     """
     if typed.dtype != pl.String or own.dtype in (pl.String, pl.Categorical, pl.Enum) or not typed.drop_nulls().len():
         return
-    category = model.encoding.category(own.name)
+    category = encoding.category(own.name)
     if category is None or category.unknown(typed).len():
         such = "" if category is None else f", such as '{category.levels[0]}'"
         raise InputError(
-            f"The column '{own.name}' of the table has the type {own.dtype}, and the model has learnt String{such}.",
-            "Write the column as text in the form of the training file, for example with its leading zeros.",
+            f"The column '{own.name}' of the table has the type {own.dtype}, and {others} String{such}.",
+            "Write the column as text in the same form, for example with leading zeros.",
         )
 
 
