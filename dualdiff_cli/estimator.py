@@ -238,7 +238,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             seed: of the drawn cells.
 
         Returns:
-            The rows with every gap filled, in the type of X.
+            The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
             InputError: the model is not fitted, or is no diffusion model that takes given cells.
@@ -255,8 +255,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         container = container_of(X)
         frame = CONTAINERS[container].take(X, None)
-        filled = impute(self._fitted(), frame, seed=seed)["frame"]
-        return CONTAINERS[container].give(filled)
+        filled = CONTAINERS[container].give(impute(self._fitted(), frame, seed=seed)["frame"])
+        return filled.set_axis(X.index) if container == "pandas" else filled
 
     def score_samples(self, X: Any, *, seed: int = 0) -> FloatArray:
         """Give the log of the model's density at each row, in nats and in the units of the columns, (n,).
@@ -320,7 +320,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             ``unit``, ``ci95`` and ``floor``.
 
         Raises:
-            InputError: the model is not fitted, there are no held-out rows, or the rows are refused.
+            InputError: the model is not fitted, there are no held-out rows, the rows are refused, or a metric is
+                unknown or needs training rows that are gone.
 
         Examples:
             >>> import dualdiff_cli as dualdiff
@@ -340,9 +341,14 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             rows = shuffled(rows, rows.height, stream(seed, "halves of rows"))
             half = rows.height // 2
             data = Data(ROWS_IN_MEMORY, rows[:half], rows[half:], None, {})
-            # The training rows are gone, so nothing can be compared with them.
             names = [name for name, metric in METRICS.items() if metric.needs in ("real", "parts")]
-            metrics = [name for name in names if metrics is None or name in metrics]
+            gone = [name for name in metrics or () if name in METRICS and METRICS[name].needs == "training"]
+            if gone:
+                raise InputError(
+                    f"The score {gone[0]} needs the training rows, which were given from Python and are in no file.",
+                    "Leave the score out, or take it before the estimator is saved.",
+                )
+            metrics = names if metrics is None else metrics
         else:
             data = self._data or data_of_run(run)
             if X is not None:

@@ -28,8 +28,8 @@ ROWS_AT_ONCE = 100_000
 """The number of rows whose gaps are filled together."""
 OF_FEW_TYPES = (".npy", ".xlsx")
 """The formats that have a place for few types only: they get the types of the model."""
-OF_TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-"""The formats in which every cell is a text."""
+OF_TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", "")
+"""The formats in which every cell is a text; CSV on standard output, which is called ``-``, has no suffix."""
 FRAME = ".parquet"
 """The format that has the types of a frame."""
 
