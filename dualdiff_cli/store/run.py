@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,9 +92,8 @@ class Run:
         else:
             run = cls(path)
             if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-                raise InputError(
-                    f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
-                )
+                go_on = f", or go on with `{run.resuming}`" if run.exists else ""
+                raise InputError(f"The run directory {path} is not empty.", f"Use another one{go_on}.")
         if not create_text(run.path / "config.toml", config.to_toml()):  # another process was a moment earlier
             raise InputError(f"The run directory {run} has just been taken by another process.", "Use another one.")
         return run
@@ -134,6 +134,11 @@ class Run:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with the training."""
+        return f"dualdiff train --resume {shlex.quote(str(self))}"
 
     @property
     def exists(self) -> bool:
@@ -203,9 +208,7 @@ class Run:
         """
         path = self.path / "model.safetensors"
         if not path.exists():
-            raise InputError(
-                f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
-            )
+            raise InputError(f"The run {self} has no trained model yet.", f"Finish it with `{self.resuming}`.")
         description = read_object(self.path / "model.json", dict[str, Any], "Train the run again.")
         check_version(
             (description or {}).get("format_version"), FORMAT, f"The run {self}", "Train the run again.", oldest=OLDEST
