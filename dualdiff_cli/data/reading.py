@@ -124,8 +124,8 @@ def check_table(
 
     """
     frame = _choose(name, frame, columns)
-    filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     frame, notes = _converted(name, frame, decimal_comma=decimal_comma)
+    filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     if not filled.all():
         notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
     gaps = {column.name: int(column.filter(filled).null_count()) for column in frame}

@@ -50,8 +50,8 @@ def data_of_run(run: Run) -> Data:
     """Draw or read the rows that a run was begun on.
 
     Raises:
-        InputError: the file has changed since, so that rows which the run has learnt could be taken for held-out ones;
-            or the rows were given from Python and are in no file.
+        InputError: the file has changed since, or an earlier version read other rows of the file, so that rows which
+            the run has learnt could be taken for held-out ones; or the rows were given from Python and are in no file.
 
     """
     before = run.load_data()
@@ -149,5 +149,13 @@ def _check_kept(before: dict[str, Any] | None, whose: str) -> None:
 
 
 def _check_unchanged(data: Data, before: dict[str, Any] | None, since: str, remedy: str) -> None:
-    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
+    if before is None:
+        return
+    if before.get("sha256") != data.provenance.get("sha256"):
         raise InputError(f"The file {data.name} has changed since {since}.", remedy)
+    if any(before.get(part) not in (None, data.provenance[part]) for part in ("train_rows", "held_out_rows")):
+        raise InputError(
+            f"This version reads another number of rows from {data.name} than the version with which {since}, so that "
+            "learnt rows could be taken for held-out ones.",
+            "Start a new run.",
+        )
