@@ -80,12 +80,9 @@ def impute(
         )
     types = model.encoding.types
     # A text in a frame is a text, whatever it reads like, unless the model has learnt another type.
-    is_text = [
-        name for name in known if isinstance(table, pl.DataFrame) and table[name].dtype == types[name] == pl.String
-    ]
-    rows = with_types(
-        model.encoding, read.parsed(read.raw.frame, [name for name in known if name not in is_text]), known
-    )
+    texts = {name for name in known if read.raw.frame[name].dtype == types[name] == pl.String}
+    parsed = [name for name in known if name not in texts or not isinstance(table, pl.DataFrame)]
+    rows = with_types(model.encoding, read.parsed(read.raw.frame, parsed), known)
     original = read.writable(rows, known, FRAME if output is None else suffix_of(Path(output)))
     # A column that was empty in the training stays empty.
     _warn_of_unknown_values(model, rows.select(known))
@@ -178,9 +175,9 @@ class _Table:
             without = [name for name, dtype in read.schema.items() if _has_no_text(dtype)]
             typed = self.parsed(rows, [name for name in without if name not in known])
             return read.with_columns(typed[name] for name in without)
-        return (
-            rows if suffix == self.suffix else self.parsed(rows, [name for name in read.columns if name not in known])
-        )
+        if suffix == self.suffix:
+            return rows
+        return self.parsed(rows, [name for name in read.columns if name not in known])
 
 
 def _read(table: str | Path | pl.DataFrame, on_note: Callable[[str], None]) -> _Table:
