@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
@@ -91,7 +92,7 @@ def _ways(values: pl.Series, zone: str, decimal_comma: bool) -> list[Callable[[p
         if values.dtype != pl.Date:
             kept = [time for time, unit in TIMES.items() if (values.dt.truncate(unit) == values).all()]
             times = [time and time + zone for time in kept]
-        return [lambda x, form=day + time: x.dt.to_string(form) for day in DAYS for time in times]
+        return [partial(_in_form, form=day + time) for day in DAYS for time in times]
     if values.dtype == pl.Boolean:
         return [
             lambda x: x.cast(pl.String),
@@ -101,6 +102,10 @@ def _ways(values: pl.Series, zone: str, decimal_comma: bool) -> list[Callable[[p
     if decimal_comma and values.dtype.is_float():
         return [lambda x: x.cast(pl.String).str.replace(".", ",", literal=True)]
     return [lambda x: x.cast(pl.String)]
+
+
+def _in_form(moments: pl.Series, form: str) -> pl.Series:
+    return moments.dt.to_string(form)
 
 
 def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:
