@@ -224,7 +224,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             seed: of the drawn cells.
 
         Returns:
-            The rows with every gap filled, in the type of X.
+            The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
             InputError: the model is not fitted, or is no diffusion model that takes given cells.
@@ -241,8 +241,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         container = container_of(X)
         frame = CONTAINERS[container].take(X, None)
-        filled = impute(self._fitted(), frame, seed=seed)["frame"]
-        return CONTAINERS[container].give(filled)
+        filled = CONTAINERS[container].give(impute(self._fitted(), frame, seed=seed)["frame"])
+        return filled.set_axis(X.index) if container == "pandas" else filled
 
     def score_samples(self, X: Any, *, seed: int = 0) -> FloatArray:
         """Give the log of the model's density at each row, in nats and in the units of the columns, (n,).
@@ -306,7 +306,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             ``unit``, ``ci95`` and ``floor``.
 
         Raises:
-            InputError: the model is not fitted, there are no held-out rows, or the rows are refused.
+            InputError: the model is not fitted, there are no held-out rows, the rows are refused, or a metric is
+                unknown or needs training rows that are gone.
 
         Examples:
             >>> import dualdiff_cli as dualdiff
@@ -322,6 +323,12 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if X is not None:
             rows = self._rows(X)
             if data is None and (run.load_data() or {}).get("source") == IN_MEMORY:
+                gone = [name for name in metrics or () if name in METRICS and METRICS[name].needs == "training"]
+                if gone:
+                    raise InputError(
+                        f"The score {gone[0]} needs the training rows, which were given from Python; no file holds them.",
+                        "Leave the score out, or take it before the estimator is saved.",
+                    )
                 data = halves(ROWS_IN_MEMORY, rows, seed=seed)
             else:
                 data = replace(data or data_of_run(run), held_out=rows)

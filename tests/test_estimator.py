@@ -215,6 +215,14 @@ def test_evaluate_scores_against_rows_that_were_not_learnt(fitted: DualDiff) -> 
     assert near["value"] < 1 < far["value"]
 
 
+def test_filled_rows_of_pandas_keep_their_index(fitted: DualDiff) -> None:
+    rows = pd.DataFrame({"x": [1.0, None, 0.5], "y": [None, 2.0, 3.0]}, index=["a", "c", "b"])
+    filled = fitted.impute(rows)
+    assert list(filled.index) == ["a", "c", "b"]
+    assert filled.loc["c", "y"] == 2.0
+    assert not filled.isna().any(axis=None)
+
+
 def test_a_diffusion_model_is_trained_sampled_and_exported(tmp_path: Path) -> None:
     estimator = DualDiff("Baseline", "PAPER", steps=9, settings=TINY_SETTINGS | {"training.steps": 9}).fit(FRAME)
     assert estimator.record_["steps"] == 9
@@ -282,6 +290,10 @@ def test_the_rows_of_a_saved_run_are_in_no_file_and_evaluate_says_so(fitted: Dua
     scores = loaded.evaluate(ROWS, n=100)["metrics"]
     assert "sliced_wasserstein" in scores
     assert "memorisation" not in scores  # the training rows are gone
+    with pytest.raises(InputError, match=r"'sliced'.*sliced_wasserstein"):
+        loaded.evaluate(ROWS, n=100, metrics=["sliced"])
+    with pytest.raises(InputError, match="score copies needs the training rows"):
+        loaded.evaluate(ROWS, n=100, metrics=["sliced_wasserstein", "copies"])
 
 
 def test_the_floor_of_rows_in_order_is_not_the_distance_of_their_two_ends(fitted: DualDiff, tmp_path: Path) -> None:

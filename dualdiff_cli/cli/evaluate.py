@@ -138,6 +138,7 @@ def evaluate(
             seed=seed,
             device=device,
             announce=announce,
+            on_note=console.note,
         )
     title = f"{samples or exported or record['run']} against {against or 'held-out ' + record['dataset']}"
     console.result(record, lambda: evaluation_tables(record, title=title))

@@ -64,5 +64,5 @@ def impute(
         raise typer.BadParameter("Give a run and a table, or a table only.")
     console = console_for(output, as_json=as_json, quiet=quiet)
     model = source(run[0] if run else None, None, device=device)
-    record = job(model, table, output=output, draws=draws, seed=seed, device=device)
+    record = job(model, table, output=output, draws=draws, seed=seed, device=device, on_note=console.note)
     console.result(record, lambda: [facts_table(record)])

@@ -60,5 +60,5 @@ def score(
     console = console_for(output, as_json=as_json, quiet=quiet)
     model = source(run, None, device=device)
     with console.activity() as announce:
-        record = job(model, table, output=output, seed=seed, device=device, announce=announce)
+        record = job(model, table, output=output, seed=seed, device=device, announce=announce, on_note=console.note)
     console.result(record, lambda: [facts_table(record)])

@@ -12,10 +12,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Linear", "columns_of", "computed_tree", "is_column", "linear_tree", "parse", "quoted", "solved_tree"]
+__all__ = [
+    "Linear",
+    "columns_of",
+    "computed_tree",
+    "is_column",
+    "linear_tree",
+    "parse",
+    "powers_of",
+    "quoted",
+    "solved_tree",
+]
 
 _WORD = re.compile(
-    r'"(?P<quoted>[^"]+)"|(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)|(?P<plain>[^\W\d]\w*)(?P<call>\s*\()?',
+    r'"(?P<quoted>(?:[^"]|"")+)"|(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)|(?P<plain>[^\W\d]\w*)(?P<call>\s*\()?',
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r"[^\W\d]\w*")
@@ -63,8 +73,8 @@ class Linear(NamedTuple):
 
 
 def quoted(name: str) -> str:
-    """Write the name of a column as a formula names it."""
-    return name if _PLAIN.fullmatch(name) else f'"{name}"'
+    """Write the name of a column as a formula names it; a quote in a name that stands in quotes is doubled."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def is_column(tree: ast.expr) -> bool:
@@ -86,7 +96,7 @@ def parse(body: str) -> ast.expr:
     def word(match: re.Match[str]) -> str:
         if match["number"] or match["call"]:
             return match[0]
-        names.append(match["quoted"] or match["plain"])
+        names.append(match["plain"] or match["quoted"].replace('""', '"'))
         return f" x{len(names) - 1} "
 
     source = _WORD.sub(word, body).replace("^", "**").strip()
@@ -131,6 +141,12 @@ def _check(node: ast.AST) -> None:
 def columns_of(tree: ast.expr) -> list[str]:
     """Give the names of the columns in a tree, as often as they stand there."""
     return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def powers_of(tree: ast.expr, name: str) -> list[tuple[ast.expr, ast.expr]]:
+    """Give the bases in which a column stands, each with its exponent."""
+    powers = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
+    return [(node.left, node.right) for node in powers if name in columns_of(node.left)]
 
 
 def linear_tree(node: ast.expr) -> Linear | None:

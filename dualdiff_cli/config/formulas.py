@@ -1,8 +1,8 @@
 """Formulas: a column that follows from others, such as ``total = minutes + 60*hours`` or ``bmi = mass / height^2``.
 
 A formula has columns, numbers, ``+ - * / ^``, brackets, and the functions ``exp``, ``log``, ``log10`` and ``sqrt``; a
-name that is no plain word stands in double quotes. It is kept as a text that begins with ``=``, where the kind of a
-column stands, so that a schema file can hold it:
+name that is no plain word stands in double quotes, and a double quote in it is written twice. A formula is kept as a
+text that begins with ``=``, where the kind of a column stands, so that a schema file can hold it:
 
     [columns]
     total = "= minutes + 60*hours"
@@ -12,16 +12,29 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ..errors import InputError
-from .expressions import Linear, columns_of, computed_tree, is_column, linear_tree, parse, quoted, solved_tree
+from .expressions import (
+    Linear,
+    columns_of,
+    computed_tree,
+    is_column,
+    linear_tree,
+    parse,
+    powers_of,
+    quoted,
+    solved_tree,
+)
 
 __all__ = ["Formula", "is_formula", "linear_formula", "read_constraint", "read_formula"]
 
+_EQUALS = re.compile(r'=(?=(?:[^"]*"[^"]*")*[^"]*$)')
+"""An equals sign outside of quotes."""
 REMEDY = 'Write it as "total = minutes + 60*hours", with names that hold blanks in double quotes.'
 
 
@@ -62,6 +75,17 @@ class Formula:
     def can_be_solved_for(self, name: str) -> bool:
         """Say whether the formula is linear, or has one place of the column."""
         return self.linear is not None or columns_of(self.tree).count(name) == 1
+
+    def gives_back(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Say whether `solved_for` gives the values (n,) of a column back: the root of x^2 is never negative."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            for base, exponent in powers_of(self.tree, name):
+                x, p = np.asarray(computed_tree(base, values)), np.asarray(computed_tree(exponent, values))
+                if not (np.isnan(x) | np.isclose((x**p) ** (1 / p), x)).all():
+                    return False
+        return True
 
     def solved_for(self, name: str, value: Any, values: Mapping[str, Any]) -> Any:
         """Compute one column, for which the formula can be solved, from its value and those of the other columns."""
@@ -131,10 +155,10 @@ def read_constraint(text: str) -> tuple[str, Formula]:
         InputError: the text is no such equation.
 
     """
-    left, equals, right = text.partition("=")
-    if not equals or not left.strip() or not right.strip() or "=" in right:
+    parts = _EQUALS.split(text)
+    if len(parts) != 2 or not all(map(str.strip, parts)):
         raise InputError(f"The constraint {text!r} is no equation of columns.", REMEDY)
-    sides = read_formula(left), read_formula(right)
+    sides = read_formula(parts[0]), read_formula(parts[1])
     linear = [side.linear for side in sides]
     if linear[0] is None or linear[1] is None:
         for alone, other in (sides, sides[::-1]):

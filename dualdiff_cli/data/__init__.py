@@ -15,7 +15,7 @@ from .encoding import (
     given_cells,
     with_known_columns,
 )
-from .reading import READABLE, SourceTable, check_table, read_table
+from .reading import READABLE, SourceTable, check_table, read_cells, read_table
 from .split import Data, check_source, draw, load_data, split_table
 from .writing import WRITABLE, require_space, write_chunks
 
@@ -43,6 +43,7 @@ __all__ = [
     "get_density",
     "given_cells",
     "load_data",
+    "read_cells",
     "read_table",
     "require_space",
     "split_table",

@@ -220,7 +220,7 @@ def _local_dates(text: pl.Series) -> TidyColumn | None:
         )
     words, moments = next(iter(found.items()))
     return moments._replace(
-        note=f"The dates of column '{text.name}', such as {example}, are read as {words}; drawn rows have them as "
+        note=f"The dates of column '{text.name}', such as {example}, are read as {words}; `sample` writes them as "
         "2024-12-31."
     )
 

@@ -22,7 +22,7 @@ from .formats import READABLE, read_raw
 from .names import readable_names
 from .raw import RawTable
 
-__all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "check_table", "read_table"]
+__all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "check_table", "read_cells", "read_table"]
 
 MIN_ROWS = 20
 """Fewer rows cannot be split into a part to learn from and a part to score against."""
@@ -47,7 +47,6 @@ class SourceTable:
         numbers: (n,) the number of each row in the file, from 0; the header is not counted.
         rows_in_file: how many rows the file has, with those that were left out.
         notes: complete sentences for the user: what was left out, renamed, or recognised.
-        original: of a whole file whose format has types, the same rows in these types; otherwise None.
 
     """
 
@@ -55,7 +54,6 @@ class SourceTable:
     numbers: npt.NDArray[np.int64]
     rows_in_file: int
     notes: tuple[str, ...] = ()
-    original: pl.DataFrame | None = None
 
 
 def read_table(
@@ -86,11 +84,21 @@ def read_table(
 
     """
     path = Path(path)
-    raw = read_raw(path)
-    frame, notes, decimal_comma = _named(path, raw, columns, whole=whole)
-    table = check_table(frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=decimal_comma)
-    original = frame if raw.typed and whole and missing == "keep" else None
-    return replace(table, notes=(*notes, *table.notes), original=original)
+    raw = _named(path, read_raw(path), columns, whole=whole)
+    table = check_table(
+        raw.frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=raw.decimal_comma
+    )
+    return replace(table, notes=(*raw.notes, *table.notes))
+
+
+def read_cells(path: str | Path) -> RawTable:
+    """Read all cells of a file of one of the formats in `READABLE` as they are; only the columns get new names.
+
+    Raises:
+        InputError: the file does not exist, cannot be read or is empty.
+
+    """
+    return _named(Path(path), read_raw(Path(path)), None, whole=True)
 
 
 def check_table(
@@ -116,8 +124,8 @@ def check_table(
 
     """
     frame = _choose(name, frame, columns)
-    filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     frame, notes = _converted(name, frame, decimal_comma=decimal_comma)
+    filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     if not filled.all():
         notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
     gaps = {column.name: int(column.filter(filled).null_count()) for column in frame}
@@ -150,9 +158,7 @@ def check_table(
     return SourceTable(rows, np.flatnonzero(kept.to_numpy()), frame.height, tuple(notes))
 
 
-def _named(
-    path: Path, raw: RawTable, columns: Sequence[str] | None, *, whole: bool
-) -> tuple[pl.DataFrame, list[str], bool]:
+def _named(path: Path, raw: RawTable, columns: Sequence[str] | None, *, whole: bool) -> RawTable:
     """Name the columns and select those that were asked for; a column that numbers the rows only if it was."""
     header = raw.frame.columns if raw.header is None else raw.header
     names, renamed = readable_names(header)
@@ -164,7 +170,7 @@ def _named(
         notes.append(f"The first column of {path} only numbers the rows and is left out.")
         frame = frame.drop(names[0])
     notes += renamed[:5] + ([f"{len(renamed) - 5:,} more columns are renamed."] if len(renamed) > 5 else [])
-    return _choose(path, frame, columns), notes, raw.decimal_comma
+    return replace(raw, frame=_choose(path, frame, columns), notes=tuple(notes), header=None)
 
 
 def _numbers_rows(column: pl.Series) -> bool:

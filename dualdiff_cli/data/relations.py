@@ -97,7 +97,7 @@ def _share_gaps(rows: pl.DataFrame, name: str, formula: Formula) -> bool:
 def free_relations(rows: pl.DataFrame, encodings: Iterable[ColumnEncoding]) -> list[str]:
     """Find the equations that hold in every row and that no formula of a column keeps, as texts of constraints."""
     held = [column.name for column in encodings if isinstance(column, DerivedColumn)]
-    return [f"{name} {formula}" for name, formula in find_relations(rows.drop(held)).items()]
+    return [f"{quoted(name)} {formula}" for name, formula in find_relations(rows.drop(held)).items()]
 
 
 def _involved(found: Mapping[str, Formula]) -> set[str]:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
 from ..errors import InputError
-from .cells import PER_SECOND
+from .cells import PER_SECOND, has_decimal_commas
 
 __all__ = ["in_type", "put_back"]
 
+STYLE_ROWS = 100
+"""The number of texts that show how a column writes its values."""
+DAYS = (
+    "%Y-%m-%d",
+    *(form.replace(".", mark) for form in ("%d.%m.%Y", "%m.%d.%Y", "%Y.%m.%d") for mark in "./-"),
+    *(form.replace(".", mark) for form in ("%-d.%-m.%Y", "%-m.%-d.%Y", "%Y.%-m.%-d") for mark in "./-"),
+)
+"""How a day may be written; of two ways that suit equally well, the first is taken."""
+TIMES = {"T%H:%M:%S%.f": "1us", " %H:%M:%S%.f": "1us", "T%H:%M": "1m", " %H:%M": "1m", "": "1d"}
+"""How a time of day may be written behind a day, and the unit that this keeps."""
+ZONE = r":.*(Z|[+-]\d\d:?\d\d)$"
+"""The end of a moment with a zone."""
 
-def put_back(original: pl.Series, observed: pl.Series, filled: pl.Series) -> pl.Series:
+
+def put_back(original: pl.Series, observed: pl.Series, filled: pl.Series, *, decimal_comma: bool = False) -> pl.Series:
     """Put drawn cells into the gaps of a column, which keeps its type and its other cells bit for bit.
 
     Args:
-        original: n cells as the table has them; a gap may be null, NaN or a text such as NA.
+        original: n cells as the table has them; a gap may be null, NaN or a text such as NA. Drawn cells of a column
+            of texts are written as its other cells are.
         observed: the same cells in the type of the model; a gap is null.
         filled: the same cells with the drawn ones in the gaps; what is still null stays as it was.
+        decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
 
     Raises:
         InputError: a drawn value is none of the column's type.
@@ -27,7 +44,11 @@ def put_back(original: pl.Series, observed: pl.Series, filled: pl.Series) -> pl.
     gaps = observed.is_null() & filled.is_not_null()
     if original.dtype == pl.Null:  # a column without any cell has no type to keep
         original = original.cast(filled.dtype)
-    drawn = in_type(pl.select(pl.when(gaps).then(filled)).to_series().alias(original.name), original.dtype)
+    drawn = pl.select(pl.when(gaps).then(filled)).to_series().alias(original.name)
+    if original.dtype == pl.String:
+        drawn = _as_text(drawn, original, observed, decimal_comma or has_decimal_commas(original))
+    else:
+        drawn = in_type(drawn, original.dtype)
     return pl.select(pl.when(gaps).then(drawn).otherwise(original).alias(original.name)).to_series()
 
 
@@ -53,6 +74,38 @@ def in_type(values: pl.Series, dtype: pl.DataType) -> pl.Series:
             stacklevel=2,
         )
     return found
+
+
+def _as_text(values: pl.Series, texts: pl.Series, observed: pl.Series, decimal_comma: bool) -> pl.Series:
+    """Write values, some of which may be missing, as a column writes the texts of most of its observed values."""
+    known = observed.is_not_null()
+    texts, observed = (column.filter(known).head(STYLE_ROWS) for column in (texts, observed))
+    zone = "Z" if texts.str.contains(ZONE).any() else ""
+    ways = _ways(values, zone, decimal_comma)
+    return max(ways, key=lambda way: (way(observed) == texts).sum())(values)
+
+
+def _ways(values: pl.Series, zone: str, decimal_comma: bool) -> list[Callable[[pl.Series], pl.Series]]:
+    """Give the ways to write values that lose nothing of them."""
+    if values.dtype.is_temporal():
+        times = [""]
+        if values.dtype != pl.Date:
+            kept = [time for time, unit in TIMES.items() if (values.dt.truncate(unit) == values).all()]
+            times = [time and time + zone for time in kept]
+        return [partial(_in_form, form=day + time) for day in DAYS for time in times]
+    if values.dtype == pl.Boolean:
+        return [
+            lambda x: x.cast(pl.String),
+            lambda x: x.cast(pl.String).str.to_titlecase(),
+            lambda x: x.cast(pl.String).str.to_uppercase(),
+        ]
+    if decimal_comma and values.dtype.is_float():
+        return [lambda x: x.cast(pl.String).str.replace(".", ",", literal=True)]
+    return [lambda x: x.cast(pl.String)]
+
+
+def _in_form(moments: pl.Series, form: str) -> pl.Series:
+    return moments.dt.to_string(form)
 
 
 def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:

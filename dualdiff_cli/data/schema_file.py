@@ -43,18 +43,18 @@ def read_schema(path: str | Path) -> dict[str, str]:
         if not isinstance(kind, str):
             raise InputError(
                 f"{path} has for the column '{name}' the kind {kind!r}, which is no text.",
-                f'Write a kind in quotes, such as {_key(name)} = "number".',
+                f'Write a kind in quotes, such as {_quoted(name)} = "number".',
             )
     return {name: check_column_kind(kind) for name, kind in columns.items()}
 
 
 def write_schema(kinds: Mapping[str, str]) -> str:
     """Give the text of a schema file."""
-    lines = [f"{_key(name)} = {json.dumps(kind)}" for name, kind in kinds.items()]
+    lines = [f"{_quoted(name)} = {_quoted(kind)}" for name, kind in kinds.items()]
     return "\n".join(["[columns]", *lines, ""])
 
 
-def _key(name: str) -> str:
-    """Write the name of a column as a key in quotes."""
+def _quoted(text: str) -> str:
+    """Write the name of a column, or a kind, as a string of TOML."""
     # As in JSON, except for the character 127, which TOML does not take as it is.
-    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

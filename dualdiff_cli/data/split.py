@@ -80,6 +80,7 @@ def load_data(
     missing: Missing = "keep",
     kinds: Mapping[str, str] = MappingProxyType({}),
     held_out_fraction: float = 0.1,
+    learnt: Collection[str] = (),
 ) -> Data:
     """Draw from a density or split a file; a density's name wins over a file of that name.
 
@@ -92,6 +93,7 @@ def load_data(
         missing: what to do about missing values in a file: keep them as gaps, drop their rows, or refuse the file.
         kinds: the kinds of some columns of a file, by name; see `TableEncoding.fit`.
         held_out_fraction: the share of a file's rows that is held out, in (0, 1).
+        learnt: columns of a file that a model has learnt already, so that none of them is left out as an identifier.
 
     Raises:
         InputError: the source is neither, the file is refused, or an option does not go with the source.
@@ -122,7 +124,7 @@ def load_data(
         name=path.name,
         origin=origin,
         seed=seed,
-        named=columns or (),
+        named=[*(columns or ()), *learnt],
         kinds=kinds,
         fraction=held_out_fraction,
     )
@@ -284,15 +286,16 @@ def is_identifier(column: pl.Series) -> bool:
     """Say whether a column only tells its rows apart.
 
     That is text that never repeats, or whole numbers that count the rows, or that never repeat and are so far apart
-    that float64 cannot hold their differences.
+    that float64 cannot hold their differences. Missing cells say nothing: an identifier may lack some values.
     """
-    n = len(column)
-    if n < MIN_IDENTIFIERS or column.null_count():
+    known = column.drop_nulls()
+    n, distinct = len(known), known.n_unique()
+    if n < MIN_IDENTIFIERS:
         return False
     if column.dtype == pl.String:
-        return column.n_unique() > 0.95 * n
+        return distinct > 0.95 * n
     if not column.dtype.is_integer():
         return False
-    steps = column.cast(pl.Int128).diff().drop_nulls()
-    far_apart = int(column.max()) - int(column.min()) > LARGEST_EXACT  # type: ignore[arg-type]
-    return bool((steps == 1).all()) or (far_apart and column.n_unique() == n)
+    ahead = (column.cast(pl.Int128) - pl.int_range(len(column), eager=True)).drop_nulls()
+    far_apart = int(known.max()) - int(known.min()) > LARGEST_EXACT  # type: ignore[arg-type]
+    return bool((ahead == ahead[0]).all()) or (far_apart and distinct == n)

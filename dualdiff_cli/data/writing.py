@@ -1,6 +1,7 @@
 """Rows, written to files chunk after chunk in memory that does not grow with the number of chunks.
 
-A missing cell is empty, null, or in an .npy file NaN. Texts are written as they are, also those that a spreadsheet
+A missing cell is empty, null, or in an .npy file NaN; in a text file of one column it is an empty text in quotes,
+because readers skip empty lines. Texts are written as they are, also those that a spreadsheet
 would take for a formula.
 """
 
@@ -33,8 +34,8 @@ Chunks = Iterator[pl.DataFrame]
 
 _MOMENT = "%Y-%m-%dT%H:%M:%S%.f"
 """ISO 8601, with fractions of a second only where there are any."""
-_XLSX_ROWS = 2**20
-"""The number of rows of an Excel sheet, with the header."""
+_XLSX_ROWS, _XLSX_COLUMNS = 2**20, 2**14
+"""The numbers of rows, with the header, and of columns of an Excel sheet."""
 
 
 def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int) -> None:
@@ -90,7 +91,8 @@ def require_space(path: str | Path, *, rows: int, columns: int) -> None:
 
 def _delimited(separator: str) -> Callable[[pl.DataFrame, bool], str]:
     def text(frame: pl.DataFrame, header: bool) -> str:
-        return frame.write_csv(include_header=header, separator=separator, datetime_format=_MOMENT)
+        gap = '""' if frame.width == 1 else ""
+        return frame.write_csv(include_header=header, separator=separator, datetime_format=_MOMENT, null_value=gap)
 
     return text
 
@@ -210,8 +212,12 @@ def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
         done = 0
         for frame in chunks:
             _refuse_long_integers(frame, "an Excel file")
+            if frame.width > _XLSX_COLUMNS:
+                raise InputError(
+                    f"An Excel sheet has no place for {frame.width:,} columns.", "Name a .csv or a .parquet file."
+                )
             if done == 0:
-                sheet.write_row(0, 0, frame.columns)
+                _write_cells(sheet, 0, frame.columns, [None] * frame.width)
             styles = [formats.get(dtype.base_type()) for dtype in frame.dtypes]
             for i, row in enumerate(frame.iter_rows(), done + 1):
                 _write_cells(sheet, i, row, styles)
@@ -219,9 +225,19 @@ def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
 
 
 def _write_cells(sheet: Any, number: int, row: Sequence[Any], styles: Sequence[Any]) -> None:
+    """Write a row of a sheet; the row number 0 is the header.
+
+    Raises:
+        InputError: Excel has no place for a cell, such as one with a text of more than 32,767 characters.
+
+    """
     for i, (value, style) in enumerate(zip(row, styles, strict=True)):
-        if value is not None:
-            sheet.write(number, i, value, style)
+        if value is not None and sheet.write(number, i, value, style):
+            raise InputError(
+                f"An Excel sheet has no place for the cell of column {i + 1:,} in row {number:,}, which begins with "
+                f"'{str(value)[:40]}'.",
+                "Name a .csv or a .parquet file.",
+            )
 
 
 def _refuse_long_integers(frame: pl.DataFrame, file: str) -> None:

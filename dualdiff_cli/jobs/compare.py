@@ -25,7 +25,7 @@ from ..metrics import SCORED_FROM
 from ..models import AS_DRAWN, load_model
 from ..models.peers import Peer
 from ..store.atomic import read_json, write_json
-from ..store.lock import sole_use
+from ..store.lock import LOCK, sole_use
 from ..store.run import Run
 from ..training.loop import Progress
 from ..training.session import Callbacks
@@ -193,15 +193,20 @@ def _folder(path: str | Path | None, request: Mapping[str, Any]) -> Iterator[Pat
             yield Path(temporary)
         return
     folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if read_json(folder / "request.json") != request:
-            raise InputError(
-                f"The folder {path} is not empty, and does not hold a comparison with these rows and settings.",
-                "Name another folder with --run-dir, or repeat the command that the folder was made with.",
-            )
-    else:
-        write_json(folder / "request.json", request)
+    other = InputError(
+        f"The folder {path} is not empty, and does not hold a comparison with these rows and settings.",
+        "Name another folder with --run-dir, or repeat the command that the folder was made with.",
+    )
+    if folder.exists() and not folder.is_dir():
+        raise other
+    folder.mkdir(parents=True, exist_ok=True)
+    is_new = all(each.name == LOCK for each in folder.iterdir())
     with sole_use(folder):
+        kept = read_json(folder / "request.json")
+        if kept is None and is_new:
+            write_json(folder / "request.json", request)
+        elif kept != request:
+            raise other
         yield folder
 
 

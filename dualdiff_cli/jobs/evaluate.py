@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     announce: Announce = lambda what: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Score generated rows against rows that no model has learnt.
 
@@ -109,15 +111,16 @@ def evaluate(
         seed: of the generated rows, of subsamples, and of the perfect samples behind the floors.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         announce: told what is being computed.
+        on_note: told each sentence about the files that the user should know.
 
     Returns:
         The record of the ``evaluate`` command's contract. For a run whose own samples are scored in full, the record
         is also left in the run.
 
     Raises:
-        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column, there
-            are too few rows, a metric is unknown, an option does not apply, or the model has no likelihood or no exact
-            denoiser.
+        InputError: there is no run, the run is not finished, its data file has changed, a file lacks a column or has
+            one of another type, there are too few rows, a metric is unknown, an option does not apply, or the model has
+            no likelihood or no exact denoiser.
         DeviceError: the device is not there.
 
     Examples:
@@ -136,7 +139,11 @@ def evaluate(
             "--exact and --diagnose are about the model itself, not about rows in a file.",
             "Leave out --samples and --against, or the two flags.",
         )
-    subject = _two_files(samples, against) if source is None else _subject(source, samples, against, data, device)
+    read = partial(_read_rows, on_note=on_note)
+    if source is None:
+        subject = _two_files(samples, against, read)
+    else:
+        subject = _subject(source, samples, against, data, device, read)
     data, model, metrics = subject.data, subject.model, None if diagnosis else metrics
     diagnosed = diagnose.diagnosable(model, data) if diagnosis and model is not None else None
     generated, facts = subject.rows(n, seed=seed, options=options, announce=announce)
@@ -168,6 +175,7 @@ def _subject(
     against: str | Path | None,
     data: Data | None,
     device: str,
+    read: Callable[..., pl.DataFrame],
 ) -> _Subject:
     """Load a model and, unless the caller has them, the rows that it was trained for; read the files that are named."""
     source = Run.open(source) if isinstance(source, str | Path) else source
@@ -177,15 +185,15 @@ def _subject(
     columns = data.train.columns
     return _Subject(
         data,
-        real=data.held_out if against is None else _read_rows(against, columns),
+        real=data.held_out if against is None else read(against, columns),
         name=model.config.dataset,
-        samples=None if samples is None else _read_rows(samples, columns),
+        samples=None if samples is None else read(samples, columns),
         model=model,
         run=run,
     )
 
 
-def _two_files(samples: str | Path | None, against: str | Path | None) -> _Subject:
+def _two_files(samples: str | Path | None, against: str | Path | None, read: Callable[..., pl.DataFrame]) -> _Subject:
     """Read the rows to score, and the true rows with the same columns.
 
     Nobody says what made the rows of a file, so there are no learnt rows to compare them with.
@@ -196,24 +204,27 @@ def _two_files(samples: str | Path | None, against: str | Path | None) -> _Subje
     """
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
-    generated = _read_rows(samples)
-    data = halves(Path(against).name, _read_rows(against, generated.columns), seed=0)
+    generated = read(samples)
+    data = halves(Path(against).name, read(against, generated.columns), seed=0)
     if Path(samples).resolve() == Path(against).resolve():
         warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     return _Subject(data, data.held_out, str(against), generated)
 
 
-def _read_rows(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read rows that are only scored.
+def _read_rows(path: str | Path, columns: list[str] | None = None, *, on_note: Callable[[str], None]) -> pl.DataFrame:
+    """Read rows that are only scored, and tell the notes of reading.
 
     Raises:
         InputError: the file is refused; the remedy names no option, because `evaluate` has none for files.
 
     """
     try:
-        return read_table(path, columns=columns).rows
+        table = read_table(path, columns=columns)
     except InputError as error:
         raise error.without_options("Mend these values, or leave the column out of the file.") from error
+    for note in table.notes:
+        on_note(note)
+    return table.rows
 
 
 def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:

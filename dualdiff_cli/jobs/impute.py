@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from .. import seeding
-from ..data import check_table, read_table, write_chunks
+from ..data import check_table, read_cells, write_chunks
 from ..data.encoding.base import shortened
 from ..data.formats import suffix_of
+from ..data.raw import RawTable
 from ..data.restoring import put_back
 from ..errors import InputError
 from ..models import Model
@@ -25,6 +27,10 @@ ROWS_AT_ONCE = 100_000
 """The number of rows whose gaps are filled together."""
 OF_FEW_TYPES = (".npy", ".xlsx")
 """The formats that have a place for few types only: they get the types of the model."""
+OF_TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", "")
+"""The formats in which every cell is a text; CSV on standard output, which is called ``-``, has no suffix."""
+FRAME = ".parquet"
+"""The format that has the types of a frame."""
 
 
 def impute(
@@ -35,6 +41,7 @@ def impute(
     draws: int = 1,
     seed: int = 0,
     device: str = "auto",
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Draw every missing cell from its distribution given the other cells of its row; no other cell changes.
 
@@ -43,31 +50,37 @@ def impute(
         table: a file, or a frame, with some or all of the model's columns; other columns are written as they are. NaN
             in a frame is a gap, too.
         output: the file that is written, or ``-`` for CSV on standard output; None writes none, and the record then has
-            the rows as "frame".
+            the rows as "frame". Texts stay texts in a text file; a file of another format than the table, and the frame
+            of a text file, get the types that the texts stand for.
         draws: how many times the gaps are filled, independently. With more than one, the rows of all draws stand below
             each other, after a column ``draw`` that counts from 1.
         seed: of the drawn cells.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
+        on_note: told each sentence about the file that the user should know.
 
     Returns:
         The record of the ``impute`` command's contract.
 
     Raises:
-        InputError: there is no run, the run is not finished, the model cannot fill gaps, the table has no column of the
-            model or none with a gap, or the output cannot be written.
+        InputError: there is no run, the run is not finished, the model cannot fill gaps, the table is refused, has no
+            rows or no column of the model, or the output cannot be written.
         DeviceError: the device is not there.
 
     """
     run, model = opened(source, device)
-    rows, original = _read(table, model.encoding.names)
-    known = [name for name in model.encoding.names if name in rows.columns]
+    read = _read(table, on_note)
+    known = [name for name in model.encoding.names if name in read.raw.frame.columns]
     if not known:
         raise InputError(
             f"The table has none of the model's columns, which are {', '.join(model.encoding.names)}.",
             "Give a table with columns of these names.",
         )
-    rows = with_types(model, rows, known)
-    original = rows if original is None else _writable(original, rows, output)
+    types = model.encoding.types
+    # A text in a frame is a text, whatever it reads like, unless the model has learnt another type.
+    texts = {name for name in known if read.raw.frame[name].dtype == types[name] == pl.String}
+    parsed = [name for name in known if name not in texts or not isinstance(table, pl.DataFrame)]
+    rows = with_types(model.encoding, read.parsed(read.raw.frame, parsed), known)
+    original = read.writable(rows, known, FRAME if output is None else suffix_of(Path(output)))
     # A column that was empty in the training stays empty.
     _warn_of_unknown_values(model, rows.select(known))
     fillable = [name for name in known if model.encoding.can_hold_values(name)]
@@ -86,7 +99,10 @@ def impute(
             for k, (part, done) in enumerate(parts):
                 if gaps:
                     drawn = model.fill(part, seed=seeding.integer(seed, f"draw {draw}, part {k}"))
-                    done = done.with_columns(put_back(done[name], part[name], drawn[name]) for name in fillable)
+                    done = done.with_columns(
+                        put_back(done[name], part[name], drawn[name], decimal_comma=read.raw.decimal_comma)
+                        for name in fillable
+                    )
                 number = pl.Series("draw", [draw], dtype=pl.Int64).new_from_index(0, done.height)
                 yield done if draws == 1 else done.insert_column(0, number)
 
@@ -104,29 +120,83 @@ def impute(
     return record
 
 
-def _read(table: str | Path | pl.DataFrame, names: Collection[str]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Give the rows in the types that models know, and the same rows as they were; None where they had no types.
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """A table as it was read.
 
-    Args:
-        table: a file, or a frame.
-        names: the columns of the model; the other columns of a frame stay as they are.
-
-    Raises:
-        InputError: the table is refused; the remedy names no option, because `impute` has none for files.
+    Attributes:
+        name: what the table is called in messages.
+        suffix: of the file; `FRAME` for a frame.
+        raw: the cells.
+        on_note: see `impute`.
 
     """
-    try:
-        if not isinstance(table, pl.DataFrame):
-            source = read_table(table, min_rows=1, whole=True)
-            return source.rows, source.original
-        # A text in a frame is a text, whatever it reads like.
-        known = [column for column in table if column.name in names and column.dtype != pl.String]
-        if not known or not table.height:
-            return table, table
-        tidy = check_table(pl.DataFrame(known), name="the table", min_rows=1, whole=True).rows
-        return table.with_columns(tidy), table
-    except InputError as error:
-        raise error.without_options("Mend these values, or leave the column out of the table.") from error
+
+    name: str
+    suffix: str
+    raw: RawTable
+    on_note: Callable[[str], None]
+
+    def parsed(self, rows: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+        """Give rows in which these columns have the types that models know.
+
+        Raises:
+            InputError: a column is refused; the remedy names no option, because `impute` has none for files.
+
+        """
+        if not names:
+            return rows
+        commas = self.raw.decimal_comma
+        try:
+            table = check_table(rows.select(names), name=self.name, min_rows=1, whole=True, decimal_comma=commas)
+        except InputError as error:
+            raise error.without_options("Mend these values, or leave the column out of the table.") from error
+        if not self.raw.typed:  # what has a type of its own keeps it
+            for note in table.notes:
+                self.on_note(note)
+        return rows.with_columns(table.rows)
+
+    def writable(self, rows: pl.DataFrame, known: Collection[str], suffix: str) -> pl.DataFrame:
+        """Give the rows, before their gaps are filled, as a file of a format can hold them.
+
+        Args:
+            rows: the rows, of which the known columns have the types of the model.
+            known: the columns of the model.
+            suffix: of the file that is written.
+
+        """
+        read = self.raw.frame
+        if self.raw.typed and suffix == FRAME:
+            return read
+        if suffix in OF_TEXTS or (self.raw.typed and suffix not in OF_FEW_TYPES):
+            without = [name for name, dtype in read.schema.items() if _has_no_text(dtype)]
+            typed = self.parsed(rows, [name for name in without if name not in known])
+            return read.with_columns(typed[name] for name in without)
+        if suffix == self.suffix:
+            return rows
+        return self.parsed(rows, [name for name in read.columns if name not in known])
+
+
+def _read(table: str | Path | pl.DataFrame, on_note: Callable[[str], None]) -> _Table:
+    """Read the cells of a file, or take those of a frame.
+
+    Raises:
+        InputError: the file is refused, or the frame has no rows.
+
+    """
+    if not isinstance(table, pl.DataFrame):
+        raw = read_cells(table)
+        for note in raw.notes:
+            on_note(note)
+        return _Table(str(table), suffix_of(Path(table)), raw, on_note)
+    if not table.height:
+        raise InputError("The table has no rows.", "Give a table with at least one row.")
+    return _Table("the table", FRAME, RawTable(table, (), typed=True), on_note)
+
+
+def _has_no_text(dtype: pl.DataType) -> bool:
+    """Say whether the text of a value would not say the value: that of a time in a zone would not say the zone."""
+    return isinstance(dtype, pl.Duration | pl.Time) or (isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
 
 
 def _warn_of_unknown_values(model: Model, rows: pl.DataFrame) -> None:
@@ -142,20 +212,3 @@ def _warn_of_unknown_values(model: Model, rows: pl.DataFrame) -> None:
                 "the mean of the learnt values.",
                 stacklevel=3,
             )
-
-
-def _writable(original: pl.DataFrame, rows: pl.DataFrame, output: str | Path | None) -> pl.DataFrame:
-    """Give the original columns, but in the type of the model those for whose type the output has no place."""
-    suffix = ".parquet" if output is None else suffix_of(Path(output))
-    if suffix in OF_FEW_TYPES:
-        return rows
-    if suffix == ".parquet":
-        return original
-
-    def has_no_text(dtype: pl.DataType) -> bool:
-        # The text of a time in a zone would not say the zone.
-        return isinstance(dtype, pl.Duration | pl.Time) or (
-            isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
-        )
-
-    return original.with_columns(rows[name] for name, dtype in original.schema.items() if has_no_text(dtype))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import polars as pl
 
 from ..compute.device import choose_device
 from ..config.schema import RunConfig
-from ..data import Data, check_table, load_data, split_table
+from ..data import Data, TableEncoding, check_table, load_data, split_table
 from ..errors import InputError
 from ..models import Model, load_model
 from ..models.diffusion import DiffusionModel
@@ -69,8 +70,12 @@ def diffusion_model(model: Model, fault: str, remedy: str) -> DiffusionModel:
     return model
 
 
-def load_run_data(config: RunConfig) -> Data:
+def load_run_data(config: RunConfig, *, learnt: Collection[str] = ()) -> Data:
     """Draw or read training and held-out rows.
+
+    Args:
+        config: of a run.
+        learnt: see `load_data`.
 
     Raises:
         InputError: see `load_data`.
@@ -85,6 +90,7 @@ def load_run_data(config: RunConfig) -> Data:
         missing=config.data.missing,
         kinds=config.data.kinds,
         held_out_fraction=config.data.held_out_fraction,
+        learnt=learnt,
     )
 
 
@@ -130,8 +136,8 @@ def data_of_run(run: Run) -> Data:
     """Draw or read the rows that a run was begun on.
 
     Raises:
-        InputError: the file has changed since, so that rows which the run has learnt could be taken for held-out ones;
-            or the rows were given from Python and are in no file.
+        InputError: the file has changed since, or an earlier version read other rows of the file, so that rows which
+            the run has learnt could be taken for held-out ones; or the rows were given from Python and are in no file.
 
     """
     return _data_as_before(run.config, run.load_data(), f"the run {run}", "Restore it, or start a new run.")
@@ -150,50 +156,73 @@ def data_of_file(exported: ExportedModel) -> Data:
 
 def _data_as_before(config: RunConfig, before: Mapping[str, Any] | None, whose: str, remedy: str) -> Data:
     """Draw or read rows, and see that they are those of before; None is for a provenance that nobody has noted."""
-    if before is not None and before.get("source") == IN_MEMORY:
+    if before is None:
+        return load_run_data(config)
+    if before.get("source") == IN_MEMORY:
         raise InputError(
             f"The rows that {whose} was trained on were given from Python, and no file holds them.",
             "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
             "DualDiff.evaluate takes the rows.",
         )
-    data = load_run_data(config)
-    if before is not None and before.get("sha256") != data.provenance.get("sha256"):
+    # An earlier version may have learnt a column that is now taken for an identifier.
+    data = load_run_data(config, learnt=before.get("columns") or ())
+    if before.get("sha256") != data.provenance.get("sha256"):
         raise InputError(f"The file {data.name} has changed since {whose} was begun.", remedy)
+    if any(before.get(part) not in (None, data.provenance[part]) for part in ("train_rows", "held_out_rows")):
+        raise InputError(
+            f"This version reads another number of rows from {data.name} than the version with which {whose} was "
+            "begun, so that learnt rows could be taken for held-out ones.",
+            "Start a new run.",
+        )
     return data
 
 
-def with_types(model: Model, rows: pl.DataFrame, known: Iterable[str]) -> pl.DataFrame:
+def with_types(
+    encoding: TableEncoding,
+    rows: pl.DataFrame,
+    known: Iterable[str],
+    *,
+    exact: bool = True,
+    others: str = "the model has learnt",
+) -> pl.DataFrame:
     """Give columns the types that they had in training: a column of gaps only has none of its own.
 
     NaN, which arrays and pandas have for a gap, becomes null.
 
     Args:
-        model: whose encoding has the types.
+        encoding: has the types.
         rows: n rows of a table that is not the training file.
-        known: the columns of the rows that the model has, too.
+        known: the columns of the rows that the encoding has, too.
+        exact: whether numbers get their type, too; otherwise 1.5 may stand where whole numbers were learnt.
+        others: what has the types, in messages.
 
     Raises:
         InputError: a column has values that the type of the training does not hold.
 
     """
-    types = model.encoding.types
+    types = encoding.types
     for name in known:
         own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
+        if not exact and own.dtype.is_numeric() and types[name].is_numeric():
+            rows = rows.with_columns(own)
+            continue
         try:
             typed = own.cast(types[name])
         except pl.exceptions.PolarsError:
             typed = None
-        if typed is None or (own.null_count() < len(own) and not typed.cast(own.dtype).equals(own)):
+        # Between numbers and dates polars would count days or microseconds.
+        counted = any(a.is_numeric() and b.is_temporal() for a, b in permutations((own.dtype, types[name])))
+        if typed is None or (own.null_count() < len(own) and (counted or not typed.cast(own.dtype).equals(own))):
             raise InputError(
-                f"The column '{name}' of the table has the type {own.dtype}, and the model has learnt {types[name]}.",
-                "Give a table whose columns have the types of the training file.",
+                f"The column '{name}' of the table has the type {own.dtype}, and {others} {types[name]}.",
+                "Give tables whose columns have the same types.",
             )
-        _check_text(model, own, typed)
+        _check_text(encoding, own, typed, others)
         rows = rows.with_columns(typed)
     return rows
 
 
-def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
+def _check_text(encoding: TableEncoding, own: pl.Series, typed: pl.Series, others: str) -> None:
     """Refuse numbers in place of texts, such as 501 for '00501', unless each of them, as a text, is a learnt value.
 
     Raises:
@@ -202,10 +231,10 @@ def _check_text(model: Model, own: pl.Series, typed: pl.Series) -> None:
     """
     if typed.dtype != pl.String or own.dtype in (pl.String, pl.Categorical, pl.Enum) or not typed.drop_nulls().len():
         return
-    category = model.encoding.category(own.name)
+    category = encoding.category(own.name)
     if category is None or category.unknown(typed).len():
         such = "" if category is None else f", such as '{category.levels[0]}'"
         raise InputError(
-            f"The column '{own.name}' of the table has the type {own.dtype}, and the model has learnt String{such}.",
-            "Write the column as text in the form of the training file, for example with its leading zeros.",
+            f"The column '{own.name}' of the table has the type {own.dtype}, and {others} String{such}.",
+            "Write the column as text in the same form, for example with leading zeros.",
         )

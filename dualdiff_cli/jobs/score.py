@@ -37,6 +37,7 @@ def score(
     seed: int = 0,
     device: str = "auto",
     announce: Callable[[str], None] = lambda what: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Give the binary logarithm of the model's density at every row of a table, in the units of the columns.
 
@@ -48,6 +49,7 @@ def score(
         seed: of the noise that spreads whole numbers over their unit interval.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``, where a run's model is loaded.
         announce: told what is being computed.
+        on_note: told each sentence about the file that the user should know.
 
     Returns:
         The record of the ``score`` command: "run", "rows", "unit", "mean", "note", "seed" and "output". The mean is
@@ -62,7 +64,7 @@ def score(
     run, model = opened(source, device)
     _check_density(model)
     names = model.encoding.names
-    rows = table if isinstance(table, pl.DataFrame) else _read(table, names)
+    rows = table if isinstance(table, pl.DataFrame) else _read(table, names, on_note)
     rows = _complete_rows(model, rows)
     _check_values(model, rows)
     announce(f"density at {rows.height:,} rows")
@@ -104,17 +106,20 @@ def log_densities(model: Model, rows: pl.DataFrame, *, seed: int) -> FloatArray:
     return model.log_density(_complete_rows(model, rows), seed=seed)
 
 
-def _read(table: str | Path, names: list[str]) -> pl.DataFrame:
-    """Read the model's columns of a file, with every row.
+def _read(table: str | Path, names: list[str], on_note: Callable[[str], None]) -> pl.DataFrame:
+    """Read the model's columns of a file, with every row, and tell the notes of reading.
 
     Raises:
         InputError: the file is refused; the remedy names no option, because `score` has none for files.
 
     """
     try:
-        return read_table(table, columns=names, min_rows=1, whole=True).rows
+        found = read_table(table, columns=names, min_rows=1, whole=True)
     except InputError as error:
         raise error.without_options("Mend these values.") from error
+    for note in found.notes:
+        on_note(note)
+    return found.rows
 
 
 def _check_density(model: Model) -> None:
@@ -156,7 +161,7 @@ def _complete_rows(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
             f"The table has no column '{lacking[0]}', which the model has learnt.",
             f"Give a table with the columns {', '.join(names)}.",
         )
-    rows = with_types(model, rows.select(names), names)
+    rows = with_types(model.encoding, rows.select(names), names)
     for column in rows:
         if gaps := column.null_count():
             first = int(column.is_null().arg_max() or 0)

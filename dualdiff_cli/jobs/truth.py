@@ -12,6 +12,7 @@ from .. import seeding
 from ..data import Data, FloatArray, TableEncoding, draw
 from ..errors import InputError
 from ..metrics import ColumnPart, Score, score_samples
+from .inputs import with_types
 
 __all__ = ["REAL", "Announce", "Truth"]
 
@@ -54,8 +55,15 @@ class Truth:
             self.perfect = np.array_split(shuffled[: parts * n_generated], parts)
 
     def prepare(self, rows: pl.DataFrame) -> FloatArray:
-        """Turn n rows into an array (n, width) in the units of the scores."""
-        return self.encoding.encode(rows, None)
+        """Turn n rows into an array (n, width) in the units of the scores.
+
+        Raises:
+            InputError: a column has another type than among the training rows.
+
+        """
+        learnt = [column.name for column in self.encoding.columns if column.width]
+        others = "the rows that it is scored with have"
+        return self.encoding.encode(with_types(self.encoding, rows, learnt, exact=False, others=others), None)
 
     def score(
         self,
@@ -76,7 +84,8 @@ class Truth:
             announce: told what is being computed.
 
         Raises:
-            InputError: there are too few rows, a metric is unknown, or the data are no table with such a target.
+            InputError: there are too few rows, a metric is unknown, a column has another type than the data, or the
+                data are no table with such a target.
 
         """
         density = self._data.density

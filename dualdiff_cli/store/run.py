@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +102,8 @@ class Run:
         else:
             run = cls(path)
             if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-                raise InputError(
-                    f"The run directory {path} is not empty.", f"Use another one, or go on with --resume {path}."
-                )
+                go_on = f", or go on with `{run.resuming}`" if run.exists else ""
+                raise InputError(f"The run directory {path} is not empty.", f"Use another one{go_on}.")
         if not create_text(run.config_path, config.to_toml()):  # another process was a moment earlier
             raise InputError(f"The run directory {run} has just been taken by another process.", "Use another one.")
         return run
@@ -157,6 +157,11 @@ class Run:
     def config_path(self) -> Path:
         """The file with what was asked for."""
         return self.path / CONFIG_FILE
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with the training."""
+        return f"dualdiff train --resume {shlex.quote(str(self))}"
 
     @property
     def exists(self) -> bool:
@@ -226,9 +231,7 @@ class Run:
         """
         path, described, remedy = self.path / "model.safetensors", self.path / "model.json", "Train the run again."
         if not path.exists():
-            raise InputError(
-                f"The run {self} has no trained model yet.", f"Finish it with `dualdiff train --resume {self}`."
-            )
+            raise InputError(f"The run {self} has no trained model yet.", f"Finish it with `{self.resuming}`.")
         description = read_object(described, dict[str, Any], remedy) or {}
         check_version(description.get("format_version"), FORMAT, f"The run {self}", remedy, oldest=OLDEST)
         check_object(described, description, ModelFile, remedy)

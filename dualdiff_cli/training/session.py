@@ -167,7 +167,7 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
         if not trainer.is_done:
             raise Interrupted(
                 f"Stopped after {trainer.step} of {trainer.training.steps} steps.",
-                f"Everything is saved: go on with `dualdiff train --resume {run}`.",
+                f"Everything is saved: go on with `{run.resuming}`.",
             )
     return at_the_end
 
@@ -209,7 +209,7 @@ def train_at_once(
             if step < steps and callbacks.should_stop():
                 raise Interrupted(
                     f"Stopped after {step} of at most {steps} steps.",
-                    f"{name} keeps no checkpoint: `dualdiff train --resume {run}` starts anew.",
+                    f"{name} keeps no checkpoint: `{run.resuming}` starts anew.",
                 )
 
 

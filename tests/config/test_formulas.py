@@ -22,6 +22,7 @@ from dualdiff_cli.errors import InputError
         ("2*x = y - 1", "x", {"y": 0.5}, -0.5),
         ('"my column" = -"größe (m)" + 1.5e3', "my column", {"größe (m)": -1}, 1500),
         ("a = b + b", "a", {"b": 2}, 0),
+        ('"a = b" = 2*"5"" pipe"', "a = b", {'5" pipe': 2}, 0),
     ],
 )
 def test_an_equation_is_solved_for_one_column(text: str, name: str, factors: dict[str, float], constant: float) -> None:
@@ -130,6 +131,7 @@ def test_what_is_no_equation_of_columns_is_refused_with_an_example(text: str) ->
     "formula",
     [
         linear_formula({"a": 1 / 3, "b c": -1.0}, 0.0),
+        linear_formula({'"': 2.0, 'a ""': 1.0}, 0.0),
         linear_formula({"x": -1e-7}, 1e20),
         linear_formula({"y": 0.1}, -0.3),
         linear_formula({}, 0.0),

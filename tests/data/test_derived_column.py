@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dualdiff_cli import export, sample, seeding, train
+from dualdiff_cli.config.formulas import read_constraint, read_formula
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding, check_table, split_table
 from dualdiff_cli.data.encoding.derived import DerivedColumn
@@ -163,6 +164,49 @@ def test_a_formula_with_several_places_of_a_column_is_not_solved_for_it() -> Non
     assert given_cells(encoding, {"x": 2.0, "y": 6.0}).cells.columns == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("formula", "least", "solvable"),
+    [
+        ("x^2", -3, False),
+        ("x^2", 0, True),
+        ("(x - 4)^2", 0, False),
+        ("x^(-1)", -3, True),
+        ("2 + 1/(x + 9)^2", -3, True),
+    ],
+)
+def test_a_power_is_solved_for_a_column_only_if_its_root_is_that_column(
+    formula: str, least: float, solvable: bool
+) -> None:
+    x = seeding.stream(0, "roots").uniform(least, 3, N)
+    rows = pl.DataFrame({"x": x}).with_columns(y=read_formula(formula).value({"x": x}))
+    encoding = TableEncoding.fit(rows, kinds={"y": f"= {formula}"})
+    assert encoding.can_be_given("y", beside=["y"]) is solvable
+    found = encoding.solved(rows.head(1).with_columns(x=pl.lit(None, pl.Float64)))["x"].to_list()
+    assert found == (pytest.approx([x[0]]) if solvable else [None])
+    assert TableEncoding.read(encoding.model_dump(mode="json")) == encoding
+    if not solvable:
+        with pytest.raises(InputError, match=r"'y' cannot be given.*computed from, or use --where"):
+            given_cells(encoding, {"y": 4.0})
+
+
+def test_a_quotient_by_zero_stays_a_gap() -> None:
+    rng = seeding.stream(0, "zeros")
+    p, q = rng.uniform(1, 9, N), rng.uniform(1, 9, N)
+    rows = pl.DataFrame({"p": p, "q": q, "r": p * q})
+    encoding = TableEncoding.fit(rows, kinds={"r": "= p*q"})
+    gaps = pl.DataFrame({"p": [None, None], "q": [0.0, 2.0], "r": [1.0, 3.0]}, schema=rows.schema)
+    assert encoding.solved(gaps)["p"].to_list() == [None, 1.5]
+
+
+def test_names_with_quotes_and_blanks_stand_in_formulas_that_can_be_read_again() -> None:
+    inches = seeding.stream(0, "inches").uniform(1, 9, N).round(2)
+    rows = pl.DataFrame({'a "in" b': inches, "in cm": (2.54 * inches).round(4)})
+    found = find_relations(rows)
+    assert {name: str(formula) for name, formula in found.items()} == {"in cm": '= 2.54*"a ""in"" b"'}
+    (equation,) = free_relations(rows, TableEncoding.fit(rows).columns)
+    assert read_constraint(equation) == ("in cm", found["in cm"])
+
+
 def test_a_gap_that_follows_from_the_other_cells_is_computed(model: Model) -> None:
     third = pl.int_range(50) % 3
     gaps = FRAME.head(50).with_columns(
@@ -215,7 +259,8 @@ def test_a_formula_of_an_earlier_version_is_read() -> None:
     written = {"kind": "derived", "name": "y", "factors": {"x": 2.0}, "constant": -1.0, "decimals": None}
     column = DerivedColumn.model_validate(written)
     assert column.summary == "computed = 2*x - 1"
-    assert column.model_dump() == {"kind": "derived", "name": "y", "equals": "2*x - 1", "decimals": None}
+    now = {"kind": "derived", "name": "y", "equals": "2*x - 1", "decimals": None, "ambiguous": ()}
+    assert column.model_dump() == now
 
 
 def test_relations_are_found_and_others_are_not() -> None:

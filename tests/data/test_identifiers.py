@@ -20,6 +20,9 @@ IDENTIFIERS = {
     "counts rows": list(range(1000, 1000 + N)),
     "nineteen digits": (9_100_000_000_000_000_000 + np.arange(N)).tolist(),
     "hashes": SCATTERED.tolist(),
+    "text with gaps": [None if k % 9 == 0 else f"customer {k}" for k in range(N)],
+    "counts rows, with gaps": [None if k % 9 == 0 else 1000 + k for k in range(N)],
+    "hashes with gaps": [None if k % 9 == 0 else code for k, code in enumerate(SCATTERED.tolist())],
 }
 OTHERS = {
     "names": [f"name {k % 150}" for k in range(N)],
@@ -27,7 +30,9 @@ OTHERS = {
     "every second": list(range(0, 2 * N, 2)),
     "numbers": RNG.normal(size=N).tolist(),
     "long but repeated": np.repeat(SCATTERED[:100], 2).tolist(),
-    "with a gap": [None, *range(1, N)],
+    "names with gaps": [None if k % 9 == 0 else f"name {k % 150}" for k in range(N)],
+    "counts its values": [None if k % 9 == 0 else k - k // 9 for k in range(N)],
+    "a few values": [f"name {k}" if k % 5 == 0 else None for k in range(N)],
 }
 
 
@@ -66,6 +71,11 @@ def test_columns_that_are_asked_for_are_learnt_and_a_schema_decides_either_way(f
     asked = load_data(str(file), seed=0, kinds={"key": "category", "x": "identifier"})
     assert asked.train.columns == ["key"]
     assert asked.kinds == {"key": "category"}
+
+
+def test_a_column_that_a_model_has_learnt_is_no_identifier(file: Path) -> None:
+    again = load_data(str(file), seed=0, learnt=["key", "x"])
+    assert again.train.columns == ["key", "x"]
 
 
 def test_a_table_of_identifiers_only_is_refused(file: Path) -> None:

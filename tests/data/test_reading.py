@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dualdiff_cli.data import READABLE, read_table
+from dualdiff_cli.data import READABLE, check_table, read_table
 from dualdiff_cli.errors import InputError
 
 N = 30
@@ -138,6 +138,10 @@ def test_rows_without_any_value_are_left_out_and_counted(tmp_path: Path) -> None
     assert table.rows_in_file == N + 3
     assert np.array_equal(table.numbers, [*range(1, N + 1), N + 2])
     assert table.notes == (f"2 of {N + 3} rows are empty and are left out.",)
+    marked = read_table(csv(tmp_path, "a,b", "NA,", *rows("null,NaN", "1,2")))
+    assert marked.rows.equals(table.rows)
+    gaps = pl.DataFrame({"a": [float("nan"), 1.0], "b": ["NA", "x"]})
+    assert check_table(gaps, name="gaps", min_rows=1).rows.rows() == [(1.0, "x")]
 
 
 @pytest.mark.parametrize(

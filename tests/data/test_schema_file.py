@@ -29,7 +29,7 @@ NAMES = [
 
 
 def test_what_is_written_is_read_whatever_the_columns_are_called(tmp_path: Path) -> None:
-    kinds = dict(zip(NAMES, cycle(ASKED_KINDS), strict=False))
+    kinds = dict(zip(NAMES, cycle(ASKED_KINDS), strict=False)) | {"y": '= 2*"😀 """""'}
     path = tmp_path / "schema.toml"
     path.write_text(write_schema(kinds), encoding="utf-8")
     assert read_schema(path) == kinds

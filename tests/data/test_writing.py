@@ -77,6 +77,12 @@ def test_what_an_excel_file_would_change_or_lose_is_refused(tmp_path: Path) -> N
     with pytest.raises(InputError, match="no place for 1,048,576 rows") as caught:
         write_chunks(tmp_path / "t.xlsx", chunks(), rows=2**20)
     assert ".csv" in caught.value.remedy
+    wide = pl.DataFrame({f"x{k}": [1] for k in range(2**14 + 1)})
+    with pytest.raises(InputError, match="no place for 16,385 columns"):
+        write_chunks(tmp_path / "t.xlsx", chunks(frame=wide), rows=1)
+    long = pl.DataFrame({"a": [1, 2], "text": ["short", "x" * 32_768]})
+    with pytest.raises(InputError, match="the cell of column 2 in row 2, which begins with 'xxx"):
+        write_chunks(tmp_path / "t.xlsx", chunks(frame=long), rows=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,6 +103,14 @@ def test_a_missing_cell_is_an_empty_field_and_a_text_is_never_changed(tmp_path: 
     frame = pl.DataFrame({"a": [None, 1], "s": ["=1+1", None], "b": [True, None]})
     write_chunks(tmp_path / "t.csv", iter([frame]), rows=2)
     assert (tmp_path / "t.csv").read_text() == "a,s,b\n,=1+1,true\n1,,\n"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
+@pytest.mark.parametrize("values", [[1.5, None, 2.0, None, None], [None, None, "a", None]])
+def test_gaps_at_both_ends_of_a_single_column_are_read_back(tmp_path: Path, suffix: str, values: list[object]) -> None:
+    frame = pl.DataFrame({"x": values})
+    write_chunks(tmp_path / f"t{suffix}", chunks(2, frame=frame), rows=len(values))
+    assert read_table(tmp_path / f"t{suffix}", min_rows=1).rows.equals(frame)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".ndjson", ".npy"])

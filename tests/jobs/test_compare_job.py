@@ -152,6 +152,17 @@ def test_a_second_comparison_in_the_same_folder_is_refused(tmp_path: Path) -> No
         tiny_comparison(models=["mixture"], path=tmp_path)
 
 
+def test_of_two_first_comparisons_in_a_folder_the_second_neither_writes_nor_reads_a_request(tmp_path: Path) -> None:
+    """The first one has the folder, and has not written its request yet."""
+    with sole_use(tmp_path), pytest.raises(InputError, match=f"{tmp_path} is in use"):
+        tiny_comparison(models=["mixture"], path=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "own").touch()
+    with pytest.raises(InputError, match="does not hold a comparison"):
+        tiny_comparison(models=["mixture"], path=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
 def test_what_fails_is_a_row_with_its_reason_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

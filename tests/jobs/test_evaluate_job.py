@@ -143,6 +143,33 @@ def test_two_files_are_scored_without_a_run() -> None:
     assert abs(kl["value"] - kl["floor"]) < 0.5
 
 
+def test_a_column_of_another_type_is_refused_and_a_fraction_among_whole_numbers_is_scored() -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 4, 9), eager=True)
+    number = pl.int_range(100, eager=True) * 7 % 100
+    truth = pl.DataFrame({"x": number, "day": days, "name": ["a", "b"] * 50})
+    truth.write_csv("truth.csv")
+    wrong = {
+        "x": pl.Series(["many", *["1"] * 99]),
+        "day": pl.int_range(100, eager=True),
+        "name": pl.int_range(100, eager=True),
+    }
+    for name, column in wrong.items():
+        truth.with_columns(column.alias(name)).write_csv("samples.csv")
+        with pytest.raises(InputError, match=f"'{name}' of the table has the type"):
+            evaluate(samples="samples.csv", against="truth.csv", metrics=FILES)
+    truth.with_columns(x=pl.col("x") + 0.5).write_csv("samples.csv")
+    assert set(evaluate(samples="samples.csv", against="truth.csv", metrics=FILES)["metrics"]) == set(FILES)
+
+
+def test_the_notes_of_reading_are_told() -> None:
+    write_people(Path("samples.csv"), n=200, seed=0)
+    text = Path("samples.csv").read_text(encoding="utf-8").replace(",", ";")
+    Path("truth.csv").write_text(text, encoding="utf-8")
+    notes: list[str] = []
+    evaluate(samples="samples.csv", against="truth.csv", metrics=FILES, on_note=notes.append)
+    assert [note for note in notes if "semicolons" in note]
+
+
 @pytest.mark.parametrize("files", [{}, {"samples": "a.csv"}, {"against": "a.csv"}])
 def test_without_a_run_both_files_are_needed(files: dict[str, str]) -> None:
     write_people(Path("a.csv"))

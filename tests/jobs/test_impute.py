@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conditions import CORRELATION, known_rows, quick_request, write_known_rows
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import Request
+from dualdiff_cli.data import read_cells, write_chunks
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.impute import impute
 from dualdiff_cli.jobs.sample import sample
@@ -163,6 +165,79 @@ def test_values_that_were_not_learnt_are_counted_in_a_warning(codes: Path) -> No
     with pytest.warns(UserWarning, match=r"'zip' 2 cells have .*'99999'.*mean of the learnt values"):
         done = impute(codes, rows, device="cpu")["frame"]
     assert done["zip"].equals(rows["zip"])
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick run of a table with amounts, days and answers."""
+    folder = tmp_path_factory.mktemp("orders")
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 3, 30), eager=True)
+    number = pl.int_range(90, eager=True)
+    rows = pl.DataFrame({"amount": (number * 37 % 90) / 8, "day": days, "paid": number % 3 == 0})
+    rows.write_csv(folder / "orders.csv")
+    request = Request(dataset=str(folder / "orders.csv"), model="mixture", settings=["model.components=2"])
+    return Path(train(request, path=folder / "run", device="cpu")["run"])
+
+
+LOCAL = """amount;day;paid;own;when;id
+1,250;31.01.2024;True;NA;2024-01-01T10:00:00+02:00;007
+NA;14.02.2024;False;1,50;;008
+2,5;;NA;31.12.2024;2024-01-02T10:00:00+02:00;009
+"""
+
+
+def test_a_text_file_keeps_every_observed_text_and_drawn_cells_are_written_alike(orders: Path, tmp_path: Path) -> None:
+    (tmp_path / "local.csv").write_text(LOCAL, encoding="utf-8")
+    notes: list[str] = []
+    impute(orders, tmp_path / "local.csv", output=tmp_path / "filled.csv", device="cpu", on_note=notes.append)
+    before = pl.read_csv(LOCAL.encode(), separator=";", infer_schema=False)
+    done = pl.read_csv(tmp_path / "filled.csv", infer_schema=False)
+    for name, gap in {"amount": 1, "day": 2, "paid": 2}.items():
+        expected, found = before[name].to_list(), done[name].to_list()
+        assert found[:gap] + found[gap + 1 :] == expected[:gap] + expected[gap + 1 :]
+    assert done["paid"][2] in ("True", "False")
+    assert done.select("own", "when", "id").equals(before.select("own", "when", "id"))
+    assert re.fullmatch(r"-?\d+(,\d+)?", done["amount"][1])
+    assert re.fullmatch(r"\d\d\.\d\d\.\d{4}", done["day"][2])
+    assert [words for words in ("semicolons", "decimal comma", "'day'") if any(words in note for note in notes)]
+    assert not any("'own'" in note or "'when'" in note for note in notes)
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".xlsx"])
+def test_columns_that_the_model_does_not_know_are_no_gaps_and_keep_their_texts(
+    orders: Path, tmp_path: Path, suffix: str
+) -> None:
+    own = ["NA", "1,234", "2024-01-01T10:00:00+02:00"]
+    rows = pl.DataFrame({"amount": [1.25, None, 3.5], "own": own, "day": ["NA", "2024-01-05", "2024-01-06"]})
+    write_chunks(tmp_path / f"table{suffix}", [rows], rows=3)
+    impute(orders, tmp_path / f"table{suffix}", output=tmp_path / f"filled{suffix}", device="cpu")
+    done = read_cells(tmp_path / f"filled{suffix}").frame
+    assert done["own"].to_list() == own
+    assert (done["amount"][0], done["amount"][2]) == (1.25, 3.5)
+    assert done.null_count().sum_horizontal().item() == 0
+
+
+def test_a_text_file_becomes_values_in_a_format_that_has_types(orders: Path, tmp_path: Path) -> None:
+    (tmp_path / "local.csv").write_text(LOCAL, encoding="utf-8")
+    impute(orders, tmp_path / "local.csv", output=tmp_path / "filled.parquet", device="cpu")
+    done = pl.read_parquet(tmp_path / "filled.parquet")
+    assert done.schema["amount"] == pl.Float64
+    assert done.schema["day"] == pl.Date
+    assert done["amount"][2] == 2.5
+
+
+def test_texts_of_a_frame_are_read_as_the_training_reads_them(orders: Path) -> None:
+    rows = pl.DataFrame({"amount": ["1.50", None, "NA"], "day": ["31.01.2024", None, "14.02.2024"]})
+    done = impute(orders, rows, device="cpu")["frame"]
+    assert done.schema == rows.schema
+    assert (done["amount"][0], done["day"][0], done["day"][2]) == ("1.50", "31.01.2024", "14.02.2024")
+    assert all(float(amount) >= 0 for amount in done["amount"])
+    assert re.fullmatch(r"\d\d\.\d\d\.\d{4}", done["day"][1])
+
+
+def test_a_frame_without_rows_is_refused_as_a_file_is(orders: Path) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        impute(orders, pl.DataFrame({"amount": []}, schema={"amount": pl.Float64}), device="cpu")
 
 
 TYPED = {"x": pl.Float32, "y": pl.Decimal(12, 3), "side": pl.Enum(["low", "high"]), "hits": pl.UInt16}

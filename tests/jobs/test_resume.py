@@ -112,6 +112,10 @@ def test_a_data_file_that_changed_is_refused_wherever_its_split_matters(tmp_path
             job("run", device="cpu")
     write_people(tmp_path / "people.csv")
     assert resume("run", device="cpu")["steps"] == 12
+    provenance = Run("run").load_data() or {}
+    Run("run").save_data({**provenance, "train_rows": provenance["train_rows"] + 1}, None)
+    with pytest.raises(InputError, match=r"reads another number of rows from people.csv.*the run run was begun"):
+        evaluate("run", device="cpu")
 
 
 def test_damage_to_what_a_run_resumes_from_is_a_bad_input(whole: Run, tmp_path: Path) -> None:

@@ -144,6 +144,13 @@ def test_the_functions_for_python_give_nats_and_the_command_gives_bits(run_of_mo
     np.testing.assert_allclose(nats / math.log(2), bits(run_of_model("mixture"), rows))
 
 
+def test_what_is_unusual_about_a_file_is_told(run_of_model: Callable[[str], str], tmp_path: Path) -> None:
+    measured(5, seed=4).write_csv(tmp_path / "rows.csv", separator=";")
+    notes: list[str] = []
+    score(run_of_model("mixture"), tmp_path / "rows.csv", device="cpu", on_note=notes.append)
+    assert [note for note in notes if "semicolons" in note]
+
+
 def test_the_note_says_what_is_not_exact(run_of_model: Callable[[str], str], of_people: dict[str, object]) -> None:
     rows = measured(5, seed=4)
     assert "probability flow" in score(run_of_model("baseline"), rows, device="cpu")["note"]

@@ -69,11 +69,19 @@ def test_a_directory_that_holds_something_is_refused_untouched(tiny_config: RunC
     full = Path("full")
     full.mkdir()
     (full / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="full is not empty"):
+    with pytest.raises(InputError, match="full is not empty") as caught:
         Run.create(tiny_config, full)
+    assert "--resume" not in caught.value.remedy
     assert [path.name for path in full.iterdir()] == ["thesis.tex"]
     with pytest.raises(InputError, match=r"thesis\.tex is not empty"):
         Run.create(tiny_config, full / "thesis.tex")
+
+
+def test_what_finishes_a_run_can_be_pasted_into_a_shell(tiny_config: RunConfig) -> None:
+    run = Run.create(tiny_config, "my runs/$1")
+    with pytest.raises(InputError, match="is not empty") as caught:
+        Run.create(tiny_config, run.path)
+    assert "`dualdiff train --resume 'my runs/$1'`" in caught.value.remedy
 
 
 def test_without_a_path_the_newest_run_is_opened(tiny_config: RunConfig) -> None:

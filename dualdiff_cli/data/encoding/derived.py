@@ -31,12 +31,15 @@ class DerivedColumn(ColumnEncoding):
     Attributes:
         equals: the text of the formula; see `config.formulas`.
         decimals: the number of decimals of the values; None for whole numbers.
+        ambiguous: the columns of the formula that it cannot be solved for, because several values of the column give
+            the same value, as in x^2 with x of both signs; earlier versions did not look.
 
     """
 
     kind: Literal["derived"] = "derived"
     equals: str
     decimals: int | None
+    ambiguous: tuple[str, ...] = ()
 
     on_request: ClassVar[bool] = True
     can_be_given: ClassVar[bool] = False
@@ -104,8 +107,9 @@ class DerivedColumn(ColumnEncoding):
                 )
         column = rows[name]
         decimals = None if column.dtype.is_integer() else decimals_of(column)
-        derived = cls(name=name, equals=formula.text, decimals=decimals)
         numbers = {other: rows[other].cast(pl.Float64).to_numpy() for other in formula.columns}
+        ambiguous = tuple(other for other in formula.columns if not formula.gives_back(other, numbers))
+        derived = cls(name=name, equals=formula.text, decimals=decimals, ambiguous=ambiguous)
         values, truth = derived.computed(numbers), column.cast(pl.Float64).to_numpy()
         size = _size(formula, numbers, truth)
         unit = 0.0 if decimals in (None, MOST_DECIMALS) else 0.51 * 10.0**-decimals
@@ -128,7 +132,11 @@ class DerivedColumn(ColumnEncoding):
     def can_be_solved(self, known: Collection[str]) -> bool:
         """Say whether the columns of the formula follow from the value of this column and from the known ones."""
         unknown = self.unknown(known)
-        return not unknown or (len(unknown) == 1 and self.formula.can_be_solved_for(unknown[0]))
+        return not unknown or (len(unknown) == 1 and self.can_be_solved_for(unknown[0]))
+
+    def can_be_solved_for(self, name: str) -> bool:
+        """Say whether a column of the formula follows from the value of this column and from the other ones."""
+        return self.formula.can_be_solved_for(name) and name not in self.ambiguous
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Give n rows without features."""

@@ -115,9 +115,10 @@ def given_cells(encoding: TableEncoding, cells: Mapping[str, Any]) -> Given:
                 f"Write a value behind the equals sign{'' if column.present_feature is None else gaps}.",
             )
         if not column.can_be_given:
+            with_itself = "" if getattr(column, "ambiguous", ()) else ", or it and all but one of these"
             raise InputError(
                 f"The column '{name}' cannot be given: it is {column.summary}.",
-                "Give the columns that it is computed from, or it and all but one of these, or use --where.",
+                f"Give the columns that it is computed from{with_itself}, or use --where.",
             )
         try:
             cell, features = _encoded(column, value, types[name])

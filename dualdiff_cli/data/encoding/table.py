@@ -196,9 +196,9 @@ class TableEncoding(BaseModel):
             alone = np.sum([*gaps.values()], axis=0) == 1
             for name in column.formula.columns:
                 here = alone & gaps[name]
-                if here.any() and column.formula.can_be_solved_for(name):
+                if here.any() and column.can_be_solved_for(name):
                     found = column.formula.solved_for(name, cells[column.name], cells)
-                    known = pl.Series(name, np.where(here, found, np.nan)).fill_nan(None)
+                    known = pl.Series(name, np.where(here & np.isfinite(found), found, np.nan)).fill_nan(None)
                     known = known.round() if rows[name].dtype.is_integer() else known
                     rows = rows.with_columns(rows[name].fill_null(known.cast(rows[name].dtype, strict=False)))
         return rows
