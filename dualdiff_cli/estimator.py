@@ -326,7 +326,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
                 gone = [name for name in metrics or () if name in METRICS and METRICS[name].needs == "training"]
                 if gone:
                     raise InputError(
-                        f"The score {gone[0]} needs the training rows, which were given from Python; no file holds them.",
+                        f"The score {gone[0]} needs the training rows, which were given from Python.",
                         "Leave the score out, or take it before the estimator is saved.",
                     )
                 data = halves(ROWS_IN_MEMORY, rows, seed=seed)
