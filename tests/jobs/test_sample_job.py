@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ from people import PEOPLE
 from short_runs import run_of, short
 
 from dualdiff_cli import seeding
-from dualdiff_cli.diffusion.samplers import BLOCK, generate
+from dualdiff_cli.diffusion.samplers import BLOCK
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.sample import sample
 from dualdiff_cli.jobs.train import train
-from dualdiff_cli.models import DrawingOptions, diffusion, walking
+from dualdiff_cli.models import DrawingOptions, diffusion
 from dualdiff_cli.store.run import Run
 
 
@@ -102,14 +101,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_rows(trained: 
     assert not np.isclose(pl.read_csv(first).to_numpy(), pl.read_csv(other).to_numpy()).any()
 
 
-def test_rows_do_not_depend_on_the_chunks_that_they_are_drawn_in(
-    trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_do_not_depend_on_the_chunks_that_they_are_drawn_in(trained: dict[str, Any]) -> None:
     n = 2 * BLOCK + 100
     in_one = drawn(trained, "one.npy", n=n)
-    monkeypatch.setattr(walking, "generate", partial(generate, chunk=BLOCK))
     heard: list[int] = []
-    in_three = drawn(trained, "three.npy", n=n, on_progress=heard.append)
+    in_three = drawn(trained, "three.npy", n=n, options=DrawingOptions(frame=BLOCK), on_progress=heard.append)
     assert heard == [BLOCK, 2 * BLOCK, n]
     # Rows that are drawn again are drawn together with other ones, so that their products are rounded otherwise.
     np.testing.assert_allclose(np.load(in_one), np.load(in_three), rtol=1e-4, atol=1e-4)
