@@ -193,7 +193,8 @@ def with_types(
         encoding: has the types.
         rows: n rows of a table that is not the training file.
         known: the columns of the rows that the encoding has, too.
-        exact: whether numbers get their type, too; otherwise 1.5 may stand where whole numbers were learnt.
+        exact: whether numbers get their type, too; otherwise they stay as they are, also 1.5 or NaN among whole
+            numbers.
         others: what has the types, in messages.
 
     Raises:
@@ -202,10 +203,9 @@ def with_types(
     """
     types = encoding.types
     for name in known:
-        own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
-        if not exact and own.dtype.is_numeric() and types[name].is_numeric():
-            rows = rows.with_columns(own)
+        if not exact and rows[name].dtype.is_numeric() and types[name].is_numeric():
             continue
+        own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
         try:
             typed = own.cast(types[name])
         except pl.exceptions.PolarsError:

@@ -43,7 +43,7 @@ PEOPLE = ("--dataset", "people.csv")
         (("--dataset", "empty.csv"), "empty.csv", "rows"),
         (("--dataset", "zeros.csv"), "zeros.csv", "suffix"),
         (("--dataset", "folder.csv"), "folder.csv", ".csv"),
-        ((*MOONS, "--run-dir", "folder.csv"), "folder.csv is not empty", "--resume"),
+        ((*MOONS, "--run-dir", "folder.csv"), "folder.csv is not empty", "Use another one."),
         ((*MOONS, "--run-dir", "empty.csv/run"), "empty.csv/run: Not a directory", "another place"),
         (("--resume", "--steps", "9"), "--resume", "new run"),
         (("--resume",), "runs/", "Train"),
