@@ -93,6 +93,13 @@ def test_seed_and_random_state_are_one_thing() -> None:
     assert "one of them" in caught.value.remedy
 
 
+def test_settings_may_be_nested_or_have_dotted_names_and_stay_as_the_caller_has_them() -> None:
+    nested: dict[str, Any] = {"training": {"batch": 64}, "training.warmup": 3}
+    options = DualDiff(steps=9, settings=nested)._options()
+    assert options["training"] == {"steps": 9, "batch": 64, "warmup": 3}
+    assert nested == {"training": {"batch": 64}, "training.warmup": 3}
+
+
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for settings in ({"model": "x", "model.width": 8}, {"model.width": 8, "model": "x"}):
         with pytest.raises(InputError, match="model = 'x' is not allowed"):
