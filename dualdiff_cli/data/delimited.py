@@ -72,7 +72,8 @@ def read_delimited(path: Path) -> RawTable:
     commas = _has_decimal_commas(frame, shape)
     if commas:
         notes.append(f"The numbers of {path} have a decimal comma.")
-    return RawTable(frame, tuple(notes), header=header, decimal_comma=commas)
+    separator = shape.separator if shape.fields > 1 else ","
+    return RawTable(frame, tuple(notes), header=header, decimal_comma=commas, separator=separator)
 
 
 def _has_decimal_commas(frame: pl.DataFrame, shape: _Shape) -> bool:

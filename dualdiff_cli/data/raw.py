@@ -18,6 +18,7 @@ class RawTable:
         notes: sentences about the file that the user should know.
         header: the names as the file has them, which may be empty or repeated; None takes those of the frame.
         decimal_comma: whether the numbers in texts have a decimal comma.
+        separator: what separates the fields of a text file; the comma where each line has one field.
         typed: whether the format gives every column a type of its own, as JSON, Excel and text do not.
 
     """
@@ -26,4 +27,5 @@ class RawTable:
     notes: tuple[str, ...]
     header: list[str] | None = None
     decimal_comma: bool = False
+    separator: str = ","
     typed: bool = False

@@ -38,7 +38,7 @@ _XLSX_ROWS, _XLSX_COLUMNS = 2**20, 2**14
 """The numbers of rows, with the header, and of columns of an Excel sheet."""
 
 
-def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int) -> None:
+def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int, separator: str = ",") -> None:
     """Write the chunks one after the other.
 
     The file appears under its name when it is complete, and not at all when a chunk raises.
@@ -49,17 +49,20 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int)
             floats, which no signed and unsigned integers of 64 bits have in common otherwise.
         chunks: at least one, all with the same columns; they are drawn in the caller's thread as they are written.
         rows: how many rows the chunks have together.
+        separator: of the fields of CSV; other formats have their own.
 
     Raises:
         InputError: the suffix is none of these, the format has no place for the type of a column, for a missing
             cell or for so many rows, the format would change a whole number, or the file cannot be written.
 
     """
+    csv = _delimited(separator)
     if str(path) == "-":
-        _to_lines(iter(chunks), sys.stdout.buffer, _csv)
+        _to_lines(iter(chunks), sys.stdout.buffer, csv)
         return
     path = Path(path)
-    writer = _WRITERS.get(suffix_of(path))
+    writers = _WRITERS | {".csv": _lines(csv), ".csv.gz": _compressed(csv)}
+    writer = writers.get(suffix_of(path))
     if writer is None:
         raise InputError(f"'{path}' is not a kind of file that can be written.", f"Name one of {', '.join(WRITABLE)}.")
     try:

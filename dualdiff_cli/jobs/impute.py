@@ -27,8 +27,11 @@ ROWS_AT_ONCE = 100_000
 """The number of rows whose gaps are filled together."""
 OF_FEW_TYPES = (".npy", ".xlsx")
 """The formats that have a place for few types only: they get the types of the model."""
-OF_TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", "")
-"""The formats in which every cell is a text; CSV on standard output, which is called ``-``, has no suffix."""
+CSV = (".csv", ".csv.gz", "")
+"""The formats called CSV, which some programs write with another separator than the comma; standard output, which is
+called ``-``, has no suffix."""
+OF_TEXTS = (*CSV, ".tsv", ".tsv.gz")
+"""The formats in which every cell is a text."""
 FRAME = ".parquet"
 """The format that has the types of a frame."""
 
@@ -116,7 +119,7 @@ def impute(
     }
     if output is None:
         return record | {"frame": pl.concat(list(filled()))}
-    write_chunks(output, filled(), rows=rows.height * draws)
+    write_chunks(output, filled(), rows=rows.height * draws, separator=read.separator(suffix_of(Path(output))))
     return record
 
 
@@ -155,6 +158,10 @@ class _Table:
             for note in table.notes:
                 self.on_note(note)
         return rows.with_columns(table.rows)
+
+    def separator(self, suffix: str) -> str:
+        """Give what separates the fields of CSV that is written: what does so in a table that is CSV, too."""
+        return self.raw.separator if {suffix, self.suffix} <= set(CSV) else ","
 
     def writable(self, rows: pl.DataFrame, known: Collection[str], suffix: str) -> pl.DataFrame:
         """Give the rows, before their gaps are filled, as a file of a format can hold them.

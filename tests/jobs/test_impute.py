@@ -191,7 +191,7 @@ def test_a_text_file_keeps_every_observed_text_and_drawn_cells_are_written_alike
     notes: list[str] = []
     impute(orders, tmp_path / "local.csv", output=tmp_path / "filled.csv", device="cpu", on_note=notes.append)
     before = pl.read_csv(LOCAL.encode(), separator=";", infer_schema=False)
-    done = pl.read_csv(tmp_path / "filled.csv", infer_schema=False)
+    done = pl.read_csv(tmp_path / "filled.csv", separator=";", infer_schema=False)
     for name, gap in {"amount": 1, "day": 2, "paid": 2}.items():
         expected, found = before[name].to_list(), done[name].to_list()
         assert found[:gap] + found[gap + 1 :] == expected[:gap] + expected[gap + 1 :]
