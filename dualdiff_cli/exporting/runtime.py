@@ -240,10 +240,11 @@ class ExportedModel(Model):
 def _counted(
     chunks: Iterator[pl.DataFrame], redrawing: Redrawing | None, facts: dict[str, Any]
 ) -> Iterator[pl.DataFrame]:
-    """Pass the rows on, and note at the end how many were drawn again."""
-    yield from chunks
-    if redrawing is not None:
-        facts["redrawn"] = redrawing.count
+    """Pass the rows on, and note how many were drawn again until now: who selects rows may take only the first."""
+    for rows in chunks:
+        if redrawing is not None:
+            facts["redrawn"] = redrawing.count
+        yield rows
 
 
 class _FileDenoiser(Denoiser):
