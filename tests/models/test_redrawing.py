@@ -130,7 +130,7 @@ def test_an_exported_file_draws_the_same_rows_again(run: Run, model: DiffusionMo
     record = export(run, output=tmp_path / "hasty.onnx", device="cpu", **words)
     rows, redrawn = draw(model, 300)
     drawing = ExportedModel.open(record["output"], device="cpu").draw(300, seed=SEED)
-    file = pl.concat(drawing.chunks).to_numpy()
+    file = next(iter(drawing.chunks)).to_numpy()  # the only chunk; who selects rows does not ask for the end either
     assert drawing.facts["redrawn"] == redrawn > 0
     np.testing.assert_allclose(file, rows, rtol=1e-3, atol=1e-2)
 
