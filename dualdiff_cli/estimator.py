@@ -48,7 +48,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     It follows the conventions of scikit-learn: the constructor stores its arguments and does nothing else, ``fit``
     gives the estimator back, what ``fit`` finds out has a name that ends in ``_``, and ``clone``, ``get_params`` and
     ``set_params`` work. Rows come back in the type in which they were given: a NumPy array, or a data frame of polars
-    or pandas.
+    or pandas, or an Arrow table.
 
     Args:
         model: a name such as ``dual-expert``, ``mixture`` or ``spline-flow``; see ``dualdiff train --help``.
@@ -220,14 +220,15 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Draw the missing cells of rows from their distribution given the other cells of the row.
 
         Args:
-            X: n rows with some or all of the columns of the training rows, in any type that `fit` takes.
+            X: n rows with some or all of the columns of the training rows, in any type of rows that `fit` takes.
             seed: of the drawn cells.
 
         Returns:
             The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
-            InputError: the model is not fitted, or is no diffusion model that takes given cells.
+            InputError: the model is not fitted, or cannot fill gaps: a diffusion model that takes given cells can, and a
+                mixture.
 
         Examples:
             >>> import polars as pl

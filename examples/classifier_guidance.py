@@ -12,13 +12,14 @@ import torch
 from sklearn.neural_network import MLPClassifier
 
 from dualdiff_cli import Run, seeding
+from dualdiff_cli.data import read_table
 from dualdiff_cli.diffusion.classifiers import ClassifierGuided, by_differences, noisy_inputs
 from dualdiff_cli.models import load_model
 
 run, table, label, value, output = sys.argv[1:6]
 weight = float(sys.argv[6]) if len(sys.argv) > 6 else 1.0
 model = load_model(Run.open(run), device=torch.device("cpu"))
-rows = pl.read_csv(table).drop_nulls([*model.encoding.names, label])
+rows = read_table(table).rows.drop_nulls([*model.encoding.names, label])
 x = model.encoding.encode(rows, seeding.stream(0, "example"))
 inputs = noisy_inputs(torch.from_numpy(x), model.denoiser.schedule, seed=0).numpy()
 labels = np.tile(rows[label].cast(pl.String).to_numpy(), len(inputs) // len(x))

@@ -36,7 +36,7 @@ def animate(
         typer.Option(
             "--output",
             "-o",
-            help="The film; default: figures/diffusion.gif in the run.",
+            help="The film; default: figures/diffusion.gif in the run, and with --dataset NAME.gif.",
             metavar="FILE.gif|.mp4|.html",
             rich_help_panel=FILES,
         ),

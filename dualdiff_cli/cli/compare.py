@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..config.layers import DEFAULT_MODEL, MODELS
-from ..config.registry import MODEL_KINDS, PEERS
+from ..config.layers import COMPARED, MODELS
+from ..config.registry import PEERS
 from ..present.comparison import models_table
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_models_and_peers
@@ -38,8 +38,8 @@ def compare(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"A model to compare, one option each: {', '.join([*MODELS, *PEERS])}; default: {DEFAULT_MODEL}, "
-            f"{', '.join(name for name in MODEL_KINDS if name != 'diffusion')}, and the peers {', '.join(PEERS)}.",
+            help=f"A model to compare, one option each: {', '.join([*MODELS, *PEERS])}; default: "
+            f"{', '.join(COMPARED)}.",
             metavar="NAME",
             autocompletion=complete_models_and_peers,
             rich_help_panel=MODEL,

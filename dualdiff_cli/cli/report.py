@@ -36,7 +36,7 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="The HTML file; default: report.html in the run.",
+            help="The HTML file; default: report.html in the run, and for a comparison the page beside its file.",
             metavar="FILE.html",
             rich_help_panel=FILES,
         ),

@@ -115,7 +115,7 @@ def reproduce(
 
     Finished runs are kept: the same command goes on where it was stopped, and repeats the runs that failed.
     """
-    from ..paper.reproduce import ReproduceRequest
+    from ..paper.reproduce import FIGURES, ReproduceRequest
     from ..paper.reproduce import reproduce as job
 
     console = Console(as_json=as_json, quiet=quiet)
@@ -142,7 +142,8 @@ def reproduce(
         console.warn(f"A run with seed {failure['seed']} failed: {failure['reason']}")
     for sentence in record.get("left_out", []):
         console.note(sentence)
-    console.result(record, lambda: _tables(records, figures=record.get("figures", [])))
+    shown = [] if request.what == FIGURES else records
+    console.result(record, lambda: _tables(shown, figures=record.get("figures", [])))
 
 
 def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:

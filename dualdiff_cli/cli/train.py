@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config.layers import DEFAULT_MODEL, DEFAULT_RECIPE, FEW_ROWS, FEW_ROWS_RECIPE, MODELS, RECIPES
+from ..config.layers import (
+    DEFAULT_MODEL,
+    DEFAULT_RECIPE,
+    FEW_ROWS,
+    FEW_ROWS_RECIPE,
+    MODELS,
+    MODELS_FOR_FEW_ROWS,
+    RECIPES,
+)
 from ..errors import InputError
 from ..present.terminal import Console
 from ..present.training import report_progress, training_table
@@ -67,7 +75,8 @@ def train(
         str | None,
         typer.Option(
             help=f"How a diffusion model is trained and sampled: {', '.join(RECIPES)}; default: {FEW_ROWS_RECIPE} for "
-            f"fewer than {FEW_ROWS:,} rows, and otherwise {DEFAULT_RECIPE}.",
+            f"{' and '.join(MODELS_FOR_FEW_ROWS)} with fewer than {FEW_ROWS:,} training rows, and otherwise "
+            f"{DEFAULT_RECIPE}.",
             metavar="NAME",
             autocompletion=complete_recipes,
             rich_help_panel=MODEL,

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .registry import MODEL_KINDS
+from .registry import MODEL_KINDS, PEERS
 
 __all__ = [
+    "COMPARED",
     "CONFIG_FILE",
     "DEFAULT_MODEL",
     "DEFAULT_RECIPE",
@@ -136,6 +137,8 @@ DEFAULT_RECIPE = "precise"
 FEW_ROWS_RECIPE = "few-rows"
 MODELS_FOR_FEW_ROWS = ("dual-expert", "baseline")
 """The models that the recipe `few-rows` knows."""
+COMPARED = (DEFAULT_MODEL, "kernel-density", "mixture", "spline-flow", *PEERS)
+"""The models of a comparison that names none; `tabddpm` trains for minutes and has to be named."""
 PLAIN_RECIPE = "plain"
 """The only recipe of models that are not diffusion models."""
 PLAIN_LAYER: Layer = {"data": {"standardise": "always"}}

@@ -31,7 +31,9 @@ from .relations import held_relations
 __all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "parts_of", "split_table"]
 
 MIN_IDENTIFIERS = 50
-"""Among fewer rows, values that never repeat do not show that a column is an identifier."""
+"""Among fewer rows, numbers that never repeat do not show that a column is an identifier, nor do texts that rarely do."""
+MIN_UNIQUE_TEXTS = 10
+"""Among fewer rows, texts that never repeat do not show it either."""
 REMEDY_FOR_KEYS = "Say with --schema which columns are to be learnt, and as which kind."
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -285,16 +287,15 @@ def left_out(
 def is_identifier(column: pl.Series) -> bool:
     """Say whether a column only tells its rows apart.
 
-    That is text that never repeats, or whole numbers that count the rows, or that never repeat and are so far apart
-    that float64 cannot hold their differences. Missing cells say nothing: an identifier may lack some values.
+    That is text that hardly ever repeats (of few rows: that never repeats), or whole numbers that count the rows, or
+    that never repeat and are so far apart that float64 cannot hold their differences. Missing cells say nothing: an
+    identifier may lack some values.
     """
     known = column.drop_nulls()
     n, distinct = len(known), known.n_unique()
-    if n < MIN_IDENTIFIERS:
-        return False
     if column.dtype == pl.String:
-        return distinct > 0.95 * n
-    if not column.dtype.is_integer():
+        return distinct > 0.95 * n if n >= MIN_IDENTIFIERS else distinct == n >= MIN_UNIQUE_TEXTS
+    if n < MIN_IDENTIFIERS or not column.dtype.is_integer():
         return False
     ahead = (column.cast(pl.Int128) - pl.int_range(len(column), eager=True)).drop_nulls()
     far_apart = int(known.max()) - int(known.min()) > LARGEST_EXACT  # type: ignore[arg-type]

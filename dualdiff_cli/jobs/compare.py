@@ -16,7 +16,8 @@ import polars as pl
 from ..checked import read_object
 from ..compute.device import choose_device
 from ..compute.memory import require_memory
-from ..config.recipes import DEFAULT_MODEL, MODELS, has_setting, resolve
+from ..config.layers import COMPARED, DEFAULT_MODEL, MODELS
+from ..config.recipes import has_setting, resolve
 from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig
 from ..data import Data
@@ -38,8 +39,6 @@ from .truth import Announce, Truth
 
 __all__ = ["compare"]
 
-COMPARED = (DEFAULT_MODEL, "kernel-density", "mixture", "spline-flow", *PEERS)
-"""The models of a comparison that names none."""
 SIMPLE = "mixture"
 """The model that is simpler than a diffusion model, and says so where it is as good."""
 KEPT = ("parameters", "steps", "components", "covariance", "bandwidth", "held_out_loss", "held_out_loss_unit")

@@ -207,7 +207,10 @@ def _divergence(
     2,000 points, and 0.1 ± 0.1 bits from 400 and 400.
     """
     if any(part.discrete for part in reference.parts or ()):
-        note = "A table with categories, gaps or point masses has no density, so this divergence is not computed."
+        note = (
+            "A table with categories, gaps, point masses, several roundings of a column or unequally frequent weekdays has "
+            "no density, so this divergence is not computed."
+        )
         return Score(
             value=math.nan, unit="bits", ci95=None, n_real=len(truth), n_generated=len(generated), notes=(note,)
         )

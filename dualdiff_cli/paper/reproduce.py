@@ -156,7 +156,7 @@ def reproduce(
         for name, figure in figures.items()
         for path in save(figure, request.output / FIGURES / name, formats=("png", "svg"))
     ]
-    return {"tables": [] if request.what == FIGURES else records, "figures": paths, "left_out": left_out}
+    return {"tables": records, "figures": paths, "left_out": left_out}
 
 
 def _record(

@@ -35,6 +35,7 @@ PAGES_NOT_RUN = {
 }
 NOT_RUN = {
     "python -m pip install -c constraints.txt .": "The tests run in the environment that this line makes.",
+    "dualdiff bench --output after.json": "It is the command before it, whose record is copied.",
     "python -m pip install nox && python -m nox": "These are the checks that this test is a part of.",
 }
 SMALLER: dict[str, list[str]] = {
@@ -190,7 +191,10 @@ def write_files(folder: Path) -> None:
     pl.DataFrame(animals).write_csv(folder / "animals.csv")
     species = rng.choice(["Adelie", "Chinstrap", "Gentoo"], 300)
     lengths = {"bill_length_mm": rng.normal(44, 5, 300), "flipper_length_mm": rng.integers(172, 232, 300)}
-    pl.DataFrame({"species": species, **lengths}).write_csv(folder / "penguins.csv")
+    penguins = pl.DataFrame({"species": species, **lengths}).with_columns(
+        pl.when(pl.int_range(300) != 3).then(pl.col(name)).name.keep() for name in lengths
+    )
+    penguins.write_csv(folder / "penguins.csv", null_value="NA")
     shutil.copytree(ROOT / "examples", folder / "examples")
 
 
