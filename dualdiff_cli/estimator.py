@@ -227,8 +227,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
-            InputError: the model is not fitted, or cannot fill gaps: a diffusion model that takes given cells can, and a
-                mixture.
+            InputError: the model is not fitted, or cannot fill gaps; a mixture can, and so can a diffusion model that
+                takes given cells.
 
         Examples:
             >>> import polars as pl

@@ -54,8 +54,8 @@ def sample(
         typer.Option(
             "-o",
             "--output",
-            help="File for the rows, .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .ndjson, .jsonl, .npy or .xlsx, or - for CSV "
-            "on standard output; default: a CSV file in the run's folder samples/, and with --from in this folder.",
+            help="File for the rows, .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .ndjson, .jsonl, .npy or .xlsx, or - for "
+            "CSV on standard output; default: a CSV file in the run's folder samples/, and with --from in this folder.",
             metavar="FILE",
             rich_help_panel=FILES,
         ),

@@ -31,9 +31,9 @@ from .relations import held_relations
 __all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "parts_of", "split_table"]
 
 MIN_IDENTIFIERS = 50
-"""Among fewer rows, numbers that never repeat do not show that a column is an identifier, nor do texts that rarely do."""
+"""Among fewer rows, numbers that never repeat, and texts that hardly ever do, do not show an identifier."""
 MIN_UNIQUE_TEXTS = 10
-"""Among fewer rows, texts that never repeat do not show it either."""
+"""Among fewer rows, texts that never repeat do not show an identifier either."""
 REMEDY_FOR_KEYS = "Say with --schema which columns are to be learnt, and as which kind."
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"

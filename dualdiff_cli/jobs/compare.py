@@ -16,7 +16,7 @@ import polars as pl
 from ..checked import read_object
 from ..compute.device import choose_device
 from ..compute.memory import require_memory
-from ..config.layers import COMPARED, DEFAULT_MODEL, MODELS
+from ..config.layers import COMPARED, MODELS
 from ..config.recipes import has_setting, resolve
 from ..config.registry import PEERS, known_name
 from ..config.schema import RunConfig

@@ -208,8 +208,8 @@ def _divergence(
     """
     if any(part.discrete for part in reference.parts or ()):
         note = (
-            "A table with categories, gaps, point masses, several roundings of a column or unequally frequent weekdays has "
-            "no density, so this divergence is not computed."
+            "A table with categories, gaps, point masses, several roundings of a column or unequally frequent weekdays "
+            "has no density, so this divergence is not computed."
         )
         return Score(
             value=math.nan, unit="bits", ci95=None, n_real=len(truth), n_generated=len(generated), notes=(note,)
