@@ -20,7 +20,7 @@ common weights of all rows, and V towards (1, 0, …, 0), as if so many more row
 
 How good an expert is depends on the given features, too: a mixture is conditioned exactly on any of them, while a
 network has seen few rows with just these. So there are S tables of weights: one for rows without given features, and
-one for each of S − 1 equal slices of the share of features that is given, where all features of a category are one.
+one for each of S − 1 equal slices of the share of columns, or of other units, that is given.
 
 The denoising loss, integrated over the log signal-to-noise ratio, is the divergence up to a constant (Guo, Shamai &
 Verdú 2005; Kingma et al. 2021), so that what lowers this loss on unseen rows lowers the divergence.
@@ -28,7 +28,7 @@ Verdú 2005; Kingma et al. 2021), so that what lowers this loss on unseen rows l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class StackedDenoiser(LearntDenoiser):
     Args:
         learnt: the networks, which have the whole weight until other weights are set or loaded.
         levels: L, the number of levels; the weights are those of the middles of so many equal slices of the time axis.
-        width: d, the number of features.
+        units: for each of the d features the number of its unit, ascending; the features of a unit are given together.
 
     Attributes:
         mixture, independent: the experts in closed form; None before they are fitted or loaded.
@@ -85,15 +85,16 @@ class StackedDenoiser(LearntDenoiser):
 
     """
 
-    def __init__(self, learnt: NetworkDenoiser, *, levels: int, width: int) -> None:
+    def __init__(self, learnt: NetworkDenoiser, *, levels: int, units: Sequence[int]) -> None:
         super().__init__()
+        self.units = tuple(units)
         self.learnt, self.schedule, self.network = learnt, learnt.schedule, learnt.network
         self.mixture: FullMixtureDenoiser | None = None
         self.independent: IndependentDenoiser | None = None
         self.gate_weights: Tensor
         self.feature_weights: Tensor
         self.register_buffer("gate_weights", _first(1, levels, 1, len(EXPERT_NAMES)))
-        self.register_buffer("feature_weights", _first(1, levels, width, 1 + len(EXPERT_NAMES)))
+        self.register_buffer("feature_weights", _first(1, levels, len(self.units), 1 + len(EXPERT_NAMES)))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser.forward`."""
@@ -205,10 +206,8 @@ class _ConditionedStack(Denoiser):
         self.mixture = stack.mixture.conditioned(values, given)
         self.independent = stack.independent.conditioned(values, given)
         slices = len(stack.gate_weights) - 1
-        means = stack.learnt.discrete_means
-        others = {i for here in (means.one_hot if means else ()) for i in range(here.start + 1, here.stop)}
-        counted = [i for i in range(given.shape[-1]) if i not in others]
-        share = given.reshape(-1, given.shape[-1])[:, counted].double().mean(1)
+        first_features = [stack.units.index(unit) for unit in sorted(set(stack.units))]
+        share = given.reshape(-1, given.shape[-1])[:, first_features].double().mean(1)
         self._slice = (share * slices).ceil().long()
         self._tables = stack.gate_weights, stack.feature_weights
 

@@ -212,7 +212,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         config = settle(config, features, table=data.density is None) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
-        sampler.levels(build_denoiser(config, encoding.width, encoding.layout.discrete).schedule)
+        sampler.levels(build_denoiser(config, encoding.layout).schedule)
         denoiser = None if teacher is None else teacher.denoiser
         return DiffusionPlan(config, data, encoding, features, held_out, pairs, denoiser)
 
@@ -250,7 +250,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
     @classmethod
     def _restored(cls, config: DiffusionConfig, encoding: TableEncoding, kept: Kept) -> Self:
         """Build the denoiser with the kept weights; see `TrainableModel._restored`."""
-        denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete)
+        denoiser = build_denoiser(config, encoding.layout)
         denoiser.load_weights(kept.tensors)
         _try_out(denoiser, encoding.width)
         reach = Reach.read(kept.facts["reach"], width=encoding.width)

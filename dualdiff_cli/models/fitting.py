@@ -14,7 +14,7 @@ from .. import seeding
 from ..compute.device import denormals_flushed
 from ..compute.execution import Execution, LayerShape, decide_folds, decide_training
 from ..config.schema import DiffusionConfig
-from ..data import DiscreteSpan
+from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
@@ -48,8 +48,17 @@ class DiffusionPlan(Plan[DiffusionConfig]):
     teacher: Denoiser | None = None
 
 
-def build_denoiser(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> LearntDenoiser:
-    """Make the untrained denoiser; its initial weights depend on the seed alone.
+def build_denoiser(config: DiffusionConfig, layout: FeatureLayout) -> LearntDenoiser:
+    """Make the untrained denoiser of features; its initial weights depend on the seed alone."""
+    if config.folds.number:
+        return build_stacked(config, layout)
+    return build_network_denoiser(config, layout.width, layout.discrete)
+
+
+def build_network_denoiser(
+    config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()
+) -> NetworkDenoiser:
+    """Make the untrained denoiser of one network; its initial weights depend on the seed alone.
 
     Args:
         config: of the model.
@@ -57,14 +66,6 @@ def build_denoiser(config: DiffusionConfig, width: int, discrete: Sequence[Discr
         discrete: the features that take few values.
 
     """
-    build = build_stacked if config.folds.number else build_network_denoiser
-    return build(config, width, discrete)
-
-
-def build_network_denoiser(
-    config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()
-) -> NetworkDenoiser:
-    """Make the untrained denoiser of one network; see `build_denoiser`."""
     schedule = build_schedule(config.schedule)
     weights = seeding.torch_stream(config.seed, "weights")
     network = build_network(config.model, width, span=schedule.network_span, generator=weights)

@@ -34,7 +34,7 @@ from ..compute.device import GraphedCall
 from ..compute.execution import PLAIN, Execution
 from ..compute.optimiser import FlatParameters, Moments, Rates, follow, fused_adamw, learning_rate
 from ..config.schema import DiffusionConfig
-from ..data import DiscreteSpan, FeatureLayout
+from ..data import FeatureLayout
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.folds import ByFold, FoldedMLP
 from ..diffusion.schedules import Schedule, build_schedule
@@ -55,12 +55,12 @@ LEAST_COUNTED = 0.1
 """The least factor by which a gain at a noise level counts, because networks that gain much may have weight later."""
 
 
-def build_stacked(config: DiffusionConfig, width: int, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
+def build_stacked(config: DiffusionConfig, layout: FeatureLayout) -> StackedDenoiser:
     """Make the denoiser that a finished training in folds has, with tensors that are still to be loaded."""
     schedule = build_schedule(config.schedule)
-    network = _build_folds(config, width, schedule, bands=config.folds.bands)
-    learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=discrete)
-    return StackedDenoiser(learnt, levels=config.folds.levels, width=width)
+    network = _build_folds(config, layout.width, schedule, bands=config.folds.bands)
+    learnt = NetworkDenoiser(network, schedule, prediction=config.objective.prediction, discrete=layout.discrete)
+    return StackedDenoiser(learnt, levels=config.folds.levels, units=layout.units)
 
 
 def _build_folds(config: DiffusionConfig, width: int, schedule: Schedule, *, bands: int) -> FoldedMLP:
@@ -239,7 +239,7 @@ class FoldTrainer:
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the closed forms, and what is to be said of it."""
-        stacked = build_stacked(self.config, self.layout.width, self.layout.discrete)
+        stacked = build_stacked(self.config, self.layout)
         stacked.learnt.network.load_state_dict(self._best.merged())
         stacked.learnt.limits = None if self.denoiser.limits is None else self.denoiser.limits.cpu()
         facts = self._weighing.finish(stacked, self._best)

@@ -97,7 +97,7 @@ class FittedMixture(ABC):
 
     @abstractmethod
     def refit(self, z: FloatArray) -> Self:
-        """Fit a mixture of the same size and form to some of the rows; the fit begins at the means of this mixture.
+        """Fit a mixture of the same size and form to some of the rows; the fit begins at this mixture.
 
         For fewer rows the criterion could choose another size by chance, and from other starting points the fit could
         end in another optimum. Such a mixture would say little about this one.

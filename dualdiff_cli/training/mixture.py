@@ -4,7 +4,7 @@ The Bayesian information criterion of a model with p parameters and likelihood L
 (Schwarz 1978, "Estimating the dimension of a model"); the least is the best. Its half, divided by n, estimates the loss
 −log p of an unseen row, but only where there are many more rows than parameters. So with few rows the mean of this
 estimate and of another one decides. The other one is cross-validation: the loss of each quarter of the rows under a
-mixture of the same size and form that is fitted to the other rows. These fits begin at the means of the whole fit, so
+mixture of the same size and form that is fitted to the other rows. These fits begin at the whole fit, so
 that they find the same components. They therefore know a little of the rows that judge them, which favours large
 mixtures, and BIC, which favours small ones, makes up for it.
 """
@@ -135,8 +135,16 @@ class PlainMixture(FittedMixture):
 
     def refit(self, z: FloatArray) -> Self:
         """Fit a mixture of the same size and form to some of the rows; see `FittedMixture.refit`."""
-        start = self.fitted.means_
-        return self.fit(z, self.components, self.form, seed=seeding.integer(0, "refit"), means_init=start)
+        whole = self.fitted
+        return self.fit(
+            z,
+            self.components,
+            self.form,
+            seed=seeding.integer(0, "refit"),
+            weights_init=whole.weights_,
+            means_init=whole.means_,
+            precisions_init=whole.precisions_,
+        )
 
     def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
         """Fit a mixture with one more Gaussian; see `FittedMixture.with_component`."""

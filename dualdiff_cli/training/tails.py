@@ -66,15 +66,10 @@ class ScaleMixture(FittedMixture):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of rows that coincide
             part = start.fit_predict(z)
-        return cls._from_parts(z, part, components, tied=tied)
-
-    @classmethod
-    def _from_parts(cls, z: FloatArray, part: FloatArray, components: int, *, tied: bool) -> Self:
-        """Fit a mixture, beginning with the rows divided among the components; part (n,) has their numbers."""
         r = np.broadcast_to(np.eye(components)[part].T[:, None] / SCALES, (components, SCALES, len(z)))
         shapes, means = np.tile(np.eye(z.shape[1]), (components, 1, 1)), np.zeros((components, z.shape[1]))
         empty = cls(np.full((components, SCALES), 1 / SCALES), means, shapes, np.geomspace(0.25, 4, SCALES), tied)
-        return replace(empty._m_step_means(z, r)._m_step_shapes(z, r))._converged(z)
+        return empty._m_step_means(z, r)._m_step_shapes(z, r)._converged(z)
 
     @property
     def form(self) -> str:
@@ -102,9 +97,7 @@ class ScaleMixture(FittedMixture):
 
     def refit(self, z: FloatArray) -> Self:
         """Fit a mixture of the same size and form to some of the rows; see `FittedMixture.refit`."""
-        distances, log_volumes = self._distances(z)
-        part = (0.5 * distances + log_volumes[:, None]).argmin(0)
-        return self._from_parts(z, part, self.components, tied=self.tied)
+        return self._converged(z)
 
     def with_component(self, mean: FloatArray, covariance: FloatArray, share: float, z: FloatArray) -> Self:
         """Fit a mixture with one more component, which has a shape of its own; see `FittedMixture.with_component`."""

@@ -107,8 +107,10 @@ class UnseenRows:
         patterns = self.folds * PATTERNS
         share = least + (most - least) * torch.rand(patterns, 1, generator=rng)
         chosen = torch.rand(patterns, max(units) + 1, generator=rng) < share
-        rows = self.points.shape[1]
-        return chosen[:, torch.tensor(units)][torch.arange(rows) * patterns // rows]
+        # The rows of a fold are in the order of the file, which may be sorted.
+        m = self.points.shape[1] // self.folds
+        number = [fold * PATTERNS + torch.randperm(m, generator=rng) * PATTERNS // m for fold in range(self.folds)]
+        return chosen[:, torch.tensor(units)][torch.cat(number)]
 
     @torch.no_grad()
     def answers(self, given: Tensor | None = None, *, levels: slice = slice(None)) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
+from dualdiff_cli.data import FeatureLayout
 from dualdiff_cli.diffusion.conditions import FreeDenoiser, GuidedDenoiser
 from dualdiff_cli.diffusion.denoisers import Denoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
@@ -183,7 +184,7 @@ def test_a_network_that_is_given_nothing_answers_as_before() -> None:
 def stacked() -> Denoiser:
     settled = ["schedule.sigma_min=0.01", "model.finest_frequency=50.0"]
     config = resolve_diffusion(dataset="line", settings=["model.width=8", "model.blocks=1", "folds.number=2", *settled])
-    denoiser = build_stacked(config, D)
+    denoiser = build_stacked(config, FeatureLayout.plain(D))
     weights = {f"closed.{k}": v for k, v in vars(FullMixtureDenoiser(*mixture(2), SCHEDULE))["_buffers"].items()}
     denoiser.load_weights(
         {**denoiser.learnt.weights(), **weights, "gate_weights": torch.linspace(0, 1, config.folds.levels).double()}

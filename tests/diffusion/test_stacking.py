@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,25 +10,26 @@ from torch import Tensor
 
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve_diffusion
-from dualdiff_cli.data import DiscreteSpan
+from dualdiff_cli.data import DiscreteSpan, FeatureLayout
 from dualdiff_cli.diffusion.independent import IndependentDenoiser
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.stacking import StackedDenoiser
 from dualdiff_cli.training.folds import build_stacked
 
 D = 2
+PLAIN = FeatureLayout.plain(D)
 
 
 def draws(*shape: int, role: str) -> Tensor:
     return torch.randn(*shape, generator=seeding.torch_stream(0, role))
 
 
-def stacked(levels: int = 4, *, width: int = D, discrete: Sequence[DiscreteSpan] = ()) -> StackedDenoiser:
+def stacked(levels: int = 4, *, layout: FeatureLayout = PLAIN) -> StackedDenoiser:
     """A denoiser of two folds and two bands whose every weight matters, and whose w differs at every level."""
     settings = ["folds.number=2", "folds.bands=2", f"folds.levels={levels}", "schedule.sigma_min=0.01"]
     options = {"model": {"width": 8, "blocks": 1}}
     config = resolve_diffusion(dataset="line", recipe="few-rows", settings=settings, options=options)
-    denoiser = build_stacked(config, width, discrete)
+    denoiser, width = build_stacked(config, layout), layout.width
     generator = seeding.torch_stream(0, "parameters")
     with torch.no_grad():
         for parameter in denoiser.learnt.network.parameters():
@@ -135,9 +135,14 @@ def test_the_share_of_given_features_decides_which_weights_of_the_features_count
     assert not torch.allclose(answer[::2], of_networks[::2])
 
 
-def test_all_features_of_a_category_count_as_one_that_is_given() -> None:
-    """A category of three values and a number: one of two columns is given, which is the first of two slices."""
-    denoiser, t = stacked(width=4, discrete=[DiscreteSpan(0, 3, (-0.3, -0.3, -0.4), 1.0)]), middles(4)[1]
+ONE_HOT = (DiscreteSpan(0, 3, (-0.3, -0.3, -0.4), 1.0),)
+DIGITS = tuple(DiscreteSpan(i, 1, (-0.5,), 1.0) for i in range(3))
+
+
+@pytest.mark.parametrize("discrete", [ONE_HOT, DIGITS, ()], ids=["one-hot", "digits", "date"])
+def test_all_features_of_a_column_count_as_one_that_is_given(discrete: tuple[DiscreteSpan, ...]) -> None:
+    """A column of three features and a number: one of two columns is given, which is the first of two slices."""
+    denoiser, t = stacked(layout=FeatureLayout((0, 0, 0, 1), discrete)), middles(4)[1]
     denoiser.gate_weights = denoiser.gate_weights.expand(3, -1, -1, -1)
     denoiser.feature_weights = torch.eye(4, dtype=torch.float64)[:3].reshape(3, 1, 1, 4).expand(3, 4, 4, 4)
     x_t, values, given = draws(5, 4, role="x_t"), draws(5, 4, role="values"), torch.tensor([True, True, True, False])
@@ -220,7 +225,7 @@ def test_the_error_of_the_regression_is_the_error_of_the_answer_in_units_of_c_ou
 def fresh() -> StackedDenoiser:
     """The denoiser before anything is loaded."""
     denoiser = stacked()
-    empty = StackedDenoiser(denoiser.learnt, levels=4, width=D)
+    empty = StackedDenoiser(denoiser.learnt, levels=4, units=denoiser.units)
     with torch.no_grad():
         for parameter in empty.learnt.network.parameters():
             parameter.zero_()

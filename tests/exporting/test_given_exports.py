@@ -57,7 +57,7 @@ def model_of_few_rows() -> DiffusionModel:
     )
     encoding = TableEncoding.fit(frame())
     d = encoding.width
-    denoiser = build_denoiser(config, d, encoding.layout.discrete)
+    denoiser = build_denoiser(config, encoding.layout)
     assert isinstance(denoiser, StackedDenoiser)
     with torch.no_grad():
         for k, parameter in enumerate(denoiser.parameters()):

@@ -28,7 +28,7 @@ def run_of(frame: pl.DataFrame, path: Path) -> Run:
     kinds = {name: kind for name, kind in KINDS.items() if name in frame.columns}
     encoding = TableEncoding.fit(frame, kinds=kinds)
     config = narrow()
-    denoiser = build_denoiser(config, encoding.width, encoding.layout.discrete).requires_grad_(False).eval()
+    denoiser = build_denoiser(config, encoding.layout).requires_grad_(False).eval()
     run = Run.create(config, path)
     DiffusionModel(config, encoding, denoiser, torch.device("cpu")).save(run)
     return run

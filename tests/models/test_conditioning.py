@@ -10,7 +10,7 @@ from tiny import tiny
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data import FeatureLayout, TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.networks.layers import GroupedLinear
@@ -35,7 +35,7 @@ def model() -> DiffusionModel:
     config = tiny("few-rows", settings=[*settings, "schedule.sigma_min=0.01", "model.finest_frequency=50.0"])
     columns = (NumberColumn(name=n, shift=m, scale=s) for n, m, s in zip(NAMES, MEAN, SCALE, strict=True))
     encoding = TableEncoding(columns=tuple(columns))
-    denoiser = build_denoiser(config, 4)
+    denoiser = build_denoiser(config, FeatureLayout.plain(4))
     one, correlation = torch.ones(1, dtype=torch.float64), torch.from_numpy(CORRELATION)[None]
     exact = FullMixtureDenoiser(one, torch.zeros(1, 4, dtype=torch.float64), correlation, denoiser.schedule)
     closed = {f"closed.{name}": tensor for name, tensor in exact.named_buffers() if "." not in name}

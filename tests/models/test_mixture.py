@@ -209,6 +209,17 @@ def test_a_fit_depends_on_its_seed_alone() -> None:
     assert np.array_equal(first.gaussians.means, again.gaussians.means)
 
 
+@pytest.mark.parametrize("form", ["full", "tied", "diag", "spherical", "full-scales", "tied-scales"])
+def test_a_mixture_of_a_part_of_the_rows_has_the_same_components_in_the_same_order(form: str) -> None:
+    rng = seeding.stream(0, "two Gaussians, one inside of the other")
+    z = np.concatenate([rng.normal(size=(600, 2)), rng.normal([0.3, 0.0], 0.1, (200, 2))])
+    whole = fit_mixture(z, sizes=(2,), forms=(form,), seed=0)
+    part = whole.refit(z[::2])
+    assert_allclose(part.gaussians.weights, whole.gaussians.weights, atol=0.05)
+    assert_allclose(part.gaussians.means, whole.gaussians.means, atol=0.2)
+    assert_allclose(part.gaussians.covariances, whole.gaussians.covariances, rtol=0.5, atol=0.1)
+
+
 def test_a_narrow_peak_across_all_clusters_gets_a_gaussian_of_its_own() -> None:
     rng = seeding.stream(0, "peak")
     z = np.column_stack([rng.uniform(-1.7, 1.7, 4000), rng.normal(size=4000)])

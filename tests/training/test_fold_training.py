@@ -72,6 +72,16 @@ def test_rows_of_a_longer_fold_are_judged_from_all_over_a_sorted_file() -> None:
     assert drawn.max() > 0.8
 
 
+def test_every_set_of_given_features_is_tried_on_rows_from_all_over_a_sorted_file() -> None:
+    sorted_rows = torch.linspace(0, 1, 1600).unsqueeze(1).expand(-1, 2)
+    unseen = UnseenRows(trainer().denoiser, [sorted_rows] * 3, levels=4, seed=0)
+    given = unseen.choose_given(range(2), least=0.4, most=0.6, seed=0)
+    for pattern in given[:1600].unique(dim=0):
+        places = unseen.points[0, :1600, 0][(given[:1600] == pattern).all(1)]
+        assert abs(places.mean() - 0.5) < 0.1
+        assert places.max() - places.min() > 0.9
+
+
 def test_the_seed_decides_which_rows_a_fold_sees() -> None:
     first, same, other = (trainer(seed=seed)._seen for seed in (0, 0, 1))
     assert equal(first, same)
