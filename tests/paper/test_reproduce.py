@@ -79,6 +79,31 @@ def test_bad_request_names_the_input_and_ends_in_exit_code_2(tmp_path: Path, arg
     assert not (tmp_path / "out").exists()
 
 
+def wait_for_the_first_steps(output: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 600
+    while not any(log.stat().st_size for log in output.glob("runs/*/metrics.jsonl")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_process_goes_on_when_the_shell_that_started_it_ends(tmp_path: Path) -> None:
+    settings = (*TINY, "training.checkpoint_every=1000000")
+    arguments = ["--seeds", "1", "--steps", "1000", "--dataset", "line", "--jobs", "1", "--output", str(tmp_path)]
+    program = [sys.executable, "-m", "dualdiff_cli", *command("table1", *arguments, "--json", settings=settings)]
+    with subprocess.Popen(
+        ["sh", "-c", '"$@" & read -r word', "sh", *program],  # the shell ends as soon as it reads a line
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as shell:
+        wait_for_the_first_steps(tmp_path, shell)
+        out, told = shell.communicate("\n", timeout=600)
+    assert [row["failed"] for row in json.loads(out)["rows"]] == [[], [], []], told
+
+
 def test_termination_signal_stops_the_workers_and_leaves_states_that_the_same_command_resumes(tmp_path: Path) -> None:
     settings = (*TINY, "training.checkpoint_every=1000000")
     arguments = ["--seeds", "1", "--steps", "1000000", "--dataset", "line", "--jobs", "2", "--output", str(tmp_path)]
@@ -88,11 +113,7 @@ def test_termination_signal_stops_the_workers_and_leaves_states_that_the_same_co
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        deadline = time.monotonic() + 600
-        while not any(log.stat().st_size for log in tmp_path.glob("runs/*/metrics.jsonl")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_the_first_steps(tmp_path, process)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=600)
     assert process.returncode == 130, told
