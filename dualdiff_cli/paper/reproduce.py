@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import polars as pl
+import polars.selectors as cs
 from matplotlib.figure import Figure
 
 from ..compute.device import choose_device
@@ -216,7 +218,7 @@ def _draw(
 
 
 def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) -> tuple[dict[str, Figure], list[str]]:
-    """Draw figures 2, 4 and 5 from samples of the first finished seed of every row.
+    """Draw figures 2, 4 and 5 from samples of the first finished seed of every row; 2 and 4 show columns of numbers.
 
     The noise behind the samples is the same for all rows whose first finished seed is the same.
     """
@@ -227,17 +229,17 @@ def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) ->
         seeds.add(seed)
         model = DiffusionModel.load(run, device=choose_device("cpu"))
         drawn = model.sample(POINTS, seed=sampling_seed(seed), options=AS_DRAWN)
-        samples[row.label] = drawn.to_numpy()
+        columns = drawn.select(cs.numeric()).columns
+        samples[row.label] = drawn.select(columns).cast(pl.Float64).to_numpy()
         if model.config.model.experts == 2 and model.config.model.gate_on == "point":
             gates[row.label] = samples[row.label], gate_weights(model, drawn)
-    held_out = data_of_run(run).held_out[:POINTS]
-    real, columns = held_out.to_numpy(), held_out.columns
+    real = data_of_run(run).held_out[:POINTS].select(columns).cast(pl.Float64).to_numpy()
     title += f" · {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}"
     figures, left_out = {}, []
     if len(columns) > 1:
         figures["figure2-samples"] = draw_samples(real, samples, columns=columns, title=f"Samples · {title}")
     else:
-        left_out.append("Figures 2 and 4 are left out: the data have one column.")
+        left_out.append("Figures 2 and 4 are left out: the data have fewer than two columns of numbers.")
     if not gates:
         left_out.append(
             "Figures 4 and 5 are left out: no gate of these runs sees the point. `dualdiff plot` draws the gate's "

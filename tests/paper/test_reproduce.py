@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from grids import TINY
+from people import write_people
 from typer.testing import CliRunner
 
 from dualdiff_cli.cli.app import app
@@ -45,6 +46,20 @@ def test_command_prints_the_contracts_record_and_says_what_there_is_to_do(tmp_pa
     again = run(*arguments)
     assert "0 training steps" in again.stderr
     assert "baseline-matched" in again.stdout
+
+
+@pytest.fixture(scope="module")
+def of_a_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The record of a file with columns of texts: categories, and names of rows, which no model learns."""
+    folder = tmp_path_factory.mktemp("of-a-file")
+    words = {"kind": ["a", "b"] * 100, "name": [f"person {i}" for i in range(200)]}
+    file = write_people(folder / "people.csv", **words)
+    settings = (*TINY, "data.standardise=always")
+    return reproduce(replace(REQUEST, datasets=(str(file),), settings=settings, output=folder / "out"))
+
+
+def test_columns_of_texts_have_no_place_in_the_figures_of_samples(of_a_file: dict[str, Any]) -> None:
+    assert {Path(path).stem for path in of_a_file["figures"]} >= {"figure2-samples", "figure4-gates", "figure5-gates"}
 
 
 def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_computed_twice(tmp_path: Path) -> None:
