@@ -27,7 +27,7 @@ from ..store.run import Run
 from .experiment import Experiment, sampling_seed
 from .figures import draw_divergences, draw_gate_histograms, draw_gates, draw_losses, draw_samples
 from .grid import GridEngine, GridProgress, run_grid
-from .statistics import REPORTED, summarise
+from .statistics import REPORTED, finished_seeds, main_divergence, summarise
 from .tables import reproduction_tables
 from .values import PAPER_TABLES, PaperRow, rows_of
 
@@ -121,7 +121,7 @@ def reproduce(
 
     Returns:
         For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; otherwise
-        ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (a sentence for each figure that
+        ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (sentences that say what
         could not be drawn).
 
     Raises:
@@ -193,20 +193,30 @@ def _write(record: dict[str, Any], stem: Path) -> list[str]:
 def _draw(
     request: ReproduceRequest, runs: Runs, summaries: Sequence[Mapping[str, Any]], *, announce: Callable[[str], None]
 ) -> tuple[dict[str, Figure], list[str]]:
-    """Draw the figures that the finished runs allow; give them by name, and a sentence for each one that is left out.
+    """Draw the figures that the finished runs allow; give them by name, and sentences that say what is left out.
 
     Figures 2 to 5 show the first data set.
     """
-    n = max((row["kl_published"]["n"] for row in summaries), default=0)
+    n = finished_seeds(summaries)
     seeds = f"recipe {request.recipe} · {n} {'seed' if n == 1 else 'seeds'}"
-    announce("figure 1")
-    figures = {"figure1-divergences": draw_divergences(summaries, title=f"Divergence · {seeds}")}
+    figures: dict[str, Figure] = {}
+    left_out = []
+    known = {row["dataset"] for row in summaries if _has_divergence(row)}
+    if known:
+        announce("figure 1")
+        shown = [row for row in summaries if row["dataset"] in known]
+        figures["figure1-divergences"] = draw_divergences(shown, title=f"Divergence · {seeds}")
+    if others := dict.fromkeys(Path(row["dataset"]).name for row in summaries if row["dataset"] not in known):
+        left_out.append(
+            f"Figure 1 leaves out {', '.join(others)}: no run has a divergence. "
+            "Tables with categories or gaps have none."
+        )
     rows = rows_of(FIGURES_OF, request.datasets)
     runs = {row: runs[row] for row in rows if row.dataset == rows[0].dataset and row in runs}
     if not runs:
-        return figures, ["Figures 2 to 5 are left out: no run of their data set has finished."]
+        return figures, [*left_out, "Figures 2 to 5 are left out: no run of their data set has finished."]
     dataset = Path(rows[0].dataset).name
-    of_samples, left_out = _draw_samples(runs, title=f"{dataset} · recipe {request.recipe}", announce=announce)
+    of_samples, without = _draw_samples(runs, title=f"{dataset} · recipe {request.recipe}", announce=announce)
     announce("figure 3")
     experiments = request.experiments()
     figures["figure3-losses"] = draw_losses(
@@ -214,7 +224,13 @@ def _draw(
         penalised={row.label for row in runs if experiments[row, 0].config.objective.diversity},
         title=f"Training loss, mean and range of the seeds · {dataset} · {seeds}",
     )
-    return dict(sorted((figures | of_samples).items())), left_out
+    return dict(sorted((figures | of_samples).items())), left_out + without
+
+
+def _has_divergence(row: Mapping[str, Any]) -> bool:
+    """Say whether figure 1 has something to draw for a row: ours or the paper's."""
+    kl = row[main_divergence(row["dataset"])]
+    return kl["mean"] is not None or kl["paper"] is not None
 
 
 def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) -> tuple[dict[str, Figure], list[str]]:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data import DENSITIES
 from ..metrics.score import mean_interval
 from .values import BASELINE, PaperRow, published
 
-__all__ = ["REPORTED", "ReportedMetric", "paired_difference", "summarise"]
+__all__ = ["REPORTED", "ReportedMetric", "finished_seeds", "main_divergence", "paired_difference", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,25 @@ def summarise(
             }
         summaries.append(summary)
     return summaries
+
+
+def main_divergence(dataset: str) -> str:
+    """Name the divergence by which models of a data set are compared: one of `REPORTED`.
+
+    It is ``kl_published`` for a density. The paper's definition is about densities, so a file has no such score, and
+    its divergence is ``kl_real_generated``.
+    """
+    return "kl_published" if dataset in DENSITIES else "kl_real_generated"
+
+
+def finished_seeds(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Give the largest number of finished seeds of a row.
+
+    Args:
+        rows: summaries; see `summarise`.
+
+    """
+    return max((row["train_seconds"]["n"] for row in rows), default=0)
 
 
 def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[str, Any] | None:

@@ -62,6 +62,17 @@ def test_columns_of_texts_have_no_place_in_the_figures_of_samples(of_a_file: dic
     assert {Path(path).stem for path in of_a_file["figures"]} >= {"figure2-samples", "figure4-gates", "figure5-gates"}
 
 
+def test_a_file_without_a_divergence_has_its_seeds_counted_and_no_empty_figure(of_a_file: dict[str, Any]) -> None:
+    assert "figure1-divergences" not in {Path(path).stem for path in of_a_file["figures"]}
+    assert of_a_file["left_out"] == [
+        "Figure 1 leaves out people.csv: no run has a divergence. Tables with categories or gaps have none."
+    ]
+    losses = next(Path(path) for path in of_a_file["figures"] if path.endswith("figure3-losses.svg"))
+    assert "recipe paper · 1 seed ·" in losses.read_text(encoding="utf-8")
+    with open(of_a_file["tables"][0]["files"][2], encoding="utf-8") as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["1", "1", "1"]
+
+
 def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_computed_twice(tmp_path: Path) -> None:
     request = replace(REQUEST, output=tmp_path)
     assert len(request.experiments()) == 7

@@ -105,6 +105,25 @@ def test_papers_losses_stand_beside_its_own_recipe_only() -> None:
         assert dual["kl_published"]["paper"] == 0.873
 
 
+def test_models_of_a_file_are_compared_by_a_divergence_that_a_file_has() -> None:
+    rows = [PaperRow("people.csv", model) for model in ("baseline", "dual-expert")]
+    results = {row: {s: result(kl) for s, kl in OURS.items()} for row in rows}
+    for seeds in results.values():
+        for one in seeds.values():
+            del one["evaluations"][0]["metrics"]["kl_published"]
+    summarised = summarise(rows, results, table="table1", recipe="paper")
+    record = {"table": "table1", "recipe": "paper", "seeds": 3, "steps": None, "jobs": 2}
+    quality, _ = reproduction_tables({**record, "rows": summarised})
+    assert [column.head for column in quality.columns].count("KL real‖generated") == 1
+    baseline, dual = (dict(zip([c.head for c in quality.columns], texts, strict=True)) for texts in quality.texts())
+    assert (baseline["seeds"], baseline["KL real‖generated"]) == ("3", "1.133 ± 0.153")
+    assert dual["ours − baseline"] == "0.000"
+    assert "compared by KL real‖generated" in quality.to_markdown()
+    mixed, _ = reproduction_tables({**record, "rows": [*summaries(), *summarised]})
+    assert mixed.columns[3].head == "KL as published or KL real‖generated"
+    assert [texts[3] for texts in mixed.texts()] == ["1.133 ± 0.153", "0.850 ± 0.050", *["1.133 ± 0.153"] * 2]
+
+
 def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
     rows = summaries(dual={1: {"error": "no number", "evaluations": []}})
     record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "jobs": 2, "rows": rows}
