@@ -295,4 +295,4 @@ def _label(figure: Figure, *, x: str, y: str) -> None:
 
 
 def _headline(figure: Figure, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False, wrap=True)

@@ -28,7 +28,7 @@ from .experiment import Experiment, sampling_seed
 from .figures import draw_divergences, draw_gate_histograms, draw_gates, draw_losses, draw_samples
 from .grid import GridEngine, GridProgress, run_grid
 from .statistics import REPORTED, finished_seeds, main_divergence, summarise
-from .tables import reproduction_tables
+from .tables import how_trained, reproduction_tables
 from .values import PAPER_TABLES, PaperRow, rows_of
 
 __all__ = ["ReproduceRequest", "reproduce"]
@@ -173,7 +173,9 @@ def _record(
         "jobs": request.jobs or joblib.cpu_count(),
         "wall_seconds": wall_seconds,
         "machine": describe_machine(),
-        "rows": summarise(rows_of(table, request.datasets), results, table=table, recipe=request.recipe),
+        "rows": summarise(
+            rows_of(table, request.datasets), results, table=table, recipe=request.recipe, settings=request.settings
+        ),
     }
 
 
@@ -198,7 +200,8 @@ def _draw(
     Figures 2 to 5 show the first data set.
     """
     n = finished_seeds(summaries)
-    seeds = f"recipe {request.recipe} · {n} {'seed' if n == 1 else 'seeds'}"
+    trained = how_trained(request.recipe, request.steps, request.settings)
+    seeds = f"{trained} · {n} {'seed' if n == 1 else 'seeds'}"
     figures: dict[str, Figure] = {}
     left_out = []
     known = {row["dataset"] for row in summaries if _has_divergence(row)}
@@ -216,7 +219,7 @@ def _draw(
     if not runs:
         return figures, [*left_out, "Figures 2 to 5 are left out: no run of their data set has finished."]
     dataset = Path(rows[0].dataset).name
-    of_samples, without = _draw_samples(runs, title=f"{dataset} · recipe {request.recipe}", announce=announce)
+    of_samples, without = _draw_samples(runs, title=f"{dataset} · {trained}", announce=announce)
     announce("figure 3")
     experiments = request.experiments()
     figures["figure3-losses"] = draw_losses(

@@ -34,7 +34,7 @@ class ReportedMetric:
         paired: whether the difference from the baseline is reported. It is not for seconds, because they depend on what
             else the machine does.
         recipe_bound: whether the unit depends on the recipe, so that the published value stands beside runs of the
-            paper's recipe only.
+            unchanged recipe of the paper only.
 
     """
 
@@ -59,7 +59,12 @@ Results = Mapping[int, Mapping[str, Any]]
 
 
 def summarise(
-    rows: Sequence[PaperRow], results: Mapping[PaperRow, Results], *, table: str, recipe: str
+    rows: Sequence[PaperRow],
+    results: Mapping[PaperRow, Results],
+    *,
+    table: str,
+    recipe: str,
+    settings: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Summarise the seeds of every row.
 
@@ -68,6 +73,7 @@ def summarise(
         results: for every row the results of all seeds, those of failed experiments included.
         table: the table whose published values stand beside the summaries.
         recipe: the recipe of all runs.
+        settings: ``key=value``, what the request changes of the recipe, beside the settings of a row.
 
     Returns:
         For each row ``dataset``, ``model``, ``settings``, ``label``, ``parameters`` (their number), ``failed`` (a list
@@ -93,7 +99,7 @@ def summarise(
             "failed": [{"seed": s, "reason": r["error"]} for s, r in results[row].items() if "error" in r],
         }
         for name, metric in REPORTED.items():
-            comparable = recipe == "paper" or not metric.recipe_bound
+            comparable = (recipe == "paper" and not settings) or not metric.recipe_bound
             compared = baseline[name] if metric.paired and baseline else None
             summary[name] = {
                 **_over_seeds(values[row][name], published_here.get(metric.paper or "") if comparable else None),

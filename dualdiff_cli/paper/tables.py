@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from ..present.tables import Column, Estimate, Range, Table, Value
 from .statistics import finished_seeds, main_divergence
 
-__all__ = ["reproduction_tables"]
+__all__ = ["how_trained", "reproduction_tables"]
 
 DIVERGENCES = {
     "kl_published": "KL as published",
@@ -28,13 +28,12 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
 
     Args:
         record: what the job ``reproduce`` returns for a table: ``table``, ``recipe``, ``seeds``, ``steps`` (None for
-            the recipe's number), ``jobs`` and ``rows``.
+            the recipe's number), ``settings``, ``jobs`` and ``rows``.
 
     """
     seeds = f"{record['seeds']} {'seed' if record['seeds'] == 1 else 'seeds'}"
-    title = f"{record['table'].replace('table', 'Table ')} · recipe {record['recipe']} · {seeds}"
-    if record["steps"]:
-        title += f" · only {record['steps']:,} training steps"
+    trained = how_trained(record["recipe"], record["steps"], record["settings"])
+    title = f"{record['table'].replace('table', 'Table ')} · {trained} · {seeds}"
     rows = record["rows"]
     first = sorted({main_divergence(row["dataset"]) for row in rows})
     others = [name for name in ("kl_real_generated", "kl_generated_real") if first != [name]]
@@ -68,6 +67,19 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Table(f"{title}: divergence in bits", quality, divergences, _quality_notes(record)),
         Table(f"{title}: losses and seconds", cost, tuple(map(_cost, rows)), _cost_notes(record)),
     )
+
+
+def how_trained(recipe: str, steps: int | None, settings: Sequence[str]) -> str:
+    """Name the recipe of all runs and, for the title of a table or a figure, what the request changes of the recipe.
+
+    Args:
+        recipe: the name.
+        steps: the number of training steps; None for the recipe's own.
+        settings: ``key=value``, as `train --set` takes them.
+
+    """
+    fewer = [f"only {steps:,} training steps"] if steps else []
+    return " · ".join([f"recipe {recipe}", *fewer, *settings])
 
 
 def _quality(row: Mapping[str, Any], others: Sequence[str]) -> tuple[Value, ...]:

@@ -28,10 +28,10 @@ def result(kl: float, *, seconds: float = 2.0) -> dict[str, Any]:
     }
 
 
-def summaries(recipe: str = "paper", **changed: Any) -> list[dict[str, Any]]:
+def summaries(recipe: str = "paper", settings: tuple[str, ...] = (), **changed: Any) -> list[dict[str, Any]]:
     results = {BASELINE: {s: result(kl) for s, kl in OURS.items()}, DUAL: {s: result(kl) for s, kl in THEIRS.items()}}
     results[DUAL] |= changed.get("dual", {})
-    return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe)
+    return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe, settings=settings)
 
 
 def test_seeds_are_put_together_as_scipy_does() -> None:
@@ -97,10 +97,11 @@ def test_row_whose_runs_all_failed_has_no_figures() -> None:
     assert baseline["kl_published"]["n"] == 3
 
 
-def test_papers_losses_stand_beside_its_own_recipe_only() -> None:
-    """Another recipe's loss is in another unit; a divergence is not."""
-    for recipe, loss in (("paper", 0.658), ("precise", None)):
-        dual = summaries(recipe)[1]
+def test_papers_losses_stand_beside_its_own_unchanged_recipe_only() -> None:
+    """Another recipe's loss is in another unit, and a setting may change the unit, too; a divergence is not."""
+    changed = ("objective.prediction=velocity",)
+    for recipe, settings, loss in (("paper", (), 0.658), ("paper", changed, None), ("precise", (), None)):
+        dual = summaries(recipe, settings)[1]
         assert dual["training_loss_published"]["paper"] == loss
         assert dual["kl_published"]["paper"] == 0.873
 
@@ -112,7 +113,7 @@ def test_models_of_a_file_are_compared_by_a_divergence_that_a_file_has() -> None
         for one in seeds.values():
             del one["evaluations"][0]["metrics"]["kl_published"]
     summarised = summarise(rows, results, table="table1", recipe="paper")
-    record = {"table": "table1", "recipe": "paper", "seeds": 3, "steps": None, "jobs": 2}
+    record = {"table": "table1", "recipe": "paper", "seeds": 3, "steps": None, "settings": [], "jobs": 2}
     quality, _ = reproduction_tables({**record, "rows": summarised})
     assert [column.head for column in quality.columns].count("KL real‖generated") == 1
     baseline, dual = (dict(zip([c.head for c in quality.columns], texts, strict=True)) for texts in quality.texts())
@@ -126,10 +127,11 @@ def test_models_of_a_file_are_compared_by_a_divergence_that_a_file_has() -> None
 
 def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
     rows = summaries(dual={1: {"error": "no number", "evaluations": []}})
-    record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "jobs": 2, "rows": rows}
+    record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "settings": ["a.b=2"], "jobs": 2}
+    record |= {"rows": rows}
     quality, cost = reproduction_tables(record)
     text = quality.to_markdown()
-    assert "only 50 training steps" in text
+    assert quality.title.startswith("Table 2 · recipe paper · only 50 training steps · a.b=2 · 3 seeds: ")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert ["dino", "baseline", "3", "1.133 ± 0.153", "−0.070", "1.060", "+0.073"] in [row[:7] for row in cells]
     assert "dual-expert ✗" in text
