@@ -170,6 +170,7 @@ def _record(
         "seeds": request.seeds,
         "steps": request.steps,
         "settings": list(request.settings),
+        "generated": request.generated,
         "jobs": request.jobs or joblib.cpu_count(),
         "wall_seconds": wall_seconds,
         "machine": describe_machine(),

@@ -28,7 +28,8 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
 
     Args:
         record: what the job ``reproduce`` returns for a table: ``table``, ``recipe``, ``seeds``, ``steps`` (None for
-            the recipe's number), ``settings``, ``jobs`` and ``rows``.
+            the recipe's number), ``settings``, ``generated`` (which records of earlier versions lack; it was always
+            10,000), ``jobs`` and ``rows``.
 
     """
     seeds = f"{record['seeds']} {'seed' if record['seeds'] == 1 else 'seeds'}"
@@ -59,7 +60,7 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("held-out loss"),
         Column("training, s", ".1f"),
         Column("paper's training (V100), s", ".1f"),
-        Column("10,000 samples, s", ".2f"),
+        Column(f"{record.get('generated', 10_000):,} samples, s", ".2f"),
         Column("paper's 10,000 samples (V100), s", ".2f"),
     )
     divergences = tuple(_quality(row, others) for row in rows)

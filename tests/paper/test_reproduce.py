@@ -39,7 +39,7 @@ def test_command_prints_the_contracts_record_and_says_what_there_is_to_do(tmp_pa
     assert done.exit_code == 0, done.output
     assert "12 training steps" in done.stderr
     record = json.loads(done.stdout)
-    assert (record["table"], record["seeds"]) == ("table1", 1)
+    assert (record["table"], record["seeds"], record["generated"]) == ("table1", 1, 10_000)
     assert [row["model"] for row in record["rows"]] == ["baseline", "dual-expert", "baseline-matched"]
     assert record["rows"][1]["kl_published"]["paper"] == 0.166
     assert {"mean", "std", "paper"} <= record["rows"][1]["train_seconds"].keys()

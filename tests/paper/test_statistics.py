@@ -128,7 +128,7 @@ def test_models_of_a_file_are_compared_by_a_divergence_that_a_file_has() -> None
 def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
     rows = summaries(dual={1: {"error": "no number", "evaluations": []}})
     record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "settings": ["a.b=2"], "jobs": 2}
-    record |= {"rows": rows}
+    record |= {"generated": 300, "rows": rows}
     quality, cost = reproduction_tables(record)
     text = quality.to_markdown()
     assert quality.title.startswith("Table 2 · recipe paper · only 50 training steps · a.b=2 · 3 seeds: ")
@@ -139,4 +139,6 @@ def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
     assert "With 3 seeds" in text
     assert "beyond 2.5 of their standard deviations" in text
     assert "while 2 runs share the machine" in cost.to_markdown()
+    heads = [column.head for column in cost.columns if "samples" in column.head]
+    assert heads == ["300 samples, s", "paper's 10,000 samples (V100), s"]
     assert len(quality.beside(cost, shared=2).to_csv().splitlines()) == 1 + len(rows)
