@@ -120,7 +120,8 @@ def reproduce(
         announce: told which figure is drawn next.
 
     Returns:
-        For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; otherwise
+        For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; ``jobs``,
+        ``wall_seconds`` and ``machine`` are those of this call, also where runs of earlier calls are kept. Otherwise
         ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (sentences that say what
         could not be drawn).
 

@@ -16,6 +16,13 @@ from .statistics import finished_seeds, main_divergence
 
 __all__ = ["how_trained", "reproduction_tables"]
 
+COST_NOTES = (
+    "Loss as published: of the last weights on the training points. Held-out loss: of the averaged (EMA) weights on "
+    "held-out points.",
+    # Not how many runs: earlier calls of the same command may have had another number of processes.
+    "Seconds were taken on one thread while other runs may have shared the machine; the paper's are of a V100. For "
+    "timings, use `dualdiff bench`.",
+)
 DIVERGENCES = {
     "kl_published": "KL as published",
     "kl_real_generated": "KL real‖generated",
@@ -29,7 +36,7 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
     Args:
         record: what the job ``reproduce`` returns for a table: ``table``, ``recipe``, ``seeds``, ``steps`` (None for
             the recipe's number), ``settings``, ``generated`` (which records of earlier versions lack; it was always
-            10,000), ``jobs`` and ``rows``.
+            10,000) and ``rows``.
 
     """
     seeds = f"{record['seeds']} {'seed' if record['seeds'] == 1 else 'seeds'}"
@@ -66,7 +73,7 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
     divergences = tuple(_quality(row, others) for row in rows)
     return (
         Table(f"{title}: divergence in bits", quality, divergences, _quality_notes(record)),
-        Table(f"{title}: losses and seconds", cost, tuple(map(_cost, rows)), _cost_notes(record)),
+        Table(f"{title}: losses and seconds", cost, tuple(map(_cost, rows)), COST_NOTES),
     )
 
 
@@ -141,15 +148,6 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     for row in record["rows"]:
         notes += [f"✗ {row['dataset']}, {row['label']}, seed {f['seed']} failed: {f['reason']}" for f in row["failed"]]
     return tuple(notes)
-
-
-def _cost_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        "Loss as published: of the last weights on the training points. Held-out loss: of the averaged (EMA) weights "
-        "on held-out points.",
-        f"Seconds were taken on one thread while {record['jobs']} runs share the machine; the paper's are of a V100. "
-        "For timings, use `dualdiff bench`.",
-    )
 
 
 def _estimate(summary: Mapping[str, Any]) -> Estimate | None:
