@@ -97,6 +97,19 @@ def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_compute
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
+def test_failed_runs_are_warned_of_also_where_no_table_is_shown(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\nno,numbers\n", encoding="utf-8")
+    done = run("figures", "--seeds", "1", "--dataset", str(table), "--output", str(tmp_path / "out"), "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    failures = [failure for table in record["tables"] for row in table["rows"] for failure in row["failed"]]
+    assert len(failures) == 3 + 7
+    assert "A run with seed 0 failed: " in done.stderr
+    assert "Figures 2 to 5 are left out" in done.stderr
+    assert record["figures"] == []
+
+
 @pytest.mark.parametrize("arguments", [("table3",), ("table1", "--recipe", "papr"), ("table1", "--dataset", "lines")])
 def test_bad_request_names_the_input_and_ends_in_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(*arguments, "--output", str(tmp_path / "out"))
