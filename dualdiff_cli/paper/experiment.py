@@ -13,7 +13,7 @@ import re
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ Sampling = tuple[str | None, int | None]
 
 LONGEST_CHANGES = 150
 """A directory's name spells out settings up to this number of characters; longer settings are named by their digest."""
+LONGEST_NAME = 250
+"""The longest name of a directory in bytes: file systems allow 255, and the file of the results takes five more."""
+LONGEST_STEM = 60
+"""The bytes that a directory's name takes from the name of a file whose path is too long for it."""
 
 
 def sampling_seed(seed: int) -> int:
@@ -76,15 +80,23 @@ class Experiment:
         """The run's directory, ``<dataset>[-<digest>]-<recipe>-<model>[-<steps>][-<settings>]-<seed>``.
 
         A file's path has a digest, because a directory's name cannot spell a path: without, ``a/b.csv`` and ``a-b.csv``
-        would share a run.
+        would share a run. Where the name would be too long, the file's own name stands for the path, and the settings
+        have a digest, too.
         """
         changes = [str(self.steps)] if self.steps else []
         changes += self.settings
-        if len("-".join(changes)) > LONGEST_CHANGES:
-            changes = [hashlib.sha256("\n".join(changes).encode()).hexdigest()[:16]]
+        digested = [hashlib.sha256("\n".join(changes).encode()).hexdigest()[:16]] if changes else []
+        name = self._name(self.dataset, changes if len("-".join(changes)) <= LONGEST_CHANGES else digested)
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            stem = os.fsencode(Path(self.dataset).stem)[:LONGEST_STEM].decode(errors="ignore")
+            name = self._name(stem, digested)
+        return Path(self.runs) / name
+
+    def _name(self, dataset: str, changes: Sequence[str]) -> str:
+        """Join the parts of the directory's name, and replace what no name may hold."""
         digest = [] if self.dataset in DENSITIES else [hashlib.sha256(os.fsencode(self.dataset)).hexdigest()[:8]]
-        name = "-".join([self.dataset, *digest, self.recipe, self.model, *changes, str(self.seed)])
-        return Path(self.runs) / re.sub(r"[/\\:\0]", "-", name).lstrip("-.")
+        name = "-".join([dataset, *digest, self.recipe, self.model, *changes, str(self.seed)])
+        return re.sub(r"[/\\:\0]", "-", name).lstrip("-.")
 
     @property
     def result_path(self) -> Path:

@@ -12,6 +12,7 @@ Panels that are compared share their limits and the number of points (see `prese
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from ..present.figures.panels import (
     view_of,
 )
 from ..present.figures.style import DATA, EXPERTS, INK, SAMPLES, styled
+from .statistics import main_divergence
 
 __all__ = ["draw_divergences", "draw_gate_histograms", "draw_gates", "draw_losses", "draw_samples"]
 
@@ -47,6 +49,10 @@ ACROSS = 4
 SIDE = 1.75
 """The longer side of a scatter panel, in inches."""
 DASHED = (0, (3, 2))
+DIVERGENCE_LABELS = {
+    "kl_published": "D(data ‖ generated) as published, bits",
+    "kl_real_generated": "D(held-out data ‖ generated), bits",
+}
 
 
 @styled
@@ -55,7 +61,7 @@ def draw_divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure
 
     Every seed is a faint dot, the mean of the seeds a dot with the 95 % interval of the mean, and the paper's single
     run an open diamond. A dashed line shows the floor, the divergence of fresh true points. Each panel has its own
-    axis.
+    axis, and shows the divergence that `main_divergence` names.
 
     Args:
         rows: summaries (see `summarise`); where two tables share a row, the first is drawn.
@@ -68,10 +74,12 @@ def draw_divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure
     heights = [len(part) + 1.6 for part in by_dataset.values()]
     figure = Figure(figsize=(5.8, 0.23 * sum(heights) + 0.75), layout="constrained")
     panels = figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights}, squeeze=False)[:, 0]
-    for axes, (dataset, part) in zip(panels, by_dataset.items(), strict=True):
-        _divergence_panel(axes, list(part.values()))
-        axes.set_title(dataset, pad=3, fontweight="bold")
-    panels[-1].set_xlabel("D(data ‖ generated) as published, bits")
+    names = [main_divergence(dataset) for dataset in by_dataset]
+    for axes, (dataset, part), name, below in zip(panels, by_dataset.items(), names, [*names[1:], ""], strict=True):
+        _divergence_panel(axes, list(part.values()), name)
+        axes.set_title(Path(dataset).name, pad=3, fontweight="bold")
+        if name != below:
+            axes.set_xlabel(DIVERGENCE_LABELS[name])
     handles = [
         Line2D([], [], marker="o", ms=5, mew=0.8, mec="white", color=SAMPLES, lw=1.6, label="mean, 95 % interval"),
         Line2D([], [], marker="o", ls="", ms=3, mew=0, color=SAMPLES, alpha=0.45, label="one seed"),
@@ -83,12 +91,12 @@ def draw_divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure
     return figure
 
 
-def _divergence_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    floors = [row["kl_published"]["floor"] for row in rows if row["kl_published"]["floor"] is not None]
+def _divergence_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    floors = [row[name]["floor"] for row in rows if row[name]["floor"] is not None]
     if floors:
         axes.axvline(float(np.mean(floors)), color=INK, lw=0.9, ls=DASHED)
     for y, row in enumerate(rows):
-        kl = row["kl_published"]
+        kl = row[name]
         seeds = list(kl["values"].values())
         if kl["ci95"] is not None:
             axes.plot(kl["ci95"], [y - 0.13] * 2, color=SAMPLES, lw=1.6, alpha=0.9, solid_capstyle="butt")
@@ -287,4 +295,4 @@ def _label(figure: Figure, *, x: str, y: str) -> None:
 
 
 def _headline(figure: Figure, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False, wrap=True)

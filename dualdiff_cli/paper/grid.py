@@ -115,8 +115,8 @@ def run_grid(
             "Everything is saved: the same command goes on from here.",
         )
     for each in unfinished:
-        if loss and "error" not in each.result():
-            each.fail(loss)
+        if "error" not in each.result():
+            each.fail(loss or "The run ended before it was finished, and left no reason.")
     return [each.result() for each in experiments]
 
 
@@ -263,18 +263,20 @@ def _stop_signals(stop_file: Path, driver: int) -> Iterator[Callable[[], bool]]:
     """Give the question whether to stop: yes if the stop file exists, or if the process that would make it is gone.
 
     A signal to one worker asks the whole grid to stop, because Ctrl-C reaches all processes of a terminal: the worker
-    makes the stop file. The driver, which is the process that started the grid, keeps its own signal handlers.
+    makes the stop file. The driver, which is the process that started the grid, keeps its own signal handlers, and does
+    not stop when its own parent ends, which may be a shell.
     """
+    is_worker = os.getpid() != driver
     parent, asked_at, answer = os.getppid(), -POLL_SECONDS, False
 
     def should_stop() -> bool:
         nonlocal asked_at, answer
         if time.monotonic() - asked_at >= POLL_SECONDS:
-            asked_at, answer = time.monotonic(), stop_file.exists() or os.getppid() != parent
+            asked_at, answer = time.monotonic(), stop_file.exists() or (is_worker and os.getppid() != parent)
         return answer
 
-    is_worker = os.getpid() != driver and threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) if is_worker else ()
+    heard = is_worker and threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) if heard else ()
     before = {number: signal.signal(number, lambda *_: stop_file.touch()) for number in numbers}
     try:
         yield should_stop

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import polars as pl
+import polars.selectors as cs
 from matplotlib.figure import Figure
 
 from ..compute.device import choose_device
@@ -25,8 +27,8 @@ from ..store.run import Run
 from .experiment import Experiment, sampling_seed
 from .figures import draw_divergences, draw_gate_histograms, draw_gates, draw_losses, draw_samples
 from .grid import GridEngine, GridProgress, run_grid
-from .statistics import REPORTED, summarise
-from .tables import reproduction_tables
+from .statistics import REPORTED, finished_seeds, main_divergence, summarise
+from .tables import how_trained, reproduction_tables
 from .values import PAPER_TABLES, PaperRow, rows_of
 
 __all__ = ["ReproduceRequest", "reproduce"]
@@ -118,8 +120,9 @@ def reproduce(
         announce: told which figure is drawn next.
 
     Returns:
-        For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; otherwise
-        ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (a sentence for each figure that
+        For one table the record of the ``reproduce`` command's contract, with the metrics of `summarise`; ``jobs``,
+        ``wall_seconds`` and ``machine`` are those of this call, also where runs of earlier calls are kept. Otherwise
+        ``tables`` (the records of the tables), ``figures`` (paths) and ``left_out`` (sentences that say what
         could not be drawn).
 
     Raises:
@@ -168,10 +171,13 @@ def _record(
         "seeds": request.seeds,
         "steps": request.steps,
         "settings": list(request.settings),
+        "generated": request.generated,
         "jobs": request.jobs or joblib.cpu_count(),
         "wall_seconds": wall_seconds,
         "machine": describe_machine(),
-        "rows": summarise(rows_of(table, request.datasets), results, table=table, recipe=request.recipe),
+        "rows": summarise(
+            rows_of(table, request.datasets), results, table=table, recipe=request.recipe, settings=request.settings
+        ),
     }
 
 
@@ -191,20 +197,31 @@ def _write(record: dict[str, Any], stem: Path) -> list[str]:
 def _draw(
     request: ReproduceRequest, runs: Runs, summaries: Sequence[Mapping[str, Any]], *, announce: Callable[[str], None]
 ) -> tuple[dict[str, Figure], list[str]]:
-    """Draw the figures that the finished runs allow; give them by name, and a sentence for each one that is left out.
+    """Draw the figures that the finished runs allow; give them by name, and sentences that say what is left out.
 
     Figures 2 to 5 show the first data set.
     """
-    n = max((row["kl_published"]["n"] for row in summaries), default=0)
-    seeds = f"recipe {request.recipe} · {n} {'seed' if n == 1 else 'seeds'}"
-    announce("figure 1")
-    figures = {"figure1-divergences": draw_divergences(summaries, title=f"Divergence · {seeds}")}
+    n = finished_seeds(summaries)
+    trained = how_trained(request.recipe, request.steps, request.settings)
+    seeds = f"{trained} · {n} {'seed' if n == 1 else 'seeds'}"
+    figures: dict[str, Figure] = {}
+    left_out = []
+    known = {row["dataset"] for row in summaries if _has_divergence(row)}
+    if known:
+        announce("figure 1")
+        shown = [row for row in summaries if row["dataset"] in known]
+        figures["figure1-divergences"] = draw_divergences(shown, title=f"Divergence · {seeds}")
+    if others := dict.fromkeys(Path(row["dataset"]).name for row in summaries if row["dataset"] not in known):
+        left_out.append(
+            f"Figure 1 leaves out {', '.join(others)}: no run has a divergence. "
+            "Tables with categories or gaps have none."
+        )
     rows = rows_of(FIGURES_OF, request.datasets)
     runs = {row: runs[row] for row in rows if row.dataset == rows[0].dataset and row in runs}
     if not runs:
-        return figures, ["Figures 2 to 5 are left out: no run of their data set has finished."]
+        return figures, [*left_out, "Figures 2 to 5 are left out: no run of their data set has finished."]
     dataset = Path(rows[0].dataset).name
-    of_samples, left_out = _draw_samples(runs, title=f"{dataset} · recipe {request.recipe}", announce=announce)
+    of_samples, without = _draw_samples(runs, title=f"{dataset} · {trained}", announce=announce)
     announce("figure 3")
     experiments = request.experiments()
     figures["figure3-losses"] = draw_losses(
@@ -212,11 +229,17 @@ def _draw(
         penalised={row.label for row in runs if experiments[row, 0].config.objective.diversity},
         title=f"Training loss, mean and range of the seeds · {dataset} · {seeds}",
     )
-    return dict(sorted((figures | of_samples).items())), left_out
+    return dict(sorted((figures | of_samples).items())), left_out + without
+
+
+def _has_divergence(row: Mapping[str, Any]) -> bool:
+    """Say whether figure 1 has something to draw for a row: ours or the paper's."""
+    kl = row[main_divergence(row["dataset"])]
+    return kl["mean"] is not None or kl["paper"] is not None
 
 
 def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) -> tuple[dict[str, Figure], list[str]]:
-    """Draw figures 2, 4 and 5 from samples of the first finished seed of every row.
+    """Draw figures 2, 4 and 5 from samples of the first finished seed of every row; 2 and 4 show columns of numbers.
 
     The noise behind the samples is the same for all rows whose first finished seed is the same.
     """
@@ -227,17 +250,17 @@ def _draw_samples(runs: Runs, *, title: str, announce: Callable[[str], None]) ->
         seeds.add(seed)
         model = DiffusionModel.load(run, device=choose_device("cpu"))
         drawn = model.sample(POINTS, seed=sampling_seed(seed), options=AS_DRAWN)
-        samples[row.label] = drawn.to_numpy()
+        columns = drawn.select(cs.numeric()).columns
+        samples[row.label] = drawn.select(columns).cast(pl.Float64).to_numpy()
         if model.config.model.experts == 2 and model.config.model.gate_on == "point":
             gates[row.label] = samples[row.label], gate_weights(model, drawn)
-    held_out = data_of_run(run).held_out[:POINTS]
-    real, columns = held_out.to_numpy(), held_out.columns
+    real = data_of_run(run).held_out[:POINTS].select(columns).cast(pl.Float64).to_numpy()
     title += f" · {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}"
     figures, left_out = {}, []
     if len(columns) > 1:
         figures["figure2-samples"] = draw_samples(real, samples, columns=columns, title=f"Samples · {title}")
     else:
-        left_out.append("Figures 2 and 4 are left out: the data have one column.")
+        left_out.append("Figures 2 and 4 are left out: the data have fewer than two columns of numbers.")
     if not gates:
         left_out.append(
             "Figures 4 and 5 are left out: no gate of these runs sees the point. `dualdiff plot` draws the gate's "

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data import DENSITIES
 from ..metrics.score import mean_interval
 from .values import BASELINE, PaperRow, published
 
-__all__ = ["REPORTED", "ReportedMetric", "paired_difference", "summarise"]
+__all__ = ["REPORTED", "ReportedMetric", "finished_seeds", "main_divergence", "paired_difference", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ReportedMetric:
         paired: whether the difference from the baseline is reported. It is not for seconds, because they depend on what
             else the machine does.
         recipe_bound: whether the unit depends on the recipe, so that the published value stands beside runs of the
-            paper's recipe only.
+            unchanged recipe of the paper only.
 
     """
 
@@ -58,7 +59,12 @@ Results = Mapping[int, Mapping[str, Any]]
 
 
 def summarise(
-    rows: Sequence[PaperRow], results: Mapping[PaperRow, Results], *, table: str, recipe: str
+    rows: Sequence[PaperRow],
+    results: Mapping[PaperRow, Results],
+    *,
+    table: str,
+    recipe: str,
+    settings: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Summarise the seeds of every row.
 
@@ -67,6 +73,7 @@ def summarise(
         results: for every row the results of all seeds, those of failed experiments included.
         table: the table whose published values stand beside the summaries.
         recipe: the recipe of all runs.
+        settings: ``key=value``, what the request changes of the recipe, beside the settings of a row.
 
     Returns:
         For each row ``dataset``, ``model``, ``settings``, ``label``, ``parameters`` (their number), ``failed`` (a list
@@ -92,7 +99,7 @@ def summarise(
             "failed": [{"seed": s, "reason": r["error"]} for s, r in results[row].items() if "error" in r],
         }
         for name, metric in REPORTED.items():
-            comparable = recipe == "paper" or not metric.recipe_bound
+            comparable = (recipe == "paper" and not settings) or not metric.recipe_bound
             compared = baseline[name] if metric.paired and baseline else None
             summary[name] = {
                 **_over_seeds(values[row][name], published_here.get(metric.paper or "") if comparable else None),
@@ -102,6 +109,25 @@ def summarise(
             }
         summaries.append(summary)
     return summaries
+
+
+def main_divergence(dataset: str) -> str:
+    """Name the divergence by which models of a data set are compared: one of `REPORTED`.
+
+    It is ``kl_published`` for a density. The paper's definition is about densities, so a file has no such score, and
+    its divergence is ``kl_real_generated``.
+    """
+    return "kl_published" if dataset in DENSITIES else "kl_real_generated"
+
+
+def finished_seeds(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Give the largest number of finished seeds of a row.
+
+    Args:
+        rows: summaries; see `summarise`.
+
+    """
+    return max((row["train_seconds"]["n"] for row in rows), default=0)
 
 
 def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[str, Any] | None:

@@ -12,8 +12,22 @@ from typing import Any
 from scipy.special import stdtrit
 
 from ..present.tables import Column, Estimate, Range, Table, Value
+from .statistics import finished_seeds, main_divergence
 
-__all__ = ["reproduction_tables"]
+__all__ = ["how_trained", "reproduction_tables"]
+
+COST_NOTES = (
+    "Loss as published: of the last weights on the training points. Held-out loss: of the averaged (EMA) weights on "
+    "held-out points.",
+    # Not how many runs: earlier calls of the same command may have had another number of processes.
+    "Seconds were taken on one thread while other runs may have shared the machine; the paper's are of a V100. For "
+    "timings, use `dualdiff bench`.",
+)
+DIVERGENCES = {
+    "kl_published": "KL as published",
+    "kl_real_generated": "KL real‖generated",
+    "kl_generated_real": "KL generated‖real",
+}
 
 
 def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
@@ -21,18 +35,21 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
 
     Args:
         record: what the job ``reproduce`` returns for a table: ``table``, ``recipe``, ``seeds``, ``steps`` (None for
-            the recipe's number), ``jobs`` and ``rows``.
+            the recipe's number), ``settings``, ``generated`` (which records of earlier versions lack; it was always
+            10,000) and ``rows``.
 
     """
     seeds = f"{record['seeds']} {'seed' if record['seeds'] == 1 else 'seeds'}"
-    title = f"{record['table'].replace('table', 'Table ')} · recipe {record['recipe']} · {seeds}"
-    if record["steps"]:
-        title += f" · only {record['steps']:,} training steps"
+    trained = how_trained(record["recipe"], record["steps"], record["settings"])
+    title = f"{record['table'].replace('table', 'Table ')} · {trained} · {seeds}"
+    rows = record["rows"]
+    first = sorted({main_divergence(row["dataset"]) for row in rows})
+    others = [name for name in ("kl_real_generated", "kl_generated_real") if first != [name]]
     words = (Column("data set"), Column("model"))
     quality = (
         *words,
         Column("seeds"),
-        Column("KL as published"),
+        Column(" or ".join(DIVERGENCES[name] for name in first)),
         Column("floor"),
         Column("paper's KL"),
         Column("ours − paper", "+.3f"),
@@ -40,8 +57,7 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("ours − baseline", "+.3f"),
         Column("95 % interval of ours − baseline", "+.3f"),
         Column("p", ".2g"),
-        Column("KL real‖generated"),
-        Column("KL generated‖real"),
+        *(Column(DIVERGENCES[name]) for name in others),
     )
     cost = (
         *words,
@@ -51,23 +67,36 @@ def reproduction_tables(record: Mapping[str, Any]) -> tuple[Table, Table]:
         Column("held-out loss"),
         Column("training, s", ".1f"),
         Column("paper's training (V100), s", ".1f"),
-        Column("10,000 samples, s", ".2f"),
+        Column(f"{record.get('generated', 10_000):,} samples, s", ".2f"),
         Column("paper's 10,000 samples (V100), s", ".2f"),
     )
-    rows = record["rows"]
+    divergences = tuple(_quality(row, others) for row in rows)
     return (
-        Table(f"{title}: divergence in bits", quality, tuple(map(_quality, rows)), _quality_notes(record)),
-        Table(f"{title}: losses and seconds", cost, tuple(map(_cost, rows)), _cost_notes(record)),
+        Table(f"{title}: divergence in bits", quality, divergences, _quality_notes(record)),
+        Table(f"{title}: losses and seconds", cost, tuple(map(_cost, rows)), COST_NOTES),
     )
 
 
-def _quality(row: Mapping[str, Any]) -> tuple[Value, ...]:
-    kl = row["kl_published"]
+def how_trained(recipe: str, steps: int | None, settings: Sequence[str]) -> str:
+    """Name the recipe of all runs and, for the title of a table or a figure, what the request changes of the recipe.
+
+    Args:
+        recipe: the name.
+        steps: the number of training steps; None for the recipe's own.
+        settings: ``key=value``, as `train --set` takes them.
+
+    """
+    fewer = [f"only {steps:,} training steps"] if steps else []
+    return " · ".join([f"recipe {recipe}", *fewer, *settings])
+
+
+def _quality(row: Mapping[str, Any], others: Sequence[str]) -> tuple[Value, ...]:
+    kl = row[main_divergence(row["dataset"])]
     against = kl["to_baseline"] or {"mean": None, "ci95": None, "p": None}
     return (
         row["dataset"],
         row["label"] + (" ✗" if row["failed"] else ""),
-        kl["n"],
+        finished_seeds([row]),
         _estimate(kl),
         kl["floor"],
         kl["paper"],
@@ -76,8 +105,7 @@ def _quality(row: Mapping[str, Any]) -> tuple[Value, ...]:
         against["mean"],
         _interval(against["ci95"]),
         against["p"],
-        _estimate(row["kl_real_generated"]),
-        _estimate(row["kl_generated_real"]),
+        *(_estimate(row[name]) for name in others),
     )
 
 
@@ -98,7 +126,7 @@ def _cost(row: Mapping[str, Any]) -> tuple[Value, ...]:
 
 
 def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    n = max((row["kl_published"]["n"] for row in record["rows"]), default=0)
+    n = finished_seeds(record["rows"])
     notes = [
         "Mean ± standard deviation over seeds. The floor is the score of fresh points from the true density; a score "
         "below the floor is not better. The paper made a single run: compare the paper's KL with the interval in which "
@@ -112,18 +140,14 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
             f"finds only differences beyond {least:.1f} of their standard deviations; a large p is no proof of "
             "equality, and p is not corrected for the number of rows."
         )
+    if any(main_divergence(row["dataset"]) != "kl_published" for row in record["rows"]):
+        notes.append(
+            "A file has no KL as published: its models are compared by KL real‖generated, and the floor is the score "
+            "of training rows. Tables with categories or gaps have no divergence."
+        )
     for row in record["rows"]:
         notes += [f"✗ {row['dataset']}, {row['label']}, seed {f['seed']} failed: {f['reason']}" for f in row["failed"]]
     return tuple(notes)
-
-
-def _cost_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        "Loss as published: of the last weights on the training points. Held-out loss: of the averaged (EMA) weights "
-        "on held-out points.",
-        f"Seconds were taken on one thread while {record['jobs']} runs share the machine; the paper's are of a V100. "
-        "For timings, use `dualdiff bench`.",
-    )
 
 
 def _estimate(summary: Mapping[str, Any]) -> Estimate | None:

@@ -46,6 +46,26 @@ def test_files_whose_paths_differ_in_a_slash_or_a_leading_dot_have_runs_of_their
     assert len({experiment(tmp_path, dataset=file).path for file in files}) == len(files)
 
 
+@pytest.mark.parametrize("file", ["a/" * 130 + "b.csv", "a" * 240 + ".csv", "ä" * 120 + ".csv"])
+@pytest.mark.parametrize("settings", [(), ("data.points=200", "model.name='" + "ü" * 100 + "'")])
+def test_a_long_path_leaves_a_name_that_a_file_system_takes(
+    tmp_path: Path, file: str, settings: tuple[str, ...]
+) -> None:
+    one = experiment(tmp_path, dataset=file, settings=settings)
+    one.path.mkdir()
+    one.fail("No reason.")
+    assert one.path.name.startswith(Path(file).stem[:20])
+    others = (replace(one, dataset="x/" + file), replace(one, settings=("data.points=300",)), replace(one, seed=1))
+    assert len({one.path, *(other.path for other in others)}) == 4
+
+
+def test_a_name_that_fits_spells_the_path_and_the_settings(tmp_path: Path) -> None:
+    """So that the runs of earlier calls are found again."""
+    digest, settings = "[0-9a-f]{8}", ("data.points=200", "training.batch=16")
+    name = experiment(tmp_path, dataset="a/" * 70 + "b.csv", steps=None, settings=settings).path.name
+    assert re.fullmatch(f"{'a-' * 70}b\\.csv-{digest}-paper-baseline-{'-'.join(settings)}-0", name)
+
+
 def test_results_of_one_file_are_not_those_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()

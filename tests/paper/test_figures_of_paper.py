@@ -40,6 +40,16 @@ def test_divergences_have_a_panel_a_data_set_with_seeds_mean_interval_paper_and_
     assert len(dino.get_lines()) == 1 + 4 + 3
 
 
+def test_a_panel_of_a_file_shows_the_divergence_that_a_file_has() -> None:
+    of_file = row("data/people.csv", "baseline", paper=None)
+    of_file = {**of_file, "kl_real_generated": of_file["kl_published"], "kl_published": {}}
+    dino, people = draw_divergences([row("dino", "baseline"), of_file], title="t").axes
+    assert people.get_title("left") == "people.csv"
+    assert [np.atleast_1d(line.get_xdata()).tolist() for line in people.get_lines()][-1] == [0.4]
+    assert "as published" in dino.get_xlabel()
+    assert "held-out" in people.get_xlabel()
+
+
 def test_row_without_a_finished_run_keeps_its_line_and_the_papers_figure() -> None:
     empty = row("dino", "baseline")
     empty["kl_published"] |= {"mean": None, "ci95": None, "values": {}, "floor": None}

@@ -25,6 +25,13 @@ class Fatal(Experiment):
         os._exit(1)
 
 
+class Idle(Experiment):
+    """An experiment that ends early and says nothing."""
+
+    def measure(self, *_: object) -> None:
+        pass
+
+
 def two_seeds(runs: Path) -> list[Experiment]:
     return [experiment(runs, seed=seed) for seed in range(2)]
 
@@ -48,6 +55,12 @@ def test_failed_experiment_is_counted_and_tried_again_and_the_others_are_not_aff
     assert (reports[0].seconds_left, reports[-1].seconds_left) == (None, 0.0)
     table.write_text("x,y\n" + "\n".join(f"{i % 17},{i % 13}.5" for i in range(200)), encoding="utf-8")
     assert "error" not in run_grid([wrong, good], jobs=1)[0]
+
+
+def test_an_experiment_that_ends_early_without_a_stop_has_failed(tmp_path: Path) -> None:
+    (result,) = run_grid([Idle(**vars(experiment(tmp_path)))], jobs=1)
+    assert "before it was finished" in result["error"]
+    assert "error" not in run_grid([experiment(tmp_path)], jobs=1)[0]
 
 
 def test_the_time_left_has_training_sampling_scoring_and_what_is_around_them(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from grids import TINY
+from people import write_people
 from typer.testing import CliRunner
 
 from dualdiff_cli.cli.app import app
@@ -38,13 +39,38 @@ def test_command_prints_the_contracts_record_and_says_what_there_is_to_do(tmp_pa
     assert done.exit_code == 0, done.output
     assert "12 training steps" in done.stderr
     record = json.loads(done.stdout)
-    assert (record["table"], record["seeds"]) == ("table1", 1)
+    assert (record["table"], record["seeds"], record["generated"]) == ("table1", 1, 10_000)
     assert [row["model"] for row in record["rows"]] == ["baseline", "dual-expert", "baseline-matched"]
     assert record["rows"][1]["kl_published"]["paper"] == 0.166
     assert {"mean", "std", "paper"} <= record["rows"][1]["train_seconds"].keys()
     again = run(*arguments)
     assert "0 training steps" in again.stderr
     assert "baseline-matched" in again.stdout
+
+
+@pytest.fixture(scope="module")
+def of_a_file(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The record of a file with columns of texts: categories, and names of rows, which no model learns."""
+    folder = tmp_path_factory.mktemp("of-a-file")
+    words = {"kind": ["a", "b"] * 100, "name": [f"person {i}" for i in range(200)]}
+    file = write_people(folder / "people.csv", **words)
+    settings = (*TINY, "data.standardise=always")
+    return reproduce(replace(REQUEST, datasets=(str(file),), settings=settings, output=folder / "out"))
+
+
+def test_columns_of_texts_have_no_place_in_the_figures_of_samples(of_a_file: dict[str, Any]) -> None:
+    assert {Path(path).stem for path in of_a_file["figures"]} >= {"figure2-samples", "figure4-gates", "figure5-gates"}
+
+
+def test_a_file_without_a_divergence_has_its_seeds_counted_and_no_empty_figure(of_a_file: dict[str, Any]) -> None:
+    assert "figure1-divergences" not in {Path(path).stem for path in of_a_file["figures"]}
+    assert of_a_file["left_out"] == [
+        "Figure 1 leaves out people.csv: no run has a divergence. Tables with categories or gaps have none."
+    ]
+    losses = next(Path(path) for path in of_a_file["figures"] if path.endswith("figure3-losses.svg"))
+    assert "data.standardise=always · 1 seed" in " ".join(losses.read_text(encoding="utf-8").split())
+    with open(of_a_file["tables"][0]["files"][2], encoding="utf-8") as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["1", "1", "1"]
 
 
 def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_computed_twice(tmp_path: Path) -> None:
@@ -71,12 +97,50 @@ def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_compute
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
+def test_failed_runs_are_warned_of_also_where_no_table_is_shown(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\nno,numbers\n", encoding="utf-8")
+    done = run("figures", "--seeds", "1", "--dataset", str(table), "--output", str(tmp_path / "out"), "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    failures = [failure for table in record["tables"] for row in table["rows"] for failure in row["failed"]]
+    assert len(failures) == 3 + 7
+    assert "A run with seed 0 failed: " in done.stderr
+    assert "Figures 2 to 5 are left out" in done.stderr
+    assert record["figures"] == []
+
+
 @pytest.mark.parametrize("arguments", [("table3",), ("table1", "--recipe", "papr"), ("table1", "--dataset", "lines")])
 def test_bad_request_names_the_input_and_ends_in_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(*arguments, "--output", str(tmp_path / "out"))
     assert done.exit_code == 2
     assert arguments[-1] in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def wait_for_the_first_steps(output: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 600
+    while not any(log.stat().st_size for log in output.glob("runs/*/metrics.jsonl")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_process_goes_on_when_the_shell_that_started_it_ends(tmp_path: Path) -> None:
+    settings = (*TINY, "training.checkpoint_every=1000000")
+    arguments = ["--seeds", "1", "--steps", "1000", "--dataset", "line", "--jobs", "1", "--output", str(tmp_path)]
+    program = [sys.executable, "-m", "dualdiff_cli", *command("table1", *arguments, "--json", settings=settings)]
+    with subprocess.Popen(
+        ["sh", "-c", '"$@" & read -r word', "sh", *program],  # the shell ends as soon as it reads a line
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as shell:
+        wait_for_the_first_steps(tmp_path, shell)
+        out, told = shell.communicate("\n", timeout=600)
+    assert [row["failed"] for row in json.loads(out)["rows"]] == [[], [], []], told
 
 
 def test_termination_signal_stops_the_workers_and_leaves_states_that_the_same_command_resumes(tmp_path: Path) -> None:
@@ -88,11 +152,7 @@ def test_termination_signal_stops_the_workers_and_leaves_states_that_the_same_co
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        deadline = time.monotonic() + 600
-        while not any(log.stat().st_size for log in tmp_path.glob("runs/*/metrics.jsonl")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_the_first_steps(tmp_path, process)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=600)
     assert process.returncode == 130, told

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from dualdiff_cli.paper.statistics import REPORTED, paired_difference, summarise
 from dualdiff_cli.paper.tables import reproduction_tables
 from dualdiff_cli.paper.values import PaperRow
 
+ROOT = Path(__file__).parents[2]
 BASELINE, DUAL = PaperRow("dino", "baseline"), PaperRow("dino", "dual-expert")
 OURS = {0: 1.1, 1: 1.0, 2: 1.3}
 THEIRS = {0: 0.8, 1: 0.9, 2: 0.85}
@@ -28,10 +31,10 @@ def result(kl: float, *, seconds: float = 2.0) -> dict[str, Any]:
     }
 
 
-def summaries(recipe: str = "paper", **changed: Any) -> list[dict[str, Any]]:
+def summaries(recipe: str = "paper", settings: tuple[str, ...] = (), **changed: Any) -> list[dict[str, Any]]:
     results = {BASELINE: {s: result(kl) for s, kl in OURS.items()}, DUAL: {s: result(kl) for s, kl in THEIRS.items()}}
     results[DUAL] |= changed.get("dual", {})
-    return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe)
+    return summarise([BASELINE, DUAL], results, table="table2", recipe=recipe, settings=settings)
 
 
 def test_seeds_are_put_together_as_scipy_does() -> None:
@@ -97,25 +100,59 @@ def test_row_whose_runs_all_failed_has_no_figures() -> None:
     assert baseline["kl_published"]["n"] == 3
 
 
-def test_papers_losses_stand_beside_its_own_recipe_only() -> None:
-    """Another recipe's loss is in another unit; a divergence is not."""
-    for recipe, loss in (("paper", 0.658), ("precise", None)):
-        dual = summaries(recipe)[1]
+def test_papers_losses_stand_beside_its_own_unchanged_recipe_only() -> None:
+    """Another recipe's loss is in another unit, and a setting may change the unit, too; a divergence is not."""
+    changed = ("objective.prediction=velocity",)
+    for recipe, settings, loss in (("paper", (), 0.658), ("paper", changed, None), ("precise", (), None)):
+        dual = summaries(recipe, settings)[1]
         assert dual["training_loss_published"]["paper"] == loss
         assert dual["kl_published"]["paper"] == 0.873
 
 
+def test_models_of_a_file_are_compared_by_a_divergence_that_a_file_has() -> None:
+    rows = [PaperRow("people.csv", model) for model in ("baseline", "dual-expert")]
+    results = {row: {s: result(kl) for s, kl in OURS.items()} for row in rows}
+    for seeds in results.values():
+        for one in seeds.values():
+            del one["evaluations"][0]["metrics"]["kl_published"]
+    summarised = summarise(rows, results, table="table1", recipe="paper")
+    record = {"table": "table1", "recipe": "paper", "seeds": 3, "steps": None, "settings": []}
+    quality, _ = reproduction_tables({**record, "rows": summarised})
+    assert [column.head for column in quality.columns].count("KL real‖generated") == 1
+    baseline, dual = (dict(zip([c.head for c in quality.columns], texts, strict=True)) for texts in quality.texts())
+    assert (baseline["seeds"], baseline["KL real‖generated"]) == ("3", "1.133 ± 0.153")
+    assert dual["ours − baseline"] == "0.000"
+    assert "compared by KL real‖generated" in quality.to_markdown()
+    mixed, _ = reproduction_tables({**record, "rows": [*summaries(), *summarised]})
+    assert mixed.columns[3].head == "KL as published or KL real‖generated"
+    assert [texts[3] for texts in mixed.texts()] == ["1.133 ± 0.153", "0.850 ± 0.050", *["1.133 ± 0.153"] * 2]
+
+
 def test_tables_show_figures_marks_and_how_far_to_trust_them() -> None:
     rows = summaries(dual={1: {"error": "no number", "evaluations": []}})
-    record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "jobs": 2, "rows": rows}
+    record = {"table": "table2", "recipe": "paper", "seeds": 3, "steps": 50, "settings": ["a.b=2"]}
+    record |= {"generated": 300, "rows": rows}
     quality, cost = reproduction_tables(record)
     text = quality.to_markdown()
-    assert "only 50 training steps" in text
+    assert quality.title.startswith("Table 2 · recipe paper · only 50 training steps · a.b=2 · 3 seeds: ")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert ["dino", "baseline", "3", "1.133 ± 0.153", "−0.070", "1.060", "+0.073"] in [row[:7] for row in cells]
     assert "dual-expert ✗" in text
     assert "seed 1 failed: no number" in text
     assert "With 3 seeds" in text
     assert "beyond 2.5 of their standard deviations" in text
-    assert "while 2 runs share the machine" in cost.to_markdown()
+    heads = [column.head for column in cost.columns if "samples" in column.head]
+    assert heads == ["300 samples, s", "paper's 10,000 samples (V100), s"]
     assert len(quality.beside(cost, shared=2).to_csv().splitlines()) == 1 + len(rows)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_kept_tables_and_their_page_are_what_the_command_writes(name: str) -> None:
+    kept = ROOT / "benchmarks" / "results" / "reproduction" / name
+    quality, cost = reproduction_tables(json.loads(kept.with_suffix(".json").read_text(encoding="utf-8")))
+    assert kept.with_suffix(".md").read_text(encoding="utf-8") == f"{quality.to_markdown()}\n{cost.to_markdown()}"
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    for table in (quality, cost):
+        lines = [[column.head for column in table.columns], *table.texts()]
+        assert {f"### {table.title}", *(f"| {' | '.join(line)} |" for line in lines)} <= set(page)
+        assert {f"* {note}" for note in table.notes} <= set(page)
