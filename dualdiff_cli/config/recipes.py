@@ -226,15 +226,15 @@ _OF_TEACHER: dict[str, type] = {"dataset": str, "seed": int, "data": dict, "mode
 """The entries of a teacher's configuration that a reflow takes over, and their types."""
 
 
-def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
-    """Give the layer that a reflow takes from its teacher's configuration."""
+def _of_teacher(teacher: Path, *, dataset: object) -> Layer:
+    """Give the layer that a reflow takes from its teacher's configuration, where a file stands with its whole path."""
     path = teacher / CONFIG_FILE
     if not path.is_file():
         raise InputError(f"{teacher} is not a run: it has no {CONFIG_FILE}.", "Give --reflow a directory of `train`.")
     config = _read_toml(path)
     if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
         raise InputError(f"{path} is damaged.", "Restore it, or train the teacher again.")
-    if dataset is not None and dataset != config["dataset"]:
+    if dataset is not None and config["dataset"] not in (dataset, str(Path(str(dataset)).resolve())):
         raise InputError(
             f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."
         )
