@@ -220,15 +220,16 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Draw the missing cells of rows from their distribution given the other cells of the row.
 
         Args:
-            X: n rows with some or all of the columns of the training rows, in any type of rows that `fit` takes.
+            X: n rows with some or all of the columns of the training rows, in any type of rows that `fit` takes. An
+                array, which has no names, has all of these columns in their order.
             seed: of the drawn cells.
 
         Returns:
             The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
-            InputError: the model is not fitted, or cannot fill gaps; a mixture can, and so can a diffusion model that
-                takes given cells.
+            InputError: the rows are refused, the model is not fitted, or it cannot fill gaps; a mixture can, and so can
+                a diffusion model that takes given cells.
 
         Examples:
             >>> import polars as pl
@@ -240,9 +241,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             (0, 0)
 
         """
-        container = container_of(X)
-        frame = CONTAINERS[container].take(X, None)
-        filled = CONTAINERS[container].give(impute(self._fitted(), frame, seed=seed)["frame"])
+        model, container = self._fitted(), container_of(X)
+        frame = CONTAINERS[container].take(X, list(self.feature_names_in_))
+        filled = CONTAINERS[container].give(impute(model, frame, seed=seed)["frame"])
         return filled.set_axis(X.index) if container == "pandas" else filled
 
     def score_samples(self, X: Any, *, seed: int = 0) -> FloatArray:

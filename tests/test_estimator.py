@@ -65,11 +65,11 @@ def test_fit_gives_the_estimator_back_and_notes_what_it_found(fitted: DualDiff) 
     assert not hasattr(clone(fitted), "run_")
 
 
-@pytest.mark.parametrize("method", ["sample", "evaluate", "save", "export", "score_samples"])
+@pytest.mark.parametrize("method", ["sample", "evaluate", "save", "export", "score_samples", "impute"])
 def test_an_estimator_without_a_model_refuses(method: str, tmp_path: Path) -> None:
-    arguments = {"save": [tmp_path], "export": [tmp_path / "x.onnx"], "score_samples": [ROWS]}.get(method, [])
+    arguments = {"save": [tmp_path], "export": [tmp_path / "x.onnx"], "score_samples": [ROWS], "impute": [ROWS]}
     with pytest.raises(NotFittedError) as caught:
-        getattr(DualDiff(), method)(*arguments)
+        getattr(DualDiff(), method)(*arguments.get(method, []))
     assert isinstance(caught.value, UnfittedError)
     assert "fit" in caught.value.remedy
     assert caught.value.exit_code == 2
@@ -228,6 +228,16 @@ def test_filled_rows_of_pandas_keep_their_index(fitted: DualDiff) -> None:
     assert list(filled.index) == ["a", "c", "b"]
     assert filled.loc["c", "y"] == 2.0
     assert not filled.isna().any(axis=None)
+
+
+def test_the_columns_of_a_filled_array_are_those_of_the_model_in_their_order() -> None:
+    estimator = gaussian().fit(pl.DataFrame({"y": ROWS[:, 0], "x": ROWS[:, 1] + 100}))
+    filled = estimator.impute(np.array([[np.nan, 105.0], [0.5, np.nan]]))
+    assert abs(filled[0, 0]) < 10 < 80 < filled[1, 1]
+    assert (filled[0, 1], filled[1, 0]) == (105.0, 0.5)
+    with pytest.raises(InputError, match="1 columns, and the model has 2") as caught:
+        estimator.impute(np.array([[np.nan]]))
+    assert "y, x" in caught.value.remedy
 
 
 def test_a_diffusion_model_is_trained_sampled_and_exported(tmp_path: Path) -> None:
