@@ -19,6 +19,7 @@ from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
 from .config.recipes import Request, nested
+from .config.schema import DiffusionConfig
 from .data import Data, FloatArray, check_table
 from .data.containers import CONTAINERS, container_of
 from .errors import InputError
@@ -40,6 +41,16 @@ __all__ = ["DualDiff", "UnfittedError"]
 
 class UnfittedError(InputError, NotFittedError):  # type: ignore[misc]  # scikit-learn has no types
     """The estimator has no model yet."""
+
+
+_BESIDE_SETTINGS: dict[str, Any] = {
+    "dataset": True,
+    "recipe": True,
+    "seed": True,
+    "model": {"name", "kind"},
+    "training": {"steps"},
+}
+"""The entries of a configuration that follow from what `fit` takes or from other parameters than ``settings``."""
 
 
 class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -401,6 +412,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def load(cls, directory: str | Path, *, device: str = "auto", verbose: bool = False) -> Self:
         """Read an estimator that was saved, or any finished run of ``dualdiff train``.
 
+        The parameters have every setting of the run: ``fit``, also of a clone, trains as the run was trained.
+
         Args:
             directory: of the run.
             device: where the model is loaded.
@@ -420,7 +433,15 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         run = Run.open(directory)
         config = run.config
-        estimator = cls(config.model.name, config.recipe, seed=config.seed, device=device, verbose=verbose)
+        estimator = cls(
+            config.model.name,
+            config.recipe,
+            config.training.steps if isinstance(config, DiffusionConfig) else None,
+            seed=config.seed,
+            settings=config.model_dump(exclude=_BESIDE_SETTINGS),
+            device=device,
+            verbose=verbose,
+        )
         provenance = run.load_data() or {}
         estimator._open(run, None, str(provenance.get("container", "polars")))
         return estimator

@@ -296,6 +296,22 @@ def test_what_is_saved_is_a_run_for_every_function_and_draws_the_same_rows(fitte
         fitted.save(kept)
 
 
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("dual-expert", TINY_SETTINGS | {"recipe": "precise", "objective.references": 32, "training.warmup": 3}),
+        ("mixture", GAUSSIAN),
+    ],
+)
+def test_a_loaded_estimator_trains_as_the_run_was_trained(model: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    saved = DualDiff(model, seed=3, settings=settings).fit(ROWS)
+    loaded = DualDiff.load(saved.save(tmp_path / "kept"))
+    again = clone(loaded).fit(ROWS)
+    assert Run.open(again.run_).config == Run.open(saved.run_).config
+    assert loaded.steps == settings.get("training.steps")
+    assert_array_equal(again.sample(5), saved.sample(5))
+
+
 def test_the_rows_of_a_saved_run_are_in_no_file_and_evaluate_says_so(fitted: DualDiff, tmp_path: Path) -> None:
     kept = fitted.save(tmp_path / "kept")
     loaded = DualDiff.load(kept)
