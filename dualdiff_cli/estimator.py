@@ -68,8 +68,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         seed: of the held-out split, the initial weights and the training; None is 0.
         random_state: scikit-learn's name for ``seed``: an integer, or a NumPy generator that a seed is drawn from.
         settings: further values of the configuration by their dotted names, such as ``{"training.batch": 512}``.
-        run_dir: the directory of the run, which stays. None takes a temporary directory, which vanishes with the
-            estimator; `save` keeps a copy.
+        run_dir: the directory of the run, which stays, and which has to be new or empty: it serves one ``fit``, and no
+            cross-validation, which fits several clones. None takes a temporary directory for each ``fit``, which
+            vanishes with the estimator; `save` keeps a copy.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         verbose: whether ``fit`` shows its progress, as a bar in a terminal or in a notebook.
 
