@@ -26,6 +26,17 @@ def test_ideal_draws_hold_the_true_value_as_often_as_they_should() -> None:
     assert inside == pytest.approx(imputation["CENTRAL"], abs=0.01)
 
 
+def test_imputations_of_different_step_counts_are_not_averaged() -> None:
+    imputation = runpy.run_path(str(BENCHMARKS / "imputation.py"))
+    scores = {"error_of_one_draw": 1.0, "wrong": None, "inside": 0.8}
+    cells = [
+        {"table": "wine", "imputer": "dualdiff", "seed": 0, "steps": steps, "error": error, **scores}
+        for steps, error in ((None, 0.5), (9000, 0.7))
+    ]
+    rows = imputation["table_of"](cells).rows
+    assert [row[1:4] for row in rows] == [("dualdiff", 1, "0.5"), ("dualdiff, 9,000 steps", 1, "0.7")]
+
+
 def test_a_run_that_failed_is_named_below_the_table_and_stands_in_no_difference() -> None:
     fidelity = runpy.run_path(str(BENCHMARKS / "fidelity.py"))
     experiment = {"dataset": "dino", "model": "baseline", "seed": 0, "settings": []}
