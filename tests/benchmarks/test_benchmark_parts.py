@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import runpy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def test_imputations_of_different_step_counts_are_not_averaged() -> None:
     ]
     rows = imputation["table_of"](cells).rows
     assert [row[1:4] for row in rows] == [("dualdiff", 1, "0.5"), ("dualdiff, 9,000 steps", 1, "0.7")]
+
+
+def test_a_refused_command_of_the_benchmark_of_columns_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    columns = runpy.run_path(str(BENCHMARKS / "columns.py"))
+    with pytest.raises(subprocess.CalledProcessError):
+        columns["dualdiff"]("nowhere")
+    assert "nowhere" in capfd.readouterr().err
 
 
 def test_a_run_that_failed_is_named_below_the_table_and_stands_in_no_difference() -> None:
