@@ -45,6 +45,16 @@ def test_a_refused_command_of_the_benchmark_of_columns_says_why(capfd: pytest.Ca
     assert "nowhere" in capfd.readouterr().err
 
 
+def test_a_large_table_of_few_rows_has_as_many_values_as_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(BENCHMARKS / "big_table.py"))["main"]
+    monkeypatch.setitem(main.__globals__, "measured", lambda command: (1.0, 1.0, 1.0))
+    main(["--rows", "100"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "large category" in line)
+    assert line.split("|")[2].strip() == "100"
+
+
 def test_a_run_that_failed_is_named_below_the_table_and_stands_in_no_difference() -> None:
     fidelity = runpy.run_path(str(BENCHMARKS / "fidelity.py"))
     experiment = {"dataset": "dino", "model": "baseline", "seed": 0, "settings": []}
