@@ -37,7 +37,7 @@ def big_table(n: int, values: int) -> pl.DataFrame:
 
     Args:
         n: the number of rows.
-        values: the number of different products, whose frequencies fall like those of words.
+        values: the number of different products, whose frequencies fall like those of words; n at most.
 
     """
     rng = seeding.stream(0, "big table")
@@ -88,15 +88,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--values", type=int, default=VALUES, help="the number of values of the large category")
     parser.add_argument("options", nargs="*", help="options of `dualdiff train`, behind --")
     asked = parser.parse_args(words)
+    values = min(asked.values, asked.rows)
     load = os.getloadavg()[2]  # afterwards it would be that of the training
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "orders.parquet")
-        big_table(asked.rows, asked.values).write_parquet(file)
+        big_table(asked.rows, values).write_parquet(file)
         train = [sys.executable, "-m", "dualdiff_cli", "train", str(file), "--run-dir", str(Path(folder, "run"))]
         seconds, processor, memory = measured([*train, *asked.options])
     facts = {
         "rows": f"{asked.rows:,}",
-        "values of the large category": f"{asked.values:,}",
+        "values of the large category": f"{values:,}",
         "seconds": f"{seconds:.0f}",
         "seconds of processor time": f"{processor:.0f}",
         "peak memory, GiB": f"{memory:.2f}",

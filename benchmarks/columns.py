@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def make_file(path: Path, rows: int) -> None:
 
 
 def dualdiff(*arguments: str) -> dict[str, Any]:
-    """Run a command, and give its record."""
+    """Run a command, and give its record; what the command says about a failure stands in the terminal."""
     command = [sys.executable, "-m", "dualdiff_cli", *arguments, "--json", "--quiet"]
-    record: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    record: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return record
 
 
@@ -64,12 +65,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    data, samples, run = args.folder / "data.csv", args.folder / "samples.csv", args.folder / "run"
+    data, samples = args.folder / "data.csv", args.folder / "samples.csv"
     make_file(data, args.rows)
 
-    trained = dualdiff("train", "--dataset", str(data), "--steps", str(args.steps), "--run-dir", str(run))
-    drawn = dualdiff("sample", str(run), "-n", str(args.rows), "-o", str(samples))
-    scored = dualdiff("evaluate", str(run))
+    with tempfile.TemporaryDirectory() as run:
+        trained = dualdiff("train", "--dataset", str(data), "--steps", str(args.steps), "--run-dir", run)
+        drawn = dualdiff("sample", run, "-n", str(args.rows), "-o", str(samples))
+        scored = dualdiff("evaluate", run)
     print(f"trained in {trained['train_seconds']:.0f} s, drew {args.rows:,} points in {drawn['seconds']:.0f} s\n")
 
     real, generated = pl.read_csv(data), pl.read_csv(samples)

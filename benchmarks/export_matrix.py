@@ -3,21 +3,21 @@
     python benchmarks/export_matrix.py
     python benchmarks/export_matrix.py --model dual-expert --recipe precise --train-steps 10000 --speed
 
-Every row has a status; if an export is refused, the status gives the reason. Errors are differences to the run's own
-result on the same noise, in units of the features: standard deviations of a column, but under the recipe paper the
-units of the data. "First" is the time from opening the file to the first result of that batch size, in a process that
-has loaded its libraries. ``--speed`` also times 10,000 samples by every format and by torch, eager and compiled. The
-script prints Markdown tables, and writes JSON.
+Every row has a status; if an export is refused, or a model under a recipe, the status gives the reason. Errors are
+differences to the run's own result on the same noise, in units of the features: standard deviations of a column, but
+under the recipe paper the units of the data. "First" is the time from opening the file to the first result of that
+batch size, in a process that has loaded its libraries. ``--speed`` also times 10,000 samples by every format and by
+torch, eager and compiled. The script prints Markdown tables, and writes JSON after each model.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,18 @@ from torch import Tensor
 from dualdiff_cli import Run, export, resolve, train
 from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.config.recipes import MODELS, RECIPES
+from dualdiff_cli.config.registry import MODEL_KINDS
 from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import DualdiffError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.tables import Column, Table
+from dualdiff_cli.store.atomic import write_json
 
 CPU = torch.device("cpu")
+NETWORKS = [name for name in MODELS if name not in MODEL_KINDS]
+"""The diffusion models; the other models bear the names of their kinds, and cannot be exported."""
 LARGEST_CHUNK = 2048
 SMALL = {"model": {"width": 16, "blocks": 1, "gate_hidden": [16]}, "sampling": {"steps": 4}}
 LABELS = ("model", "recipe", "format", "what", "precision", "batch", "status")
@@ -84,8 +88,7 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
     try:
         record = export(run, device="cpu", **request)
     except DualdiffError as error:
-        refusal = {"status": f"refused: {error.problem}", "bytes": None, "max_abs_error": None, "first_seconds": None}
-        return [{**labels, "batch": n, **refusal} for n in batches]
+        return [refused(error, **labels, batch=n) for n in batches]
     rows = []
     for n in batches:
         started = time.perf_counter()
@@ -95,6 +98,12 @@ def cells(run: Run, reference: Reference, *, batches: Sequence[int], **request: 
         kept = {name: record[name] for name in ("bytes", "tolerance", "opset", "provider", "seconds")}
         rows.append({**labels, "batch": n, "status": "ok", **kept, **measured})
     return rows
+
+
+def refused(error: DualdiffError, **labels: Any) -> dict[str, Any]:
+    """Give the row of what cannot be exported, with the reason; what is not in the labels is None."""
+    row = dict.fromkeys((*LABELS, "bytes", "max_abs_error", "first_seconds"))
+    return {**row, **labels, "status": f"refused: {error.problem}"}
 
 
 def speed(run: Run, *, n: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
@@ -159,7 +168,7 @@ def times(speeds: Sequence[dict[str, Any]]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fill the matrix."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=MODELS, help="default: all")
+    parser.add_argument("--model", action="append", choices=NETWORKS, help="default: all")
     parser.add_argument("--recipe", action="append", choices=RECIPES, help="default: all")
     parser.add_argument("--format", action="append", choices=FORMATS, help="default: all")
     parser.add_argument("--precision", action="append", help="default: float32")
@@ -173,23 +182,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore")
 
     batches = args.batch or [1, 2, 7, 10_000]
+    requests = list(product(args.format or FORMATS, ("sampler", "denoiser"), args.precision or ["float32"]))
     rows: list[dict[str, Any]] = []
     speeds: list[dict[str, Any]] = []
-    for recipe in args.recipe or RECIPES:
-        for name in args.model or MODELS:
-            run = model_of(recipe, name, train_steps=args.train_steps, small=args.small, runs=args.runs)
-            reference = Reference(run, batches)
-            for format in args.format or FORMATS:
-                for what in ("sampler", "denoiser"):
-                    for precision in args.precision or ["float32"]:
-                        rows += cells(run, reference, batches=batches, format=format, what=what, precision=precision)
-                        print(f"{recipe} {name} {format} {what} {precision}: {rows[-1]['status']}", flush=True)
-            if args.speed and not speeds:
-                speeds = speed(run)
-
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     record = {"machine": describe_machine(), "train_steps": args.train_steps, "rows": rows, "speed": speeds}
-    args.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for recipe, name in product(args.recipe or RECIPES, args.model or NETWORKS):
+        try:
+            run = model_of(recipe, name, train_steps=args.train_steps, small=args.small, runs=args.runs)
+        except DualdiffError as error:  # a recipe need not suit every model
+            rows.append(refused(error, model=name, recipe=recipe))
+            print(f"{recipe} {name}: {rows[-1]['status']}", flush=True)
+        else:
+            reference = Reference(run, batches)
+            for format, what, precision in requests:
+                rows += cells(run, reference, batches=batches, format=format, what=what, precision=precision)
+                print(f"{recipe} {name} {format} {what} {precision}: {rows[-1]['status']}", flush=True)
+            if args.speed and not speeds:
+                speeds += speed(run)
+        write_json(args.output, record)
     print(matrix(rows).to_markdown())
     if speeds:
         print(times(speeds).to_markdown())

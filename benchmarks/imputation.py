@@ -24,6 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -193,16 +194,17 @@ def measure(table: str, imputer: str, seed: int, steps: int | None) -> dict[str,
 
 
 def table_of(cells: list[dict[str, Any]]) -> Table:
-    """Lay out mean and 95 % interval over the seeds."""
+    """Lay out mean and 95 % interval over the seeds, of each number of training steps that was asked for by itself."""
     heads = ("table", "imputer", "seeds", "error", "one draw", "wrong categories", f"inside central {CENTRAL:.0%}")
     body = []
-    for table in dict.fromkeys(cell["table"] for cell in cells):
-        for imputer in (*OTHERS, *OURS):
-            own = [cell for cell in cells if (cell["table"], cell["imputer"]) == (table, imputer)]
-            if own:
-                shown = [_over_seeds([cell[key] for cell in own]) for key in ("error", "error_of_one_draw")]
-                shares = [_over_seeds([cell[key] for cell in own], percent=True) for key in ("wrong", "inside")]
-                body.append((table, imputer, len(own), *shown, *shares))
+    tables, steps_of_all = (dict.fromkeys(cell[key] for cell in cells) for key in ("table", "steps"))
+    for table, imputer, steps in product(tables, (*OTHERS, *OURS), steps_of_all):
+        own = [cell for cell in cells if (cell["table"], cell["imputer"], cell["steps"]) == (table, imputer, steps)]
+        if own:
+            name = imputer if steps is None else f"{imputer}, {steps:,} steps"
+            shown = [_over_seeds([cell[key] for cell in own]) for key in ("error", "error_of_one_draw")]
+            shares = [_over_seeds([cell[key] for cell in own], percent=True) for key in ("wrong", "inside")]
+            body.append((table, name, len(own), *shown, *shares))
     return Table("Cells removed at random and filled", tuple(map(Column, heads)), tuple(body))
 
 

@@ -127,17 +127,19 @@ TASKS: dict[str, Callable[[str, DiffusionConfig, Precision, int], Prepared]] = {
 
 
 def timed(task: str, config: DiffusionConfig, precision: Precision, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time the ways of one model, recipe and precision in turn, and relate each way to `torch.compile`."""
-    ways = [Measurement(competitor(task, way, config, precision, args.threads)) for way in COMPILERS]
-    measure(ways, repeats=args.repeats, device=CPU, seconds_per_block=args.seconds)
+    """Time the ways of one model, recipe and precision in turn, and relate each to `torch.compile` if that worked."""
+    ways = {way: Measurement(competitor(task, way, config, precision, args.threads)) for way in COMPILERS}
+    measure(list(ways.values()), repeats=args.repeats, device=CPU, seconds_per_block=args.seconds)
+    compiled = ways["torch.compile"]
     rows = []
-    for m in ways:
+    for m in ways.values():
         row = m.record()
         row.pop("cpu_s", None)  # the CPU seconds of all calls, warm-up included
         if m.failure is None:
             row |= {key: row[key] / MANY_TIMES for key in ("median_s", "iqr_s", "p95_s")}
             row["cpu_median_s"] = float(np.median(cpu_seconds(m)))
-            row["of_torch_compile"] = ratio_of_medians(cpu_seconds(m), cpu_seconds(ways[1]), paired=True)
+            if compiled.failure is None:
+                row["of_torch_compile"] = ratio_of_medians(cpu_seconds(m), cpu_seconds(compiled), paired=True)
         rows.append(row)
     return rows
 
@@ -156,7 +158,8 @@ def layout(rows: Sequence[dict[str, Any]]) -> Table:
             body.append((*labels, None, None, None, None, row["failure"]))
             continue
         times = (1e3 * row[key] for key in ("median_s", "iqr_s", "cpu_median_s"))
-        body.append((*labels, *times, Bounded(*row["of_torch_compile"]), ""))
+        ratio = row.get("of_torch_compile")
+        body.append((*labels, *times, None if ratio is None else Bounded(*ratio), ""))
     heads = ("task", "model", "recipe", "precision", "way", "median, ms", "IQR, ms", "CPU median, ms")
     columns = [Column(head, ".3g") for head in heads]
     last = (Column("CPU time over torch.compile's"), Column("failure"))

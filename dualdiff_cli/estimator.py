@@ -19,6 +19,7 @@ from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
 from .config.recipes import Request, nested
+from .config.schema import DiffusionConfig
 from .data import Data, FloatArray, check_table
 from .data.containers import CONTAINERS, container_of
 from .errors import InputError
@@ -42,6 +43,16 @@ class UnfittedError(InputError, NotFittedError):  # type: ignore[misc]  # scikit
     """The estimator has no model yet."""
 
 
+_BESIDE_SETTINGS: dict[str, Any] = {
+    "dataset": True,
+    "recipe": True,
+    "seed": True,
+    "model": {"name", "kind"},
+    "training": {"steps"},
+}
+"""The entries of a configuration that follow from what `fit` takes or from other parameters than ``settings``."""
+
+
 class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A generative model of a table, which is trained, sampled, scored and exported from Python.
 
@@ -57,8 +68,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         seed: of the held-out split, the initial weights and the training; None is 0.
         random_state: scikit-learn's name for ``seed``: an integer, or a NumPy generator that a seed is drawn from.
         settings: further values of the configuration by their dotted names, such as ``{"training.batch": 512}``.
-        run_dir: the directory of the run, which stays. None takes a temporary directory, which vanishes with the
-            estimator; `save` keeps a copy.
+        run_dir: the directory of the run, which stays, and which has to be new or empty: it serves one ``fit``, and no
+            cross-validation, which fits several clones. None takes a temporary directory for each ``fit``, which
+            vanishes with the estimator; `save` keeps a copy.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         verbose: whether ``fit`` shows its progress, as a bar in a terminal or in a notebook.
 
@@ -220,15 +232,16 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Draw the missing cells of rows from their distribution given the other cells of the row.
 
         Args:
-            X: n rows with some or all of the columns of the training rows, in any type of rows that `fit` takes.
+            X: n rows with some or all of the columns of the training rows, in any type of rows that `fit` takes. An
+                array, which has no names, has all of these columns in their order.
             seed: of the drawn cells.
 
         Returns:
             The rows with every gap filled, in the type of X and, for pandas, with its index.
 
         Raises:
-            InputError: the model is not fitted, or cannot fill gaps; a mixture can, and so can a diffusion model that
-                takes given cells.
+            InputError: the rows are refused, the model is not fitted, or it cannot fill gaps; a mixture can, and so can
+                a diffusion model that takes given cells.
 
         Examples:
             >>> import polars as pl
@@ -240,9 +253,9 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             (0, 0)
 
         """
-        container = container_of(X)
-        frame = CONTAINERS[container].take(X, None)
-        filled = CONTAINERS[container].give(impute(self._fitted(), frame, seed=seed)["frame"])
+        model, container = self._fitted(), container_of(X)
+        frame = CONTAINERS[container].take(X, list(self.feature_names_in_))
+        filled = CONTAINERS[container].give(impute(model, frame, seed=seed)["frame"])
         return filled.set_axis(X.index) if container == "pandas" else filled
 
     def score_samples(self, X: Any, *, seed: int = 0) -> FloatArray:
@@ -400,6 +413,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def load(cls, directory: str | Path, *, device: str = "auto", verbose: bool = False) -> Self:
         """Read an estimator that was saved, or any finished run of ``dualdiff train``.
 
+        The parameters have every setting of the run: ``fit``, also of a clone, trains as the run was trained.
+
         Args:
             directory: of the run.
             device: where the model is loaded.
@@ -419,7 +434,15 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         run = Run.open(directory)
         config = run.config
-        estimator = cls(config.model.name, config.recipe, seed=config.seed, device=device, verbose=verbose)
+        estimator = cls(
+            config.model.name,
+            config.recipe,
+            config.training.steps if isinstance(config, DiffusionConfig) else None,
+            seed=config.seed,
+            settings=config.model_dump(exclude=_BESIDE_SETTINGS),
+            device=device,
+            verbose=verbose,
+        )
         provenance = run.load_data() or {}
         estimator._open(run, None, str(provenance.get("container", "polars")))
         return estimator

@@ -65,11 +65,11 @@ def test_fit_gives_the_estimator_back_and_notes_what_it_found(fitted: DualDiff) 
     assert not hasattr(clone(fitted), "run_")
 
 
-@pytest.mark.parametrize("method", ["sample", "evaluate", "save", "export", "score_samples"])
+@pytest.mark.parametrize("method", ["sample", "evaluate", "save", "export", "score_samples", "impute"])
 def test_an_estimator_without_a_model_refuses(method: str, tmp_path: Path) -> None:
-    arguments = {"save": [tmp_path], "export": [tmp_path / "x.onnx"], "score_samples": [ROWS]}.get(method, [])
+    arguments = {"save": [tmp_path], "export": [tmp_path / "x.onnx"], "score_samples": [ROWS], "impute": [ROWS]}
     with pytest.raises(NotFittedError) as caught:
-        getattr(DualDiff(), method)(*arguments)
+        getattr(DualDiff(), method)(*arguments.get(method, []))
     assert isinstance(caught.value, UnfittedError)
     assert "fit" in caught.value.remedy
     assert caught.value.exit_code == 2
@@ -230,6 +230,16 @@ def test_filled_rows_of_pandas_keep_their_index(fitted: DualDiff) -> None:
     assert not filled.isna().any(axis=None)
 
 
+def test_the_columns_of_a_filled_array_are_those_of_the_model_in_their_order() -> None:
+    estimator = gaussian().fit(pl.DataFrame({"y": ROWS[:, 0], "x": ROWS[:, 1] + 100}))
+    filled = estimator.impute(np.array([[np.nan, 105.0], [0.5, np.nan]]))
+    assert abs(filled[0, 0]) < 10 < 80 < filled[1, 1]
+    assert (filled[0, 1], filled[1, 0]) == (105.0, 0.5)
+    with pytest.raises(InputError, match="1 columns, and the model has 2") as caught:
+        estimator.impute(np.array([[np.nan]]))
+    assert "y, x" in caught.value.remedy
+
+
 def test_a_diffusion_model_is_trained_sampled_and_exported(tmp_path: Path) -> None:
     estimator = DualDiff("Baseline", "PAPER", steps=9, settings=TINY_SETTINGS | {"training.steps": 9}).fit(FRAME)
     assert estimator.record_["steps"] == 9
@@ -284,6 +294,22 @@ def test_what_is_saved_is_a_run_for_every_function_and_draws_the_same_rows(fitte
     assert_array_equal(DualDiff.load(kept).sample(5, seed=3), fitted.sample(5, seed=3))
     with pytest.raises(InputError, match="not empty"):
         fitted.save(kept)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("dual-expert", TINY_SETTINGS | {"recipe": "precise", "objective.references": 32, "training.warmup": 3}),
+        ("mixture", GAUSSIAN),
+    ],
+)
+def test_a_loaded_estimator_trains_as_the_run_was_trained(model: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    saved = DualDiff(model, seed=3, settings=settings).fit(ROWS)
+    loaded = DualDiff.load(saved.save(tmp_path / "kept"))
+    again = clone(loaded).fit(ROWS)
+    assert Run.open(again.run_).config == Run.open(saved.run_).config
+    assert loaded.steps == settings.get("training.steps")
+    assert_array_equal(again.sample(5), saved.sample(5))
 
 
 def test_the_rows_of_a_saved_run_are_in_no_file_and_evaluate_says_so(fitted: DualDiff, tmp_path: Path) -> None:

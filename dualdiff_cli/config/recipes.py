@@ -87,10 +87,9 @@ def resolve(
     from_file = _read_toml(Path(file)) if file else {}
     named = {"dataset": dataset, "recipe": recipe, "model": {"name": model} if model else None}
     named = {key: value for key, value in named.items() if value is not None}
-    stated = _merge(from_file, named, options or {}, *(_parse_setting(setting) for setting in settings or ()))
-    section = stated.get("model", {})
-    if not isinstance(section, Mapping):
-        raise InputError(f"The setting model = {section!r} is not allowed.", "A model's name goes into model.name.")
+    asked = (_parse_setting(setting) for setting in settings or ())
+    stated = _merge({"model": {}}, from_file, named, options or {}, *asked)
+    section = stated["model"]
     model = known_name("model", str(section.get("name", DEFAULT_MODEL)), MODELS)
     if section.get("kind", _kind_of(model)) != _kind_of(model):
         raise InputError(
@@ -226,15 +225,15 @@ _OF_TEACHER: dict[str, type] = {"dataset": str, "seed": int, "data": dict, "mode
 """The entries of a teacher's configuration that a reflow takes over, and their types."""
 
 
-def _of_teacher(teacher: Path, *, dataset: str | None) -> Layer:
-    """Give the layer that a reflow takes from its teacher's configuration."""
+def _of_teacher(teacher: Path, *, dataset: object) -> Layer:
+    """Give the layer that a reflow takes from its teacher's configuration, where a file stands with its whole path."""
     path = teacher / CONFIG_FILE
     if not path.is_file():
         raise InputError(f"{teacher} is not a run: it has no {CONFIG_FILE}.", "Give --reflow a directory of `train`.")
     config = _read_toml(path)
     if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
         raise InputError(f"{path} is damaged.", "Restore it, or train the teacher again.")
-    if dataset is not None and dataset != config["dataset"]:
+    if dataset is not None and config["dataset"] not in (dataset, str(Path(str(dataset)).resolve())):
         raise InputError(
             f"The run {teacher} has learnt {config['dataset']}, not {dataset}.", "Leave --dataset out with --reflow."
         )
@@ -268,10 +267,11 @@ def _merge(*layers: Layer) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            before = merged.get(key, {})
-            if isinstance(value, Mapping) and not isinstance(before, Mapping):
-                raise InputError(f"The setting {key} = {before!r} is not allowed.", "It has settings of its own.")
-            merged[key] = _merge(before, value) if isinstance(value, Mapping) else value
+            if key in merged and isinstance(value, Mapping) != isinstance(merged[key], Mapping):
+                plain = merged[key] if isinstance(value, Mapping) else value
+                remedy = "A model's name goes into model.name." if key == "model" else "It has settings of its own."
+                raise InputError(f"The setting {key} = {plain!r} is not allowed.", remedy)
+            merged[key] = _merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
     return merged
 
 
@@ -288,8 +288,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _check_names(from_file: Layer, *, recipe: str, model: str) -> None:
     """Refuse the name of another recipe or model than the file's: the file may hold all values of its own."""
-    section = from_file.get("model", {})
-    named = section.get("name") if isinstance(section, Mapping) else None
+    named = from_file.get("model", {}).get("name")
     choices = (("recipe", from_file.get("recipe"), recipe, [*RECIPES, PLAIN_RECIPE]), ("model", named, model, MODELS))
     for kind, there, asked, known in choices:
         if there is not None and known_name(kind, str(there), known) != asked:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dualdiff_cli.config.layers import MODELS_FOR_FEW_ROWS
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "export_matrix.py"
 
 
@@ -32,3 +34,17 @@ def test_the_matrix_has_no_empty_cell_and_refusals_state_their_reason(
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(rows)
     assert not any("|  |" in line for line in table)
+
+
+def test_a_model_that_a_recipe_refuses_has_a_row_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    unsuited = [name for name in script["NETWORKS"] if name not in MODELS_FOR_FEW_ROWS]
+    models = [word for name in unsuited for word in ("--model", name)]
+    output = tmp_path / "export.json"
+    script["main"](["--recipe", "few-rows", *models, "--runs", str(tmp_path / "runs"), "--output", str(output)])
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert [row["model"] for row in rows] == unsuited
+    assert all(row["status"].startswith("refused: ") and row["format"] is None for row in rows)
+    assert sum(line.startswith("| enhanced-gating") for line in capsys.readouterr().out.splitlines()) == 1

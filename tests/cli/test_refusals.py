@@ -31,7 +31,7 @@ PEOPLE = ("--dataset", "people.csv")
         ((*MOONS, *settings("sampling.steps=9")), "9 steps were asked of a schedule with 8 times", "at most 8"),
         ((*MOONS, *settings("model=baseline")), "model = 'baseline'", "model.name"),
         ((*MOONS, *settings("model.match_parameters=2")), "model", "match_parameters"),
-        (("--config", "named.toml"), "model = 'baseline'", "settings of its own"),
+        (("--config", "named.toml"), "model = 'baseline'", "model.name"),
         ((*MOONS, "--config", "nowhere.toml"), "nowhere.toml", "--config"),
         ((*MOONS, "--columns", "x"), "--columns", "--dataset"),
         (("--dataset", "nowhere.csv"), "'nowhere.csv'", ".csv"),

@@ -15,6 +15,7 @@ from dualdiff_cli.config.recipes import (
     DEFAULT_RECIPE,
     MODELS,
     RECIPES,
+    nested,
     resolve,
     resolve_diffusion,
     with_sampling,
@@ -232,6 +233,12 @@ def test_a_name_in_the_wrong_place_or_of_the_wrong_type_is_refused(setting: str)
 def test_a_setting_without_key_or_value_is_refused(setting: str) -> None:
     with pytest.raises(InputError, match="key=value"):
         resolve_diffusion(dataset="line", settings=[setting])
+
+
+@pytest.mark.parametrize("keys", [("training", "training.batch"), ("training.batch", "training")])
+def test_a_key_is_a_value_or_a_section_whatever_comes_first(keys: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=r"^The setting training = 8 is not allowed\. It has settings of its own\."):
+        nested(dict.fromkeys(keys, 8))
 
 
 def test_settings_are_read_as_toml_and_bare_words_as_text() -> None:

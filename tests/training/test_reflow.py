@@ -78,6 +78,18 @@ def test_a_reflow_learns_its_teachers_data_along_straight_lines(teacher: Path) -
     assert Path(config.objective.teacher or "").samefile(teacher)
 
 
+def test_a_reflow_may_name_the_file_of_its_teacher_as_the_teacher_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_people(Path("people.csv"), n=100)
+    train(tiny("precise", dataset="people.csv"), path="teacher", device="cpu")
+    train(resolve(dataset="people.csv", teacher="teacher", settings=SMALL), path="run", device="cpu")
+    assert Run.open("run").config.dataset == str(tmp_path.resolve() / "people.csv")
+    with pytest.raises(InputError, match=r"people\.csv, not others\.csv"):
+        resolve(dataset="others.csv", teacher="teacher")
+
+
 def test_pairs_are_the_ends_of_the_teachers_flow(teacher: Path) -> None:
     denoiser, pairs = model_of(teacher).denoiser, pairs_of(teacher, 30, seed=5)
     finer = SAMPLERS["heun"](steps=200, grid="log-snr")(denoiser, pairs.noise)
