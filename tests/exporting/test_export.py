@@ -56,12 +56,12 @@ def test_the_default_is_the_whole_sampler_as_onnx_in_the_run(run: Run, records: 
     assert metadata["checkpoint_sha256"] == hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("format", "precision"), [("torchscript", "float16"), ("pt2", "bfloat16")])
 def test_a_lower_precision_has_a_tolerance_of_its_own(
-    precision: str, run: Run, records: Records, tmp_path: Path
+    format: str, precision: str, run: Run, records: Records, tmp_path: Path
 ) -> None:
-    exact = records["sampler", "torchscript"]
-    record = export(run, format="torchscript", precision=precision, output=tmp_path / "rounded.ts")
+    exact = records["sampler", format]
+    record = export(run, format=format, precision=precision, output=tmp_path / "rounded")
     assert record["bytes"] < exact["bytes"]
     assert exact["max_abs_error"] < record["max_abs_error"] < record["tolerance"]
 
