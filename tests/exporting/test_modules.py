@@ -76,8 +76,7 @@ class OnnxSampler:
     session: onnxruntime.InferenceSession
 
     @classmethod
-    def of(cls, model: DiffusionModel, path: Path, *, named: bool = False, opset: int | None = None) -> Self:
-        sampler = sampler_of(model)
+    def of(cls, model: DiffusionModel, sampler: Sampler, path: Path, *, named: bool, opset: int | None) -> Self:
         artifact = convert(export_of(model, sampler, named=named), to="onnx", opset=opset)
         artifact.save(path, {})
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -88,16 +87,20 @@ class OnnxSampler:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> OnnxSampler:
     """A file of two columns of numbers that float32 cannot hold, whose only outputs are samples and features."""
     model = of_columns(*numbers("a", "b", shift=0.1, scale=1 / 3))
-    return OnnxSampler.of(model, tmp_path_factory.mktemp("plain") / "sampler.onnx")
+    path = tmp_path_factory.mktemp("plain") / "sampler.onnx"
+    return OnnxSampler.of(model, sampler_of(model), path, named=False, opset=None)
 
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> OnnxSampler:
-    """A file in opset 18 with an output for each column: one of whole numbers, and others with names of the graph."""
+    """A file in opset 18 with an output for each column: one of whole numbers, and others with names of the graph.
+
+    A step of its sampler draws fresh noise twice.
+    """
     age = integers("age (years)", 40.0, 12.0)
     others = numbers("samples", "samples_column", "features", "noise", "step_noise", "", "val_0")
-    path = tmp_path_factory.mktemp("named") / "sampler.onnx"
-    return OnnxSampler.of(of_columns(age, *others), path, named=True, opset=18)
+    model, path = of_columns(age, *others), tmp_path_factory.mktemp("named") / "sampler.onnx"
+    return OnnxSampler.of(model, sampler_of(model, sampler="predictor-corrector"), path, named=True, opset=18)
 
 
 # What is exported
@@ -219,6 +222,8 @@ def test_columns_that_are_called_like_values_of_the_graph_can_be_told_apart_in_a
     samples, *values, features = named.session.run(None, {"noise": noise.numpy(), "step_noise": step_noise.numpy()})
     np.testing.assert_array_equal(samples, np.stack(values, axis=1))
     np.testing.assert_array_equal(samples[:, 1:], features[:, 1:])
+    expected = drawn(named.model, named.sampler, (noise, step_noise))
+    np.testing.assert_allclose(samples[:, 1:], expected[:, 1:], rtol=0, atol=1e-4)
 
 
 def test_the_denoiser_takes_a_time_for_all_points(tmp_path: Path) -> None:
