@@ -256,6 +256,6 @@ def test_a_denoiser_is_not_exported_without_its_learned_schedule(tmp_path: Path)
         schedule={"name": "learned", "sigma_min": 0.01}, objective={"weighting": "likelihood", "references": 0}
     )
     with pytest.raises(InputError, match="learned schedule") as caught:
-        export(finished(config, tmp_path / "run"), what="denoiser", output=tmp_path / "denoiser.onnx")
+        export(finished(config, tmp_path / "run"), what="denoiser", output=tmp_path / "denoiser.ts")
     assert "--what denoiser" in caught.value.remedy
-    assert not (tmp_path / "denoiser.onnx").exists()
+    assert not (tmp_path / "denoiser.ts").exists()
