@@ -165,7 +165,7 @@ class WithoutPandas:
 sys.meta_path.insert(0, WithoutPandas())
 from dualdiff_cli import DualDiff
 rows = np.random.default_rng(0).normal(size=(60, 1))
-print(DualDiff(model="kernel-density").fit(rows).sample(2).shape)
+print(DualDiff(model="mixture", settings={"model.components": 1}).fit(rows).sample(2).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(2, 1)\n"
@@ -244,8 +244,8 @@ def test_a_diffusion_model_is_trained_sampled_and_exported(tmp_path: Path) -> No
     estimator = DualDiff("Baseline", "PAPER", steps=9, settings=TINY_SETTINGS | {"training.steps": 9}).fit(FRAME)
     assert estimator.record_["steps"] == 9
     assert estimator.sample(3, sampler="DDIM", steps=2).columns == ["mass", "hits"]
-    record = estimator.export(tmp_path / "model.onnx", sampler="ddim")
-    assert (record["format"], record["inputs"]) == ("onnx", ["noise"])
+    record = estimator.export(tmp_path / "model.ts", sampler="ddim")
+    assert (record["format"], record["inputs"]) == ("torchscript", ["noise"])
     assert np.isfinite(estimator.score_samples(FRAME[:3])).all()
 
 
@@ -346,7 +346,7 @@ def test_functions_take_a_run_as_str_or_path(tmp_path: Path) -> None:
     estimator = DualDiff("baseline", "paper", settings=TINY_SETTINGS, run_dir=tmp_path / "run").fit("line")
     run = str(estimator.run_)
     assert Run.open(run).path == Run.open(Path(run)).path == Path(run)
-    assert export(run, output=str(tmp_path / "x.onnx"))["output"] == str(tmp_path / "x.onnx")
+    assert export(run, output=str(tmp_path / "x.ts"))["output"] == str(tmp_path / "x.ts")
     assert sample(run, n=3, output=str(tmp_path / "x.csv"))["n"] == 3
 
 

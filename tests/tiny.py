@@ -17,7 +17,10 @@ from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_network_denoiser
 from dualdiff_cli.store.run import Run
 
-__all__ = ["COLUMNS", "NARROW", "SETTLED", "TINY", "XY", "finished", "narrow", "tiny", "tiny_of", "untrained"]
+__all__ = [
+    *("COLUMNS", "NARROW", "SETTLED", "TINY", "XY"),
+    *("finished", "integers", "narrow", "tiny", "tiny_of", "untrained"),
+]
 
 TINY: dict[str, Any] = {
     "data": {"points": 200, "held_out_points": 200},

@@ -272,7 +272,8 @@ def test_the_command_prints_one_object_or_tables_and_writes_the_record(tmp_path:
     result = invoke(*SHORT, "--json", "--output", output)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == json.loads(output.read_text(encoding="utf-8"))
-    shown = invoke(*TINY, "--backend", "eager", "--backend", "cuda-graph").stdout
+    tasks = ("--task", "train", "--task", "sample")
+    shown = invoke(*TINY, *tasks, "--backend", "eager", "--backend", "cuda-graph").stdout
     for words in ("line: training", "line: sampling", "dual-expert", "1/1,000", "A CUDA graph needs", "V100"):
         assert words in shown
     kept = invoke("bench", "show", output).stdout
@@ -295,7 +296,7 @@ def test_what_is_no_record_is_neither_shown_nor_compared(text: str, tmp_path: Pa
 
 
 def test_what_the_published_loops_cannot_run_is_a_reason_in_their_row_and_stops_nobody_else() -> None:
-    settings = ("data.points=300", "data.held_out_points=100", "schedule.name=log-snr-uniform")
+    settings = (*(s for s in SETTINGS if not s.startswith("schedule.")), "schedule.name=log-snr-uniform")
     request = replace(REQUEST, models=("baseline",), tasks=("latency",), repeats=1, settings=settings)
     alone = bench(replace(request, backends=("eager",)), device="cpu", threads=1)
     assert [row["failure"] for row in alone["rows"]] == [None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from commands import SENTENCES, TINY_WORDS, answer, dualdiff, refused, settings
 from people import write_people
+
+from dualdiff_cli.exporting.metadata import FORMAT_VERSION
 
 MOONS = ("--dataset", "moons")
 PEOPLE = ("--dataset", "people.csv")
@@ -143,8 +146,9 @@ def test_what_only_diffusion_models_can_do_is_refused_of_a_mixture(words: Sequen
     assert named in refused(*words)
 
 
-def test_options_of_the_network_are_refused_of_an_exported_file(run: Path) -> None:
-    file = answer("export", run, "-o", "model.onnx", "--device", "cpu")["output"]
+def test_options_of_the_network_are_refused_of_an_exported_file() -> None:
+    kept = Path(__file__).parents[1] / "formats" / f"export-{FORMAT_VERSION}" / "sampler.onnx"
+    file = shutil.copy(kept, "model.onnx")
     for option, value in (("--precision", "bfloat16"), ("--compile", "on")):
         said = refused("sample", "--from", file, option, value, "--device", "cpu")
         assert_said(said, f"{option} does not apply to the exported file model.onnx", f"Leave {option} out")

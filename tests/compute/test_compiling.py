@@ -125,7 +125,7 @@ def broken_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.usefixtures("broken_compiler")
-def test_where_the_compiler_fails_training_goes_on_plainly_or_is_refused_as_asked() -> None:
+def test_where_the_compiler_fails_training_goes_on_plainly() -> None:
     config = tiny("paper")
     t = trainer(replace(COMPILED, required=False), config)
     with pytest.warns(UserWarning, match="continues without the compiler"):
@@ -133,6 +133,15 @@ def test_where_the_compiler_fails_training_goes_on_plainly_or_is_refused_as_aske
     assert equal(weights, trained(trainer(PLAIN, config)))
     assert not t.execution.compiled
     assert "compiling failed" in t.execution.why["compiled"]
-    with pytest.raises(DeviceError, match="Compiling failed") as caught:
-        trained(trainer(COMPILED, config))
+
+
+def test_where_the_compiler_fails_training_is_refused_if_compiling_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", fails)
+    with pytest.raises(DeviceError, match=r"Compiling failed: no compiler\.") as caught:
+        trained(trainer(COMPILED, tiny("paper")))
     assert caught.value.exit_code == 4

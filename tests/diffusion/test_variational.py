@@ -247,7 +247,7 @@ def test_a_learned_schedule_is_exported_as_what_it_has_learnt(tmp_path: Path) ->
         schedule={"name": "learned", "sigma_min": 0.01}, objective={"weighting": "likelihood", "references": 0}
     )
     run = finished(config, tmp_path / "run")
-    record = export(run, format="onnx")
+    record = export(run, format="torchscript")
     assert record["max_abs_error"] <= record["tolerance"]
 
 
@@ -256,6 +256,6 @@ def test_a_denoiser_is_not_exported_without_its_learned_schedule(tmp_path: Path)
         schedule={"name": "learned", "sigma_min": 0.01}, objective={"weighting": "likelihood", "references": 0}
     )
     with pytest.raises(InputError, match="learned schedule") as caught:
-        export(finished(config, tmp_path / "run"), what="denoiser", output=tmp_path / "denoiser.onnx")
+        export(finished(config, tmp_path / "run"), what="denoiser", output=tmp_path / "denoiser.ts")
     assert "--what denoiser" in caught.value.remedy
-    assert not (tmp_path / "denoiser.onnx").exists()
+    assert not (tmp_path / "denoiser.ts").exists()

@@ -20,7 +20,7 @@ from dualdiff_cli.models.fitting import build_denoiser
 from dualdiff_cli.store.run import Run
 
 ONE_OF_EACH = ["detector", "flag", "many", "gauss", "fraction", "price", "uniform", "angle", "date", "temp", "same"]
-FRAME = every_kind().select(ONE_OF_EACH)
+FRAME = every_kind().select(*ONE_OF_EACH, "long")
 
 
 def run_of(frame: pl.DataFrame, path: Path) -> Run:
@@ -34,13 +34,22 @@ def run_of(frame: pl.DataFrame, path: Path) -> Run:
     return run
 
 
-def test_an_exported_file_draws_the_cells_of_every_kind_that_the_run_draws(tmp_path: Path) -> None:
-    run = run_of(FRAME, tmp_path / "run")
-    record = export(run, format="onnx", output=tmp_path / "sampler.onnx", device="cpu")
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of an exported file and rows of its run, from the same seed."""
+    folder = tmp_path_factory.mktemp("kinds")
+    run = run_of(FRAME, folder / "run")
+    record = export(run, format="onnx", output=folder / "sampler.onnx", device="cpu")
     own = ExportedModel.open(record["output"], device="cpu").sample(300, seed=3)
-    expected = DiffusionModel.load(run, device=torch.device("cpu")).sample(300, seed=3)
+    return own, DiffusionModel.load(run, device=torch.device("cpu")).sample(300, seed=3)
+
+
+def test_an_exported_file_draws_the_cells_of_every_kind_that_the_run_draws(
+    drawn: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
+    own, expected = drawn
     assert own.schema == expected.schema == FRAME.schema
-    for name in FRAME.columns:
+    for name in ONE_OF_EACH:
         a, b = own[name], expected[name]
         # A value at the border of two categories or steps may fall on the other side by rounding.
         assert (a.is_null() == b.is_null()).mean() > 0.98  # type: ignore[operator]
@@ -53,12 +62,8 @@ def test_an_exported_file_draws_the_cells_of_every_kind_that_the_run_draws(tmp_p
             assert (a == b).mean() > 0.97  # type: ignore[operator]
 
 
-def test_whole_numbers_of_nineteen_digits_leave_the_file_exactly(tmp_path: Path) -> None:
-    frame = every_kind().select("long", "gauss")
-    run = run_of(frame, tmp_path / "run")
-    record = export(run, format="onnx", output=tmp_path / "sampler.onnx", device="cpu")
-    own = ExportedModel.open(record["output"], device="cpu").sample(300, seed=3)
-    expected = DiffusionModel.load(run, device=torch.device("cpu")).sample(300, seed=3)
+def test_whole_numbers_of_nineteen_digits_leave_the_file_exactly(drawn: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    own, expected = drawn
     assert own["long"].dtype == pl.Int64
     assert int((own["long"] - expected["long"]).abs().max()) <= 10  # type: ignore[arg-type]
     assert own["long"].n_unique() > 200  # neighbours that float64 could not tell apart

@@ -4,13 +4,13 @@ import json
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import polars as pl
 import pytest
 import torch
-from tiny import finished, narrow
 
 from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.samplers import BLOCK, draw_noise
@@ -18,25 +18,15 @@ from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import loading as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
-from dualdiff_cli.jobs.export import export
 from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished(narrow(), tmp_path_factory.mktemp("runtimes") / "run")
-
-
-@pytest.fixture(scope="module")
-def files(run: Run) -> dict[tuple[str, str], Path]:
+def files(records: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], Path]:
     """Every format of both kinds."""
-    return {
-        (what, format): Path(export(run, format=format, what=what)["output"])
-        for what in ("sampler", "denoiser")
-        for format in FORMATS
-    }
+    return {of: Path(record["output"]) for of, record in records.items()}
 
 
 @pytest.fixture(scope="module")
