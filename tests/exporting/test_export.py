@@ -190,21 +190,39 @@ def test_samples_and_scores_come_from_the_file_alone(
         assert scored["metrics"][name]["value"] == pytest.approx(scores[name]["value"], rel=0.01, abs=0.01)
 
 
-def test_the_columns_of_a_file_come_by_name_and_in_their_own_types(tmp_path: Path) -> None:
-    people = write_people(tmp_path / "people.csv")
-    config = tiny("precise", dataset=str(people), model="baseline")
-    train(config, path=tmp_path / "run", device="cpu")
-    record = export(tmp_path / "run", device="cpu")
+@pytest.fixture(scope="module")
+def run_of_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    config = tiny("precise", dataset=str(write_people(folder / "people.csv")), model="baseline")
+    return Path(train(config, path=folder / "run", device="cpu")["run"])
+
+
+def test_a_file_that_is_exported_beside_the_data_names_no_folder_and_is_scored_there(
+    run_of_people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_of_people.parent
+    monkeypatch.chdir(folder)
+    record = export("run", output="people.onnx", device="cpu")
+    assert str(folder).encode() not in Path("people.onnx").read_bytes()
+    exported = ExportedModel.open(record["output"], device="cpu")
+    assert evaluate(exported, n=50, metrics=["sliced_wasserstein"])["dataset"] == "people.csv"
+    monkeypatch.chdir(run_of_people)
+    with pytest.raises(InputError, match=r"people\.csv.*is not here.*folder"):
+        evaluate(exported)
+
+
+def test_the_columns_of_a_file_come_by_name_and_in_their_own_types(run_of_people: Path) -> None:
+    record = export(run_of_people, device="cpu")
     assert record["outputs"] == ["samples", "age (years)", "income", "features"]
     own, file = (
         model.sample(50, seed=1)
-        for model in (ExportedModel.open(record["output"], device="cpu", trust=True), _model(tmp_path / "run"))
+        for model in (ExportedModel.open(record["output"], device="cpu", trust=True), _model(record["run"]))
     )
     assert own.schema == file.schema
     np.testing.assert_allclose(own, file, rtol=0, atol=1)
 
 
-def _model(path: Path) -> Any:
+def _model(path: str | Path) -> Any:
     from dualdiff_cli.models import load_model
 
     return load_model(Run.open(path), device=torch.device("cpu"))
