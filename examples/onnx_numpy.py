@@ -1,5 +1,6 @@
 """Draw rows from an exported sampler with NumPy and ONNX Runtime: python onnx_numpy.py FILE.onnx N OUT.csv [SEED]."""
 
+import csv
 import json
 import sys
 
@@ -18,5 +19,6 @@ for block in range(-(-n // 2048)):  # the blocks of noise of `dualdiff sample`, 
     noise = generator.standard_normal((draws, 2048, dim), dtype=np.float32)
     inputs = {"noise": noise[0], "step_noise": noise[1:], **no_cell_given}
     parts.append(session.run(["samples"], {name: inputs[name] for name in shapes})[0])
-header = ",".join(column["name"] for column in columns)
-np.savetxt(output, np.concatenate(parts)[:n], delimiter=",", header=header, comments="", fmt="%.17g")
+with open(output, "w", encoding="utf-8", newline="") as file:
+    csv.writer(file, lineterminator="\n").writerow(column["name"] for column in columns)
+    np.savetxt(file, np.concatenate(parts)[:n], delimiter=",", fmt="%.17g")

@@ -17,6 +17,7 @@ __all__ = [
     "columns_of",
     "computed_tree",
     "is_column",
+    "is_polynomial",
     "linear_tree",
     "parse",
     "powers_of",
@@ -147,6 +148,22 @@ def powers_of(tree: ast.expr, name: str) -> list[tuple[ast.expr, ast.expr]]:
     """Give the bases in which a column stands, each with its exponent."""
     powers = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
     return [(node.left, node.right) for node in powers if name in columns_of(node.left)]
+
+
+def is_polynomial(tree: ast.expr) -> bool:
+    """Say whether a tree has sums, products and whole powers of columns only, which are finite for finite columns."""
+    match tree:
+        case ast.Constant():
+            return True
+        case ast.UnaryOp(operand=operand):
+            return is_polynomial(operand)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
+            return is_polynomial(left) and is_polynomial(right)
+        case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=int() | float() as number)):
+            return number != 0 and is_polynomial(left)
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int())):
+            return is_polynomial(left)
+    return False
 
 
 def linear_tree(node: ast.expr) -> Linear | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from .expressions import (
     columns_of,
     computed_tree,
     is_column,
+    is_polynomial,
     linear_tree,
     parse,
     powers_of,
@@ -66,11 +67,19 @@ class Formula:
         return linear_tree(self.tree)
 
     def value(self, values: Mapping[str, Any]) -> Any:
-        """Compute the formula from the values of its columns, by name: numbers, NumPy arrays or torch tensors."""
+        """Compute the formula from the values of its columns, by name: numbers, NumPy arrays or torch tensors.
+
+        What is not finite, such as a quotient by zero, is NaN.
+        """
         import numpy as np  # --help reads the names of kinds, and loads no NumPy
 
         with np.errstate(all="ignore"):  # what cannot be computed is no number, and so a missing cell
-            return computed_tree(self.tree, values)
+            value = computed_tree(self.tree, values)
+            return value + 0 * value  # 0·∞ is NaN, with the same operators for numbers, arrays and tensors
+
+    def can_be_missing(self, gaps: Collection[str]) -> bool:
+        """Say whether the value can be NaN, where the columns named in `gaps` can be."""
+        return not is_polynomial(self.tree) or not {*self.columns}.isdisjoint(gaps)
 
     def can_be_solved_for(self, name: str) -> bool:
         """Say whether the formula is linear, or has one place of the column."""

@@ -60,6 +60,8 @@ def describe_export(
 ) -> dict[str, Any]:
     """Give the metadata of a file: what it computes, and all that is needed to use it without the run.
 
+    Strangers read the metadata, so these say little about the folders of the user; see `_for_strangers`.
+
     Args:
         module: what is exported.
         program: of a sampler; None for a denoiser.
@@ -70,11 +72,11 @@ def describe_export(
         origin: which weights and rows the run behind the file has; None for a model without a run.
 
     """
-    what = "denoiser" if program is None else "sampler"
+    what, config = "denoiser" if program is None else "sampler", _for_strangers(config)
     calls = {"step_draws": program.step_draws, "network_evaluations": len(program.times)} if program else {}
     return {
         "format_version": FORMAT_VERSION,
-        "dataset": config.dataset,
+        "dataset": Path(config.dataset).name,
         "model": config.model.name,
         "recipe": config.recipe,
         "encoding": encoding.model_dump(mode="json"),
@@ -91,6 +93,17 @@ def describe_export(
         "inputs": module.input_names,
         "outputs": module.output_names,
     }
+
+
+def _for_strangers(config: DiffusionConfig) -> DiffusionConfig:
+    """Name a reflow's teacher without its folder, and data below the working directory relative to that directory.
+
+    Other data keep their whole path, because `evaluate` reads them.
+    """
+    teacher, data, here = config.objective.teacher, Path(config.dataset), Path.cwd()
+    objective = config.objective.model_copy(update={"teacher": teacher and Path(teacher).name})
+    dataset = str(data.relative_to(here)) if data.is_relative_to(here) else config.dataset
+    return config.model_copy(update={"dataset": dataset, "objective": objective})
 
 
 def _sentence(config: DiffusionConfig, encoding: TableEncoding, sampling: SamplingConfig | None) -> str:

@@ -161,7 +161,7 @@ class _End(nn.Module):
         # torch's ONNX exporter rounds Python numbers to float32.
         wide = partial(torch.tensor, dtype=torch.float64)
         self.encoding = encoding.model_copy(update={"columns": tuple(c.with_numbers(wide) for c in encoding.columns)})
-        self.named = named
+        self.named, self.whole = named, encoding.whole
         # An offset of 19 digits must not be rounded to float32, as torch's ONNX exporter does with Python numbers.
         self.offsets: Tensor
         offsets = torch.tensor([float(column.offset) for column in encoding.columns], dtype=torch.float64)
@@ -170,7 +170,10 @@ class _End(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         values, columns = self.encoding.values(features), self.encoding.columns
         samples = torch.stack(list(values), dim=1) + self.offsets
-        named = [x.long() + c.offset if c.whole else x.clone() for x, c in zip(values, columns, strict=True)]
+        named = [
+            x.long() + column.offset if whole else x.clone()
+            for x, column, whole in zip(values, columns, self.whole, strict=True)
+        ]
         return (samples, *(named if self.named else ()), features)
 
 

@@ -24,7 +24,10 @@ from ..diffusion.samplers.base import History, Sampler
 from ..diffusion.schedules import Schedule
 from ..errors import InputError
 
-__all__ = ["Program", "compile_sampler"]
+__all__ = ["Program", "compile_sampler", "count_evaluations"]
+
+MOST_BYTES = 4e9
+"""The memory that reading the coefficients of a sampler may take; 1,000 steps of any sampler take less."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,23 @@ def compile_sampler(sampler: Sampler, schedule: Schedule) -> Program:
     """Read the coefficients off a sampler under a schedule.
 
     Raises:
-        InputError: the sampler chooses its steps while it runs, so that there are no coefficients to read.
+        InputError: the sampler chooses its steps while it runs, so that there are no coefficients to read, or its steps
+            are so many that reading them takes more than `MOST_BYTES` of memory.
 
     """
-    if not sampler.fixed_steps:
-        raise InputError(
-            f"The sampler {sampler.name!r} cannot be exported: it chooses its steps while it runs, by the points.",
-            "Name one with a fixed number of steps, for instance --sampler dpmpp-3m.",
-        )
+    evaluations = count_evaluations(sampler, schedule)
     k, step_draws, device = sampler.draws_per_step, sampler.draws - 1, schedule.device
-    levels = sampler.levels(schedule)
-    evaluations = _count(sampler, schedule)
+    levels, width = sampler.levels(schedule), 1 + evaluations + step_draws
+    # float64: the unit vectors, and five vectors for each answer, which are its question, copies, and what follows.
+    needed = 8 * width * (width + 5 * evaluations)
+    if needed > MOST_BYTES:
+        raise InputError(
+            f"The coefficients of {sampler.steps:,} steps of {sampler.name} take {needed / 1e9:,.0f} GB of memory.",
+            "Take fewer steps with --sample-steps, or export the denoiser alone with --what denoiser.",
+        )
 
     # Coordinates: where a step began, then all answers, then all fresh noise.
-    unit = torch.eye(1 + evaluations + step_draws, dtype=torch.float64, device=device)
+    unit = torch.eye(width, dtype=torch.float64, device=device)
     start, answers, noise = unit[0], unit[1 : 1 + evaluations], unit[1 + evaluations :]
     denoiser, history = _Interview(schedule, answers), History()
     begins, ends = [], []
@@ -103,8 +109,19 @@ def compile_sampler(sampler: Sampler, schedule: Schedule) -> Program:
     return Program(schedule.prior_std, torch.stack(denoiser.times).cpu(), mixing, draws, step_draws)
 
 
-def _count(sampler: Sampler, schedule: Schedule) -> int:
-    """M, from a walk of a point without coordinates."""
+@torch.no_grad()
+def count_evaluations(sampler: Sampler, schedule: Schedule) -> int:
+    """Give M, from a walk of a point without coordinates.
+
+    Raises:
+        InputError: the sampler chooses its steps while it runs, so that there is no such number.
+
+    """
+    if not sampler.fixed_steps:
+        raise InputError(
+            f"The sampler {sampler.name!r} cannot be exported: it chooses its steps while it runs, by the points.",
+            "Name one with a fixed number of steps, for instance --sampler dpmpp-3m.",
+        )
     evaluations = 0
 
     class _Counter(_Interview):

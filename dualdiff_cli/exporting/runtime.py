@@ -29,7 +29,7 @@ from ..models.conditioning import decoding
 from .given import GIVEN_INPUTS, nothing_given
 from .loading import CPU, Runtime, cannot_run, open_file
 from .metadata import FORMAT_VERSION, check_metadata, not_ours
-from .program import compile_sampler
+from .program import count_evaluations
 
 __all__ = ["ExportedModel"]
 
@@ -97,7 +97,7 @@ class ExportedModel(Model):
         if self.what == "sampler":
             return int(self.metadata["network_evaluations"])
         try:
-            return len(compile_sampler(build_sampler(sampling), self.schedule()).times)
+            return count_evaluations(build_sampler(sampling), self.schedule())
         except InputError:
             return None
 

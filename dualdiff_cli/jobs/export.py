@@ -115,6 +115,9 @@ def export(
     artifact = convert(module, to=format, opset=opset)
     seconds = time.perf_counter() - started
 
+    data = run.load_data() or {}
+    if data.get("path"):
+        data["path"] = Path(data["path"]).name  # nobody reads the file of this path, and strangers see it
     metadata = describe_export(
         module,
         program,
@@ -123,7 +126,7 @@ def export(
         sampling=sampling,
         precision=exact,
         reach=model.reach,
-        origin={"checkpoint_sha256": run.model_sha256, "data": run.load_data() or {}},
+        origin={"checkpoint_sha256": run.model_sha256, "data": data},
     )
     path = Path(output or run.output_path("exports", _name(what, sampling, precision, given=given) + FORMATS[format]))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -147,10 +147,16 @@ def data_of_file(exported: ExportedModel) -> Data:
     """Draw or read the rows that the run behind an exported file was begun on.
 
     Raises:
-        InputError: the data file has changed since, or the rows were given from Python and are in no file.
+        InputError: the data file is not there or has changed since, or the rows were given from Python and are in
+            no file.
 
     """
     before, whose = exported.metadata.get("data"), f"the run behind {exported.path}"
+    if before and before.get("source") == "file" and not Path(exported.config.dataset).exists():
+        raise InputError(
+            f"The file {exported.config.dataset}, which {whose} was begun on, is not here.",
+            "Run the command in the folder in which `dualdiff export` was run, or restore the file.",
+        )
     return _data_as_before(exported.config, before, whose, "Restore it, or use --against.")
 
 

@@ -199,17 +199,41 @@ def test_samples_and_scores_come_from_the_file_alone(
         assert scored["metrics"][name]["value"] == pytest.approx(scores[name]["value"], rel=0.01, abs=0.01)
 
 
-def test_the_columns_of_a_file_come_by_name_in_their_own_types_and_decoded_as_the_run_does(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def of_people(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The record of an export in the folder of the data, with two skewed columns."""
     rng = seeding.stream(0, "skewed")
     skewed = {"price": np.exp(rng.normal(size=400)), "change": rng.standard_t(2, 400)}
-    people = write_people(tmp_path / "people.csv", n=400, **skewed)
-    train(tiny("precise", dataset=str(people), model="baseline"), path=tmp_path / "run", device="cpu")
-    record = export(tmp_path / "run", device="cpu")
-    assert record["outputs"] == ["samples", "age (years)", "income", "price", "change", "features"]
-    assert record["max_abs_error"] <= record["tolerance"]
-    exported = ExportedModel.open(record["output"], device="cpu")
+    folder = tmp_path_factory.mktemp("people")
+    people = write_people(folder / "people.csv", n=400, **skewed)
+    train(tiny("precise", dataset=str(people), model="baseline"), path=folder / "run", device="cpu")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        record = export("run", output="people.onnx", device="cpu")
+    return record | {"output": folder / "people.onnx", "run": folder / "run"}
+
+
+def test_a_file_that_is_exported_beside_the_data_names_no_folder_and_is_scored_there(
+    of_people: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file: Path = of_people["output"]
+    assert str(file.parent).encode() not in file.read_bytes()
+    exported = ExportedModel.open(file, device="cpu")
+    monkeypatch.chdir(file.parent)
+    assert evaluate(exported, n=50, metrics=["sliced_wasserstein"])["dataset"] == "people.csv"
+    monkeypatch.chdir(of_people["run"])
+    with pytest.raises(InputError, match=r"people\.csv.*is not here.*folder"):
+        evaluate(exported)
+
+
+def test_the_columns_of_a_file_come_by_name_in_their_own_types_and_decoded_as_the_run_does(
+    of_people: dict[str, Any],
+) -> None:
+    assert of_people["outputs"] == ["samples", "age (years)", "income", "price", "change", "features"]
+    assert of_people["max_abs_error"] <= of_people["tolerance"]
+    exported = ExportedModel.open(of_people["output"], device="cpu")
     assert [column.kind for column in exported.encoding.columns] == ["integer", "number", "skewed", "skewed"]
-    model = load_model(Run.open(tmp_path / "run"), device=torch.device("cpu"))
+    model = load_model(Run.open(of_people["run"]), device=torch.device("cpu"))
     file, own = (each.sample(50, seed=1) for each in (exported, model))
     assert file.schema == own.schema
     np.testing.assert_allclose(file["age (years)"], own["age (years)"], rtol=0, atol=1)

@@ -42,7 +42,7 @@ def draws(*shape: int, role: str) -> Tensor:
 def frame() -> pl.DataFrame:
     rng = seeding.stream(0, "rows of the given exports")
     x = rng.normal(size=(200, 2))
-    return pl.DataFrame({"values": x[:, 0], "y": 1000 + 50 * x[:, 1], "side": rng.choice(["left", "right"], 200)})
+    return pl.DataFrame({"values": x[:, 0], "y, mm": 1000 + 50 * x[:, 1], "side": rng.choice(["left", "right"], 200)})
 
 
 def model_of_few_rows() -> DiffusionModel:
@@ -129,7 +129,7 @@ def test_a_file_draws_the_rows_around_given_cells_that_the_run_draws(
     for given in ({}, GIVEN):
         own = exported.sample(300, seed=2, options=DrawingOptions(given=given))
         expected = model.sample(300, seed=2, options=DrawingOptions(sampler="dpmpp-2m", given=given))
-        np.testing.assert_allclose(own["y"], expected["y"], rtol=0, atol=0.05)
+        np.testing.assert_allclose(own["y, mm"], expected["y, mm"], rtol=0, atol=0.05)
         assert (own["side"] == expected["side"]).mean() > 0.99  # type: ignore[operator]
         np.testing.assert_allclose(own["values"], expected["values"], rtol=0, atol=1e-3)
     assert set(own["side"]) == {"right"}
@@ -155,21 +155,21 @@ def test_the_example_in_numpy_draws_rows_without_given_cells(
     monkeypatch.setattr("sys.argv", ["onnx_numpy.py", str(exported.path), "50", str(tmp_path / "rows.csv"), "2"])
     runpy.run_path(str(Path(__file__).parents[2] / "examples" / "onnx_numpy.py"))
     expected = model.sample(50, seed=2, options=DrawingOptions(sampler="dpmpp-2m"))
-    np.testing.assert_allclose(pl.read_csv(tmp_path / "rows.csv")["y"], expected["y"], rtol=0, atol=0.05)
+    np.testing.assert_allclose(pl.read_csv(tmp_path / "rows.csv")["y, mm"], expected["y, mm"], rtol=0, atol=0.05)
 
 
 def test_without_this_package_values_may_differ_from_row_to_row(exported: ExportedModel, model: DiffusionModel) -> None:
     session = onnxruntime.InferenceSession(exported.path)
     values = model.encoding.encode(frame().head(5), None)
     given = np.ones(model.encoding.width, dtype=bool)
-    given[slice(*exported.metadata["spans"]["y"])] = False
+    given[slice(*exported.metadata["spans"]["y, mm"])] = False
     noise = draws(5, model.encoding.width, role="noise").float().numpy()
-    names = ["side", "values_column", "y"]
+    names = ["side", "values_column", "y, mm"]
     side, x, y = session.run(names, {"noise": noise, "values": values, "given": given})
     levels = exported.metadata["encoding"]["columns"][2]["levels"]
     assert [levels[k] for k in side] == frame()["side"].head(5).to_list()
     np.testing.assert_allclose(x, frame()["values"].head(5), rtol=1e-9)
-    assert not np.isclose(y, frame()["y"].head(5), rtol=1e-6).any()
+    assert not np.isclose(y, frame()["y, mm"].head(5), rtol=1e-6).any()
 
 
 def test_a_file_without_inputs_for_given_cells_names_the_option_that_adds_them(run: Run, tmp_path: Path) -> None:

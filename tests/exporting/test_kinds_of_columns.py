@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from every_kind import KINDS, every_kind
 from tiny import narrow, untrained
 
+from dualdiff_cli import seeding
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.diffusion.samplers import draw_noise
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import export
@@ -23,11 +26,10 @@ ONE_OF_EACH = ["detector", "flag", "many", "gauss", "fraction", "price", "unifor
 FRAME = every_kind().select(*ONE_OF_EACH, "long")
 
 
-def run_of(frame: pl.DataFrame, path: Path) -> Run:
+def run_of(frame: pl.DataFrame, path: Path, kinds: Mapping[str, str] = KINDS) -> Run:
     """A run with an untrained model of the columns of a frame."""
-    kinds = {name: kind for name, kind in KINDS.items() if name in frame.columns}
-    encoding = TableEncoding.fit(frame, kinds=kinds)
-    config = narrow()
+    encoding = TableEncoding.fit(frame, kinds={name: kind for name, kind in kinds.items() if name in frame.columns})
+    config = narrow().model_copy(update={"dataset": "table.csv"})
     denoiser = build_denoiser(config, encoding.layout).requires_grad_(False).eval()
     run = Run.create(config, path)
     DiffusionModel(config, encoding, denoiser, torch.device("cpu")).save(run)
@@ -67,6 +69,32 @@ def test_whole_numbers_of_nineteen_digits_leave_the_file_exactly(drawn: tuple[pl
     assert own["long"].dtype == pl.Int64
     assert int((own["long"] - expected["long"]).abs().max()) <= 10  # type: ignore[arg-type]
     assert own["long"].n_unique() > 200  # neighbours that float64 could not tell apart
+
+
+def test_whole_numbers_of_formulas_leave_the_file_rounded_and_as_nan_where_they_are_missing(tmp_path: Path) -> None:
+    n, rng = 300, seeding.stream(0, "formulas")
+    a, b, price = rng.integers(0, 9, n), rng.integers(1, 9, n), rng.integers(1000, 3000, n) / 100
+    there = pl.int_range(n) % 2 == 0
+    frame = pl.DataFrame({"a": a, "b": b, "price": price, "parts": rng.choice([0, 1, 3], n)}).with_columns(
+        pl.when(there).then("a"),
+        pl.when(there).then(pl.col("a") + pl.col("b")).alias("total"),
+        (100 * pl.col("price")).round().cast(pl.Int64).alias("cents"),
+        pl.when(pl.col("parts") > 0).then((pl.col("b") / pl.col("parts")).round()).cast(pl.Int64).alias("share"),
+        (pl.col("b") * pl.col("parts")).alias("product"),
+    )
+    kinds = {"total": "= a + b", "cents": "= 100*price", "share": "= b / parts", "product": "= b*parts"}
+    record = export(run_of(frame, tmp_path / "run", kinds), output=tmp_path / "sampler.onnx", device="cpu")
+    exported = ExportedModel.open(record["output"], device="cpu")
+    noise = draw_noise(0, 0, dim=exported.encoding.width, draws=5)
+    outputs = exported.outputs(noise[0], noise[1:])
+    rows = exported.encoding.decode(outputs["features"].numpy())
+    assert {name for name in kinds if outputs[name].dtype == torch.int64} == {"cents", "product"}
+    assert {name for name in kinds if rows[name].null_count()} == {"total", "share"}
+    for name in kinds:
+        assert rows[name].dtype == pl.Int64
+        expected = rows[name].cast(pl.Float64).fill_null(np.nan)
+        for found in (outputs[name], outputs["samples"][:, frame.columns.index(name)]):
+            np.testing.assert_array_equal(found.double().numpy(), expected)
 
 
 def test_a_column_of_whole_numbers_that_no_output_can_hold_is_refused_by_name(tmp_path: Path) -> None:

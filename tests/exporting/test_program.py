@@ -19,7 +19,7 @@ from dualdiff_cli.diffusion.schedules.continuous import (
 )
 from dualdiff_cli.diffusion.schedules.tables import Cosine, LinearBeta, zero_terminal_snr
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.exporting.program import Program, compile_sampler
+from dualdiff_cli.exporting.program import Program, compile_sampler, count_evaluations
 
 SCHEDULES = {
     "log-snr-uniform": LogSNRUniform(sigma_min=0.01, sigma_max=30.0),
@@ -74,12 +74,22 @@ def test_the_share_of_fresh_noise_of_ddim_is_in_its_program() -> None:
     [("ancestral", 9, 2, 1), ("dpmpp-2m-sde", 9, 3, 1), ("dpmpp-3m", 9, 4, 0), ("heun", 17, 3, 0), ("ddim", 9, 2, 0)],
 )
 def test_a_program_remembers_no_more_than_its_method(name: str, evaluations: int, state: int, draws: int) -> None:
-    program = compile_sampler(SAMPLERS[name](steps=9), SCHEDULES["log-snr-uniform"])
+    sampler, schedule = SAMPLERS[name](steps=9), SCHEDULES["log-snr-uniform"]
+    program = compile_sampler(sampler, schedule)
+    assert count_evaluations(sampler, schedule) == evaluations
     assert program.mixing.shape == (evaluations, state, state + 1 + draws)
     assert program.draws.shape == (evaluations, draws)
     assert program.times.shape == (evaluations,)
 
 
 def test_adaptive_steps_have_no_program() -> None:
-    with pytest.raises(InputError, match="'adaptive' cannot be exported: it chooses its steps"):
-        compile_sampler(SAMPLERS["adaptive"](steps=9), SCHEDULES["log-snr-uniform"])
+    for ask in (compile_sampler, count_evaluations):
+        with pytest.raises(InputError, match="'adaptive' cannot be exported: it chooses its steps"):
+            ask(SAMPLERS["adaptive"](steps=9), SCHEDULES["log-snr-uniform"])
+
+
+def test_steps_whose_coefficients_fill_the_memory_are_refused_and_can_be_counted() -> None:
+    sampler, schedule = SAMPLERS["annealed-langevin"](steps=2000), SCHEDULES["log-snr-uniform"]
+    with pytest.raises(InputError, match=r"2,000 steps of annealed-langevin take 11 GB.*--what denoiser"):
+        compile_sampler(sampler, schedule)
+    assert count_evaluations(sampler, schedule) == 5 * 1999 + 1

@@ -62,7 +62,7 @@ class DerivedColumn(ColumnEncoding):
 
     @property
     def whole(self) -> bool:
-        """Whether the computed values are whole numbers."""
+        """Whether the computed values are whole numbers, where they are not missing."""
         return self.decimals is None
 
     @cached_property
@@ -110,7 +110,7 @@ class DerivedColumn(ColumnEncoding):
         numbers = {other: rows[other].cast(pl.Float64).to_numpy() for other in formula.columns}
         ambiguous = tuple(other for other in formula.columns if not formula.gives_back(other, numbers))
         derived = cls(name=name, equals=formula.text, decimals=decimals, ambiguous=ambiguous)
-        values, truth = derived.computed(numbers), column.cast(pl.Float64).to_numpy()
+        values, truth = formula.value(numbers), column.cast(pl.Float64).to_numpy()
         size = _size(formula, numbers, truth)
         unit = 0.0 if decimals in (None, MOST_DECIMALS) else 0.51 * 10.0**-decimals
         off = unit + ROUNDING * size if decimals is not None else np.where(size < LARGEST_EXACT, 0.49, -1.0)
@@ -147,13 +147,18 @@ class DerivedColumn(ColumnEncoding):
         return features.sum(-1) * 0 + float("nan")
 
     def computed(self, values: Mapping[str, Any]) -> Any:
-        """Compute the values (n,) from those of the other columns, by name; NumPy arrays and torch tensors alike."""
-        return self.formula.value(values)
+        """Compute the values (n,) from those of the other columns, by name; NumPy arrays and torch tensors alike.
+
+        A missing value is NaN, and so is what is not finite.
+        """
+        value = self.formula.value(values)
+        return value.round() if self.whole else value
 
     def series(self, values: FloatArray) -> pl.Series:
-        """Round the values; what is no finite number is a missing cell."""
-        rounded = pl.Series(self.name, np.where(np.isfinite(values), values, np.nan)).round(self.decimals or 0)
-        return as_whole_numbers(self.name, rounded.to_numpy()) if self.decimals is None else rounded.fill_nan(None)
+        """Give the values of `computed` their type and their number of decimals."""
+        if self.decimals is None:
+            return as_whole_numbers(self.name, values)
+        return pl.Series(self.name, values).round(self.decimals).fill_nan(None)
 
     def log_slope(self, features: FloatArray) -> FloatArray:
         """Give 0: the density is that of the other columns, from which this one follows."""

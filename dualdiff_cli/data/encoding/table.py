@@ -158,6 +158,14 @@ class TableEncoding(BaseModel):
             if column.present_feature is not None
         }
 
+    @property
+    def whole(self) -> list[bool]:
+        """For each column whether the `values` of all rows are whole numbers; a value that can be missing is none."""
+        return [
+            column.whole and not (isinstance(column, DerivedColumn) and column.formula.can_be_missing(self.presence))
+            for column in self.columns
+        ]
+
     def encode(self, rows: pl.DataFrame, rng: np.random.Generator | None) -> FloatArray:
         """Turn n rows, whose columns may stand in any order, into features (n, width); see `ColumnEncoding.encode`."""
         return np.concatenate([column.encode(_filled(column, rows), rng) for column in self.columns], axis=1)
