@@ -197,6 +197,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         cls, config: DiffusionConfig, data: Data, *, device: torch.device, run: Run | None = None
     ) -> DiffusionPlan:
         """Prepare a training: encode, settle what the data decide, and check the sampler; see `TrainableModel.plan`."""
+        _check_folds(config, rows=data.train.height)
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
@@ -258,6 +259,21 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
 
     def _moved_to(self, device: torch.device) -> Self:
         return replace(self, denoiser=self.denoiser.to(device), device=device)
+
+
+def _check_folds(config: DiffusionConfig, *, rows: int) -> None:
+    """Refuse more folds than there are training rows: a fold without unseen rows cannot be judged.
+
+    Raises:
+        InputError: there are so many folds.
+
+    """
+    folds = config.folds.number
+    if folds > rows:
+        raise InputError(
+            f"{folds} folds need at least {folds} training rows, and there are {rows:,}.",
+            "Lower folds.number, or train without folds by --recipe precise.",
+        )
 
 
 def _try_out(denoiser: LearntDenoiser, width: int) -> None:
