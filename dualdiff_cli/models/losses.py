@@ -68,6 +68,8 @@ def losses_of_run(
 
 
 def _score(estimate: LossEstimate, unit: str) -> Score:
-    half = 1.96 * estimate.standard_error
-    interval = (estimate.mean - half, estimate.mean + half)
+    interval = None
+    if estimate.standard_error is not None:
+        half = 1.96 * estimate.standard_error
+        interval = (estimate.mean - half, estimate.mean + half)
     return Score(value=estimate.mean, unit=unit, ci95=interval, n_real=estimate.n, n_generated=0)

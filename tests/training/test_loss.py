@@ -15,6 +15,7 @@ from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.models.fitting import build_network_denoiser
+from dualdiff_cli.models.losses import _score
 from dualdiff_cli.training import loss as objectives
 from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches
 from dualdiff_cli.training.loss import diversity, estimate_loss, expert_usage, imbalance, regression_loss
@@ -105,6 +106,13 @@ def test_predicting_no_noise_costs_one_within_the_standard_error() -> None:
     assert estimate.n == n
     assert estimate.standard_error == pytest.approx(math.sqrt(2 / (2 * n)), rel=0.05)  # Var ε² = 2, two columns
     assert abs(estimate.mean - 1) < 4 * estimate.standard_error
+
+
+def test_the_loss_of_a_single_row_has_no_interval() -> None:
+    estimate = estimate_loss(scaled_denoiser(0.0), torch.ones(1, 2), seed=3)
+    assert (estimate.standard_error, estimate.n) == (None, 1)
+    score = _score(estimate, "mean squared error of the noise")
+    assert (score.value, score.ci95) == (estimate.mean, None)
 
 
 @pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
