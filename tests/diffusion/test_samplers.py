@@ -131,6 +131,19 @@ def test_the_adaptive_flow_is_the_limit_of_the_fixed_ones(off_centre: bool) -> N
     assert torch.equal(end, adaptive(denoiser, noise))
 
 
+@pytest.mark.parametrize("last_finite", [-10.0, 0.0])
+def test_where_the_adaptive_flow_cannot_go_on_its_samples_are_no_numbers(last_finite: float) -> None:
+    class Broken(MixtureDenoiser):
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            is_finite = self.schedule.log_snr(t) / 2 < last_finite
+            return torch.where(is_finite, super().forward(x_t, t), torch.nan)
+
+    denoiser = Broken(torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2), VP)
+    samples = SAMPLERS["adaptive"](steps=1)(denoiser, torch.ones(3, 2))
+    assert samples.shape == (3, 2)
+    assert samples.isnan().all()
+
+
 def test_euler_and_ddim_without_noise_are_the_same() -> None:
     denoiser = mixture(VP)
     noise = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
