@@ -91,6 +91,18 @@ def test_first_order_bias_halves_with_the_step() -> None:
     assert bias(50) / bias(100) == pytest.approx(2.0, abs=0.4)
 
 
+def test_the_corrector_takes_the_published_step() -> None:
+    """At a standard normal the score is −x and ‖z‖/‖score‖ is one: ε = 2 r² (Song et al. 2021, Alg. 4, r = 0.16)."""
+    denoiser = gaussian_denoiser(torch.zeros(2), torch.ones(2), VP)
+    now, after = (Level(t, *VP(t)) for t in (torch.tensor(1.0), torch.tensor(0.9)))
+    x, z = torch.ones(1, 2, dtype=torch.float64), torch.tensor([[[0.0, 0.0]], [[0.0, 1.0]]], dtype=torch.float64)
+    sampler, epsilon = SAMPLERS["predictor-corrector"](steps=5), 2 * 0.16**2 * float(after.sigma) ** 2
+    predicted = SAMPLERS["ancestral"](steps=5).step(denoiser, x, now, after, z, [])
+    corrected = sampler.step(denoiser, x, now, after, z, [])
+    expected = predicted * (1 - epsilon) + (2 * epsilon) ** 0.5 * z[1]
+    torch.testing.assert_close(corrected, expected, rtol=1e-6, atol=0)
+
+
 def test_langevin_leaves_the_modes_with_the_share_that_began_near_them() -> None:
     """Two far modes of weights 0.9 and 0.1: annealing finds the weights, plain Langevin keeps the start's halves."""
     schedule = LogSNRUniform(sigma_min=0.1, sigma_max=30.0)
