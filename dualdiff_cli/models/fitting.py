@@ -20,6 +20,7 @@ from ..data import DiscreteSpan
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
+from ..diffusion.samplers import Reach
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from ..store.run import Run
@@ -87,7 +88,8 @@ def fit_network(
     """Train one network, or one network with experts, on all rows; see `TrainableModel.fit`."""
     config, pairs = plan.config, plan.pairs
     if plan.teacher is not None:
-        pairs = draw_pairs(plan.teacher, plan.encoding, plan.data.train.height, seed=config.seed, device=device)
+        n, reach = plan.data.train.height, Reach.of(plan.features)
+        pairs = draw_pairs(plan.teacher, plan.encoding, n, reach=reach, seed=config.seed, device=device)
         pairs.save(run)
     state = run.load_state()
     layout = plan.encoding.layout
