@@ -97,7 +97,7 @@ def test_a_point_that_no_teacher_should_give_is_not_learnt_and_a_teacher_of_many
     points = torch.cat([whole.points, whole.held_out[0]])
 
     def reach_up_to(share: float) -> Reach:
-        """A range without length, which reaches ten units further: in the first feature, to this share of the points."""
+        """A range without length reaches ten units further: in the first feature, to this share of the points."""
         end = float(points[:, 0].double().quantile(share)) - 10
         return Reach((end, 0.0), (end, 0.0))
 
