@@ -49,7 +49,7 @@ MOST_TOGETHER = 2048
 MOST_NUMBERS = 2**24
 """The largest number of entries of the matrices that exist at once."""
 MOST_FEATURES = 64
-"""With more features that hold values the matrices take too long, and gaps keep what was drawn from the column alone."""
+"""With more features that hold values the matrices take too long, and gaps keep what their column alone has given."""
 MOST_FITTED = 5_000
 """The two steps are repeated with at most so many rows; what the other rows hide is drawn once, from the last fit."""
 ROUNDS = 10
