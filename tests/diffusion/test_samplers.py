@@ -21,6 +21,7 @@ from dualdiff_cli.diffusion.samplers.base import noise_of, step_times
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta, zero_terminal_snr
+from dualdiff_cli.errors import InputError
 
 MEAN, STD = torch.tensor([0.5, -0.3]), torch.tensor([1.2, 0.6])
 VP = LogSNRUniform(sigma_min=0.01, sigma_max=30.0)
@@ -259,6 +260,15 @@ def test_grids_run_from_the_noisy_to_the_clean_end(schedule: Schedule, grid) -> 
     assert times[0] == schedule.t_max
     assert times[-1] == schedule.t_min
     assert (times.diff() < 0).all()
+
+
+@pytest.mark.parametrize(("name", "grid"), [("langevin", "uniform"), ("euler", "log-snr"), ("euler", "karras")])
+def test_a_table_is_enough_for_more_steps_than_its_entries_unless_each_needs_an_entry(name: str, grid) -> None:  # type: ignore[no-untyped-def]
+    table, sampler = LinearBeta(length=5), SAMPLERS[name](steps=12, grid=grid)
+    assert len(sampler.levels(table)) == 13
+    assert sampler.levels(table)[-2].t == table.t_min
+    with pytest.raises(InputError, match="12 steps were asked of a schedule with 5 times"):
+        SAMPLERS["euler"](steps=12, grid="uniform").levels(table)
 
 
 def test_karras_grid_is_their_formula() -> None:
