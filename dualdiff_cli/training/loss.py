@@ -90,7 +90,8 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         loss = loss + objective.diversity * diversity(problem.output)
     if objective.balance:
         x_t = denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t)
-        loss = loss + objective.balance * imbalance(denoiser.gate(x_t, batch.t))
+        shown = x_t if batch.given is None else torch.where(batch.given, batch.x, x_t)
+        loss = loss + objective.balance * imbalance(denoiser.gate(shown, batch.t, batch.given))
     return loss
 
 

@@ -144,11 +144,17 @@ def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_sin
 
 
 @torch.no_grad()
-def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
+@pytest.mark.parametrize("given", [None, torch.tensor([[True, False]]).expand(16, -1)])
+def test_the_balance_term_is_that_of_what_the_network_sees_with_its_weight(
+    given: Tensor | None, tiny_config: RunConfig
+) -> None:
     denoiser = build_network_denoiser(tiny_config, 2)
     denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
-    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
-    term = imbalance(denoiser.gate(denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t), batch.t))
+    gates = []
+    denoiser.network.gate_trunk.register_forward_hook(lambda gate, inputs, logits: gates.append(logits.sigmoid()))
+    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))._replace(given=given)
+    regression_loss(denoiser, tiny_config.objective, batch)
+    term = imbalance(torch.cat([gates[0], 1 - gates[0]], dim=-1))
     plain, balanced = (
         regression_loss(denoiser, changed(tiny_config, objective={"balance": weight}).objective, batch)
         for weight in (0.0, 0.7)
