@@ -26,6 +26,7 @@ from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import Execution, Precision
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import fused_adamw
+from dualdiff_cli.compute.processor import keep_freed_memory
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.present.tables import Column, Table
 from dualdiff_cli.training.batches import Draws
@@ -118,7 +119,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a timed block")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/parts.json"))
     args = parser.parse_args()
-    Execution(args.threads).apply()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
     configs = [configuration(*names) for names in (("dual-expert", "paper"), ("dual-expert", "precise"))]
     competitors = [c for config in configs for precision in BOTH for c in parts(config, precision)]
     for precision in BOTH:

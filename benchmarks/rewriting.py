@@ -38,6 +38,7 @@ from dualdiff_cli.compute.compiling import Compiled
 from dualdiff_cli.compute.execution import Execution, Precision
 from dualdiff_cli.compute.machine import describe_conditions, describe_machine
 from dualdiff_cli.compute.optimiser import Moments, Rates, adamw, fused_adamw
+from dualdiff_cli.compute.processor import keep_freed_memory
 from dualdiff_cli.compute.rewriting import write_down
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.diffusion.samplers import points_per_call, prepare
@@ -67,7 +68,8 @@ COMPILERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 
 def step(way: str, config: DiffusionConfig, precision: Precision, threads: int) -> Prepared:
     """Prepare training steps: batch, loss, gradient, gradient clipping and AdamW, as `training.loop.Trainer` does."""
-    Execution(threads, precision).apply()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
     parts, c, loss_sum = StepParts(config, precision), config.training, torch.zeros(())
     update = fused_adamw if way == "eager" else adamw
 
@@ -98,7 +100,8 @@ def step(way: str, config: DiffusionConfig, precision: Precision, threads: int) 
 def denoise(way: str, config: DiffusionConfig, precision: Precision, threads: int) -> Prepared:
     """Prepare evaluations of the denoiser at 10,240 points, in calls of as many points as sampling calls it with."""
     execution = Execution(threads, precision, compiled=way != "eager")
-    execution.apply()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
     per_call = points_per_call(CPU, POINTS, execution)
     denoiser = prepare(build_network_denoiser(config, 2).requires_grad_(False).eval(), Execution(threads, precision))
     call = COMPILERS[way](lambda x_t, t: denoiser(x_t, t))

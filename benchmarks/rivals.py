@@ -24,6 +24,7 @@ from dualdiff_cli.bench.clock import Competitor, Measurement, Prepared, TimedCal
 from dualdiff_cli.bench.published import published_parts, published_sampling, published_training
 from dualdiff_cli.compute.device import denormals_flushed
 from dualdiff_cli.compute.execution import PLAIN, Execution, Precision
+from dualdiff_cli.compute.processor import keep_freed_memory
 from dualdiff_cli.config.recipes import resolve_diffusion
 from dualdiff_cli.config.schema import DiffusionConfig
 from dualdiff_cli.config.settle import settle
@@ -136,7 +137,8 @@ def _prepare_training(config: DiffusionConfig, how: str, threads: int, precision
         next(losses)  # the first step also creates the optimiser's state
         return Prepared(lambda steps: exhaust(losses, steps))
     execution = Execution(threads, precision, compiled=how == "compiled", required=True)
-    execution.apply()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
     trainer = our_trainer(config, execution, columns=columns)
 
     def advance(steps: int) -> None:
@@ -170,8 +172,8 @@ def sampling(
 
 def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, published: bool) -> Prepared:
     denoiser = build_network_denoiser(config, 2).requires_grad_(False).eval()
+    torch.set_num_threads(execution.threads)
     if published:
-        torch.set_num_threads(execution.threads)
         network, table = published_parts(denoiser, CPU)
 
         def walk(steps: int) -> None:
@@ -179,7 +181,7 @@ def _prepare_sampling(config: DiffusionConfig, execution: Execution, *, publishe
 
         walk(1)
         return Prepared(walk)
-    execution.apply()
+    keep_freed_memory()
     encoding = TableEncoding.fit(load_data("moons", seed=0).train, standardise=False)
     process = DiffusionModel(config, encoding, denoiser, CPU).reverse_process(execution=execution)
 

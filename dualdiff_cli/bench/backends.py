@@ -135,7 +135,7 @@ def _train(execution: Execution, subject: Subject) -> TimedCall:
 
 def _draw(execution: Execution, subject: Subject, n: int) -> Prepared:
     """Prepare our own sampling; the points arrive in data units on the CPU."""
-    process = subject.model().reverse_process(execution=execution)
+    process = subject.model().reverse_process(execution=replace(execution, threads=torch.get_num_threads()))
     draw = _drawing(lambda n, seed: process.draw(n, seed=seed).chunks)
     if execution.compiled:
         draw(n)  # the denoiser is compiled for exactly this number of points

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..compute.device import choose_device, denormals_flushed, set_tf32
-from ..compute.execution import choose_products
+from ..compute.device import choose_device, denormals_flushed
+from ..compute.execution import Execution, choose_products
 from ..compute.machine import describe_conditions, describe_machine
 from ..config.layers import Layer
 from ..config.recipes import resolve_diffusion
@@ -104,7 +104,6 @@ def bench(
 
     """
     place = choose_device(device)
-    set_tf32(False)
     plan = _plan(request, place)
     done: list[Measurement] = []
     first = request.config(request.datasets[0], request.models[0])
@@ -176,15 +175,11 @@ def _events(request: BenchRequest, plan: Mapping[str, Sequence[str]]) -> int:
 @contextmanager
 def _threads(number: int | None, config: DiffusionConfig) -> Iterator[str]:
     """Set the number of threads for the benchmark, and give the reason for the number."""
-    before = torch.get_num_threads()
     why = "asked for"
     if number is None:
         number, _, why = choose_products(training_layer(config), "float32")
-    torch.set_num_threads(number)
-    try:
+    with Execution(number).applied():
         yield why
-    finally:
-        torch.set_num_threads(before)
 
 
 def _load_libraries(subject: Subject, *, is_published: bool) -> None:

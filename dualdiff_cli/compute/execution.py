@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +20,7 @@ import torch
 from ..config.sections import TrainingConfig
 from ..errors import DeviceError
 from .device import set_tf32
-from .processor import has_fast_bfloat16, keep_freed_memory
+from .processor import has_fast_bfloat16
 
 __all__ = [
     "PLAIN",
@@ -100,11 +102,20 @@ class Execution:
         """Give the same execution without the compiler, with the compiler's failure as the reason."""
         return replace(self, compiled=False, why={**self.why, "compiled": f"compiling failed: {failure}"})
 
-    def apply(self) -> None:
-        """Set the settings of the whole process: threads, memory allocation, and TF32 on a GPU."""
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Set what holds for the whole process, the number of threads and TF32 on a GPU, and restore it at the end.
+
+        A number of threads that stayed would be the largest number that a later training in the process can choose.
+        """
+        threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
         torch.set_num_threads(self.threads)
-        keep_freed_memory()
         set_tf32(self.precision == "tf32")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(products)
 
 
 PLAIN = Execution()

@@ -245,7 +245,7 @@ class FoldsConfig(Section):
     """The number of folds; 0 trains one network on all rows."""
     bands: Few = 6
     """The number of bands of noise levels; each band takes the checkpoint that is best there."""
-    levels: Few = 24
+    levels: Annotated[int, Field(ge=2, le=1_000)] = 24
     """The number of noise levels at which unseen rows are denoised; a multiple of ``bands``."""
     patience: Count = 2
     """The number of checkpoints in a row at which the networks gain little, after which the training ends."""

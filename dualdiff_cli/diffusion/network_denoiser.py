@@ -243,10 +243,11 @@ class NetworkDenoiser(LearntDenoiser):
         self.network.load_state_dict(network)
         self.limits = None if limits is None else limits.to(self.schedule.device)
 
-    def gate(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Evaluate the experts' weights at x_t (n, d), t () or (n,): (n, E); only for a network with experts."""
+    def gate(self, x_t: Tensor, t: Tensor, given: Tensor | None = None) -> Tensor:
+        """Evaluate the experts' weights, (n, E), for the arguments of `forward`; only for a network with experts."""
         alpha, sigma = self.schedule.alpha_sigma(t, x_t)
-        weights: Tensor = self.network.gate(*self._network_inputs(x_t, t, alpha, sigma))  # type: ignore[operator]
+        inputs = self._network_inputs(x_t, t, alpha, sigma, given)
+        weights: Tensor = self.network.gate(*inputs)  # type: ignore[operator]
         return weights
 
     def _output(

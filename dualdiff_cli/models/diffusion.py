@@ -12,8 +12,8 @@ import polars as pl
 import torch
 
 from .. import seeding
-from ..compute.device import set_tf32
-from ..compute.execution import PLAIN, AnyPrecision, Execution, LayerShape, Switch, decide_sampling
+from ..compute.execution import AnyPrecision, Execution, LayerShape, Switch, decide_sampling
+from ..compute.processor import keep_freed_memory
 from ..config.recipes import with_sampling
 from ..config.schema import DiffusionConfig
 from ..config.settle import settle
@@ -83,7 +83,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         given = self._given(options)
         compile = options.compile if given is None else "off"
         execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
-        execution.apply()
+        keep_freed_memory()
         denoiser = self.denoiser if given is None else conditioned_on(self.denoiser, given, guidance=options.guidance)
         process = self.reverse_process(
             build_sampler(sampling), denoiser, execution=execution, given=given, redraws=options.redraw
@@ -95,7 +95,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         sampler: Sampler | None = None,
         denoiser: Denoiser | None = None,
         *,
-        execution: Execution = PLAIN,
+        execution: Execution | None = None,
         given: Given | None = None,
         redraws: bool = True,
     ) -> ReverseProcess:
@@ -104,7 +104,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         Args:
             sampler: None takes the configuration's own.
             denoiser: None takes the model's own; another one may be conditioned on the given cells, or guided.
-            execution: see `ReverseProcess`; the caller applies it to the program.
+            execution: see `ReverseProcess`; None computes in float32 on the threads that torch is set to.
             given, redraws: see `ReverseProcess`.
 
         Raises:
@@ -113,6 +113,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         """
         sampler = sampler or build_sampler(self.config.sampling)
         check_sampler(self.config, sampler)
+        execution = execution or Execution(torch.get_num_threads())
         prepared = prepare(denoiser or self.denoiser, execution)
         return ReverseProcess(sampler, prepared, self.encoding, self.device, execution, given, self.reach, redraws)
 
@@ -197,6 +198,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         cls, config: DiffusionConfig, data: Data, *, device: torch.device, run: Run | None = None
     ) -> DiffusionPlan:
         """Prepare a training: encode, settle what the data decide, and check the sampler; see `TrainableModel.plan`."""
+        _check_folds(config, rows=data.train.height)
         pairs = None if run is None else Pairs.load(run)
         teacher = None
         if pairs is None and config.objective.teacher is not None:
@@ -225,7 +227,6 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         config = plan.config
         fit = fit_folds if config.folds.number else fit_network
         denoiser, facts = fit(plan, run, device=device, callbacks=callbacks)
-        set_tf32(False)  # everything that is drawn and judged from here on is computed in float32
         model = cls(config, plan.encoding, denoiser, device, Reach.of(plan.features))
         seed = config.seed
         held_out = torch.from_numpy(plan.held_out).float().to(device)
@@ -258,6 +259,21 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
 
     def _moved_to(self, device: torch.device) -> Self:
         return replace(self, denoiser=self.denoiser.to(device), device=device)
+
+
+def _check_folds(config: DiffusionConfig, *, rows: int) -> None:
+    """Refuse more folds than there are training rows: a fold without unseen rows cannot be judged.
+
+    Raises:
+        InputError: there are so many folds.
+
+    """
+    folds = config.folds.number
+    if folds > rows:
+        raise InputError(
+            f"{folds} folds need at least {folds} training rows, and there are {rows:,}.",
+            "Lower folds.number, or train without folds by --recipe precise.",
+        )
 
 
 def _try_out(denoiser: LearntDenoiser, width: int) -> None:

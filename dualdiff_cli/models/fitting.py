@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from .. import seeding
 from ..compute.device import denormals_flushed
 from ..compute.execution import Execution, LayerShape, decide_folds, decide_training
+from ..compute.processor import keep_freed_memory
 from ..config.schema import DiffusionConfig
 from ..data import DiscreteSpan, FeatureLayout
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
 from ..diffusion.network_denoiser import NetworkDenoiser
 from ..diffusion.networks.experts import build_network, count_parameters
+from ..diffusion.samplers import Reach
 from ..diffusion.schedules import Schedule, build_schedule
 from ..diffusion.stacking import StackedDenoiser
 from ..store.run import Run
@@ -86,27 +89,28 @@ def fit_network(
     """Train one network, or one network with experts, on all rows; see `TrainableModel.fit`."""
     config, pairs = plan.config, plan.pairs
     if plan.teacher is not None:
-        pairs = draw_pairs(plan.teacher, plan.encoding, plan.data.train.height, seed=config.seed, device=device)
+        n, reach = plan.data.train.height, Reach.of(plan.features)
+        pairs = draw_pairs(plan.teacher, plan.encoding, n, reach=reach, seed=config.seed, device=device)
         pairs.save(run)
     state = run.load_state()
     layout = plan.encoding.layout
     denoiser = build_network_denoiser(config, layout.width, layout.discrete).to(device)
     execution = _execution(config, device, denoiser, state)
-    _begin(config, run, execution, device, callbacks)
     points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
-    trainer = Trainer(
-        denoiser,
-        points.to(device),
-        objective=config.objective,
-        training=config.training,
-        seed=config.seed,
-        noise=None if pairs is None else pairs.noise.to(device),
-        units=layout.units,
-        held_out=_held_out(plan, pairs, denoiser.schedule, device),
-        execution=execution,
-    )
-    _warn_of_signal_left(denoiser.schedule)
-    spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+    with _begun(config, run, execution, device, callbacks):
+        trainer = Trainer(
+            denoiser,
+            points.to(device),
+            objective=config.objective,
+            training=config.training,
+            seed=config.seed,
+            noise=None if pairs is None else pairs.noise.to(device),
+            units=layout.units,
+            held_out=_held_out(plan, pairs, denoiser.schedule, device),
+            execution=execution,
+        )
+        _warn_of_signal_left(denoiser.schedule)
+        spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
     return trainer.average, {
         "steps": trainer.step,
         "parameters": count_parameters(trainer.denoiser.network),
@@ -123,12 +127,12 @@ def fit_folds(
     config = plan.config
     state = run.load_state()
     execution = _kept_execution(state, device) or decide_folds(config.training, device)
-    _begin(config, run, execution, device, callbacks)
     points = torch.from_numpy(plan.features).float()
-    trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
-    spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
-    started = time.monotonic()
-    denoiser, facts = trainer.finish()
+    with _begun(config, run, execution, device, callbacks):
+        trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
+        spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
+        started = time.monotonic()
+        denoiser, facts = trainer.finish()
     spent = spent._replace(train_seconds=spent.train_seconds + time.monotonic() - started)
     parameters = sum(tensor.numel() for tensor in denoiser.weights().values())
     return denoiser.to(device), {"steps": trainer.step, "parameters": parameters, **spent._asdict(), **facts}
@@ -145,11 +149,16 @@ def _held_out(plan: DiffusionPlan, pairs: Pairs | None, schedule: Schedule, devi
     return HeldOutRows(torch.from_numpy(plan.held_out).float().to(device), schedule, seed=seed)
 
 
-def _begin(config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks) -> None:
-    """Apply an execution, and begin the training in the run."""
-    execution.apply()
+@contextmanager
+def _begun(
+    config: DiffusionConfig, run: Run, execution: Execution, device: torch.device, callbacks: Callbacks
+) -> Iterator[None]:
+    """Apply an execution to the block, and begin the training in the run."""
+    keep_freed_memory()
     how = f"{config.folds.number} folds, {execution.summary}" if config.folds.number else execution.summary
-    begin_in_run(run, callbacks, how, device=device, steps=config.training.steps, execution=execution)
+    with execution.applied():
+        begin_in_run(run, callbacks, how, device=device, steps=config.training.steps, execution=execution)
+        yield
 
 
 def _execution(

@@ -11,7 +11,7 @@ from ..data import Data, TableEncoding
 from ..diffusion.denoisers import LearntDenoiser
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import held_out_features, training_features
+from ..training.gaps import features_of_both, held_out_features
 from ..training.loss import LossEstimate, estimate_loss
 from ..training.reflow import Pairs, held_out_loss
 from .fitting import build_network_denoiser
@@ -52,15 +52,19 @@ def losses_of_run(
         InputError: the training state is damaged.
 
     """
-    pairs, unit = Pairs.load(run), loss_unit(config)
-    held_out = torch.from_numpy(held_out_features(encoding, data, seed=config.seed)).float().to(device)
-    scores = {"held_out_loss": _score(held_out_loss(denoiser, held_out, pairs, seed=seed), unit)}
-    state = run.load_state()
-    if state is not None and pairs is None and not config.folds.number:
+    pairs, unit, state = Pairs.load(run), loss_unit(config), run.load_state()
+    if pairs is not None or config.folds.number:
+        state = None  # the paper's loss is that of one network on training rows
+    if state is None:
+        held_out = held_out_features(encoding, data, seed=config.seed)
+    else:
+        rows, held_out = features_of_both(encoding, data, seed=config.seed)
+    judged = torch.from_numpy(held_out).float().to(device)
+    scores = {"held_out_loss": _score(held_out_loss(denoiser, judged, pairs, seed=seed), unit)}
+    if state is not None:
         last = build_network_denoiser(config, encoding.width, encoding.layout.discrete)
         with refusing(f"The training state of the run {run} is damaged.", "Remove its state.pt."):
             last.load_weights(state["trainer"]["network"])
-        rows = training_features(encoding, data.train, seed=config.seed)
         rows = seeding.subsample(rows, LOSS_POINTS, seed=seed, role="rows of the training loss")
         training = torch.from_numpy(rows).float().to(device)
         scores["training_loss_published"] = _score(estimate_loss(last.to(device), training, seed=seed), unit)
@@ -68,6 +72,8 @@ def losses_of_run(
 
 
 def _score(estimate: LossEstimate, unit: str) -> Score:
-    half = 1.96 * estimate.standard_error
-    interval = (estimate.mean - half, estimate.mean + half)
+    interval = None
+    if estimate.standard_error is not None:
+        half = 1.96 * estimate.standard_error
+        interval = (estimate.mean - half, estimate.mean + half)
     return Score(value=estimate.mean, unit=unit, ci95=interval, n_real=estimate.n, n_generated=0)

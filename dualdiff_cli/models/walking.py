@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from ..compute.execution import PLAIN, Execution
 from ..data import Given, TableEncoding
@@ -29,7 +30,7 @@ class ReverseProcess:
         denoiser: E[x | x_t], with given cells E[x | x_t, x_G]; prepared for the execution by `prepare`, on the device.
         encoding: between columns and the denoiser's features.
         device: where the denoiser is.
-        execution: how the arithmetic is carried out.
+        execution: how the arithmetic is carried out; it is applied to each call of the sampler.
         given: the cells that every row is to have exactly; None where there are none.
         reach: how far a row may lie from the training rows; None where it is not known.
         redraws: whether absurd rows are drawn again.
@@ -71,8 +72,14 @@ class ReverseProcess:
 
     def _from_noise(self, n: int, execution: Execution, redrawing: Redrawing | None) -> FromNoise:
         """Give the function from noise to rows, for n rows in all."""
+        walk = noise_walk(self.sampler, self.denoiser, n, device=self.device, execution=execution)
+
+        def applied(noise: Tensor, step_noise: Tensor | None) -> Tensor:
+            with execution.applied():
+                return walk(noise, step_noise)
+
         return FromNoise(
-            noise_walk(self.sampler, self.denoiser, n, device=self.device, execution=execution),
+            applied,
             self.sampler.draws,
             self.encoding.width,
             decoding(self.encoding, self.given),

@@ -20,9 +20,9 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import joblib
-import torch
 from threadpoolctl import threadpool_limits
 
+from ..compute.execution import PLAIN
 from ..data import check_source
 from ..errors import InputError, Interrupted
 from ..store.lock import in_use, sole_use
@@ -249,13 +249,8 @@ def _workers(engine: GridEngine, jobs: int | None) -> Iterator[None]:
 
 def _work(experiment: Experiment, stop_file: Path, driver: int) -> None:
     """Measure one experiment with one thread, in the process where joblib calls this function."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _stop_signals(stop_file, driver) as should_stop, threadpool_limits(1):
-            experiment.measure(should_stop)
-    finally:
-        torch.set_num_threads(before)
+    with PLAIN.applied(), _stop_signals(stop_file, driver) as should_stop, threadpool_limits(1):
+        experiment.measure(should_stop)
 
 
 @contextmanager

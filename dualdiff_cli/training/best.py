@@ -62,10 +62,12 @@ class BestCheckpoints:
             return self._answers
         now, levels = self._averages.vector.clone(), len(self._unseen.times) // len(self.weights)
         parts = []
-        for band, kept in enumerate(self.weights):
-            self._averages.vector.copy_(kept)
-            parts.append(self._unseen.answers(given, levels=slice(band * levels, (band + 1) * levels)))
-        self._averages.vector.copy_(now)
+        try:
+            for band, kept in enumerate(self.weights):
+                self._averages.vector.copy_(kept)
+                parts.append(self._unseen.answers(given, levels=slice(band * levels, (band + 1) * levels)))
+        finally:
+            self._averages.vector.copy_(now)
         answers = torch.cat(parts)
         if given is None:
             self._answers = answers

@@ -158,14 +158,12 @@ class FoldTrainer:
             self._optimize()
             if self.step in CHECKPOINTS or self.step == self.training.steps:
                 self._judge()
-            stop = should_stop()
             if self.step % every == 0 or self.is_done:
                 loss = float(self._loss_sum) / (self.step % every or every)
                 self._loss_sum.zero_()
                 yield Progress(self.step, (self._record(loss),))
-            elif stop:
+            if should_stop():
                 yield Progress(self.step, ())
-            if stop:
                 return
 
     def _record(self, loss: float) -> Record:

@@ -15,6 +15,7 @@ the observed cells, the completed rows become draws from the distribution of com
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ MOST_TOGETHER = 2048
 MOST_NUMBERS = 2**24
 """The largest number of entries of the matrices that exist at once."""
 MOST_FEATURES = 64
-"""With more features the matrices take too long, and gaps keep the values that were drawn from the column alone."""
+"""With more features that hold values the matrices take too long, and gaps keep what their column alone has given."""
 MOST_FITTED = 5_000
 """The two steps are repeated with at most so many rows; what the other rows hide is drawn once, from the last fit."""
 ROUNDS = 10
@@ -109,10 +110,18 @@ def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tup
     """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
-    if not unused.any() or encoding.width > MOST_FEATURES:
+    if not unused.any():
+        return features, None
+    places, discrete = _value_features(encoding)
+    if len(places) > MOST_FEATURES:
+        warnings.warn(
+            f"What gaps and point masses hide is drawn from each column alone before training, because {len(places):,} "
+            f"features hold values, more than {MOST_FEATURES}. The columns with gaps will depend less on other columns "
+            "than the data show.",
+            stacklevel=1,
+        )
         return features, None
     rng = seeding.stream(seed, "values behind gaps")
-    places, discrete = _value_features(encoding)
     fitted = _fitted(features[:, places], unused[:, places], discrete, rng, seed=seed)
     return _redrawn(encoding, features, fitted, rng), fitted
 

@@ -20,7 +20,8 @@ class HeldOutRows:
 
     Args:
         points: clean held-out rows, (m, d), on the device of the training; at most `MOST_JUDGED` of them are used.
-        schedule: gives the times, one in each of equal slices of the time axis.
+        schedule: gives the times, one in each of equal slices of the time axis, in random order, since a file may be
+            sorted.
         seed: of the rows that are used, and of the times and the noise, which are drawn from a stream of their own.
         noise: the noise that belongs to each row, (m, d); None draws the noise.
 
@@ -32,7 +33,8 @@ class HeldOutRows:
 
         self.points = judged(points)
         stream = seeding.torch_stream(seed, "held-out curve", points.device)
-        self.t = schedule.draw(len(self.points), stream, stratified=True)
+        times = schedule.draw(len(self.points), stream, stratified=True)
+        self.t = times[torch.randperm(len(times), generator=stream, device=times.device)]
         drawn = torch.randn(self.points.shape, generator=stream, device=points.device)
         self.noise = drawn if noise is None else judged(noise)
 

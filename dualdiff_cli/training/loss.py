@@ -90,7 +90,8 @@ def regression_loss(denoiser: NetworkDenoiser, objective: ObjectiveConfig, batch
         loss = loss + objective.diversity * diversity(problem.output)
     if objective.balance:
         x_t = denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t)
-        loss = loss + objective.balance * imbalance(denoiser.gate(x_t, batch.t))
+        shown = x_t if batch.given is None else torch.where(batch.given, batch.x, x_t)
+        loss = loss + objective.balance * imbalance(denoiser.gate(shown, batch.t, batch.given))
     return loss
 
 
@@ -116,10 +117,10 @@ def batch_loss(
 
 @dataclass(frozen=True)
 class LossEstimate:
-    """The mean loss of n points, and the standard error of the mean."""
+    """The mean loss of n points, and the standard error of the mean, which is None below two points."""
 
     mean: float
-    standard_error: float
+    standard_error: float | None
     n: int
 
 
@@ -143,8 +144,8 @@ def estimate_loss(denoiser: LearntDenoiser, points: Tensor, *, seed: int, noise:
     for first in range(0, len(points), EVALUATION_BATCH):
         rows = slice(first, first + EVALUATION_BATCH)
         errors.append(denoiser.regression(points[rows], epsilon[rows], t[rows]).squared_errors.mean(1))
-    error = torch.cat(errors).double()
-    return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(len(points)), len(points))
+    error, n = torch.cat(errors).double(), len(points)
+    return LossEstimate(float(error.mean()), float(error.std()) / math.sqrt(n) if n > 1 else None, n)
 
 
 @torch.no_grad()

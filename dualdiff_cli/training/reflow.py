@@ -16,7 +16,7 @@ from ..config.registry import SAMPLERS
 from ..config.schema import DiffusionConfig
 from ..data import Data, TableEncoding
 from ..diffusion.denoisers import Denoiser, LearntDenoiser
-from ..diffusion.samplers import BLOCK, draw_noise, points_per_call
+from ..diffusion.samplers import BLOCK, Reach, draw_noise, points_per_call
 from ..errors import InputError
 from ..store.run import Run
 from .loss import LossEstimate, estimate_loss
@@ -27,6 +27,8 @@ STEPS = 50
 """Steps of Heun's method along the teacher's flow: 99 evaluations of the network."""
 DECIDING = ("sha256", "rows", "dropped_rows", "train_rows", "held_out_rows", "seed")
 """The entries of a provenance that, beside the columns, decide which rows of a file are held out."""
+MOST_OUT_OF_REACH = 0.05
+"""A teacher of whose points more than this share is not finite or far from all training rows is refused."""
 FIRST_BLOCK = 2**32
 """The number of the first block of noise of the pairs: the noise of samples never has numbers as high."""
 
@@ -66,15 +68,21 @@ class Pairs:
 
 
 @torch.no_grad()
-def draw_pairs(denoiser: Denoiser, encoding: TableEncoding, n: int, *, seed: int, device: torch.device) -> Pairs:
+def draw_pairs(
+    denoiser: Denoiser, encoding: TableEncoding, n: int, *, reach: Reach, seed: int, device: torch.device
+) -> Pairs:
     """Draw n pairs and a tenth more to hold out; the same seed gives the same pairs, up to a device's rounding.
 
     Args:
         denoiser: the teacher's, on the device.
         encoding: the teacher's.
         n: how many pairs.
+        reach: how far a point may lie from the training rows; a pair whose point is out of reach is left out.
         seed: of the noise.
         device: where the flow is followed.
+
+    Raises:
+        InputError: more than the share `MOST_OUT_OF_REACH` of the points is out of reach.
 
     """
     wanted = n + max(n // 10, 1)
@@ -83,7 +91,16 @@ def draw_pairs(denoiser: Denoiser, encoding: TableEncoding, n: int, *, seed: int
     noise = torch.cat([draw_noise(seed, block, dim=encoding.width, draws=1)[0] for block in blocks])[:wanted]
     calls = torch.split(noise, points_per_call(device, len(noise)))
     points = torch.cat([sampler(denoiser, z.to(device)).float().cpu() for z in calls])
-    return Pairs(points[:n], noise[:n], torch.stack([points[n:], noise[n:]]), encoding)
+    good = torch.from_numpy(reach.holds(points.numpy()))
+    lost = wanted - int(good.sum())
+    if lost > MOST_OUT_OF_REACH * wanted:
+        raise InputError(
+            f"{lost:,} of {wanted:,} points to which the teacher's flow leads are not finite or far outside the range "
+            "of the training rows.",
+            "Train the teacher for longer, or choose another teacher.",
+        )
+    learnt, rest = good[:n], good[n:]
+    return Pairs(points[:n][learnt], noise[:n][learnt], torch.stack([points[n:][rest], noise[n:][rest]]), encoding)
 
 
 def check_teacher(teacher: Run, encoding: TableEncoding, config: DiffusionConfig, data: Data) -> None:

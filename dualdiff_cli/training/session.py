@@ -73,7 +73,7 @@ class Training(Protocol):
         """What compiling has taken so far."""
 
     def run(self, should_stop: Callable[[], bool]) -> Iterator[Progress]:
-        """Train, and report."""
+        """Train, and report; ask ``should_stop`` after each step, when the step has been reported."""
 
     def state_dict(self) -> dict[str, Any]:
         """Give everything that the rest of the training depends on."""
@@ -154,13 +154,17 @@ def train_in_run(run: Run, trainer: Training, before: Spent, callbacks: Callback
 
     with callbacks.shield():
         checkpoints = _Checkpoints(run, trainer, spent)
-        for progress in trainer.run(callbacks.should_stop):
+
+        def after_step() -> bool:
+            if checkpoints.are_due:
+                checkpoints.save()
+            return callbacks.should_stop()
+
+        for progress in trainer.run(after_step):
             if any(not math.isfinite(record.loss) for record in progress.records):
                 raise checkpoints.diverged()
             run.append_metrics(record.to_dict() for record in progress.records)
             callbacks.on_progress(progress)
-            if checkpoints.are_due:
-                checkpoints.save()
         synchronize(trainer.device)
         at_the_end = spent()
         checkpoints.save()

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import seeding
 from ..config.schema import DiffusionConfig
 from ..data import FeatureLayout, FloatArray
 from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
 from .best import BestCheckpoints
 from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
-from .mixture import COMPONENT_NUMBERS, dequantised, fit_mixture
+from .mixture import COMPONENT_NUMBERS, MOST_MIXTURE_ROWS, dequantised, fit_mixture
 from .tails import ScaleMixture
 from .unseen import UnseenRows
 from .weights import common_weights, errors_of, weights_by_component, weights_by_unit
@@ -75,7 +76,8 @@ class Weighing:
         self._marginals = FittedMarginals.fit(points, layout, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / len(points)
-        self._mixtures = [self._mixture.refit(continuous(rows)).denoiser(unseen.schedule) for rows in seen]
+        some = [seeding.subsample(rows, MOST_MIXTURE_ROWS, seed=seed, role="rows of a fold's mixture") for rows in seen]
+        self._mixtures = [self._mixture.refit(continuous(rows)).denoiser(unseen.schedule) for rows in some]
         self._independent = [self._marginals.refit(rows).denoiser(unseen.schedule) for rows in seen]
         self._plain = self._closed_forms()
 

@@ -25,6 +25,10 @@ from dualdiff_cli.compute.execution import (
 from dualdiff_cli.compute.processor import has_fast_bfloat16
 from dualdiff_cli.config.sections import TrainingConfig
 from dualdiff_cli.errors import DeviceError
+from dualdiff_cli.jobs.inputs import load_run_data
+from dualdiff_cli.models.diffusion import DiffusionModel
+from dualdiff_cli.store.run import Run
+from dualdiff_cli.training.session import Callbacks
 
 CPU = torch.device("cpu")
 SMALL, LARGE = LayerShape(1, 8, 8), LayerShape(2, 128, 256)
@@ -140,10 +144,9 @@ def test_the_papers_recipe_is_float32_whatever_is_fast() -> None:
     assert [tiny(recipe).training.precision for recipe in ("paper", "precise")] == ["float32", "auto"]
 
 
-def test_what_a_training_rounds_to_tf32_is_float32_again_for_samples() -> None:
-    replace(PLAIN, precision="tf32").apply()
-    assert torch.get_float32_matmul_precision() == "high"
-    decide_sampling("off", "float32", CPU, work=1, layer=SMALL).apply()
+def test_what_a_training_rounds_to_tf32_is_float32_again_afterwards() -> None:
+    with replace(PLAIN, precision="tf32").applied():
+        assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -157,6 +160,23 @@ def test_threads_that_somebody_chose_are_left_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OMP_NUM_THREADS")
     torch.set_num_threads(1)
     assert choose_products(LARGE, "float32") == (1, "float32", "torch is set to one thread; float32: asked for")
+
+
+@pytest.mark.usefixtures("two_threads", "free_to_choose")
+@pytest.mark.parametrize("recipe", ["paper", "few-rows"])
+def test_a_small_training_and_its_samples_take_one_thread_and_leave_the_others_to_the_process(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, found = tiny(recipe), []
+    plan = DiffusionModel.plan(config, load_run_data(config), device=CPU)
+    callbacks = Callbacks(on_progress=lambda progress: found.append(torch.get_num_threads()))
+    model, _ = DiffusionModel.fit(plan, Run.create(plan.config, tmp_path / "run"), device=CPU, callbacks=callbacks)
+    assert set(found) == {2 if recipe == "few-rows" else 1}
+    assert torch.get_num_threads() == 2
+    model.denoiser.register_forward_hook(lambda *_: found.append(torch.get_num_threads()))
+    for _ in model.draw(5, seed=0).chunks:
+        assert torch.get_num_threads() == 2
+    assert found[-1] == 1
 
 
 @pytest.mark.usefixtures("two_threads", "free_to_choose")

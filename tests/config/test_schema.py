@@ -135,6 +135,12 @@ def test_settings_of_other_models_are_refused_by_key_and_value(model: str, setti
         resolve(dataset="line", model=model, settings=[f"model.{setting}"])
 
 
+def test_folds_judge_at_two_noise_levels_or_more() -> None:
+    """The derivative of the signal-to-noise ratio has no value at one level."""
+    with pytest.raises(InputError, match=r"^The setting folds\.levels = '?1'? is not allowed\."):
+        resolve(dataset="line", recipe="few-rows", settings=["folds.levels=1", "folds.bands=1"])
+
+
 def test_the_kind_of_the_model_decides_which_sections_there_are() -> None:
     assert set(CONFIGS) == set(MODEL_KINDS)
     for kind, config in CONFIGS.items():

@@ -21,6 +21,7 @@ from dualdiff_cli.diffusion.samplers.base import noise_of, step_times
 from dualdiff_cli.diffusion.schedules import Schedule
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform, StraightLine, VarianceExploding
 from dualdiff_cli.diffusion.schedules.tables import LinearBeta, zero_terminal_snr
+from dualdiff_cli.errors import InputError
 
 MEAN, STD = torch.tensor([0.5, -0.3]), torch.tensor([1.2, 0.6])
 VP = LogSNRUniform(sigma_min=0.01, sigma_max=30.0)
@@ -101,6 +102,18 @@ def test_first_order_bias_halves_with_the_step() -> None:
     assert bias(50) / bias(100) == pytest.approx(2.0, abs=0.4)
 
 
+def test_the_corrector_takes_the_published_step() -> None:
+    """At a standard normal the score is −x and ‖z‖/‖score‖ is one: ε = 2 r² (Song et al. 2021, Alg. 4, r = 0.16)."""
+    denoiser = gaussian_denoiser(torch.zeros(2), torch.ones(2), VP)
+    now, after = (Level(t, *VP(t)) for t in (torch.tensor(1.0), torch.tensor(0.9)))
+    x, z = torch.ones(1, 2, dtype=torch.float64), torch.tensor([[[0.0, 0.0]], [[0.0, 1.0]]], dtype=torch.float64)
+    sampler, epsilon = SAMPLERS["predictor-corrector"](steps=5), 2 * 0.16**2 * float(after.sigma) ** 2
+    predicted = SAMPLERS["ancestral"](steps=5).step(denoiser, x, now, after, z, [])
+    corrected = sampler.step(denoiser, x, now, after, z, [])
+    expected = predicted * (1 - epsilon) + (2 * epsilon) ** 0.5 * z[1]
+    torch.testing.assert_close(corrected, expected, rtol=1e-6, atol=0)
+
+
 def test_langevin_leaves_the_modes_with_the_share_that_began_near_them() -> None:
     """Two far modes of weights 0.9 and 0.1: annealing finds the weights, plain Langevin keeps the start's halves."""
     schedule = LogSNRUniform(sigma_min=0.1, sigma_max=30.0)
@@ -145,6 +158,19 @@ def test_the_adaptive_flow_is_the_limit_of_the_fixed_ones(off_centre: bool) -> N
     (start, _), (clean, end) = adaptive.states(denoiser, noise)
     assert (start.t, clean.t) == (1.0, None)
     assert torch.equal(end, adaptive(denoiser, noise))
+
+
+@pytest.mark.parametrize("last_finite", [-10.0, 0.0])
+def test_where_the_adaptive_flow_cannot_go_on_its_samples_are_no_numbers(last_finite: float) -> None:
+    class Broken(MixtureDenoiser):
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            is_finite = self.schedule.log_snr(t) / 2 < last_finite
+            return torch.where(is_finite, super().forward(x_t, t), torch.nan)
+
+    denoiser = Broken(torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2), VP)
+    samples = SAMPLERS["adaptive"](steps=1)(denoiser, torch.ones(3, 2))
+    assert samples.shape == (3, 2)
+    assert samples.isnan().all()
 
 
 def test_euler_and_ddim_without_noise_are_the_same() -> None:
@@ -250,6 +276,15 @@ def test_grids_run_from_the_noisy_to_the_clean_end(schedule: Schedule, grid) -> 
     assert times[0] == schedule.t_max
     assert times[-1] == schedule.t_min
     assert (times.diff() < 0).all()
+
+
+@pytest.mark.parametrize(("name", "grid"), [("langevin", "uniform"), ("euler", "log-snr"), ("euler", "karras")])
+def test_a_table_is_enough_for_more_steps_than_its_entries_unless_each_needs_an_entry(name: str, grid) -> None:  # type: ignore[no-untyped-def]
+    table, sampler = LinearBeta(length=5), SAMPLERS[name](steps=12, grid=grid)
+    assert len(sampler.levels(table)) == 13
+    assert sampler.levels(table)[-2].t == table.t_min
+    with pytest.raises(InputError, match="12 steps were asked of a schedule with 5 times"):
+        SAMPLERS["euler"](steps=12, grid="uniform").levels(table)
 
 
 def test_karras_grid_is_their_formula() -> None:

@@ -133,6 +133,13 @@ def test_a_table_is_linear_in_log_snr_between_entries() -> None:
     torch.testing.assert_close(between, 0.75 * below + 0.25 * above)
 
 
+def test_before_a_last_entry_of_zero_there_is_no_signal() -> None:
+    table = zero_terminal_snr(LinearBeta(length=129))
+    t = torch.tensor([127.25, 127.5, 127.75, 128.0])
+    assert (table.log_snr(t) == -math.inf).all()
+    torch.testing.assert_close(table.time(2 * table.lam_start), torch.tensor(127.0).double(), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("stratified", [False, True])
 def test_drawn_times_are_uniform(stratified: bool) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -230,6 +230,16 @@ def test_a_sampler_that_does_not_suit_is_refused_before_a_run_is_made(settings: 
     assert caught.value.exit_code == 2
 
 
+def test_more_folds_than_training_rows_are_refused_before_a_run_is_made() -> None:
+    data = load_data("circle", seed=0, n_train=18, n_held_out=2)
+    most, too_many = (
+        resolve_diffusion(dataset="circle", recipe="few-rows", settings=[f"folds.number={k}"]) for k in (18, 19)
+    )
+    assert DiffusionModel.plan(most, data, device=CPU).config.folds.number == 18
+    with pytest.raises(InputError, match=r"^19 folds need at least 19 training rows, and there are 18\."):
+        DiffusionModel.plan(too_many, data, device=CPU)
+
+
 @pytest.mark.parametrize(("sampler", "refused"), [("ancestral", True), ("dpmpp-2m-sde", True), ("heun", False)])
 def test_samplers_that_draw_fresh_noise_do_not_follow_coupled_noise(sampler: str, refused: bool) -> None:
     config = tiny(settings=["objective.coupling=optimal-transport", f"sampling.sampler={sampler}"])

@@ -53,6 +53,16 @@ def _narrow_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redrawing, "RANGES", 2.0)
 
 
+def test_no_rows_are_being_drawn_again_after_a_failure() -> None:
+    def walk(noise: torch.Tensor, step_noise: torch.Tensor | None) -> torch.Tensor:
+        raise MemoryError
+
+    mending = Redrawing(None)
+    with pytest.raises(MemoryError):
+        mending.mend(np.full((3, 2), np.nan), walk, first=0, seed=0, dim=2, draws=1, per_call=BLOCK)
+    assert (mending.is_busy, mending.count) == (False, 3)
+
+
 @pytest.fixture(scope="module")
 def model(run: Run) -> DiffusionModel:
     return DiffusionModel.load(run, device=CPU)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from small_folds import FIRST, points, run, trainer, worse_later
 
 from dualdiff_cli import seeding
-from dualdiff_cli.data import DiscreteSpan, FeatureLayout
+from dualdiff_cli.data import DiscreteSpan, FeatureLayout, FloatArray
 from dualdiff_cli.diffusion.stacking import weighted
+from dualdiff_cli.training.mixture import PlainMixture
+from dualdiff_cli.training.tails import ScaleMixture
 from dualdiff_cli.training.weighing import _as_good, _gain
 
 
@@ -43,6 +48,25 @@ def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
     assert facts["unseen_loss_of"]["mixture"] < facts["unseen_loss_of"]["network"]
     assert denoiser.mixture is not None
     assert sorted(denoiser.mixture.means[:, 0].tolist()) == pytest.approx([-0.9, 0.9], abs=0.1)
+
+
+def test_the_mixtures_of_folds_are_fitted_to_no_more_rows_than_the_mixture_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted: list[int] = []
+    for kind in (PlainMixture, ScaleMixture):
+
+        def noted(self: Any, z: FloatArray, refit: Callable[..., Any] = kind.refit) -> Any:
+            if z.shape[1] == 2:  # not that of a feature by itself
+                fitted.append(len(z))
+            return refit(self, z)
+
+        monkeypatch.setattr(kind, "refit", noted)
+    monkeypatch.setattr("dualdiff_cli.training.weighing.MOST_MIXTURE_ROWS", 500)
+    assert trainer(rows=900)._weighing
+    assert fitted[-3:] == [500, 500, 500]
+    assert trainer(rows=600)._weighing
+    assert fitted[-3:] == [400, 400, 400]
 
 
 def test_rows_are_not_judged_with_weights_that_were_fitted_to_them() -> None:

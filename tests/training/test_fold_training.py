@@ -267,6 +267,16 @@ def judged(training: FoldTrainer, band: int) -> Tensor:
     return unseen.losses(unseen.answers()).reshape(2, 2, 3).mean(1)[band]
 
 
+def test_the_average_stays_where_the_best_weights_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = worse_later()
+    before = training._averages.vector.clone()
+    assert not torch.equal(before, training._best.weights[0])
+    monkeypatch.setattr(training._unseen, "answers", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training._best.answers(torch.ones(1, dtype=torch.bool))
+    assert torch.equal(training._averages.vector, before)
+
+
 def test_weights_that_have_become_worse_are_not_the_ones_that_are_kept() -> None:
     training = worse_later()
     last = torch.tensor(training.history[-1]["held_out"])

@@ -155,6 +155,10 @@ def test_matrices_of_rows_are_made_for_few_rows_at_a_time_and_for_few_features(m
     assert np.isfinite(parts).all()
     unused = encoding.unused(whole)
     assert np.array_equal(parts[~unused], whole[~unused])
-    monkeypatch.setattr(gaps_of_rows, "MOST_FEATURES", encoding.width - 1)
+    of_values = encoding.width - len(encoding.presence)
+    monkeypatch.setattr(gaps_of_rows, "MOST_FEATURES", of_values)
+    assert np.array_equal(training_features(encoding, some, seed=1), parts)
+    monkeypatch.setattr(gaps_of_rows, "MOST_FEATURES", of_values - 1)
     plain = encoding.encode(some, seeding.stream(1, "dequantise"))
-    assert np.array_equal(training_features(encoding, some, seed=1), plain)
+    with pytest.warns(UserWarning, match=f"drawn from each column alone .* {of_values} features hold values"):
+        assert np.array_equal(training_features(encoding, some, seed=1), plain)

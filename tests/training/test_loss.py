@@ -15,6 +15,7 @@ from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.diffusion.network_denoiser import NetworkDenoiser
 from dualdiff_cli.models.fitting import build_network_denoiser
+from dualdiff_cli.models.losses import _score
 from dualdiff_cli.training import loss as objectives
 from dualdiff_cli.training.batches import Batch, PlainBatches, PosteriorMeanBatches
 from dualdiff_cli.training.loss import diversity, estimate_loss, expert_usage, imbalance, regression_loss
@@ -107,6 +108,13 @@ def test_predicting_no_noise_costs_one_within_the_standard_error() -> None:
     assert abs(estimate.mean - 1) < 4 * estimate.standard_error
 
 
+def test_the_loss_of_a_single_row_has_no_interval() -> None:
+    estimate = estimate_loss(scaled_denoiser(0.0), torch.ones(1, 2), seed=3)
+    assert (estimate.standard_error, estimate.n) == (None, 1)
+    score = _score(estimate, "mean squared error of the noise")
+    assert (score.value, score.ci95) == (estimate.mean, None)
+
+
 @pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
 def test_the_loss_of_a_linear_network_is_its_closed_form(prediction: str) -> None:
     c, mu = 0.7, 1.5
@@ -136,11 +144,17 @@ def test_imbalance_is_zero_for_equal_use_and_one_less_than_the_experts_for_a_sin
 
 
 @torch.no_grad()
-def test_the_balance_term_is_added_with_its_weight(tiny_config: RunConfig) -> None:
+@pytest.mark.parametrize("given", [None, torch.tensor([[True, False]]).expand(16, -1)])
+def test_the_balance_term_is_that_of_what_the_network_sees_with_its_weight(
+    given: Tensor | None, tiny_config: RunConfig
+) -> None:
     denoiser = build_network_denoiser(tiny_config, 2)
     denoiser.network.gate_trunk.head[-1].bias.fill_(1.0)
-    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))
-    term = imbalance(denoiser.gate(denoiser.schedule.add_noise(batch.x, batch.epsilon, batch.t), batch.t))
+    gates = []
+    denoiser.network.gate_trunk.register_forward_hook(lambda gate, inputs, logits: gates.append(logits.sigmoid()))
+    batch = PlainBatches(POINTS, denoiser.schedule)(16, torch.Generator().manual_seed(0))._replace(given=given)
+    regression_loss(denoiser, tiny_config.objective, batch)
+    term = imbalance(torch.cat([gates[0], 1 - gates[0]], dim=-1))
     plain, balanced = (
         regression_loss(denoiser, changed(tiny_config, objective={"balance": weight}).objective, batch)
         for weight in (0.0, 0.7)

@@ -13,6 +13,7 @@ from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.config.registry import SAMPLERS
 from dualdiff_cli.config.schema import RunConfig
+from dualdiff_cli.diffusion.samplers import Reach
 from dualdiff_cli.diffusion.schedules.continuous import StraightLine
 from dualdiff_cli.errors import InputError, Interrupted
 from dualdiff_cli.jobs.evaluate import evaluate
@@ -51,9 +52,11 @@ def model_of(path: Path) -> DiffusionModel:
     return DiffusionModel.load(Run.open(path), device=CPU)
 
 
-def pairs_of(teacher: Path, n: int, *, seed: int) -> Pairs:
+def pairs_of(teacher: Path, n: int, *, seed: int, reach: Reach | None = None) -> Pairs:
     model = model_of(teacher)
-    return draw_pairs(model.denoiser, model.encoding, n, seed=seed, device=CPU)
+    reach = reach or model.reach
+    assert reach is not None
+    return draw_pairs(model.denoiser, model.encoding, n, reach=reach, seed=seed, device=CPU)
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
@@ -99,6 +102,24 @@ def test_pairs_are_the_ends_of_the_teachers_flow(teacher: Path) -> None:
     torch.testing.assert_close(SAMPLERS["heun"](steps=50, grid="log-snr")(denoiser, z).float(), x)
     longer = pairs_of(teacher, 60, seed=5)
     assert torch.equal(longer.points[:30], pairs.points)
+
+
+def test_a_point_that_no_teacher_should_give_is_not_learnt_and_a_teacher_of_many_is_refused(teacher: Path) -> None:
+    whole = pairs_of(teacher, 200, seed=5)
+    points = torch.cat([whole.points, whole.held_out[0]])
+
+    def reach_up_to(share: float) -> Reach:
+        """A range without length reaches ten units further: in the first feature, to this share of the points."""
+        end = float(points[:, 0].double().quantile(share)) - 10
+        return Reach((end, 0.0), (end, 0.0))
+
+    some = pairs_of(teacher, 200, seed=5, reach=reach_up_to(0.97))
+    good = whole.points[:, 0] <= points[:, 0].quantile(0.97)
+    assert 190 < len(some.points) < 200
+    assert torch.equal(some.points, whole.points[good])
+    assert torch.equal(some.noise, whole.noise[good])
+    with pytest.raises(InputError, match=r"of 220 points to which the teacher's flow leads"):
+        pairs_of(teacher, 200, seed=5, reach=reach_up_to(0.8))
 
 
 def test_a_run_keeps_its_pairs_and_the_encoding_of_its_teacher(student: Path, teacher: Path) -> None:

@@ -91,6 +91,29 @@ def test_weights_that_are_not_finite_are_never_saved_and_the_last_good_state_sta
     assert all(torch.isfinite(tensor).all() for tensor in state["trainer"]["network"].values())
 
 
+@pytest.mark.parametrize("recipe", ["paper", "few-rows"])
+@pytest.mark.parametrize("log_every", [5, 1_000_000])
+@pytest.mark.parametrize(("seconds", "expected"), [(1e9, [7, 12]), (0.0, list(range(1, 13)))])
+def test_checkpoints_are_saved_at_their_steps_and_times_whatever_is_logged(
+    recipe: str, log_every: int, seconds: float, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, saved = tiny(recipe, settings=[f"training.log_every={log_every}"]), []
+    plan = DiffusionModel.plan(config, load_run_data(config), device=CPU)
+    save = Run.save_state
+
+    def noted(run: Run, state: dict[str, Any]) -> None:
+        lines = run.load_metrics()
+        saved.append((state["trainer"]["step"], lines[-1]["step"] if lines else 0))
+        save(run, state)
+
+    monkeypatch.setattr(Run, "save_state", noted)
+    monkeypatch.setattr("dualdiff_cli.training.session.CHECKPOINT_SECONDS", seconds)
+    DiffusionModel.fit(plan, Run.create(plan.config, tmp_path / "run"), device=CPU)
+    logged = [0, 5, 10, 12] if log_every == 5 else [0, 12]
+    # The lines up to a checkpoint are there, for a training that goes on from it begins the next line anew.
+    assert saved == [(step, max(line for line in logged if line <= step)) for step in expected]
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 @pytest.mark.parametrize("kind", ["spline-flow", "tabddpm"])
 def test_a_training_without_checkpoints_ends_where_its_loss_is_no_longer_a_number(

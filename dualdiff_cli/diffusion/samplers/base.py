@@ -104,7 +104,7 @@ class Sampler(ABC):
         """Give the N levels and the clean end, N + 1 entries.
 
         Raises:
-            InputError: the schedule is a table with fewer entries than steps.
+            InputError: the grid is uniform, and the schedule is a table with fewer entries than steps.
 
         """
         times = step_times(schedule, self.steps, self.grid)
@@ -125,7 +125,7 @@ class Sampler(ABC):
             Samples, (n, d), float64, in the units of the denoiser.
 
         Raises:
-            InputError: the schedule is a table with fewer entries than steps.
+            InputError: the grid is uniform, and the schedule is a table with fewer entries than steps.
 
         """
         samples = noise
@@ -201,7 +201,7 @@ def step_times(schedule: Schedule, steps: int, grid: Grid) -> Tensor:
         Decreasing times from t_max to t_min, (N,), float64.
 
     Raises:
-        InputError: the schedule is a table with fewer entries than steps.
+        InputError: the grid is uniform, and the schedule is a table with fewer entries than steps.
 
     """
     if grid == "uniform" or steps == 1:

@@ -101,7 +101,8 @@ class AdaptiveFlow(Sampler):
     """Solves dy/dλ = x̂ − y by Dormand and Prince's pair of orders 4 and 5 with adaptive steps, and ends with x̂.
 
     The solver controls the error of all samples of a call together, so a sample depends, within the tolerance, on the
-    samples in the same call. The number of steps in the configuration is not used: the whole way is one ``step``.
+    samples in the same call. The number of steps in the configuration is not used: the whole way is one ``step``. If
+    the solver fails, because a denoiser gives no finite numbers, all samples of the call are NaN.
     """
 
     name = "adaptive"
@@ -123,9 +124,16 @@ class AdaptiveFlow(Sampler):
             level = level_at(schedule, ends.new_tensor(lam))
             x_t = torch.from_numpy(y).to(x.device).reshape(x.shape) * level.alpha
             velocity: np.ndarray = (ask(denoiser, x_t, level) - x_t / level.alpha).cpu().numpy().ravel()
+            if lam == ends[0] and not np.isfinite(velocity).all():
+                raise FloatingPointError("The solver would look for its first step forever.")
             return velocity
 
         y = (x / now.alpha).cpu().numpy().ravel()
-        solution = solve_ivp(slope, ends.tolist(), y, rtol=self.RTOL, atol=self.ATOL, t_eval=ends[1:].tolist())
+        try:
+            solution = solve_ivp(slope, ends.tolist(), y, rtol=self.RTOL, atol=self.ATOL, t_eval=ends[1:].tolist())
+        except FloatingPointError:
+            return torch.full_like(x, torch.nan)
+        if not solution.success:
+            return torch.full_like(x, torch.nan)
         y_end = torch.from_numpy(solution.y[:, -1]).to(x.device).reshape(x.shape)
         return ask(denoiser, end.alpha * y_end, end)

@@ -124,8 +124,8 @@ def generate(
         Chunks of samples in the units of the denoiser, (c, dim), float64.
 
     Raises:
-        InputError: the schedule is a table with fewer entries than the sampler has steps, or a sample is out of reach
-            at every attempt.
+        InputError: the schedule is a table with fewer entries than the levels of a uniform grid, or a sample is out of
+            reach at every attempt.
 
     """
     per_call = points_per_call(device, n, execution)

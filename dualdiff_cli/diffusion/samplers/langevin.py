@@ -9,6 +9,7 @@ and selection bias"). With the step size δ = (rs)² every level has the same si
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..denoisers import Denoiser
@@ -53,6 +54,7 @@ class Langevin(AnnealedLangevin):
     draws_per_step = 1
 
     def levels(self, schedule: Schedule) -> list[Level]:
-        """Give the least noisy level N times and the clean end; see `Sampler.levels`."""
-        *_, least, clean = super().levels(schedule)
-        return [least] * self.steps + [clean]
+        """Give the least noisy level N times, whatever the grid, and the clean end; see `Sampler.levels`."""
+        t = schedule.ends[1]
+        least = Level(t, *schedule(t))
+        return [least] * self.steps + [Level(None, torch.ones_like(least.alpha), torch.zeros_like(least.sigma))]

@@ -134,19 +134,19 @@ class Redrawing:
         if not bad.size:
             return rows
         self.count += bad.size
-        self.is_busy = True
         rows = rows.copy()
-        for attempt in range(ATTEMPTS):
-            # A compiled walk takes no more rows than it was compiled for, and the noise of all would fill the memory.
-            for part in np.split(bad, range(per_call, bad.size, per_call)):
-                noise = _noise(seed, (first + part).tolist(), attempt, shape=(draws, dim))
-                rows[part] = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
-            bad = bad[~self.holds(rows[bad])]
-            if not bad.size:
-                break
-        self.is_busy = False
-        if not bad.size:
-            return rows
+        self.is_busy = True
+        try:
+            for attempt in range(ATTEMPTS):
+                # A compiled walk takes no more rows than it was compiled for, and noise of all would fill the memory.
+                for part in np.split(bad, range(per_call, bad.size, per_call)):
+                    noise = _noise(seed, (first + part).tolist(), attempt, shape=(draws, dim))
+                    rows[part] = walk(noise[0], noise[1:] if draws > 1 else None).numpy()
+                bad = bad[~self.holds(rows[bad])]
+                if not bad.size:
+                    return rows
+        finally:
+            self.is_busy = False
         remedy = "take more --sample-steps or another --sampler, or train the model for longer."
         if self.given:  # around cells that are far from the training rows no sampler helps
             remedy = f"Give values nearer to the training rows than {self.given}. If these are near, {remedy}"

@@ -14,7 +14,7 @@ __all__ = ["Cosine", "LinearBeta", "TableSchedule", "zero_terminal_snr"]
 
 
 class TableSchedule(Schedule):
-    """A table of ᾱ_t for t = 0 … T−1; between two entries log SNR is linear in t.
+    """A table of ᾱ_t for t = 0 … T−1; between two entries log SNR is linear in t, and −∞ before an entry of zero.
 
     Args:
         alpha_bar: (T,), below 1 and decreasing; the last entry may be zero.
@@ -46,7 +46,8 @@ class TableSchedule(Schedule):
         below = t.floor().long().clamp(0, len(self.log_snr_table) - 1)
         above = (below + 1).clamp(max=len(self.log_snr_table) - 1)
         lower, upper = self._entries(below), self._entries(above)
-        return torch.where(t == below, lower, torch.lerp(lower, upper, t - below))
+        between = torch.where(upper.isinf(), upper, torch.lerp(lower, upper, t - below))  # lerp to −∞ can be NaN
+        return torch.where(t == below, lower, between)
 
     def _entries(self, index: Tensor) -> Tensor:
         # table[index] would read an index of shape () as a number, which makes the program wait for a GPU and leaves a
