@@ -33,7 +33,7 @@ from dualdiff_cli.compute.machine import describe_machine
 from dualdiff_cli.config.registry import PEERS
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.metrics import score_samples
+from dualdiff_cli.metrics import score_generated
 from dualdiff_cli.models import load_model
 from dualdiff_cli.present.figures.style import EXPERTS, save, styled
 from dualdiff_cli.present.tables import Column, Table
@@ -102,7 +102,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     generated = drawn[: len(real)]
     spread = np.cov(np.concatenate([real, *perfect]).T).reshape(cell.columns, cell.columns)
     whitening = np.linalg.inv(np.linalg.cholesky(spread)).T
-    scores = score_samples(
+    scores = score_generated(
         real=real @ whitening,
         generated=generated @ whitening,
         perfect=[rows @ whitening for rows in perfect],

@@ -157,7 +157,8 @@ def data_of_file(exported: ExportedModel) -> Data:
             f"The file {exported.config.dataset}, which {whose} was begun on, is not here.",
             "Run the command in the folder in which `dualdiff export` was run, or restore the file.",
         )
-    return _data_as_before(exported.config, before, whose, "Restore it, or use --against.")
+    remedy = "Restore it, or score files with `dualdiff evaluate --samples FILE --against FILE`."
+    return _data_as_before(exported.config, before, whose, remedy)
 
 
 def _data_as_before(config: RunConfig, before: Mapping[str, Any] | None, whose: str, remedy: str) -> Data:

@@ -11,7 +11,7 @@ import polars as pl
 from .. import seeding
 from ..data import Data, FloatArray, TableEncoding, draw
 from ..errors import InputError
-from ..metrics import ColumnPart, Score, score_samples
+from ..metrics import ColumnPart, Score, score_generated
 from .inputs import with_types
 
 __all__ = ["REAL", "Announce", "Truth"]
@@ -75,7 +75,7 @@ class Truth:
     ) -> dict[str, Score]:
         """Score generated rows, also by how close they are to the training rows if a model has learnt these.
 
-        See `score_samples`.
+        See `score_generated`.
 
         Args:
             generated: with the columns of the data.
@@ -96,7 +96,7 @@ class Truth:
                 f"'{target}' is no column that can be predicted.",
                 f"Give one of {known} to --target." if parts else "Leave --target out: a density has no target.",
             )
-        return score_samples(
+        return score_generated(
             real=self.real,
             generated=self.prepare(generated),
             perfect=self.perfect,

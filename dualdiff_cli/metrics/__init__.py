@@ -9,7 +9,7 @@ from .divergence import kl_divergence
 from .manifold import manifold_scores
 from .modes import mode_scores
 from .registry import METRICS, Metric
-from .report import SCORED_FROM, STANDARDISED, score_samples
+from .report import SCORED_FROM, STANDARDISED, score_generated
 from .score import ColumnPart, Interval, Points, Reference, Score
 from .transport import sliced_wasserstein, wasserstein2
 from .verdict import Verdict, overall_verdict, verdict
@@ -32,7 +32,7 @@ __all__ = [
     "manifold_scores",
     "mode_scores",
     "overall_verdict",
-    "score_samples",
+    "score_generated",
     "sliced_wasserstein",
     "verdict",
     "wasserstein2",

@@ -23,10 +23,10 @@ from .score import ColumnPart, Points, Reference, Score, as_points, column_scale
 if TYPE_CHECKING:
     from ..data import Modes
 
-__all__ = ["SCORED_FROM", "STANDARDISED", "score_samples"]
+__all__ = ["SCORED_FROM", "STANDARDISED", "score_generated"]
 
 STANDARDISED = "standard deviations"
-"""The unit that makes `score_samples` divide each column by its standard deviation."""
+"""The unit that makes `score_generated` divide each column by its standard deviation."""
 
 SCORED_FROM = 6
 """The number of held-out and of training points below which every score is unknown; of generated points it is refused.
@@ -34,7 +34,7 @@ SCORED_FROM = 6
 It is the number of points that the most demanding metric needs: k + 1 for k = 5 neighbours."""
 
 
-def score_samples(
+def score_generated(
     *,
     real: NDArray[Any],
     generated: NDArray[Any],

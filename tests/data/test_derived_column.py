@@ -236,6 +236,7 @@ def test_formulas_hold_in_the_rows_of_an_exported_file(run: str, tmp_path: Path)
         ({"total": "= minutes + 60*ours"}, "'ours'", "hours"),
         ({"totl": "= minutes + 60*hours"}, "'totl'", "total"),
         ({"total": "= total + minutes"}, "'total'", "other columns"),
+        ({"total": "= 5"}, "names no column", "'total'"),
         ({"total": "= minutes + 60*hours", "hours": "= minutes"}, "does not hold in", "leave the constraint out"),
         ({"c": "= 100 - a - b", "b": "= 100 - a - c"}, "'b'|'c'", "have none"),
     ],

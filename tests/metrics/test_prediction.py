@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualdiff_cli import seeding
-from dualdiff_cli.metrics import ColumnPart, Score, score_samples, verdict
+from dualdiff_cli.metrics import ColumnPart, Score, score_generated, verdict
 
 N = 2000
 NUMBER = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False)]
@@ -31,7 +31,7 @@ def with_classes(role: str, *, wrong: float) -> np.ndarray:
 
 def tstr(real: np.ndarray, generated: np.ndarray, parts: list[ColumnPart], perfect: str = "perfect") -> Score:
     fresh = rows(perfect) if parts is NUMBER else with_classes(perfect, wrong=0.1)
-    return score_samples(
+    return score_generated(
         real=real, generated=generated, perfect=[fresh], parts=parts, target="y", only=["tstr"], seed=1
     )["tstr"]
 
@@ -80,7 +80,7 @@ def test_a_value_of_several_digits_is_right_only_as_a_whole() -> None:
         x = rng.normal(size=N)
         return np.stack([x, x > 0, rng.random(N) < 0.5], axis=1).astype(float)
 
-    score = score_samples(
+    score = score_generated(
         real=with_digits("real"), generated=with_digits("generated"), parts=digits, target="y", only=["tstr"]
     )["tstr"]
     assert (score.unit, score.value) == ("fraction", pytest.approx(0.5, abs=0.05))
@@ -95,7 +95,7 @@ def test_only_the_most_frequent_values_are_ever_predicted(monkeypatch: pytest.Mo
 
     parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 3, True)]
     real, generated = with_three("real"), with_three("generated")
-    score = score_samples(real=real, generated=generated, parts=parts, target="y", only=["tstr"])["tstr"]
+    score = score_generated(real=real, generated=generated, parts=parts, target="y", only=["tstr"])["tstr"]
     assert score.value == pytest.approx(1 - real[:, 1].mean(), abs=0.01)
 
 
@@ -107,7 +107,7 @@ def test_all_features_of_a_number_count() -> None:
         return np.stack([np.cos(angle), np.cos(angle), np.sin(angle)], axis=1)
 
     parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False), ColumnPart("y", 2, 1, False)]
-    score = score_samples(
+    score = score_generated(
         real=with_angle("real"), generated=with_angle("generated"), parts=parts, target="y", only=["tstr"]
     )["tstr"]
     assert (score.unit, score.value) == ("R²", pytest.approx(0.5, abs=0.07))
@@ -123,7 +123,7 @@ def test_a_target_that_does_not_vary_has_no_score_and_says_why() -> None:
 
 def test_too_few_rows_and_a_single_column_have_no_score() -> None:
     few = tstr(rows("real"), rows("generated")[:20], NUMBER)
-    alone = score_samples(
+    alone = score_generated(
         real=rows("real")[:, 1:],
         generated=rows("generated")[:, 1:],
         parts=[ColumnPart("y", 0, 1, False)],

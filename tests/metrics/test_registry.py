@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from dualdiff_cli.metrics import METRICS, STANDARDISED, ColumnPart, Score, score_samples
+from dualdiff_cli.metrics import METRICS, STANDARDISED, ColumnPart, Score, score_generated
 
 SIZES = {"training": 240, "real": 120, "published_real": 120, "generated": 150}
 MODES = (np.array([[0.0, 0.0], [1.0, 1.0]]), np.full((2, 2), 1.5), np.array([0.5, 0.5]))
@@ -32,7 +32,7 @@ def scores(*, shift: float = 0.0, units: tuple[float, ...] = (1.0, 1.0), unit: s
     centres, radii, weights = MODES
     modes = ((centres + shift) * stretched, radii * stretched, weights)
     parts = [ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False)]
-    return score_samples(**moved, perfect=[moved["real"]], modes=modes, parts=parts, target="y", unit=unit)
+    return score_generated(**moved, perfect=[moved["real"]], modes=modes, parts=parts, target="y", unit=unit)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -72,14 +72,14 @@ def test_every_score_has_the_unit_that_the_registry_names(target: str) -> None:
     rng = np.random.default_rng(2)
     points = {name: np.column_stack([rng.normal(size=n), rng.integers(2, size=n)]) for name, n in SIZES.items()}
     few = {**points, "real": points["real"][:5]}
-    known, unknown = (score_samples(**p, modes=MODES, parts=parts, target=target, unit="cm") for p in (points, few))
+    known, unknown = (score_generated(**p, modes=MODES, parts=parts, target=target, unit="cm") for p in (points, few))
     assert [(name, score.unit) for name, score in unknown.items()] == [(name, known[name].unit) for name in METRICS]
 
 
 def test_no_score_of_sixty_rows_and_eighty_columns_is_a_number_without_an_interval_and_the_unreadable_say_why() -> None:
     rng = np.random.default_rng(1)
     training, real = rng.standard_normal((54, 80)), rng.standard_normal((6, 80))
-    found = score_samples(
+    found = score_generated(
         real=real,
         generated=training[rng.integers(54, size=10_000)],
         perfect=[training],

@@ -9,7 +9,7 @@ import pytest
 
 from dualdiff_cli import seeding
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.metrics import Score, classifier_scores, kl_divergence, score_samples, sliced_wasserstein
+from dualdiff_cli.metrics import Score, classifier_scores, kl_divergence, score_generated, sliced_wasserstein
 from dualdiff_cli.metrics.score import jackknife_interval, mean_interval
 
 ALWAYS = [
@@ -34,7 +34,7 @@ def announced() -> list[str]:
 
 @pytest.fixture(scope="module")
 def scores(announced: list[str]) -> dict[str, Score]:
-    return score_samples(
+    return score_generated(
         real=normal(600, seed=0),
         generated=normal(300, seed=1) + 1,
         perfect=np.stack([normal(300, seed=2), normal(300, seed=3)]),
@@ -109,17 +109,17 @@ def test_what_is_not_finite_becomes_null_in_the_record() -> None:
 
 def test_without_perfect_samples_there_is_no_floor_and_with_one_no_spread() -> None:
     real, generated = normal(60, seed=5), normal(50, seed=6)
-    bare = score_samples(real=real, generated=generated)
+    bare = score_generated(real=real, generated=generated)
     assert set(bare) == set(ALWAYS)
     assert all(score.floor is None and score.floor_spread is None for score in bare.values())
-    once = score_samples(real=real, generated=generated, perfect=[normal(50, seed=7)])
+    once = score_generated(real=real, generated=generated, perfect=[normal(50, seed=7)])
     assert all(score.floor is not None and score.floor_spread is None for score in once.values())
     assert not any(score.notes for score in once.values())
 
 
 def test_a_score_and_its_floor_are_of_equally_many_points() -> None:
     real, generated, perfect = normal(60, seed=5), normal(400, seed=6), normal(200, seed=7)
-    scores = score_samples(real=real, generated=generated, perfect=[perfect], training=normal(200, seed=8))
+    scores = score_generated(real=real, generated=generated, perfect=[perfect], training=normal(200, seed=8))
     drawn = seeding.subsample(generated, 200, seed=0, role="generated points")
     score = scores["kl_real_generated"]
     assert (score.n_generated, score.notes) == (200, ())
@@ -129,7 +129,7 @@ def test_a_score_and_its_floor_are_of_equally_many_points() -> None:
 
 
 def test_perfect_samples_too_few_for_a_floor_leave_none() -> None:
-    scores = score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[normal(6, seed=7)])
+    scores = score_generated(real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[normal(6, seed=7)])
     assert scores["kl_real_generated"].floor is None
     assert "too few for a floor" in scores["kl_real_generated"].notes[0]
     assert scores["kl_real_generated"].n_generated == 60
@@ -137,7 +137,7 @@ def test_perfect_samples_too_few_for_a_floor_leave_none() -> None:
 
 def test_closeness_has_its_own_floor_even_where_the_perfect_samples_are_training_rows() -> None:
     training = normal(200, seed=15)
-    scores = score_samples(
+    scores = score_generated(
         real=normal(60, seed=5), generated=normal(60, seed=6), perfect=[training[:60]], training=training
     )
     assert scores["memorisation"].floor == 0.5
@@ -146,25 +146,25 @@ def test_closeness_has_its_own_floor_even_where_the_perfect_samples_are_training
 
 
 def test_only_the_scores_that_are_asked_for_are_computed() -> None:
-    scores = score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), only=["wasserstein2", "copies"])
+    scores = score_generated(real=normal(60, seed=5), generated=normal(60, seed=6), only=["wasserstein2", "copies"])
     assert list(scores) == ["wasserstein2"]
     with pytest.raises(InputError, match="wasserstein2"):
-        score_samples(real=normal(60, seed=5), generated=normal(60, seed=6), only=["waserstein2"])
+        score_generated(real=normal(60, seed=5), generated=normal(60, seed=6), only=["waserstein2"])
 
 
 def test_fewer_points_than_any_metric_takes_are_refused() -> None:
     with pytest.raises(InputError, match="5 generated points"):
-        score_samples(real=normal(6, 1, seed=8), generated=normal(5, 1, seed=9))
+        score_generated(real=normal(6, 1, seed=8), generated=normal(5, 1, seed=9))
     with pytest.raises(InputError, match="5 perfect points"):
-        score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(5, 1, seed=9)])
+        score_generated(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), perfect=[normal(5, 1, seed=9)])
     with pytest.raises(InputError, match=r"training points 3"):
-        score_samples(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), training=normal(6, 3, seed=9))
+        score_generated(real=normal(6, 1, seed=8), generated=normal(6, 1, seed=9), training=normal(6, 3, seed=9))
 
 
 @pytest.mark.parametrize(("held_out", "learnt", "few"), [(5, 60, "5 held-out rows"), (60, 1, "1 training row is")])
 def test_of_too_few_true_rows_every_score_is_unknown_and_says_so(held_out: int, learnt: int, few: str) -> None:
     training = normal(learnt, seed=16)
-    scores = score_samples(
+    scores = score_generated(
         real=normal(held_out, seed=5), generated=normal(60, seed=6), perfect=[training], training=training, unit="cm"
     )
     assert list(scores) == [*ALWAYS, "memorisation", "copies"]
@@ -177,12 +177,12 @@ def test_of_too_few_true_rows_every_score_is_unknown_and_says_so(held_out: int, 
 
 def test_many_columns_draw_the_divergences_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dualdiff_cli.metrics.neighbours._COMPARED_IN_MANY_COLUMNS", 50 * 50 * 6)
-    scores = score_samples(real=normal(90, 6, seed=11), generated=normal(70, 6, seed=12))
+    scores = score_generated(real=normal(90, 6, seed=11), generated=normal(70, 6, seed=12))
     assert (scores["kl_real_generated"].n_real, scores["kl_generated_real"].n_generated) == (50, 50)
 
 
 def test_in_many_columns_both_sides_of_a_divergence_are_equally_many_so_that_perfect_samples_score_zero() -> None:
-    scores = score_samples(real=normal(400, 40, seed=11), generated=normal(2_000, 40, seed=12))
+    scores = score_generated(real=normal(400, 40, seed=11), generated=normal(2_000, 40, seed=12))
     for name in ("kl_real_generated", "kl_generated_real"):
         assert (scores[name].n_real, scores[name].n_generated) == (400, 400)
         assert scores[name].ci95 is not None
@@ -191,15 +191,15 @@ def test_in_many_columns_both_sides_of_a_divergence_are_equally_many_so_that_per
 
 def test_a_resolution_spreads_whole_numbers_for_the_divergences_alone() -> None:
     real, generated, training = (np.round(3 * normal(300, seed=seed)) for seed in (16, 17, 18))
-    spread = score_samples(real=real, generated=generated, training=training, resolution=[1, 1])
-    plain = score_samples(real=real, generated=generated, training=training)
+    spread = score_generated(real=real, generated=generated, training=training, resolution=[1, 1])
+    plain = score_generated(real=real, generated=generated, training=training)
     assert plain["kl_real_generated"].counts["atoms"] > 0
     assert spread["kl_real_generated"].counts["atoms"] == 0
     assert {name for name in plain if plain[name] != spread[name]} == {"kl_real_generated", "kl_generated_real"}
 
 
 def test_seed_fixes_every_score() -> None:
-    first, second = (score_samples(real=normal(60, seed=13), generated=normal(50, seed=14), seed=3) for _ in range(2))
+    first, second = (score_generated(real=normal(60, seed=13), generated=normal(50, seed=14), seed=3) for _ in range(2))
     assert first == second
 
 

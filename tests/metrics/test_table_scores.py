@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import ks_2samp, norm, sem, spearmanr, t
 
 from dualdiff_cli import seeding
-from dualdiff_cli.metrics import ColumnPart, column_distances, manifold_scores, score_samples
+from dualdiff_cli.metrics import ColumnPart, column_distances, manifold_scores, score_generated
 
 NUMBER, OTHER = ColumnPart("x", 0, 1, False), ColumnPart("y", 1, 1, False)
 
@@ -47,7 +47,7 @@ def test_a_column_of_several_parts_has_the_distance_of_its_worst_part() -> None:
 def test_the_association_is_the_difference_of_spearmans_correlations() -> None:
     x, y = normal(500, 2, "x"), normal(500, 2, "y")
     x[:, 1] += x[:, 0]
-    score = score_samples(real=x, generated=y, parts=[NUMBER, OTHER], only=["association"])["association"]
+    score = score_generated(real=x, generated=y, parts=[NUMBER, OTHER], only=["association"])["association"]
     assert_allclose(score.value, abs(spearmanr(*x.T).statistic - spearmanr(*y.T).statistic))
     assert score.ci95 is not None
     assert score.ci95[0] < score.value < score.ci95[1]
@@ -57,7 +57,7 @@ def test_features_of_one_column_are_no_pair() -> None:
     x = one_hot(seeding.stream(0, "c").integers(3, size=400), 3)
     y = one_hot(seeding.stream(1, "c").integers(3, size=400), 3)
     parts = [ColumnPart("c", 0, 3, True)]
-    score = score_samples(real=x, generated=y, parts=parts, only=["association"])["association"]
+    score = score_generated(real=x, generated=y, parts=parts, only=["association"])["association"]
     assert math.isnan(score.value)
     assert score.notes
 
@@ -65,15 +65,15 @@ def test_features_of_one_column_are_no_pair() -> None:
 def test_scores_of_columns_do_not_depend_on_units() -> None:
     x, y = normal(400, 2, "x"), 1.3 * normal(400, 2, "y")
     names = ["column_distance", "worst_column", "association"]
-    plain = score_samples(real=x, generated=y, parts=[NUMBER, OTHER], only=names)
-    moved = score_samples(real=1e9 + 50 * x, generated=1e9 + 50 * y, parts=[NUMBER, OTHER], only=names)
+    plain = score_generated(real=x, generated=y, parts=[NUMBER, OTHER], only=names)
+    moved = score_generated(real=1e9 + 50 * x, generated=1e9 + 50 * y, parts=[NUMBER, OTHER], only=names)
     for name in names:
         assert_allclose(moved[name].value, plain[name].value, atol=2e-3)
 
 
 def test_the_worst_column_is_named() -> None:
     x, y = normal(400, 2, "x"), normal(400, 2, "y") + np.array([0.0, 2.0])
-    score = score_samples(real=x, generated=y, parts=[NUMBER, OTHER], only=["worst_column"])["worst_column"]
+    score = score_generated(real=x, generated=y, parts=[NUMBER, OTHER], only=["worst_column"])["worst_column"]
     assert "'y'" in " ".join(score.notes)
     assert_allclose(score.value, ks_2samp(x[:, 1], y[:, 1]).statistic)
 
@@ -86,7 +86,7 @@ def test_many_perfect_rows_are_at_the_floor_of_few() -> None:
         real, perfect, generated = (
             normal(n, 8, f"{role} {k}") for n, role in ((100, "real"), (200, "perfect"), (2_000, "generated"))
         )
-        scores = score_samples(real=real, generated=generated, perfect=[perfect], parts=parts, only=names)
+        scores = score_generated(real=real, generated=generated, perfect=[perfect], parts=parts, only=names)
         for name, score in scores.items():
             assert score.floor is not None
             above[name].append(score.value - score.floor)
@@ -98,7 +98,7 @@ def test_a_table_with_a_category_has_no_divergence_and_says_so() -> None:
     place = seeding.stream(0, "c").integers(2, size=300)
     x = np.column_stack([normal(300, 1)[:, 0], place])
     parts = [NUMBER, ColumnPart("c", 1, 1, True)]
-    score = score_samples(real=x, generated=x[::-1], parts=parts, only=["kl_real_generated"])["kl_real_generated"]
+    score = score_generated(real=x, generated=x[::-1], parts=parts, only=["kl_real_generated"])["kl_real_generated"]
     assert math.isnan(score.value)
     assert "categories" in " ".join(score.notes)
 

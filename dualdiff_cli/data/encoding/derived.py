@@ -90,10 +90,16 @@ class DerivedColumn(ColumnEncoding):
             text: the formula; see `config.formulas`.
 
         Raises:
-            InputError: there is no such column, a column holds no numbers, or the formula does not hold.
+            InputError: the formula has no column, there is no such column, a column holds no numbers, or the formula
+                does not hold.
 
         """
         formula = read_formula(text)
+        if not formula.columns:
+            raise InputError(
+                f"The formula {text.strip()!r} names no column.",
+                f"Leave the line of '{name}' out of the schema: a column of one value is found as a constant.",
+            )
         for other in (name, *formula.columns):
             if other not in rows.columns:
                 raise InputError(
