@@ -17,8 +17,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Each of the processes that share the cores takes one thread: more would wait for each other."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""A process that shares the cores with others takes one thread and compiles by itself: more would wait."""
 DATA_OF_A_RUN = """
 import sys
 from pathlib import Path
