@@ -151,6 +151,13 @@ def test_what_is_neither_a_run_nor_a_comparison_is_refused(tmp_path: Path, train
     (run.path / "model.safetensors").unlink()
     with pytest.raises(InputError, match="no trained model"):
         report(run, device="cpu")
+
+
+def test_a_page_that_is_no_html_file_is_refused_before_anything_is_scored(
+    tmp_path: Path, trained: dict[str, Any]
+) -> None:
+    run = copy_of(trained, tmp_path / "run")
     with pytest.raises(InputError, match=r"page\.txt") as refusal:
-        report(copy_of(trained, tmp_path / "second"), output=tmp_path / "page.txt", device="cpu")
+        report(run, output=tmp_path / "page.txt", device="cpu")
     assert ".html" in refusal.value.remedy
+    assert run.load_evaluation() is None
