@@ -42,13 +42,6 @@ def config_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "sample", "evaluate", "export", "bench", "reproduce", "plot", "report", "explore", "animate"]
-)
-def test_help_loads_nothing_heavy(command: str) -> None:
-    assert loaded(command, "--help") == set()
-
-
 def test_sampling_to_a_file_loads_nothing_of_exports_pictures_or_scores(tmp_path: Path) -> None:
     run = finished(tiny(), tmp_path / "run")
     used = loaded("sample", run, "-n", "3", "-o", tmp_path / "rows.csv")
