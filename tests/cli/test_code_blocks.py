@@ -149,7 +149,7 @@ def trained_before(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw few rows for scores and pages."""
-    for place in ("jobs.train.PICTURED", "jobs.report.PICTURED", "paper.reproduce.POINTS"):
+    for place in ("jobs.report.PICTURED", "paper.reproduce.POINTS"):
         monkeypatch.setattr(f"dualdiff_cli.{place}", 300)
     monkeypatch.setattr("dualdiff_cli.jobs.explore.MODEL_CELLS", 8)
 
