@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from dualdiff_cli.config.schema import RunConfig
 
 __all__ = ["TINY", "tiny"]
 
+gc.set_threshold(50_000)  # an export makes so many objects that collecting garbage would take a tenth of its time
 
 SLOW = {"bench", "benchmarks", "cli", "docs", "exporting", "jobs", "paper"}
 """Folders whose tests train runs, compile, export or start processes."""
