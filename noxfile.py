@@ -17,8 +17,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Each of the processes that share the cores takes one thread: more would wait for each other."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""A process that shares the cores with others takes one thread and compiles by itself: more would wait."""
+ALL_CORES = ("-n", "auto", "--dist", "worksteal")
+"""A process that has nothing left takes tests from the end of another's, so that few fixtures are made twice."""
 DATA_OF_A_RUN = """
 import sys
 from pathlib import Path
@@ -64,7 +66,7 @@ def typecheck(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The suite on all cores: `nox -s tests -- -k name` for a part of it."""
     session.install(*PINNED, "-e", ".", *group("test"))
-    whole = [] if session.posargs else ["-n", "auto"]
+    whole = () if session.posargs else ALL_CORES
     session.run("pytest", *whole, *session.posargs, env=ONE_THREAD)
 
 
@@ -72,7 +74,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The suite with branch coverage, which has to be 90 % and takes half as long again."""
     session.install(*PINNED, "-e", ".", *group("test"))
-    session.run("pytest", "-n", "auto", "--cov", "--cov-report=term", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", *ALL_CORES, "--cov", "--cov-report=term", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(default=False)
@@ -81,7 +83,7 @@ def quick(session: nox.Session) -> None:
     session.install(*PINNED, "-e", ".", *group("lint"), *group("typecheck"), *group("test"))
     session.run("ruff", "check")
     session.run("mypy")
-    session.run("pytest", "-n", "auto", "-m", "not slow", "-q", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", *ALL_CORES, "-m", "not slow", "-q", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(default=False)

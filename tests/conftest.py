@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 import torch
 from painting import unpainted
+from searching import full_search, small_search
 from tiny import TINY, tiny
 
 from dualdiff_cli.config.schema import RunConfig
 
 __all__ = ["TINY", "tiny"]
 
+gc.set_threshold(50_000)  # an export makes so many objects that collecting garbage would take a tenth of its time
 
 SLOW = {"bench", "benchmarks", "cli", "docs", "exporting", "jobs", "paper"}
 """Folders whose tests train runs, compile, export or start processes."""
@@ -39,6 +42,19 @@ def _one_thread() -> Iterator[None]:
 def _unpainted() -> Iterator[None]:
     """Trainings leave no pictures, unless a test lets them by `painting.painted`."""
     with unpainted():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_search() -> Iterator[None]:
+    """Trainings try few mixtures of Gaussians, unless a test lets them try all by `searching.full_search`."""
+    with small_search():
+        yield
+
+
+@pytest.fixture
+def _full_search() -> Iterator[None]:
+    with full_search():
         yield
 
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import finished, tiny, tiny_of
+from tiny import finished, tiny
 
-from dualdiff_cli.jobs.train import train
+from dualdiff_cli.store.run import FORMAT
 
 EXPORT = {"onnx", "onnxruntime", "onnxscript"}
 """What only `export`, `bench` and --from need."""
@@ -42,13 +42,6 @@ def config_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "sample", "evaluate", "export", "bench", "reproduce", "plot", "report", "explore", "animate"]
-)
-def test_help_loads_nothing_heavy(command: str) -> None:
-    assert loaded(command, "--help") == set()
-
-
 def test_sampling_to_a_file_loads_nothing_of_exports_pictures_or_scores(tmp_path: Path) -> None:
     run = finished(tiny(), tmp_path / "run")
     used = loaded("sample", run, "-n", "3", "-o", tmp_path / "rows.csv")
@@ -57,8 +50,8 @@ def test_sampling_to_a_file_loads_nothing_of_exports_pictures_or_scores(tmp_path
 
 
 def test_sampling_from_a_model_of_scikit_learn_loads_nothing_of_exports_or_pictures(tmp_path: Path) -> None:
-    train(tiny_of("kernel-density", dataset="line"), path=tmp_path / "run", device="cpu")
-    used = loaded("sample", tmp_path / "run", "-n", "3", "-o", tmp_path / "rows.csv")
+    run = Path(__file__).parent / "formats" / f"run-{FORMAT}" / "kernel-density"
+    used = loaded("sample", run, "-n", "3", "-o", tmp_path / "rows.csv")
     assert used >= SCORES
     assert not used & {*EXPORT, "matplotlib"}
 

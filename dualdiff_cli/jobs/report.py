@@ -53,10 +53,12 @@ def report(
 
     Raises:
         InputError: there is no run, the run is not finished, its data file has changed, or the JSON file is no record
-            of a comparison, or the output cannot be written.
+            of a comparison, or the output names no HTML file or cannot be written.
         DeviceError: the device is not there.
 
     """
+    if output is not None and Path(output).suffix.lower() not in (".html", ".htm"):  # before minutes of scoring
+        raise InputError(f"'{output}' does not name an HTML file.", "Give a name that ends in .html with -o.")
     path = None if isinstance(source, Run) else Path(source)
     if path is not None and path.is_file():
         page, judged = comparison_page(_comparison(path))
@@ -91,8 +93,6 @@ def _comparison(path: Path) -> dict[str, Any]:
 
 
 def _write(page: str, judged: Verdict, target: Path, **labels: Any) -> dict[str, Any]:
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"'{target}' does not name an HTML file.", "Give a name that ends in .html with -o.")
     write_text(target, page)
     return {
         "run": None,

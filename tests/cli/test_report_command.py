@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import pytest
 from commands import answer, dualdiff, refused
 
+from dualdiff_cli.jobs.evaluate import evaluate
 
-def test_report_answers_with_its_keys_and_notes_that_it_scored_the_run(run: Path, tmp_path: Path) -> None:
+
+def test_report_answers_with_its_keys_and_notes_that_it_scored_the_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualdiff_cli.jobs.report.evaluate", partial(evaluate, n=300))
     own = shutil.copytree(run, tmp_path / "run")
     (own / "evaluation.json").unlink(missing_ok=True)
     said = dualdiff("report", own, "--device", "cpu")

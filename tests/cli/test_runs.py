@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from commands import SMALL, TINY_WORDS, answer
 from people import write_people
 
 
+@pytest.mark.usefixtures("_full_search")
 def test_without_more_than_a_data_set_two_experts_are_trained_by_the_recipe_that_suits_the_rows() -> None:
     record = answer("train", "--dataset", "line", *SMALL)
     assert (record["run"], record["model"], record["recipe"]) == ("runs/line-dual-expert-1", "dual-expert", "few-rows")

@@ -15,8 +15,10 @@ from people import write_people
 
 from dualdiff_cli.store.run import Run
 
+STEPS = 800
+"""The training lasts a second after the first line of its log, so that a signal reaches it."""
 LONG = [
-    *("--dataset", "eight-gaussians", *TINY_WORDS, "--steps", "1500"),
+    *("--dataset", "eight-gaussians", *TINY_WORDS, "--steps", str(STEPS)),
     *settings("training.log_every=25", "training.checkpoint_every=100"),
 ]
 SOON = ["--dataset", "line", *TINY_WORDS, *settings("training.log_every=10")]
@@ -40,7 +42,7 @@ def running(started: Start) -> Callable[[str], subprocess.Popen[str]]:
 
 
 def assert_finishes_like(whole: Path, run: Path) -> None:
-    assert answer("train", "--resume", run, "--device", "cpu")["steps"] == 1500
+    assert answer("train", "--resume", run, "--device", "cpu")["steps"] == STEPS
     for name in ("config.toml", "model.safetensors", "metrics.jsonl"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -53,14 +55,14 @@ def test_ctrl_c_saves_the_state_and_resume_ends_in_the_bytes_of_a_run_that_was_n
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130
     assert out == ""
-    stopped = re.search(r"^Error: [^\n]* (\d+) of 1500 steps\.\n(.+)$", err, re.MULTILINE)
+    stopped = re.search(rf"^Error: [^\n]* (\d+) of {STEPS} steps\.\n(.+)$", err, re.MULTILINE)
     assert stopped
     assert "`dualdiff train --resume run`" in stopped[2]
     assert "Traceback" not in err
     state = Run("run").load_state()
     assert state is not None
     assert state["trainer"]["step"] == int(stopped[1])
-    assert 25 <= int(stopped[1]) < 1500
+    assert 25 <= int(stopped[1]) < STEPS
     assert "--resume run" in refused("sample", "run")
     assert_finishes_like(whole, Path("run"))
 
@@ -74,7 +76,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_to_the_bytes_of_a_run_that_was
     assert program.returncode == -signal.SIGKILL
     state = Run("run").load_state()
     assert state is not None
-    assert 100 <= state["trainer"]["step"] < 1500
+    assert 100 <= state["trainer"]["step"] < STEPS
     assert_finishes_like(whole, Path("run"))
 
 

@@ -73,7 +73,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("derived")
     FRAME.write_parquet(folder / "table.parquet")
     options = {"data": {"kinds": KINDS}}
-    settings = ["model.width=8", "model.blocks=1", "folds.number=2", "sampling.steps=4", "training.steps=4"]
+    settings = ["model.width=8", "model.blocks=1", "sampling.steps=4", "training.steps=4", "folds.number=2"]
+    settings += ["folds.levels=4", "folds.bands=2", "folds.mixture=false", "folds.independent=false"]
     config = resolve(dataset=str(folder / "table.parquet"), rows=N, options=options, settings=settings)
     record: dict[str, Any] = train(config, path=folder / "run", device="cpu")
     return str(record["run"])

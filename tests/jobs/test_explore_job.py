@@ -140,7 +140,7 @@ def guided(of_gaps: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     given = {"side": "high", "hits": "3"}
     options: dict[str, Any] = {"samplers": ["ddim"], "points": 300, "frames": 6, "device": "cpu"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dualdiff_cli.jobs.explore.MODEL_CELLS", 12)  # a density of folds takes long
+        patch.setattr("dualdiff_cli.jobs.explore.MODEL_CELLS", 8)  # a density of folds takes long
         record = explore(run_of(of_gaps), output=folder, given=given, **options)
     assert (record["given"], record["guidance"]) == (given, list(GUIDANCE))
     return folder

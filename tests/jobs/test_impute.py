@@ -383,9 +383,8 @@ FOLDS = ("folds.number=2", "folds.levels=4", "folds.bands=2")
 
 @pytest.mark.parametrize("recipe", [FOLDS, ("recipe=precise",)], ids=["folds", "one-network"])
 def test_a_stopped_and_resumed_training_on_a_mixed_table_ends_in_the_same_weights(
-    recipe: tuple[str, ...], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: tuple[str, ...], file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("dualdiff_cli.jobs.train.draw_pictures", lambda *_, **__: [])
     small = ["model.width=8", "model.blocks=1", "training.checkpoint_every=10", *recipe]
     asked = quick_request(file, *small, steps=30)
     train(asked, path=tmp_path / "whole", device="cpu")

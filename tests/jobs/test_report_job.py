@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from short_runs import copy_of
 
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.compare import compare
+from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.report import report
 from dualdiff_cli.metrics import overall_verdict
 
@@ -56,6 +58,12 @@ def read(path: str | Path) -> Reader:
     return Reader(page)
 
 
+@pytest.fixture
+def _few_generated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score 300 generated rows in place of the 10,000 that a report takes by itself."""
+    monkeypatch.setattr("dualdiff_cli.jobs.report.evaluate", partial(evaluate, n=300))
+
+
 def test_the_report_of_a_run_scores_it_first_says_so_and_holds_every_part(
     trained: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -75,6 +83,7 @@ def test_the_report_of_a_run_scores_it_first_says_so_and_holds_every_part(
     assert f"dualdiff evaluate {run} --seed 7\ndualdiff report {run} --seed 7\n" in page.text
 
 
+@pytest.mark.usefixtures("_few_generated_rows")
 def test_scores_of_the_same_model_are_used_and_scores_of_another_model_are_not(
     trained: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -82,12 +91,15 @@ def test_scores_of_the_same_model_are_used_and_scores_of_another_model_are_not(
     report(run, device="cpu")
     again = report(str(run), output=tmp_path / "again.html", device="cpu")
     assert not again["scored_now"]
-    assert "scored for this report" not in read(again["output"]).text
+    page = read(again["output"])
+    assert "scored for this report" not in page.text
+    assert f"dualdiff evaluate {run} -n 300\n" in page.text
     scores = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
     run.save_evaluation({**scores, "model_sha256": "0" * 64})
     assert report(run, device="cpu")["scored_now"]
 
 
+@pytest.mark.usefixtures("_few_generated_rows")
 def test_a_file_with_whole_numbers_has_a_row_and_a_picture_for_each_column(
     of_people: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +111,7 @@ def test_a_file_with_whole_numbers_has_a_row_and_a_picture_for_each_column(
     assert "The maps show the first 1 of 2 such columns." in page.text
 
 
+@pytest.mark.usefixtures("_few_generated_rows")
 def test_a_model_without_steps_has_a_report_without_a_training_section(simpler: dict[str, Any], tmp_path: Path) -> None:
     run = copy_of(simpler, tmp_path / "run")
     page = read(report(run, device="cpu")["output"])
@@ -106,6 +119,7 @@ def test_a_model_without_steps_has_a_report_without_a_training_section(simpler: 
     assert "Scores" in page.headings
 
 
+@pytest.mark.usefixtures("_few_generated_rows")
 def test_names_from_the_data_cannot_become_html(tmp_path: Path, of_people: dict[str, Any]) -> None:
     import polars as pl
 
@@ -151,6 +165,13 @@ def test_what_is_neither_a_run_nor_a_comparison_is_refused(tmp_path: Path, train
     (run.path / "model.safetensors").unlink()
     with pytest.raises(InputError, match="no trained model"):
         report(run, device="cpu")
+
+
+def test_a_page_that_is_no_html_file_is_refused_before_anything_is_scored(
+    tmp_path: Path, trained: dict[str, Any]
+) -> None:
+    run = copy_of(trained, tmp_path / "run")
     with pytest.raises(InputError, match=r"page\.txt") as refusal:
-        report(copy_of(trained, tmp_path / "second"), output=tmp_path / "page.txt", device="cpu")
+        report(run, output=tmp_path / "page.txt", device="cpu")
     assert ".html" in refusal.value.remedy
+    assert run.load_evaluation() is None

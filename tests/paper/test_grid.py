@@ -142,15 +142,21 @@ def test_processes_give_the_scores_of_one_process_and_a_lost_process_fails_only_
     assert "error" not in run_grid([again], jobs=1)[0]
 
 
-def test_ray_workers_give_the_scores_of_joblib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_worker_gives_the_scores_of_joblib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One experiment, so that only one of Ray's two workers imports torch; a single worker would be this process."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    here = run_grid(two_seeds(tmp_path / "here"), jobs=1)
+    here = run_grid([experiment(tmp_path / "here")], jobs=1)
+
+    def measure(*_: object) -> None:
+        raise AssertionError("this process works, and no worker")
+
+    monkeypatch.setattr(Experiment, "measure", measure)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
-            there = run_grid(two_seeds(tmp_path / "there"), jobs=2, engine="ray")
+            there = run_grid([experiment(tmp_path / "there")], jobs=2, engine="ray")
         finally:
             ray.shutdown()
     assert list(map(scores, here)) == list(map(scores, there))

@@ -29,6 +29,7 @@ def test_the_finished_network_has_the_kept_weights_of_every_band() -> None:
         torch.testing.assert_close(denoiser.learnt(points(12), time), by_fold.mean(0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("_full_search")
 @pytest.mark.parametrize("steps", [30, 400])
 def test_the_stacked_answers_are_no_worse_than_any_expert_on_unseen_rows(steps: int) -> None:
     denoiser, facts = run(trainer(steps=steps)).finish()
@@ -41,6 +42,7 @@ def test_the_stacked_answers_are_no_worse_than_any_expert_on_unseen_rows(steps: 
     assert float(w.min()) <= facts["expert_usage"][0] <= float(w.max())
 
 
+@pytest.mark.usefixtures("_full_search")
 def test_the_mixture_gets_nearly_all_weight_on_rows_of_a_mixture() -> None:
     denoiser, facts = run(trainer(steps=FIRST, rows=400)).finish()
     assert facts["components"] == 2
@@ -94,6 +96,7 @@ def test_an_expert_is_as_good_if_the_gain_over_it_is_small_or_not_clear_but_not_
     assert _as_good(gain, error) == is_as_good
 
 
+@pytest.mark.usefixtures("_full_search")
 def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
     """All corners of a cube, with a little noise: its 32 corners are too many for a mixture fitted to so few rows."""
     generator = seeding.torch_stream(0, "corners")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 import pytest
+from searching import full_search
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import Data, TableEncoding
@@ -26,6 +29,12 @@ def rows_with_gaps(share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     return whole, whole.with_columns(
         pl.when(pl.Series(~hidden[:, k])).then(name) for k, name in enumerate(whole.columns)
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _full_search() -> Iterator[None]:
+    with full_search():
+        yield
 
 
 @pytest.fixture(scope="module")

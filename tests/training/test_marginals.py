@@ -11,6 +11,8 @@ from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
 from dualdiff_cli.training import marginals
 from dualdiff_cli.training.marginals import FittedMarginals
 
+pytestmark = pytest.mark.usefixtures("_full_search")
+
 RNG = seeding.stream(0, "features")
 N = 400
 POINTS = torch.from_numpy(RNG.normal(size=(N, 3)))
