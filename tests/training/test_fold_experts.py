@@ -106,7 +106,7 @@ def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
     assert facts["expert_usage"][2] > 0.8
     assert facts["simpler"] == "On unseen rows independent columns are as good here."
     assert facts["gain_over_mixture"]["value"] > 1
-    assert facts["unseen_loss_of"]["independent"] < 0.8 * facts["unseen_loss_of"]["mixture"]
+    assert facts["unseen_loss_of"]["independent"] < 0.9 * facts["unseen_loss_of"]["mixture"]
     assert denoiser.independent is not None
     near = denoiser.independent.means.abs() - 1
     assert bool((near.abs().amin(1) < 0.05).all())
