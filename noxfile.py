@@ -20,7 +20,7 @@ PINNED = ("-c", "constraints.txt")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """A process that shares the cores with others takes one thread and compiles by itself: more would wait."""
 ALL_CORES = ("-n", "auto", "--dist", "worksteal")
-"""A process that has nothing left takes tests from the end of another's, so that few fixtures are made twice."""
+"""A worker that has run out of tests takes the last ones of another: tests of one file mostly stay together."""
 DATA_OF_A_RUN = """
 import sys
 from pathlib import Path

@@ -18,8 +18,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
-from .config.recipes import Request, nested
+from .config.recipes import Request, nested, resolve
 from .config.schema import DiffusionConfig
+from .config.settle import unsettled
 from .data import Data, FloatArray, check_table
 from .data.containers import CONTAINERS, container_of
 from .errors import InputError
@@ -41,16 +42,6 @@ __all__ = ["DualDiff", "UnfittedError"]
 
 class UnfittedError(InputError, NotFittedError):  # type: ignore[misc]  # scikit-learn has no types
     """The estimator has no model yet."""
-
-
-_BESIDE_SETTINGS: dict[str, Any] = {
-    "dataset": True,
-    "recipe": True,
-    "seed": True,
-    "model": {"name", "kind"},
-    "training": {"steps"},
-}
-"""The entries of a configuration that follow from what `fit` takes or from other parameters than ``settings``."""
 
 
 class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -413,7 +404,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def load(cls, directory: str | Path, *, device: str = "auto", verbose: bool = False) -> Self:
         """Read an estimator that was saved, or any finished run of ``dualdiff train``.
 
-        The parameters have every setting of the run: ``fit``, also of a clone, trains as the run was trained.
+        The parameters have every setting of the run that is not its recipe's: ``fit``, also of a clone, trains as the
+        run was trained.
 
         Args:
             directory: of the run.
@@ -434,12 +426,16 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """
         run = Run.open(directory)
         config = run.config
+        asked = unsettled(config) if isinstance(config, DiffusionConfig) else config
+        plain = resolve(dataset=config.dataset, model=config.model.name, recipe=config.recipe)
+        settings = _difference(asked.model_dump(exclude={"seed"}), plain.model_dump())
+        steps = settings.get("training", {}).pop("steps", None)
         estimator = cls(
             config.model.name,
             config.recipe,
-            config.training.steps if isinstance(config, DiffusionConfig) else None,
+            steps,
             seed=config.seed,
-            settings=config.model_dump(exclude=_BESIDE_SETTINGS),
+            settings=settings or None,
             device=device,
             verbose=verbose,
         )
@@ -461,3 +457,14 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if hasattr(self, "run_"):
             raise InputError("A fitted DualDiff lives in a directory and cannot be pickled.", "Use save and load.")
         return super().__getstate__()
+
+
+def _difference(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the entries of nested values that differ from the others."""
+    differing: dict[str, Any] = {}
+    for key, value in values.items():
+        other = others.get(key)
+        if value != other:
+            is_section = isinstance(value, Mapping) and isinstance(other, Mapping)
+            differing[key] = _difference(value, other) if is_section else value
+    return differing

@@ -28,8 +28,8 @@ __all__ = [
     "gpu_names",
     "memory_rise",
     "peak_memory_bytes",
-    "set_tf32",
     "synchronize",
+    "tf32_products",
 ]
 
 T = TypeVar("T")
@@ -166,9 +166,18 @@ def capture(call: Callable[[], T], device: torch.device) -> GraphedCall[T]:
     return graphed
 
 
-def set_tf32(on: bool) -> None:
-    """Allow or forbid TF32: a GPU then rounds the factors of float32 matrix products to a mantissa of 10 bits."""
-    torch.set_float32_matmul_precision("high" if on else "highest")
+@contextmanager
+def tf32_products(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32, in which a GPU rounds the factors of float32 products to 10 bits, while the block runs."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch does not tell what its newer interface has set
+        before = "highest"
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

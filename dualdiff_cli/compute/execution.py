@@ -19,7 +19,7 @@ import torch
 
 from ..config.sections import TrainingConfig
 from ..errors import DeviceError
-from .device import set_tf32
+from .device import tf32_products
 from .processor import has_fast_bfloat16
 
 __all__ = [
@@ -108,14 +108,13 @@ class Execution:
 
         A number of threads that stayed would be the largest number that a later training in the process can choose.
         """
-        threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        torch.set_num_threads(self.threads)
-        set_tf32(self.precision == "tf32")
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(products)
+        threads = torch.get_num_threads()
+        with tf32_products(self.precision == "tf32"):
+            torch.set_num_threads(self.threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
 
 
 PLAIN = Execution()

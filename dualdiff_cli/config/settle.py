@@ -43,13 +43,8 @@ def settle(config: DiffusionConfig, features: npt.NDArray[np.float64], *, table:
         table: whether the rows are those of a table, and not of a density.
 
     """
+    config = unsettled(config)
     schedule, model, objective = config.schedule, config.model, config.objective
-    if schedule.sigma_min == config.settled.sigma_min:
-        schedule = schedule.model_copy(update={"sigma_min": None})
-    if model.finest_frequency == config.settled.finest_frequency:
-        model = model.model_copy(update={"finest_frequency": None})
-    if objective.conditional is not None and objective.conditional == config.settled.conditional:
-        objective = objective.model_copy(update={"conditional": None})
     open_conditional = objective.conditional is None
     if objective.conditional is None:
         coupled = objective.coupling != "independent" or objective.teacher is not None
@@ -71,6 +66,19 @@ def settle(config: DiffusionConfig, features: npt.NDArray[np.float64], *, table:
         conditional=objective.conditional if open_conditional else None,
     )
     parts = {"schedule": schedule, "objective": objective, "model": model, "settled": settled}
+    return config.model_copy(update=parts)
+
+
+def unsettled(config: DiffusionConfig) -> DiffusionConfig:
+    """Leave to the data again what `settle` has filled in, unless it was changed since."""
+    schedule, model, objective = config.schedule, config.model, config.objective
+    if schedule.sigma_min == config.settled.sigma_min:
+        schedule = schedule.model_copy(update={"sigma_min": None})
+    if model.finest_frequency == config.settled.finest_frequency:
+        model = model.model_copy(update={"finest_frequency": None})
+    if objective.conditional == config.settled.conditional:
+        objective = objective.model_copy(update={"conditional": None})
+    parts = {"schedule": schedule, "objective": objective, "model": model, "settled": SettledConfig()}
     return config.model_copy(update=parts)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ..compute.execution import PLAIN, Execution
+from ..compute.execution import Execution
 from ..data import Given, TableEncoding
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.samplers import BLOCK, Reach, Redrawing, Sampler, noise_walk, points_per_call
@@ -41,7 +41,7 @@ class ReverseProcess:
     denoiser: Denoiser = field(repr=False)
     encoding: TableEncoding
     device: torch.device
-    execution: Execution = PLAIN
+    execution: Execution
     given: Given | None = None
     reach: Reach | None = None
     redraws: bool = True

@@ -213,8 +213,8 @@ def _draw(
         figures["figure1-divergences"] = draw_divergences(shown, title=f"Divergence · {seeds}")
     if others := dict.fromkeys(Path(row["dataset"]).name for row in summaries if row["dataset"] not in known):
         left_out.append(
-            f"Figure 1 leaves out {', '.join(others)}: no run has a divergence. "
-            "Tables with categories or gaps have none."
+            f"Figure 1 leaves out {', '.join(others)}: no finished run has a divergence. "
+            "Tables without a density, such as those with categories or gaps, have none."
         )
     rows = rows_of(FIGURES_OF, request.datasets)
     runs = {row: runs[row] for row in rows if row.dataset == rows[0].dataset and row in runs}

@@ -143,7 +143,7 @@ def _quality_notes(record: Mapping[str, Any]) -> tuple[str, ...]:
     if any(main_divergence(row["dataset"]) != "kl_published" for row in record["rows"]):
         notes.append(
             "A file has no KL as published: its models are compared by KL real‖generated, and the floor is the score "
-            "of training rows. Tables with categories or gaps have no divergence."
+            "of training rows. Tables without a density, such as those with categories or gaps, have no divergence."
         )
     for row in record["rows"]:
         notes += [f"✗ {row['dataset']}, {row['label']}, seed {f['seed']} failed: {f['reason']}" for f in row["failed"]]

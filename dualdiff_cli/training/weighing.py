@@ -1,7 +1,7 @@
 """The experts of a training in folds: closed forms join the networks, and unseen rows decide how much each counts.
 
 The weights depend on the noise level, on the Gaussian that a row probably belongs to, on the column, and on the share
-of features that are given; `diffusion.stacking` has the equations, and `weights` the least-squares fits.
+of columns that is given; `diffusion.stacking` has the equations, and `weights` the least-squares fits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORTH = 0.05
 UNSURE = 1.0
 """If the standard error of a gain is larger than this, in bits a row, the gain says nothing."""
 SLICES = 3
-"""The share of given features is divided into so many slices, and each slice has its own weights of the experts."""
+"""The share of given columns is divided into so many slices, and each slice has its own weights of the experts."""
 PRIOR = 30
 """The common weights of the experts count as much as so many rows, beside the rows of each Gaussian or column."""
 SET_ASIDE = 0.01

@@ -150,6 +150,19 @@ def test_what_a_training_rounds_to_tf32_is_float32_again_afterwards() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+def test_what_torchs_newer_interface_has_set_is_no_obstacle() -> None:
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        with pytest.raises(RuntimeError), PLAIN.applied():
+            raise RuntimeError("what happens in the block is not hidden")
+        with PLAIN.applied():
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+        torch.set_float32_matmul_precision("highest")
+
+
 # Threads
 
 

@@ -102,8 +102,8 @@ def test_first_order_bias_halves_with_the_step() -> None:
     assert bias(50) / bias(100) == pytest.approx(2.0, abs=0.4)
 
 
-def test_the_corrector_takes_the_published_step() -> None:
-    """At a standard normal the score is −x and ‖z‖/‖score‖ is one: ε = 2 r² (Song et al. 2021, Alg. 4, r = 0.16)."""
+def test_the_corrector_takes_a_langevin_step_of_the_published_size() -> None:
+    """The score of a standard normal is −x; ε = 2 (r σ)² (Song et al. 2021, Alg. 4, with σ for the ratio of norms)."""
     denoiser = gaussian_denoiser(torch.zeros(2), torch.ones(2), VP)
     now, after = (Level(t, *VP(t)) for t in (torch.tensor(1.0), torch.tensor(0.9)))
     x, z = torch.ones(1, 2, dtype=torch.float64), torch.tensor([[[0.0, 0.0]], [[0.0, 1.0]]], dtype=torch.float64)

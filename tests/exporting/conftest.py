@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tiny import finished, narrow
 
-from dualdiff_cli.exporting import FORMATS
-from dualdiff_cli.jobs.export import WHATS, export
+from dualdiff_cli.jobs.export import export
 from dualdiff_cli.store.run import Run
 
 
@@ -18,8 +19,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def records(run: Run) -> dict[tuple[str, str], dict[str, Any]]:
-    """What `export` says of the run's sampler and denoiser in each format; nothing was asked for in the first one."""
-    requests = [(what, format) for what in WHATS for format in FORMATS if (what, format) != ("sampler", "onnx")]
-    first = {("sampler", "onnx"): export(str(run))}
-    return first | {(what, format): export(run, what=what, format=format) for what, format in requests}
+def record_of(run: Run) -> Callable[[str, str], dict[str, Any]]:
+    """What `export` says of the run's sampler or denoiser in a format; each file is written once, when it is needed."""
+
+    @functools.cache
+    def record_of(what: str, format: str) -> dict[str, Any]:
+        return export(str(run)) if (what, format) == ("sampler", "onnx") else export(run, what=what, format=format)
+
+    return record_of

@@ -36,11 +36,11 @@ from dualdiff_cli.models import load_model
 from dualdiff_cli.present.exported import export_table, usage_of_onnx
 from dualdiff_cli.store.run import Run
 
-Records = dict[tuple[str, str], dict[str, Any]]
+RecordOf = Callable[[str, str], dict[str, Any]]
 
 
-def test_the_default_is_the_whole_sampler_as_onnx_in_the_run(run: Run, records: Records) -> None:
-    record = records["sampler", "onnx"]
+def test_the_default_is_the_whole_sampler_as_onnx_in_the_run(run: Run, record_of: RecordOf) -> None:
+    record = record_of("sampler", "onnx")
     path = run.path / "exports" / "sampler-dpmpp-2m-sde-5.onnx"
     assert (record["run"], record["format"], record["what"]) == (str(run), "onnx", "sampler")
     assert (record["output"], record["bytes"]) == (str(path), path.stat().st_size)
@@ -58,9 +58,9 @@ def test_the_default_is_the_whole_sampler_as_onnx_in_the_run(run: Run, records: 
 
 @pytest.mark.parametrize(("format", "precision"), [("torchscript", "float16"), ("pt2", "bfloat16")])
 def test_a_lower_precision_has_a_tolerance_of_its_own(
-    format: str, precision: str, run: Run, records: Records, tmp_path: Path
+    format: str, precision: str, run: Run, record_of: RecordOf, tmp_path: Path
 ) -> None:
-    exact = records["sampler", format]
+    exact = record_of("sampler", format)
     record = export(run, format=format, precision=precision, output=tmp_path / "rounded")
     assert record["bytes"] < exact["bytes"]
     assert exact["max_abs_error"] < record["max_abs_error"] < record["tolerance"]
@@ -180,11 +180,11 @@ def hidden(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_samples_and_scores_come_from_the_file_alone(
-    format: str, run: Run, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    format: str, run: Run, record_of: RecordOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     metrics = ["kl_real_generated", "kl_generated_real", "sliced_wasserstein"]
-    shutil.copy(records["sampler", format]["output"], "model.bin")
+    shutil.copy(record_of("sampler", format)["output"], "model.bin")
     drawn = sample(run, n=300, output="run.npy", device="cpu", seed=2)
     scores = evaluate(run, n=300, device="cpu", seed=2, metrics=metrics)["metrics"]
     with hidden(run.path):
@@ -278,9 +278,9 @@ def test_the_format_is_what_the_suffix_says_unless_one_is_asked_for() -> None:
 
 @pytest.mark.parametrize(("sampler", "steps"), [("heun", 4), ("dpmpp-2m-sde", 5)])
 def test_an_onnx_file_describes_itself_and_the_lines_that_are_shown_draw_rows_from_it(
-    sampler: str, steps: int, run: Run, records: Records, tmp_path: Path
+    sampler: str, steps: int, run: Run, record_of: RecordOf, tmp_path: Path
 ) -> None:
-    record = records["sampler", "onnx"]
+    record = record_of("sampler", "onnx")
     if sampler != record["sampler"]:
         record = export(run, output=tmp_path / "moons.onnx", sampler=sampler, sample_steps=steps)
     deterministic = sampler == "heun"

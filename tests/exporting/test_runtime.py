@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +19,18 @@ from dualdiff_cli.errors import DeviceError, InputError
 from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import loading as runtimes
 from dualdiff_cli.exporting.runtime import ExportedModel
+from dualdiff_cli.jobs.export import WHATS
 from dualdiff_cli.models import DrawingOptions
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.store.run import Run
 
+FileOf = Callable[[str, str], Path]
 
-@pytest.fixture(scope="module")
-def files(records: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], Path]:
-    """Every format of both kinds."""
-    return {of: Path(record["output"]) for of, record in records.items()}
+
+@pytest.fixture
+def file_of(record_of: Callable[[str, str], dict[str, Any]]) -> FileOf:
+    """The file of a sampler or a denoiser in a format."""
+    return lambda what, format: Path(record_of(what, format)["output"])
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +40,8 @@ def model(run: Run) -> DiffusionModel:
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("what", ["sampler", "denoiser"])
-def test_a_file_draws_the_rows_of_its_run(
-    what: str, format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
-) -> None:
-    exported = ExportedModel.open(files[what, format], device="cpu", trust=True)
+def test_a_file_draws_the_rows_of_its_run(what: str, format: str, file_of: FileOf, model: DiffusionModel) -> None:
+    exported = ExportedModel.open(file_of(what, format), device="cpu", trust=True)
     assert (exported.what, exported.encoding, exported.config) == (what, model.encoding, model.config)
     assert exported.provider == ("CPUExecutionProvider" if format == "onnx" else "torch cpu")
     own, expected = (m.sample(BLOCK + 5, seed=3) for m in (exported, model))
@@ -49,10 +51,8 @@ def test_a_file_draws_the_rows_of_its_run(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_denoiser_can_be_drawn_from_with_any_sampler(
-    format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
-) -> None:
-    exported = ExportedModel.open(files["denoiser", format], device="cpu", trust=True)
+def test_a_denoiser_can_be_drawn_from_with_any_sampler(format: str, file_of: FileOf, model: DiffusionModel) -> None:
+    exported = ExportedModel.open(file_of("denoiser", format), device="cpu", trust=True)
     options = DrawingOptions(sampler="dpm-solver-2", steps=4)
     drawing = exported.draw(30, seed=0, options=options)
     np.testing.assert_allclose(pl.concat(drawing.chunks), model.sample(30, seed=0, options=options), atol=1e-2)
@@ -60,8 +60,8 @@ def test_a_denoiser_can_be_drawn_from_with_any_sampler(
     assert exported.evaluations(SamplingConfig(sampler="adaptive")) is None
 
 
-def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path]) -> None:
-    exported = ExportedModel.open(files["sampler", "onnx"], trust=True)
+def test_a_sampler_draws_in_its_own_way_only(file_of: FileOf) -> None:
+    exported = ExportedModel.open(file_of("sampler", "onnx"), trust=True)
     assert exported.evaluations(exported.sampling) == 5
     own = exported.sample(10, seed=0, options=DrawingOptions(sampler="dpmpp-2m-sde", steps=5))
     assert own.equals(exported.sample(10, seed=0))
@@ -71,8 +71,8 @@ def test_a_sampler_draws_in_its_own_way_only(files: dict[tuple[str, str], Path])
 
 
 @pytest.mark.parametrize("what", ["sampler", "denoiser"])
-def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, files: dict[tuple[str, str], Path]) -> None:
-    exported = ExportedModel.open(files[what, "torchscript"], device="cpu", trust=True)
+def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, file_of: FileOf) -> None:
+    exported = ExportedModel.open(file_of(what, "torchscript"), device="cpu", trust=True)
     for option, options in (
         ("--precision", DrawingOptions(precision="bfloat16")),
         ("--compile", DrawingOptions(compile="on")),
@@ -81,18 +81,18 @@ def test_a_file_has_its_own_precision_and_is_not_compiled(what: str, files: dict
             exported.sample(10, seed=0, options=options)
 
 
-def test_all_outputs_of_a_file_come_from_one_call(files: dict[tuple[str, str], Path], model: DiffusionModel) -> None:
+def test_all_outputs_of_a_file_come_from_one_call(file_of: FileOf, model: DiffusionModel) -> None:
     noise = draw_noise(0, 0, dim=2, draws=5)[:, :20]
     for format in FORMATS:
-        exported = ExportedModel.open(files["sampler", format], device="cpu", trust=True)
+        exported = ExportedModel.open(file_of("sampler", format), device="cpu", trust=True)
         outputs = exported.outputs(noise[0], noise[1:])
         assert list(outputs) == exported.metadata["outputs"] == ["samples", "features"]
         assert torch.equal(outputs["samples"], exported.walk(noise[0], noise[1:]))
         np.testing.assert_allclose(outputs["samples"], model.encoding.decode(outputs["features"].numpy()), rtol=1e-12)
 
 
-def test_a_file_says_where_it_comes_from(files: dict[tuple[str, str], Path], run: Run) -> None:
-    for path in files.values():
+def test_a_file_says_where_it_comes_from(file_of: FileOf, run: Run) -> None:
+    for path in (file_of(what, format) for what in WHATS for format in FORMATS):
         metadata = ExportedModel.open(path, trust=True).metadata
         assert {"format_version", "dataset", "encoding", "recipe", "sampling", "schedule", "config"} <= set(metadata)
         assert (metadata["dataset"], metadata["recipe"], metadata["model"]) == ("moons", "precise", "dual-expert")
@@ -109,8 +109,8 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])
-def test_a_damaged_archive_is_refused(format: str, files: dict[tuple[str, str], Path], tmp_path: Path) -> None:
-    content = bytearray(files["sampler", format].read_bytes())
+def test_a_damaged_archive_is_refused(format: str, file_of: FileOf, tmp_path: Path) -> None:
+    content = bytearray(file_of("sampler", format).read_bytes())
     content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
     path = tmp_path / "damaged"
     path.write_bytes(content)
@@ -121,10 +121,10 @@ def test_a_damaged_archive_is_refused(format: str, files: dict[tuple[str, str], 
 @pytest.mark.parametrize("outputs", [3, 0.5, None, []])
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])
 def test_an_archive_whose_metadata_name_no_outputs_is_refused(
-    format: str, outputs: object, files: dict[tuple[str, str], Path], tmp_path: Path
+    format: str, outputs: object, file_of: FileOf, tmp_path: Path
 ) -> None:
     path = tmp_path / "changed"
-    with zipfile.ZipFile(files["sampler", format]) as old, zipfile.ZipFile(path, "w") as new:
+    with zipfile.ZipFile(file_of("sampler", format)) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             content = old.read(name)
             if name.endswith("dualdiff.json"):
@@ -134,12 +134,10 @@ def test_an_archive_whose_metadata_name_no_outputs_is_refused(
         ExportedModel.open(path, device="cpu", trust=True)
 
 
-def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
-    files: dict[tuple[str, str], Path], tmp_path: Path
-) -> None:
+def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(file_of: FileOf, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no file"):
         ExportedModel.open(tmp_path / "nothing.onnx", trust=True)
-    foreign = onnx.load(files["denoiser", "onnx"])
+    foreign = onnx.load(file_of("denoiser", "onnx"))
     onnx.helper.set_model_props(foreign, {"author": "someone"})
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(InputError, match=r"foreign\.onnx does not say what"):
@@ -148,20 +146,18 @@ def test_a_file_that_is_not_there_and_a_foreign_model_are_refused(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_device_that_is_asked_for_by_name_is_what_runs_or_an_error(
-    format: str, files: dict[tuple[str, str], Path]
-) -> None:
+def test_a_device_that_is_asked_for_by_name_is_what_runs_or_an_error(format: str, file_of: FileOf) -> None:
     with pytest.raises(DeviceError, match="CUDA"):
-        ExportedModel.open(files["sampler", format], device="cuda", trust=True)
+        ExportedModel.open(file_of("sampler", format), device="cuda", trust=True)
     with pytest.raises(InputError, match="There is no device 'tpu'"):
-        ExportedModel.open(files["sampler", format], device="tpu", trust=True)
+        ExportedModel.open(file_of("sampler", format), device="tpu", trust=True)
 
 
 def test_a_session_that_lists_cuda_and_leaves_the_walk_to_the_cpu_is_not_cudas(
-    files: dict[tuple[str, str], Path],
+    file_of: FileOf,
 ) -> None:
     """The nodes are assigned as they really are here; only the list of providers is made up."""
-    session, _ = runtimes._session(files["sampler", "onnx"], "cpu")
+    session, _ = runtimes._session(file_of("sampler", "onnx"), "cpu")
     told = session.get_provider_graph_assignment_info
     lists_cuda = SimpleNamespace(get_providers=lambda: [runtimes.CUDA], get_provider_graph_assignment_info=told)
     assert runtimes._not_on_cuda(lists_cuda) == "it leaves Gemm and MatMul and Scan of this file to the CPU"
@@ -170,27 +166,25 @@ def test_a_session_that_lists_cuda_and_leaves_the_walk_to_the_cpu_is_not_cudas(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_provider_that_does_not_load_is_a_warning_where_none_was_named(
-    files: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    file_of: FileOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "choose_device", lambda request: torch.device("cuda", 0))
     with pytest.warns(UserWarning, match="has no CUDA provider here"):
-        exported = ExportedModel.open(files["sampler", "onnx"], device="auto", trust=True)
+        exported = ExportedModel.open(file_of("sampler", "onnx"), device="auto", trust=True)
     assert exported.provider == "CPUExecutionProvider"
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_gpu_draws_the_rows_of_the_run(
-    format: str, files: dict[tuple[str, str], Path], model: DiffusionModel
-) -> None:
-    exported = ExportedModel.open(files["sampler", format], device="cuda", trust=True)
+def test_a_gpu_draws_the_rows_of_the_run(format: str, file_of: FileOf, model: DiffusionModel) -> None:
+    exported = ExportedModel.open(file_of("sampler", format), device="cuda", trust=True)
     assert "CPU" not in exported.provider
     np.testing.assert_allclose(exported.sample(BLOCK, seed=3), model.sample(BLOCK, seed=3), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])
 def test_a_file_that_can_hold_any_program_is_loaded_only_if_it_is_trusted(
-    format: str, files: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    format: str, file_of: FileOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loaded(*_: object, **__: object) -> None:
         pytest.fail("was loaded")
@@ -198,7 +192,7 @@ def test_a_file_that_can_hold_any_program_is_loaded_only_if_it_is_trusted(
     monkeypatch.setattr(torch.jit, "load", loaded)
     monkeypatch.setattr(torch.export, "load", loaded)
     with pytest.raises(InputError) as caught:
-        ExportedModel.open(files["sampler", format], device="cpu")
-    assert str(files["sampler", format]) in caught.value.problem
+        ExportedModel.open(file_of("sampler", format), device="cpu")
+    assert str(file_of("sampler", format)) in caught.value.problem
     assert "--trust" in caught.value.remedy
-    assert ExportedModel.open(files["sampler", "onnx"], device="cpu").what == "sampler"
+    assert ExportedModel.open(file_of("sampler", "onnx"), device="cpu").what == "sampler"

@@ -143,7 +143,7 @@ def test_processes_give_the_scores_of_one_process_and_a_lost_process_fails_only_
 
 
 def test_a_ray_worker_gives_the_scores_of_joblib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One experiment, so that only one of Ray's two workers imports torch; a single worker would be this process."""
+    """One experiment, so that only one of two workers imports torch; several work side by side in joblib's tests."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     here = run_grid([experiment(tmp_path / "here")], jobs=1)

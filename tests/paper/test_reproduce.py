@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def test_columns_of_texts_have_no_place_in_the_figures_of_samples(of_a_file: dic
 def test_a_file_without_a_divergence_has_its_seeds_counted_and_no_empty_figure(of_a_file: dict[str, Any]) -> None:
     assert "figure1-divergences" not in {Path(path).stem for path in of_a_file["figures"]}
     assert of_a_file["left_out"] == [
-        "Figure 1 leaves out people.csv: no run has a divergence. Tables with categories or gaps have none."
+        "Figure 1 leaves out people.csv: no finished run has a divergence. Tables without a density, such as those "
+        "with categories or gaps, have none."
     ]
     losses = next(Path(path) for path in of_a_file["figures"] if path.endswith("figure3-losses.svg"))
     assert "data.standardise=always · 1 seed" in " ".join(losses.read_text(encoding="utf-8").split())
@@ -137,9 +139,14 @@ def test_one_process_goes_on_when_the_shell_that_started_it_ends(tmp_path: Path)
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     ) as shell:
-        wait_for_the_first_steps(tmp_path, shell)
-        out, told = shell.communicate("\n", timeout=600)
+        try:
+            wait_for_the_first_steps(tmp_path, shell)
+            out, told = shell.communicate("\n", timeout=600)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
     assert [row["failed"] for row in json.loads(out)["rows"]] == [[], [], []], told
 
 

@@ -13,7 +13,7 @@ from dualdiff_cli import seeding
 from dualdiff_cli.data import DiscreteSpan, FeatureLayout, FloatArray
 from dualdiff_cli.diffusion.stacking import weighted
 from dualdiff_cli.training.mixture import PlainMixture
-from dualdiff_cli.training.tails import ScaleMixture
+from dualdiff_cli.training.tails import SCALES, ScaleMixture
 from dualdiff_cli.training.weighing import _as_good, _gain
 
 
@@ -110,6 +110,18 @@ def test_columns_of_two_values_each_are_left_to_independent_features() -> None:
     assert denoiser.independent is not None
     near = denoiser.independent.means.abs() - 1
     assert bool((near.abs().amin(1) < 0.05).all())
+
+
+@pytest.mark.usefixtures("_full_search")
+def test_heavy_tails_that_occur_in_the_same_rows_are_left_to_a_mixture_with_heavier_tails() -> None:
+    generator = seeding.torch_stream(0, "Student's t")
+    scale = torch.rand(300, 1, generator=generator).clamp(min=0.01).rsqrt()
+    rows = torch.randn(300, 3, generator=generator) * scale
+    denoiser, facts = run(trainer(learnt=rows)).finish()
+    assert facts["simpler"] == ("On unseen rows one Gaussian with heavier tails is as good here: --model mixture.")
+    assert facts["unseen_loss_of"]["mixture"] < facts["unseen_loss_of"]["independent"]
+    assert denoiser.mixture is not None
+    assert denoiser.mixture.components == SCALES
 
 
 @pytest.mark.parametrize(("left_out", "place"), [("mixture", 1), ("independent", 2)])

@@ -75,7 +75,7 @@ def test_judged_rows_are_from_all_over_the_table_and_keep_their_own_noise(tiny_c
 def test_rows_from_every_part_of_a_sorted_file_are_judged_at_all_noise_levels(either_config: RunConfig) -> None:
     t = held_out(either_config, n=400).t
     assert not torch.equal(t, t.sort().values)
-    torch.testing.assert_close(t[:200].mean(), t[200:].mean(), rtol=0.15, atol=0)
+    torch.testing.assert_close(t[:200].mean(), t[200:].mean(), rtol=0.3, atol=0)
 
 
 def either_times(config: RunConfig) -> int:

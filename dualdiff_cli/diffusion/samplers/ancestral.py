@@ -79,9 +79,10 @@ class PredictorCorrector(Ancestral):
 
     Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential Equations", Alg. 1 and 5. The
     step size of the corrector is δ = 2(rσ)². The published rule, 2(1 − β)(r‖z‖/‖score‖)², takes norms over the batch,
-    so that a sample would depend on the samples drawn with it; σ is the expected ratio of the norms. The factor 1 − β,
-    which variance-exploding schedules do not have (Alg. 4), is left out: in a table of 1,000 levels it is nearly one,
-    and in few large steps it would switch the corrector off. The clean end has no corrector.
+    so that a sample would depend on the samples drawn with it. Where the score is −ε/σ for the noise that was added, σ
+    is the ratio of the norms; where a denoiser cannot know that noise, the ratio is larger. The factor 1 − β, which
+    variance-exploding schedules do not have (Alg. 4), is left out: in a table of 1,000 levels it is nearly one, and in
+    few large steps it would switch the corrector off. The clean end has no corrector.
     """
 
     name = "predictor-corrector"
