@@ -465,6 +465,7 @@ def _difference(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[st
     for key, value in values.items():
         other = others.get(key)
         if value != other:
-            is_section = isinstance(value, Mapping) and isinstance(other, Mapping)
-            differing[key] = _difference(value, other) if is_section else value
+            if isinstance(value, Mapping) and isinstance(other, Mapping):
+                value = _difference(value, other)
+            differing[key] = value
     return differing
