@@ -122,6 +122,19 @@ def test_a_point_that_no_teacher_should_give_is_not_learnt_and_a_teacher_of_many
         pairs_of(teacher, 200, seed=5, reach=reach_up_to(0.8))
 
 
+def test_a_teacher_of_absurd_points_is_refused_before_there_is_a_run(teacher: Path, tmp_path: Path) -> None:
+    worse = shutil.copytree(teacher, tmp_path / "worse")
+    model = model_of(worse)
+    with torch.no_grad():
+        for parameter in model.denoiser.network.parameters():
+            parameter.add_(50.0)
+    model.denoiser.limits = None
+    model.save(Run.open(worse))
+    with pytest.raises(InputError, match=r"of 1,100 points.*teacher"):
+        train(asked(worse), path=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_keeps_its_pairs_and_the_encoding_of_its_teacher(student: Path, teacher: Path) -> None:
     pairs, again = Pairs.load(Run.open(student)), pairs_of(teacher, 200, seed=0)
     assert pairs is not None
