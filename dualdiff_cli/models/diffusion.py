@@ -26,7 +26,7 @@ from ..metrics import Score
 from ..store.run import Run
 from ..training.gaps import features_of_both
 from ..training.loss import expert_usage
-from ..training.reflow import Pairs, check_teacher, draw_pairs, held_out_loss
+from ..training.reflow import Pairs, check_teacher, held_out_loss, try_teacher
 from ..training.session import Callbacks
 from .base import Drawing, DrawingOptions
 from .conditioning import conditioned_on, draw_by_denoiser, fill_gaps
@@ -37,9 +37,6 @@ from .trainable import Kept, Plan
 from .walking import ReverseProcess
 
 __all__ = ["DiffusionModel", "check_sampler"]
-
-TRIED = 1_000
-"""The number of points by which a teacher is judged before the run of its reflow is made."""
 
 
 def check_sampler(config: DiffusionConfig, sampler: Sampler) -> None:
@@ -220,7 +217,7 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         sampler.levels(build_denoiser(config, encoding.layout).schedule)
         denoiser = None if teacher is None else teacher.denoiser
         if denoiser is not None:  # a teacher of many absurd points is refused before `fit` draws all pairs in a run
-            draw_pairs(denoiser, encoding, TRIED, reach=Reach.of(features), seed=config.seed, device=device)
+            try_teacher(denoiser, encoding, reach=Reach.of(features), seed=config.seed, device=device)
         return DiffusionPlan(config, data, encoding, features, held_out, pairs, denoiser)
 
     @classmethod

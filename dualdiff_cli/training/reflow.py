@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..store.run import Run
 from .loss import LossEstimate, estimate_loss
 
-__all__ = ["Pairs", "check_teacher", "draw_pairs", "held_out_loss"]
+__all__ = ["Pairs", "check_teacher", "draw_pairs", "held_out_loss", "try_teacher"]
 
 STEPS = 50
 """Steps of Heun's method along the teacher's flow: 99 evaluations of the network."""
@@ -29,6 +29,8 @@ DECIDING = ("sha256", "rows", "dropped_rows", "train_rows", "held_out_rows", "se
 """The entries of a provenance that, beside the columns, decide which rows of a file are held out."""
 MOST_OUT_OF_REACH = 0.05
 """A teacher of whose points more than this share is not finite or far from all training rows is refused."""
+TRIED = 1_000
+"""The number of points by which a teacher is judged before the run of its reflow is made."""
 FIRST_BLOCK = 2**32
 """The number of the first block of noise of the pairs: the noise of samples never has numbers as high."""
 
@@ -101,6 +103,11 @@ def draw_pairs(
         )
     learnt, rest = good[:n], good[n:]
     return Pairs(points[:n][learnt], noise[:n][learnt], torch.stack([points[n:][rest], noise[n:][rest]]), encoding)
+
+
+def try_teacher(denoiser: Denoiser, encoding: TableEncoding, *, reach: Reach, seed: int, device: torch.device) -> None:
+    """Refuse a teacher of whose first `TRIED` points many are out of reach; see `draw_pairs`."""
+    draw_pairs(denoiser, encoding, TRIED, reach=reach, seed=seed, device=device)
 
 
 def check_teacher(teacher: Run, encoding: TableEncoding, config: DiffusionConfig, data: Data) -> None:

@@ -154,7 +154,7 @@ def test_what_torchs_newer_interface_has_set_is_no_obstacle() -> None:
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     try:
-        with pytest.raises(RuntimeError), PLAIN.applied():
+        with pytest.raises(RuntimeError, match="in the block"), PLAIN.applied():
             raise RuntimeError("what happens in the block is not hidden")
         with PLAIN.applied():
             assert torch.get_num_threads() == 1
