@@ -18,7 +18,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 
 from .compute.device import choose_device
-from .config.recipes import Request, nested, resolve
+from .config.nesting import difference, nested
+from .config.recipes import Request, resolve
 from .config.schema import DiffusionConfig
 from .config.settle import unsettled
 from .data import Data, FloatArray, check_table
@@ -428,7 +429,7 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         config = run.config
         asked = unsettled(config) if isinstance(config, DiffusionConfig) else config
         plain = resolve(dataset=config.dataset, model=config.model.name, recipe=config.recipe)
-        settings = _difference(asked.model_dump(exclude={"seed"}), plain.model_dump())
+        settings = difference(asked.model_dump(exclude={"seed"}), plain.model_dump())
         steps = settings.get("training", {}).pop("steps", None)
         estimator = cls(
             config.model.name,
@@ -457,15 +458,3 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if hasattr(self, "run_"):
             raise InputError("A fitted DualDiff lives in a directory and cannot be pickled.", "Use save and load.")
         return super().__getstate__()
-
-
-def _difference(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entries of nested values that differ from the others."""
-    differing: dict[str, Any] = {}
-    for key, value in values.items():
-        other = others.get(key)
-        if value != other:
-            if isinstance(value, Mapping) and isinstance(other, Mapping):
-                value = _difference(value, other)
-            differing[key] = value
-    return differing

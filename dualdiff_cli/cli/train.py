@@ -205,7 +205,8 @@ def train(
     Ctrl-C saves the state of the training. On the CPU, --resume then ends in the same weights, bit for bit, as a
     training that was not stopped.
     """
-    from ..config.recipes import Request, nested
+    from ..config.nesting import nested
+    from ..config.recipes import Request
     from ..store.run import Run
 
     asked = {

@@ -30,6 +30,7 @@ from .layers import (
     REFLOW,
     Layer,
 )
+from .nesting import merge, nested
 from .refusals import refusal
 from .registry import known_name
 from .schema import CONFIGS, DiffusionConfig, RunConfig, parse_config
@@ -43,7 +44,6 @@ __all__ = [
     "RECIPES",
     "Request",
     "has_setting",
-    "nested",
     "resolve",
     "resolve_diffusion",
     "with_sampling",
@@ -88,7 +88,7 @@ def resolve(
     named = {"dataset": dataset, "recipe": recipe, "model": {"name": model} if model else None}
     named = {key: value for key, value in named.items() if value is not None}
     asked = (_parse_setting(setting) for setting in settings or ())
-    stated = _merge({"model": {}}, from_file, named, options or {}, *asked)
+    stated = merge({"model": {}}, from_file, named, options or {}, *asked)
     section = stated["model"]
     model = known_name("model", str(section.get("name", DEFAULT_MODEL)), MODELS)
     if section.get("kind", _kind_of(model)) != _kind_of(model):
@@ -107,10 +107,10 @@ def resolve(
             f"The model {model!r} is not trained in steps, so --steps, --compile and --precision do not apply to it.",
             "Leave these options out; --set model.KEY=VALUE changes the settings that the model has.",
         )
-    defaults = _merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
+    defaults = merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
-        defaults = _merge(defaults, REFLOW, _of_teacher(Path(teacher), dataset=stated.get("dataset")))
-    layers = _merge(defaults, stated, _experts_layer(model, experts), labels)
+        defaults = merge(defaults, REFLOW, _of_teacher(Path(teacher), dataset=stated.get("dataset")))
+    layers = merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
         raise InputError(
             "No data set was named.", "Name one, such as moons or a file; `dualdiff datasets` lists what there is."
@@ -243,36 +243,6 @@ def _of_teacher(teacher: Path, *, dataset: object) -> Layer:
         "objective": {"teacher": str(teacher.resolve())},
         "model": {} if frequency is None else {"finest_frequency": frequency},
     }
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nest values as the configuration is nested: {"training.steps": 9} becomes {"training": {"steps": 9}}.
-
-    Args:
-        values: by dotted keys; a later value takes the place of an earlier one with the same key.
-
-    Raises:
-        InputError: a key is a value of its own and a section of another key, such as "model" and "model.width".
-
-    """
-    layers = []
-    for key, value in values.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        layers.append(value)
-    return _merge(*layers)
-
-
-def _merge(*layers: Layer) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            if key in merged and isinstance(value, Mapping) != isinstance(merged[key], Mapping):
-                plain = merged[key] if isinstance(value, Mapping) else value
-                remedy = "A model's name goes into model.name." if key == "model" else "It has settings of its own."
-                raise InputError(f"The setting {key} = {plain!r} is not allowed.", remedy)
-            merged[key] = _merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
-    return merged
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

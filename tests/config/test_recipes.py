@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import tomli_w
 
+from dualdiff_cli.config.nesting import nested
 from dualdiff_cli.config.recipes import (
     DEFAULT_MODEL,
     DEFAULT_RECIPE,
     MODELS,
     RECIPES,
-    nested,
     resolve,
     resolve_diffusion,
     with_sampling,
