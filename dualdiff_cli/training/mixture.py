@@ -4,16 +4,16 @@ The Bayesian information criterion of a model with p parameters and likelihood L
 (Schwarz 1978, "Estimating the dimension of a model"); the least is the best. Its half, divided by n, estimates the loss
 −log p of an unseen row, but only where there are many more rows than parameters. So with few rows the mean of this
 estimate and of another one decides. The other one is cross-validation: the loss of each quarter of the rows under a
-mixture of the same size and form that is fitted to the other rows. These fits begin at the whole fit, so
-that they find the same components. They therefore know a little of the rows that judge them, which favours large
-mixtures, and BIC, which favours small ones, makes up for it.
+mixture of the same size and form that is fitted to the other rows, from starting points of their own: a fit that began
+at the whole mixture would remember the rows that judge it, and too many components would seem good.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -230,7 +230,8 @@ def _growing(
     for k in sizes:
         if since >= PATIENCE:
             return
-        own = _judge(_fit(z, k, form, seed), z, seed)
+        fit = partial(_fit, components=k, form=form, seed=seed)
+        own = _judge(fit(z), fit, z, seed)
         least, since = (own.loss, 0) if own.loss < least else (least, since + 1)
         yield own
         if best and smaller and len(z) > MOST_VALIDATED and not own.catches_up(best, smaller, sizes[-1]):
@@ -244,13 +245,23 @@ def _fit(z: FloatArray, components: int, form: str, seed: int) -> FittedMixture:
     return PlainMixture.fit(z, components, form, seed=seeding.integer(seed, f"mixture of {components}"))
 
 
-def _judge(mixture: FittedMixture, z: FloatArray, seed: int) -> _Candidate:
-    """Estimate the loss on unseen rows from the rows z (n, width) that the mixture was fitted to."""
+def _judge(
+    mixture: FittedMixture, refit: Callable[[FloatArray], FittedMixture], z: FloatArray, seed: int
+) -> _Candidate:
+    """Estimate the loss on unseen rows from the rows z (n, width) that the mixture was fitted to.
+
+    Args:
+        mixture: the mixture.
+        refit: fits a mixture of the same size and form to some of the rows.
+        z: the rows.
+        seed: of the parts of the cross-validation.
+
+    """
     by_bic = mixture.bic(z) / (2 * len(z))
     if len(z) > MOST_VALIDATED or z.shape[1] == 1 or len(z) < PARTS * mixture.components:
         return _Candidate(by_bic, mixture)
     parts = np.array_split(seeding.stream(seed, "parts of the validation").permutation(len(z)), PARTS)
-    losses = [-mixture.refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]
+    losses = [-refit(np.delete(z, part, axis=0)).log_density(z[part]) for part in parts]
     return _Candidate((by_bic + float(np.concatenate(losses).mean())) / 2, mixture)
 
 
@@ -258,13 +269,16 @@ def _with_peaks(z: FloatArray, best: _Candidate, seed: int) -> _Candidate:
     """Add a component for each narrow peak of a feature, if the estimated loss is then less.
 
     The fits of the other components began at clusters of rows, and a narrow peak that lies across clusters is no
-    cluster.
+    cluster. For the same reason both mixtures are judged by fits that begin at them.
     """
-    for peak in find_peaks(z):
+    peaks = find_peaks(z)
+    if peaks:
+        best = _judge(best.mixture, best.mixture.refit, z, seed)
+    for peak in peaks:
         inside = z[peak.holds(z)]
         covariance = np.cov(inside.T).reshape(z.shape[1], -1) + REGULARISATION * np.eye(z.shape[1])
         larger = best.mixture.with_component(inside.mean(0), covariance, len(inside) / len(z), z)
-        best = min(best, _judge(larger, z, seed))
+        best = min(best, _judge(larger, larger.refit, z, seed))
     return best
 
 
