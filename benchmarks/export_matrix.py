@@ -31,7 +31,7 @@ from dualdiff_cli.config.recipes import MODELS, RECIPES
 from dualdiff_cli.config.registry import MODEL_KINDS
 from dualdiff_cli.diffusion.samplers import build_sampler, draw_noise
 from dualdiff_cli.errors import DualdiffError
-from dualdiff_cli.exporting import FORMATS
+from dualdiff_cli.exporting.formats import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.present.tables import Column, Table

@@ -25,8 +25,9 @@ from ..config.schema import DiffusionConfig
 from ..diffusion.networks.experts import count_parameters
 from ..diffusion.samplers import build_sampler, generate_by, points_per_call
 from ..errors import DeviceError
-from ..exporting import FORMATS, ExportedSampler, convert
+from ..exporting.formats import FORMATS, convert
 from ..exporting.metadata import describe_export
+from ..exporting.modules import ExportedSampler
 from ..exporting.program import compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..models.fitting import build_network_denoiser

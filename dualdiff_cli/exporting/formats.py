@@ -25,14 +25,13 @@ from torch.export import ExportedProgram
 
 from .. import __version__
 from ..errors import InputError
+from .metadata import METADATA_FILE
 from .modules import ExportedDenoiser, ExportedGivenSampler, ExportedSampler, Walk
 
-__all__ = ["FORMATS", "METADATA_FILE", "Artifact", "convert"]
+__all__ = ["FORMATS", "Artifact", "convert"]
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".ts", "pt2": ".pt2"}
 """Formats and the suffixes of their files."""
-METADATA_FILE = "dualdiff.json"
-"""Name of the extra file in the archives that hold one."""
 OPSETS = range(18, 24)
 """Versions of the ONNX operators that torch writes or converts to."""
 

@@ -25,8 +25,7 @@ from torch.export.passes import move_to_device_pass
 from ..checked import refusing
 from ..compute.device import choose_device
 from ..errors import DeviceError, InputError
-from . import METADATA_FILE
-from .metadata import not_ours, parse_extra_file, parse_properties
+from .metadata import METADATA_FILE, not_ours, parse_extra_file, parse_properties
 
 __all__ = ["CPU", "Runtime", "cannot_run", "open_file"]
 

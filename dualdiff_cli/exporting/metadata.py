@@ -18,8 +18,18 @@ from ..store.schemas import MOST_FEATURES, ReachFile
 from .modules import ExportedDenoiser, ExportedSampler, ExportPrecision
 from .program import Program
 
-__all__ = ["FORMAT_VERSION", "check_metadata", "describe_export", "not_ours", "parse_extra_file", "parse_properties"]
+__all__ = [
+    "FORMAT_VERSION",
+    "METADATA_FILE",
+    "check_metadata",
+    "describe_export",
+    "not_ours",
+    "parse_extra_file",
+    "parse_properties",
+]
 
+METADATA_FILE = "dualdiff.json"
+"""The name of the file with the metadata in a TorchScript or a pt2 archive."""
 FORMAT_VERSION = 2
 """The version of the metadata that exported files carry; see ``FORMAT`` in ``store/run.py``."""
 MOST_CHARACTERS = 2**26

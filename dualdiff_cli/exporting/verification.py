@@ -23,7 +23,7 @@ from ..diffusion.networks.layers import GroupedLinear
 from ..diffusion.samplers import BLOCK, Sampler, draw_noise
 from ..metrics import kl_divergence
 from ..models.diffusion import DiffusionModel
-from . import PRECISIONS, ExportPrecision
+from .modules import PRECISIONS, ExportPrecision
 from .runtime import ExportedModel
 
 __all__ = ["Agreement", "compare_denoisers", "compare_samplers"]

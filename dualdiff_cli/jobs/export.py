@@ -17,17 +17,16 @@ from ..config.sections import SamplingConfig
 from ..data import DENSITIES
 from ..diffusion.samplers import Sampler, build_sampler
 from ..errors import InputError, ToleranceError, unknown_name
-from ..exporting import (
-    FORMATS,
+from ..exporting.formats import FORMATS, convert
+from ..exporting.given import require_few_features
+from ..exporting.metadata import describe_export
+from ..exporting.modules import (
     PRECISIONS,
     ExportedDenoiser,
     ExportedGivenSampler,
     ExportedSampler,
     ExportPrecision,
-    convert,
 )
-from ..exporting.given import require_few_features
-from ..exporting.metadata import describe_export
 from ..exporting.program import Program, compile_sampler
 from ..exporting.runtime import ExportedModel
 from ..exporting.verification import compare_denoisers, compare_samplers

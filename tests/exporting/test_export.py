@@ -24,8 +24,10 @@ from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding
 from dualdiff_cli.errors import InputError, ToleranceError
-from dualdiff_cli.exporting import FORMATS, ExportedSampler, verification
+from dualdiff_cli.exporting import verification
+from dualdiff_cli.exporting.formats import FORMATS
 from dualdiff_cli.exporting.metadata import FORMAT_VERSION
+from dualdiff_cli.exporting.modules import ExportedSampler
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.exporting.verification import Agreement
 from dualdiff_cli.jobs.evaluate import evaluate

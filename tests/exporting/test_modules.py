@@ -23,7 +23,8 @@ from dualdiff_cli.data.encoding.base import ColumnEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.samplers import Sampler, build_sampler
 from dualdiff_cli.errors import InputError
-from dualdiff_cli.exporting import FORMATS, ExportedDenoiser, ExportedSampler, convert
+from dualdiff_cli.exporting.formats import FORMATS, convert
+from dualdiff_cli.exporting.modules import ExportedDenoiser, ExportedSampler
 from dualdiff_cli.exporting.program import compile_sampler
 from dualdiff_cli.models.diffusion import DiffusionModel
 

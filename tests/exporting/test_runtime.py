@@ -16,8 +16,8 @@ import torch
 from dualdiff_cli.config.sections import SamplingConfig
 from dualdiff_cli.diffusion.samplers import BLOCK, draw_noise
 from dualdiff_cli.errors import DeviceError, InputError
-from dualdiff_cli.exporting import FORMATS
 from dualdiff_cli.exporting import loading as runtimes
+from dualdiff_cli.exporting.formats import FORMATS
 from dualdiff_cli.exporting.runtime import ExportedModel
 from dualdiff_cli.jobs.export import WHATS
 from dualdiff_cli.models import DrawingOptions
