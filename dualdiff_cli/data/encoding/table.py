@@ -16,7 +16,7 @@ from ...config.formulas import is_formula
 from ...errors import InputError
 from ...store.schemas import MOST_FEATURES
 from ..arrays import FloatArray
-from .base import ColumnEncoding
+from .base import ColumnEncoding, namespace
 from .category import CategoryColumn
 from .choosing import fit_column, read_column
 from .common_tails import with_common_tails
@@ -175,7 +175,11 @@ class TableEncoding(BaseModel):
         # A column without features gets one of another column: ONNX Runtime takes no array without elements.
         spans = [span if column.width else slice(0, 1) for column, span in zip(self.columns, self.spans, strict=True)]
         values = [column.values(features[:, span]) for column, span in zip(self.columns, spans, strict=True)]
-        by_name = dict(zip(self.names, values, strict=True))
+        by_name = {
+            # An array keeps all digits of the offset, also in an exported file.
+            column.name: own + namespace(own).asarray(float(column.offset), dtype=own.dtype) if column.offset else own
+            for column, own in zip(self.columns, values, strict=True)
+        }
         return [
             column.computed(by_name) if isinstance(column, DerivedColumn) else own
             for column, own in zip(self.columns, values, strict=True)
