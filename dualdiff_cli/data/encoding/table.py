@@ -21,6 +21,7 @@ from .category import CategoryColumn
 from .choosing import fit_column, read_column
 from .common_tails import with_common_tails
 from .derived import DerivedColumn
+from .integer import DecimalColumn
 from .layout import DiscreteSpan, FeatureLayout
 
 __all__ = ["TableEncoding"]
@@ -270,10 +271,21 @@ class TableEncoding(BaseModel):
 
 
 def _fit(column: pl.Series, standardise: bool, kind: str | None, *, in_formula: bool) -> ColumnEncoding:
-    """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories."""
+    """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories.
+
+    Raises:
+        InputError: a category was asked for, and the column stands in a formula.
+
+    """
     fitted = fit_column(column, standardise=standardise, kind=kind)
     if in_formula and fitted.observed.kind == "category":
-        numbers = "integer" if column.dtype.is_integer() else "number"
+        if kind == "category":
+            raise InputError(
+                f"The column '{column.name}' stands in a formula, and cannot be learnt as category.",
+                "Leave out the kind that is asked for, or the formula.",
+            )
+        stepped = DecimalColumn.takes(column.drop_nulls())
+        numbers = "integer" if column.dtype.is_integer() else "decimal" if stepped else "number"
         return fit_column(column, standardise=standardise, kind=numbers)
     return fitted
 
