@@ -107,6 +107,11 @@ def test_values_that_lie_on_a_grid_by_chance_are_as_many_as_beside_it() -> None:
     assert rounded == pytest.approx(0.4, abs=0.05)  # 0.4 of the rows were rounded, and half of all lie on the grid
 
 
+def test_scored_values_beyond_64_bits_stay_on_their_side() -> None:
+    column, far = column_of("whole, some with a decimal"), pl.Series("x", [-1e25, 57.0, 1e19])
+    assert (np.diff(column.encode(far, seeding.stream(0, "noise"))[:, 0]) > 0).all()
+
+
 def test_no_value_leaves_the_bounds_of_the_column() -> None:
     column = column_of("ages by fives")
     drawn = column.values(4 * seeding.stream(0, "far").standard_normal((5000, column.width)))

@@ -194,7 +194,8 @@ def unit_of(column: pl.Series) -> float | None:
 
 
 def _in_units(column: pl.Series, unit: float) -> Places:
-    return np.rint(column.cast(pl.Float64).to_numpy() / unit).astype(np.int64)
+    # Scored values may be beyond 64 bits, and noise is added to what is given here.
+    return np.rint(column.cast(pl.Float64).to_numpy() / unit).clip(-(2.0**62), 2.0**62).astype(np.int64)
 
 
 def _information(values: Places, counts: Places, multiple: int) -> float:
