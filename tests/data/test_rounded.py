@@ -132,6 +132,18 @@ def test_values_on_one_grid_have_a_density_and_those_on_several_have_none() -> N
     assert not one("x", draw("ages by fives")).has_density
 
 
+@pytest.mark.parametrize(("shape", "widened"), [("even", 2.0), ("all in steps of 25", 1.0)])
+def test_the_density_of_values_on_one_grid_is_that_of_values_spread_over_the_whole_step(
+    shape: str, widened: float
+) -> None:
+    column, rows = column_of(shape), pl.Series("x", draw(shape))
+    features = column.encode(rows, seeding.stream(0, "noise"))
+    slope, inner = column.log_slope(features), column.inner.log_slope(features)
+    assert slope is not None
+    assert inner is not None
+    np.testing.assert_allclose(slope - inner, np.log(widened))
+
+
 def test_a_schema_may_ask_for_it() -> None:
     rows = pl.DataFrame({"x": draw("ages by fives"), "y": draw("all digits")})
     assert TableEncoding.fit(rows, kinds={"x": "rounded"}).columns[0].kind == "rounded"
