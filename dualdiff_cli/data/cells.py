@@ -22,6 +22,7 @@ __all__ = [
     "has_decimal_commas",
     "parse_text",
     "tidy",
+    "without_marks",
 ]
 
 LARGEST = 1e140
@@ -45,6 +46,8 @@ PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY = 86_400
 _FIRST_DAY, _LAST_DAY = (day.toordinal() - date(1970, 1, 1).toordinal() for day in (date.min, date.max))
 """The calendar from the year 1 to the year 9999, in days since 1970."""
+_FEW_DECIMALS = 4
+"""Numbers of 32 bits with so many decimals, as people write them, are read as the decimals that they stand for."""
 _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
 
@@ -86,7 +89,7 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
 
 def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     """Recognise what a column of texts holds; see `tidy`."""
-    text = _without_marks(column)
+    text = without_marks(column)
     trimmed = text.str.strip_chars()
     bare = trimmed.drop_nulls()
     if bare.is_empty():
@@ -120,12 +123,13 @@ def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool
     """
     if not column.str.contains(",", literal=True).any():
         return False
-    bare = _without_marks(column).drop_nulls().str.strip_chars()
+    bare = without_marks(column).drop_nulls().str.strip_chars()
     thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
     return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
 
 
-def _without_marks(column: pl.Series) -> pl.Series:
+def without_marks(column: pl.Series) -> pl.Series:
+    """Give a column of texts in which those that stand for a missing cell are null."""
     return column.set(column.str.strip_chars().is_in(list(MISSING_MARKS)), None)
 
 
@@ -244,7 +248,13 @@ def _finite(numbers: pl.Series) -> pl.Series:
 
 
 def _from_float(column: pl.Series) -> TidyColumn:
-    return TidyColumn(_finite(column.cast(pl.Float64)))
+    numbers = column.cast(pl.Float64)
+    if column.dtype == pl.Float32:  # 12.34 is 12.3400001526 there, which would be no multiple of 0.01
+        # The text of a large whole number has only its first digits.
+        written = numbers.zip_with(numbers == numbers.round(), column.cast(pl.String).cast(pl.Float64))
+        if (written.round(_FEW_DECIMALS) == written).all():
+            numbers = written
+    return TidyColumn(_finite(numbers))
 
 
 def _from_decimal(column: pl.Series) -> TidyColumn:
@@ -255,7 +265,7 @@ def _from_decimal(column: pl.Series) -> TidyColumn:
 
 
 def _from_category(column: pl.Series) -> TidyColumn:
-    return TidyColumn(_without_marks(column.cast(pl.String)))
+    return TidyColumn(without_marks(column.cast(pl.String)))
 
 
 def _from_date(column: pl.Series) -> TidyColumn:

@@ -43,7 +43,8 @@ class SourceTable:
 
     Attributes:
         rows: n rows. The columns are Int64, UInt64 where a value needs it, Float64 (finite), Boolean, String, Date, or
-            Datetime in microseconds without a time zone; a missing cell is null. A column without any value is String.
+            Datetime in microseconds without a time zone; a missing cell is null. A column without any value keeps
+            its type; one of texts, or of no type, is String.
         numbers: (n,) the number of each row in the file, from 0; the header is not counted.
         rows_in_file: how many rows the file has, with those that were left out.
         notes: complete sentences for the user: what was left out, renamed, or recognised.

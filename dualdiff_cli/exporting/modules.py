@@ -171,8 +171,8 @@ class _End(nn.Module):
         values, columns = self.encoding.values(features), self.encoding.columns
         samples = torch.stack(list(values), dim=1) + self.offsets
         named = [
-            x.long() + column.offset if whole else x.clone()
-            for x, column, whole in zip(values, columns, self.whole, strict=True)
+            x.long() + column.offset if whole else x + offset
+            for x, column, whole, offset in zip(values, columns, self.whole, self.offsets, strict=True)
         ]
         return (samples, *(named if self.named else ()), features)
 

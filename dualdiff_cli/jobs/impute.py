@@ -12,6 +12,7 @@ import polars as pl
 
 from .. import seeding
 from ..data import check_table, read_cells, write_chunks
+from ..data.cells import without_marks
 from ..data.encoding.base import shortened
 from ..data.formats import suffix_of
 from ..data.raw import RawTable
@@ -83,6 +84,7 @@ def impute(
     texts = {name for name in known if read.raw.frame[name].dtype == types[name] == pl.String}
     parsed = [name for name in known if name not in texts or not isinstance(table, pl.DataFrame)]
     rows = with_types(model.encoding, read.parsed(read.raw.frame, parsed), known)
+    rows = rows.with_columns(without_marks(rows[name]) for name in texts)  # the training reads them as gaps, too
     original = read.writable(rows, known, FRAME if output is None else suffix_of(Path(output)))
     # A column that was empty in the training stays empty.
     _warn_of_unknown_values(model, rows.select(known))

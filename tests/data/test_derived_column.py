@@ -247,6 +247,17 @@ def test_a_formula_that_cannot_be_kept_is_refused(kinds: dict[str, str], named: 
         TableEncoding.fit(FRAME, kinds=kinds)
 
 
+def test_two_values_in_a_formula_are_learnt_as_steps_and_not_as_the_category_that_was_asked_for() -> None:
+    rng = np.random.default_rng(8)
+    frame = pl.DataFrame({"on": rng.integers(0, 2, 200) * 1.0, "x": rng.normal(size=200)})
+    frame = frame.with_columns((pl.col("on") + pl.col("x")).alias("sum"))
+    encoding = TableEncoding.fit(frame, kinds={"sum": "= on + x"})
+    drawn = encoding.decode(rng.normal(size=(200, encoding.width)))["on"]
+    assert drawn.equals(drawn.round())
+    with pytest.raises(InputError, match="'on'"):
+        TableEncoding.fit(frame, kinds={"sum": "= on + x", "on": "category"})
+
+
 def test_missing_cells_of_a_formula_make_its_value_missing() -> None:
     gaps = FRAME.with_columns(
         pl.when(pl.int_range(N) % 3 > 0).then("hours"), pl.when(pl.int_range(N) % 3 > 0).then("total")

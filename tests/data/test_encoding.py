@@ -9,6 +9,7 @@ from tiny import integers
 
 from dualdiff_cli import seeding
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.integer import IntegerColumn
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.errors import InputError
 
@@ -83,6 +84,12 @@ def test_the_noise_of_integers_is_uniform_on_their_unit_interval() -> None:
     assert -0.5 <= noise.min() < -0.499
     assert 0.499 < noise.max() <= 0.5
     assert_allclose(noise.var(), 1 / 12, rtol=0.02)
+
+
+def test_fractions_among_other_rows_of_a_column_of_whole_numbers_are_not_cut_off() -> None:
+    column = IntegerColumn.fit(pl.Series("n", np.arange(100)), standardise=True)
+    halves, ends = (column.encode(pl.Series("n", x), None)[:, 0] for x in ([1.5, 7.5], [1, 2, 7, 8]))
+    assert ((halves > ends[::2]) & (halves < ends[1::2])).all()
 
 
 def test_without_standardisation_features_keep_the_unit_of_their_column() -> None:

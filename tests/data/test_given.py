@@ -67,6 +67,8 @@ def test_given_cells_are_written_into_rows_exactly() -> None:
         ("angle", 400.0),
         ("date", "2023-01-07"),
         ("date", "yesterday"),
+        ("date", "2023-01-04 15:00"),
+        ("date", dt.datetime(2023, 1, 4, 15)),
         ("same", 4.0),
         ("empty", "x"),
         ("many", "v200"),

@@ -86,6 +86,14 @@ def test_the_masses_keep_the_decimals_and_the_type_of_the_rest() -> None:
     assert TableEncoding.fit(pl.DataFrame({"n": counts})).types["n"] == pl.Int64
 
 
+def test_masses_that_are_no_multiples_of_the_step_of_the_rest_come_back_exactly() -> None:
+    x = RNG.gamma(2, 20, N).round(2)
+    x[:200], x[200:350] = 1 / 3, 1e-7
+    frame = pl.DataFrame({"price": x})
+    encoding = TableEncoding.fit(frame)
+    assert encoding.decode(encoding.encode(frame, np.random.default_rng(6))).equals(frame)
+
+
 def test_a_mass_among_the_other_values_keeps_its_place_and_one_beyond_them_has_none() -> None:
     x = spoiled(RNG.gamma(4.0, size=N), zero=0.2)
     x = np.where(RNG.random(N) < 0.15, 4.0, x)

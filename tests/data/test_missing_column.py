@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 from every_kind import every_kind
 
+from dualdiff_cli.config.registry import ASKED_KINDS, IDENTIFIER
 from dualdiff_cli.data import TableEncoding
+from dualdiff_cli.data.encoding.choosing import fit_column
 from dualdiff_cli.data.encoding.missing import MissingColumn
 from dualdiff_cli.errors import InputError
 
@@ -58,6 +60,13 @@ def test_a_column_of_gaps_only_stays_empty(dtype: pl.DataType) -> None:
     assert back["x"].null_count() == 50
     assert not encoding.can_hold_values("x")
     assert encoding.can_hold_values("y")
+
+
+@pytest.mark.parametrize("kind", ASKED_KINDS)
+@pytest.mark.parametrize("dtype", [pl.String, pl.Float64, pl.Int64])
+def test_a_column_of_gaps_only_is_constant_whatever_was_asked_for(kind: str, dtype: pl.DataType) -> None:
+    if kind != IDENTIFIER:
+        assert fit_column(pl.Series("x", [None] * 50, dtype=dtype), standardise=True, kind=kind).kind == "constant"
 
 
 def test_one_value_and_gaps_are_learnt_as_the_gaps_alone() -> None:

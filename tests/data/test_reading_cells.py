@@ -126,6 +126,8 @@ def test_rare_texts_among_numbers_are_shown() -> None:
         (column([1, 2**62], pl.UInt64), [1, 2**62], pl.Int64),
         (column([1, 2**62], pl.Int128), [1, 2**62], pl.Int64),
         (column([0.5, float("nan"), None], pl.Float32), [0.5, None, None], pl.Float64),
+        (column([12.34, 2.0**24 + 2, None], pl.Float32), [12.34, 2.0**24 + 2, None], pl.Float64),
+        (column([1 / 3, 0.5], pl.Float32), [float(np.float32(1 / 3)), 0.5], pl.Float64),
         (column([Decimal("1.25"), None]), [1.25, None], pl.Float64),
         (column([Decimal(2**53 + 1)], pl.Decimal(38, 0)), [2**53 + 1], pl.Int64),
         (column([True, None]), [True, None], pl.Boolean),

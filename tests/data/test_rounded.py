@@ -107,6 +107,11 @@ def test_values_that_lie_on_a_grid_by_chance_are_as_many_as_beside_it() -> None:
     assert rounded == pytest.approx(0.4, abs=0.05)  # 0.4 of the rows were rounded, and half of all lie on the grid
 
 
+def test_scored_values_beyond_64_bits_stay_on_their_side() -> None:
+    column, far = column_of("whole, some with a decimal"), pl.Series("x", [-1e25, 57.0, 1e19])
+    assert (np.diff(column.encode(far, seeding.stream(0, "noise"))[:, 0]) > 0).all()
+
+
 def test_no_value_leaves_the_bounds_of_the_column() -> None:
     column = column_of("ages by fives")
     drawn = column.values(4 * seeding.stream(0, "far").standard_normal((5000, column.width)))
@@ -125,6 +130,18 @@ def test_values_on_one_grid_have_a_density_and_those_on_several_have_none() -> N
     encoding = one("x", draw("all in steps of 25"))
     assert encoding.has_density
     assert not one("x", draw("ages by fives")).has_density
+
+
+@pytest.mark.parametrize(("shape", "widened"), [("even", 2.0), ("all in steps of 25", 1.0)])
+def test_the_density_of_values_on_one_grid_is_that_of_values_spread_over_the_whole_step(
+    shape: str, widened: float
+) -> None:
+    column, rows = column_of(shape), pl.Series("x", draw(shape))
+    features = column.encode(rows, seeding.stream(0, "noise"))
+    slope, inner = column.log_slope(features), column.inner.log_slope(features)
+    assert slope is not None
+    assert inner is not None
+    np.testing.assert_allclose(slope - inner, np.log(widened))
 
 
 def test_a_schema_may_ask_for_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,6 +96,40 @@ def test_whole_numbers_of_formulas_leave_the_file_rounded_and_as_nan_where_they_
         expected = rows[name].cast(pl.Float64).fill_null(np.nan)
         for found in (outputs[name], outputs["samples"][:, frame.columns.index(name)]):
             np.testing.assert_array_equal(found.double().numpy(), expected)
+
+
+def test_whole_numbers_and_dates_with_gaps_leave_the_file_with_their_origin_and_one_text_with_gaps_does(
+    tmp_path: Path,
+) -> None:
+    n, rng = 300, seeding.stream(0, "gaps")
+    monday = pl.Series([dt.date(2020, 1, 6)])
+    frame = pl.DataFrame({"id": 9 * 10**18 + rng.integers(0, 10**6, n), "week": rng.integers(0, 200, n)}).with_columns(
+        pl.when(pl.int_range(n) % 3 > 0).then("id"),
+        pl.when(pl.int_range(n) % 2 > 0).then(pl.lit(monday) + pl.duration(weeks="week")).alias("monday"),
+        pl.when(pl.int_range(n) % 4 > 0).then(pl.lit("a")).alias("mark"),
+    )
+    record = export(run_of(frame, tmp_path / "run", {}), output=tmp_path / "sampler.onnx", device="cpu")
+    exported = ExportedModel.open(record["output"], device="cpu")
+    noise = draw_noise(0, 0, dim=exported.encoding.width, draws=5)
+    outputs = exported.outputs(noise[0], noise[1:])
+    rows = exported.encoding.decode(outputs["features"].numpy())
+    microseconds = pl.col("monday").cast(pl.Datetime("us"))
+    for name, expected in rows.select("id", microseconds).cast(pl.Float64).fill_null(np.nan).to_dict().items():
+        np.testing.assert_allclose(outputs[name].numpy(), expected, rtol=1e-15)
+    np.testing.assert_array_equal(outputs["mark"].isnan(), rows["mark"].is_null())
+
+
+def test_a_formula_of_whole_numbers_of_nineteen_digits_leaves_the_file_with_their_origin(tmp_path: Path) -> None:
+    rng = seeding.stream(0, "moments")
+    frame = pl.DataFrame({"t_ns": 17 * 10**17 + rng.integers(0, 10**9, 300) * 10**6, "y": rng.normal(size=300)})
+    frame = frame.with_columns((pl.col("t_ns") / 1e9).alias("t_s"))
+    record = export(run_of(frame, tmp_path / "run", {"t_s": "= t_ns/1e9"}), output=tmp_path / "s.onnx", device="cpu")
+    exported = ExportedModel.open(record["output"], device="cpu")
+    noise = draw_noise(0, 0, dim=exported.encoding.width, draws=5)
+    outputs = exported.outputs(noise[0], noise[1:])
+    rows = exported.encoding.decode(outputs["features"].numpy())
+    for found in (outputs["t_s"], outputs["samples"][:, 2]):
+        np.testing.assert_allclose(found.numpy(), rows["t_s"], rtol=1e-15)
 
 
 def test_a_column_of_whole_numbers_that_no_output_can_hold_is_refused_by_name(tmp_path: Path) -> None:

@@ -160,6 +160,13 @@ def test_numbers_in_place_of_learnt_texts_are_refused_and_the_advice_works(codes
     assert done.select("zip", "code").rows() == [("00501", "7"), ("02139", "7")]
 
 
+def test_marks_of_missing_texts_in_a_frame_are_gaps_as_in_the_training(codes: Path) -> None:
+    rows = pl.DataFrame({"zip": ["00501", "", " NA ", None], "x": [0.25, 1.25, 2.25, 3.25]})
+    record = impute(codes, rows, device="cpu")
+    assert record["cells_filled"] == 3
+    assert set(record["frame"]["zip"]) <= {"00501", "02139"}
+
+
 def test_values_that_were_not_learnt_are_counted_in_a_warning(codes: Path) -> None:
     rows = pl.DataFrame({"zip": ["99999", "00501", "99999"], "x": [None, 0.25, None]})
     with pytest.warns(UserWarning, match=r"'zip' 2 cells have .*'99999'.*mean of the learnt values"):

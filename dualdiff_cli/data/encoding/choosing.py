@@ -33,14 +33,17 @@ def fit_column(
         after: only kinds that stand later in ``COLUMN_KINDS`` are tried; None tries all kinds.
         kind: the name of the kind that was asked for; None chooses the first kind that suits the column, and so does
             a kind of `KINDS_OF_SHAPE` whose shape the values do not have. The kind of a column with gaps is that of
-            its observed values.
+            its observed values, and a column without any value is constant whatever was asked for.
 
     Raises:
         InputError: no kind suits the column, or the kind that was asked for does not.
 
     """
+    if 0 < column.null_count() == len(column):
+        empty: ColumnEncoding = COLUMN_KINDS["constant"].fit(column, standardise=standardise)
+        return empty
     _check_spread(column)
-    if kind not in (None, "missing") and 0 < column.null_count() < len(column):
+    if kind not in (None, "missing") and column.null_count():
         around: ColumnEncoding = COLUMN_KINDS["missing"].fit(column, standardise=standardise, kind=kind)
         return around
     if kind is not None and COLUMN_KINDS[kind].takes(column):
@@ -50,8 +53,7 @@ def fit_column(
     tried = names[names.index(after) + 1 :] if after else names
     if not standardise:
         tried = [name for name in tried if name in KINDS_IN_OWN_UNITS]
-    numbers = column.dtype.is_numeric() or column.null_count() == len(column)
-    lenient = kind in KINDS_OF_SHAPE and (numbers or kind == "missing")
+    lenient = kind in KINDS_OF_SHAPE and (column.dtype.is_numeric() or kind == "missing")
     for name in tried if kind is None or lenient else []:
         chosen: type[ColumnEncoding] = COLUMN_KINDS[name]
         found = None if chosen.on_request else chosen.proposed(column, standardise=standardise)
@@ -77,7 +79,7 @@ def _check_spread(column: pl.Series) -> None:
         InputError: the column is such a one.
 
     """
-    if not column.dtype.is_float() or not column.len() - column.null_count():
+    if not column.dtype.is_float():
         return
     spread = float(column.max()) - float(column.min())  # type: ignore[arg-type]
     if 0 < spread < LEAST_SPREAD:

@@ -215,15 +215,16 @@ def _typed(name: str, value: Any, dtype: pl.DataType) -> pl.Series:
     try:
         if isinstance(value, str) and dtype == pl.Boolean:
             return pl.Series(name, [{"true": True, "false": False}[value.strip().lower()]])
-        if isinstance(value, str) and dtype.is_temporal():
-            return pl.Series(name, [value.strip()]).str.to_datetime(time_unit="us").cast(dtype)
         if isinstance(value, str) and dtype.is_integer():
             return pl.Series(name, [_WHOLE.sub("", value.strip())]).cast(dtype)
         cell = pl.Series(name, [value])
+        if isinstance(value, str) and dtype.is_temporal():
+            cell = cell.str.strip_chars().str.to_datetime(time_unit="us")
         if cell.dtype.is_temporal() and not dtype.is_temporal():  # polars would count its nanoseconds
             raise TypeError(f"{value!r} is no number")
         typed = cell.cast(dtype)
-        if cell.is_null().any() or (cell.dtype.is_numeric() and not typed.cast(cell.dtype).equals(cell)):
+        exact = cell.dtype.is_numeric() or dtype == pl.Date  # the time of a moment would be lost
+        if cell.is_null().any() or (exact and not typed.cast(cell.dtype).equals(cell)):
             raise ValueError(f"{value!r} would change")
         if typed.dtype.is_float() and not typed.is_finite().all():
             raise ValueError(f"{value!r} is no finite number")

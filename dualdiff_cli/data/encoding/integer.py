@@ -235,7 +235,9 @@ def _with_whole_steps(inner: ColumnEncoding, least: float, most: float, step: fl
 
 
 def _less(column: pl.Series, origin: int) -> FloatArray:
-    """Give x − origin as float64, computed exactly."""
+    """Give x − origin as float64, computed exactly; numbers of another type than the training rows keep fractions."""
+    if column.dtype.is_float():
+        return column.cast(pl.Float64).to_numpy() - float(origin)
     return plus(column, -origin).cast(pl.Float64).to_numpy()
 
 

@@ -115,6 +115,13 @@ class MassesColumn(WrappedColumn):
                 value = arrays.where(place == k, mass, value)
         return value
 
+    def series(self, values: FloatArray) -> pl.Series:
+        """Give the values the type of the continuous part, whose rounding changes no mass."""
+        rest = self.inner.series(values)
+        if rest.dtype.is_integer():
+            return rest
+        return pl.Series(self.name, np.where(np.isin(values, self.masses), values + 0.0, rest.to_numpy()))
+
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """The features of the continuous part in rows at a mass beyond it; see `ColumnEncoding.unused`."""
         split = self.inner.width

@@ -74,7 +74,8 @@ class MissingColumn(WrappedColumn):
 
     def values(self, features: Any) -> Any:
         """Decode the observed values; NaN where the last feature says that the cell is missing."""
-        value = self.inner.values(features[:, :-1])
+        # The inner encoding of one value has no feature, and gets the flag; see `TableEncoding.values`.
+        value = self.inner.values(features[:, : max(self.inner.width, 1)])
         return namespace(features).where(self._there(features), value, value * 0 + float("nan"))
 
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:

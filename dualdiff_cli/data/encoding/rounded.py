@@ -13,6 +13,7 @@ Rounding of this kind is called heaping (Heitjan & Rubin 1991, "Ignorability and
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -143,8 +144,16 @@ class RoundedColumn(WrappedColumn):
         return value if self.high is None else value.clip(max=self.high)
 
     def log_slope(self, features: FloatArray) -> FloatArray | None:
-        """Give the slope of the values with noise, where all values lie on one grid."""
-        return self.inner.log_slope(features) if self.choice is None else None
+        """Give the slope of the values with noise, where all values lie on one grid.
+
+        The noise on a step of m units covers 2·⌊(m−1)/2⌋ + 1 units, which is one less than m where m is even. The slope
+        has this share too, so that log p(value) is that of values spread over their whole step.
+        """
+        slope = self.inner.log_slope(features)
+        if self.choice is not None or slope is None:
+            return None
+        step = self.steps[0]
+        return slope + math.log(round(step / self.unit) / (2 * _reach(step, self.unit) + 1))
 
     @property
     def summary(self) -> str:
@@ -194,7 +203,8 @@ def unit_of(column: pl.Series) -> float | None:
 
 
 def _in_units(column: pl.Series, unit: float) -> Places:
-    return np.rint(column.cast(pl.Float64).to_numpy() / unit).astype(np.int64)
+    # Scored values may be beyond 64 bits, and noise is added to what is given here.
+    return np.rint(column.cast(pl.Float64).to_numpy() / unit).clip(-(2.0**62), 2.0**62).astype(np.int64)
 
 
 def _information(values: Places, counts: Places, multiple: int) -> float:
@@ -269,10 +279,15 @@ def _grids(places: Places, origins: FloatArray, rng: np.random.Generator) -> Pla
     return grids
 
 
+def _reach(step: float, unit: float) -> int:
+    """Give how many units a value may be moved so that it stays the nearest value on the grid of a step."""
+    return (round(step / unit) - 1) // 2
+
+
 def _with_noise(
     column: pl.Series, steps: tuple[float, ...], unit: float, grids: Places, rng: np.random.Generator
 ) -> pl.Series:
     """Move each value by a random multiple of the unit, so that it stays the nearest value on its grid."""
-    reach = np.array([*((round(step / unit) - 1) // 2 for step in steps), 0])[grids]
+    reach = np.array([*(_reach(step, unit) for step in steps), 0])[grids]
     moved = (_in_units(column, unit) + rng.integers(-reach, reach, endpoint=True)) * unit
     return pl.Series(column.name, moved).cast(column.dtype if column.dtype.is_float() else pl.Int64)

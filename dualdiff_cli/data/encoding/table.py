@@ -16,11 +16,12 @@ from ...config.formulas import is_formula
 from ...errors import InputError
 from ...store.schemas import MOST_FEATURES
 from ..arrays import FloatArray
-from .base import ColumnEncoding
+from .base import ColumnEncoding, namespace
 from .category import CategoryColumn
 from .choosing import fit_column, read_column
 from .common_tails import with_common_tails
 from .derived import DerivedColumn
+from .integer import DecimalColumn
 from .layout import DiscreteSpan, FeatureLayout
 
 __all__ = ["TableEncoding"]
@@ -175,7 +176,11 @@ class TableEncoding(BaseModel):
         # A column without features gets one of another column: ONNX Runtime takes no array without elements.
         spans = [span if column.width else slice(0, 1) for column, span in zip(self.columns, self.spans, strict=True)]
         values = [column.values(features[:, span]) for column, span in zip(self.columns, spans, strict=True)]
-        by_name = dict(zip(self.names, values, strict=True))
+        by_name = {
+            # An array keeps all digits of the offset, also in an exported file.
+            column.name: own + namespace(own).asarray(float(column.offset), dtype=own.dtype) if column.offset else own
+            for column, own in zip(self.columns, values, strict=True)
+        }
         return [
             column.computed(by_name) if isinstance(column, DerivedColumn) else own
             for column, own in zip(self.columns, values, strict=True)
@@ -266,10 +271,21 @@ class TableEncoding(BaseModel):
 
 
 def _fit(column: pl.Series, standardise: bool, kind: str | None, *, in_formula: bool) -> ColumnEncoding:
-    """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories."""
+    """Fit the encoding of one column; a column that stands in a formula is learnt as numbers and not as categories.
+
+    Raises:
+        InputError: a category was asked for, and the column stands in a formula.
+
+    """
     fitted = fit_column(column, standardise=standardise, kind=kind)
     if in_formula and fitted.observed.kind == "category":
-        numbers = "integer" if column.dtype.is_integer() else "number"
+        if kind == "category":
+            raise InputError(
+                f"The column '{column.name}' stands in a formula, and cannot be learnt as category.",
+                "Leave out the kind that is asked for, or the formula.",
+            )
+        stepped = DecimalColumn.takes(column.drop_nulls())
+        numbers = "integer" if column.dtype.is_integer() else "decimal" if stepped else "number"
         return fit_column(column, standardise=standardise, kind=numbers)
     return fitted
 
