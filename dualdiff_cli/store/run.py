@@ -42,7 +42,7 @@ from ..config.layers import CONFIG_FILE
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
-from .atomic import create_text, read_json, replaced, write_json, write_text
+from .atomic import create_text, naming, read_json, replaced, write_json, write_text
 from .schemas import (
     EvaluationFile,
     LoggedStep,
@@ -288,7 +288,8 @@ class Run:
 
     def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add logged steps."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with naming(path, path), open(path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
 
     def load_metrics(self) -> list[dict[str, Any]]:
