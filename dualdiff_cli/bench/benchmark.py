@@ -19,7 +19,7 @@ from ..config.recipes import resolve_diffusion
 from ..config.schema import DiffusionConfig
 from ..errors import InputError, Interrupted, unknown_name
 from ..models.fitting import training_layer
-from ..store.atomic import write_json
+from ..store.atomic import require_writable, write_json
 from .backends import BACKENDS, backends_of, competitor, export_for
 from .clock import Measurement, measure
 from .record_file import TASKS
@@ -105,6 +105,8 @@ def bench(
     """
     place = choose_device(device)
     plan = _plan(request, place)
+    if output is not None:
+        require_writable(output)
     done: list[Measurement] = []
     first = request.config(request.datasets[0], request.models[0])
     with denormals_flushed(), _threads(threads, first) as why, tempfile.TemporaryDirectory() as folder:

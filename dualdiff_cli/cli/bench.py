@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ..config.layers import FEW_ROWS_RECIPE, MODELS, RECIPES
 from ..config.registry import MODEL_KINDS
+from ..errors import InputError
 from ..present.terminal import Console
 from .completion import complete_datasets, complete_models, complete_recipes
 from .counts import at_least
@@ -145,7 +147,17 @@ def bench(
     table says so. The backends of one data set and task take turns. After Ctrl-C, --output keeps what was measured.
     """
     if context.invoked_subcommand:
+        options = {str(option.name): option.opts[-1] for option in context.command.params}
+        sources = {key: context.get_parameter_source(key) for key in options}
+        stated = [options[key] for key, given in sources.items() if given is not None and given.name == "COMMANDLINE"]
+        if stated:
+            raise InputError(
+                f"`bench {context.invoked_subcommand}` does not see what stands before it: {', '.join(stated)}.",
+                f"Give its own options after `{context.invoked_subcommand}`, and leave the others out.",
+            )
         return
+    if not math.isfinite(seconds):
+        raise InputError(f"--seconds {seconds} is no length of a block.", "Give a number, such as 0.5.")
 
     from ..bench.benchmark import BenchRequest
     from ..bench.benchmark import bench as job

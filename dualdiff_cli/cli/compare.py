@@ -93,17 +93,19 @@ def compare(
     from ..jobs.compare import compare as job
 
     console = Console(as_json=as_json, quiet=quiet)
-    with shielded(console, after="the current step or fit") as should_stop, console.activity() as announce:
-        record = job(
-            dataset,
-            models=model,
-            n=n,
-            seed=seed,
-            device=device,
-            settings=[*([] if steps is None else [f"training.steps={steps}"]), *(setting or [])],
-            path=run_dir,
-            should_stop=should_stop,
-            announce=announce,
-            on_note=console.note,
-        )
-    console.result(record, lambda: [models_table(record)])
+    with shielded(console, after="the current step or fit") as should_stop:
+        with console.activity() as announce:
+            record = job(
+                dataset,
+                models=model,
+                n=n,
+                seed=seed,
+                device=device,
+                settings=[*([] if steps is None else [f"training.steps={steps}"]), *(setting or [])],
+                path=run_dir,
+                should_stop=should_stop,
+                announce=announce,
+                on_note=console.note,
+            )
+        # A request to stop that came during the last model throws nothing away that is finished.
+        console.result(record, lambda: [models_table(record)])

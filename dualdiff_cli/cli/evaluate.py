@@ -123,8 +123,7 @@ def evaluate(
     from ..models import DrawingOptions
 
     console = Console(as_json=as_json, quiet=quiet)
-    of_a_model = exact or diagnose or trust
-    two_files = run is None and samples is not None and against is not None and not of_a_model
+    two_files = run is None and samples is not None and against is not None and not trust
     with console.activity() as announce:
         record = job(
             None if two_files else source(run, exported, device=device, trust=trust),

@@ -11,6 +11,7 @@ import typer
 
 from ..config.layers import RECIPES
 from ..config.registry import known_name
+from ..errors import InputError
 from ..present.progress import Bar, duration
 from ..present.tables import Table, facts_table
 from ..present.terminal import Console
@@ -144,6 +145,11 @@ def reproduce(
         console.note(sentence)
     shown = [] if request.what == FIGURES else records
     console.result(record, lambda: _tables(shown, figures=record.get("figures", [])))
+    failed = sum(len(row["failed"]) for table in records for row in table["rows"])
+    if failed == sum(table["seeds"] for table in records for _ in table["rows"]):
+        raise InputError(
+            f"No run is finished: {failed} of {failed} failed.", "See the reasons, and give the command again."
+        )
 
 
 def _shown(console: Console, bar: Bar) -> Callable[[GridProgress], None]:

@@ -84,7 +84,7 @@ def resolve(
         ('dual-expert', 'ancestral')
 
     """
-    from_file = _read_toml(Path(file)) if file else {}
+    from_file = _read_toml(Path(file), "Check --config.") if file else {}
     named = {"dataset": dataset, "recipe": recipe, "model": {"name": model} if model else None}
     named = {key: value for key, value in named.items() if value is not None}
     asked = (_parse_setting(setting) for setting in settings or ())
@@ -109,6 +109,11 @@ def resolve(
         )
     defaults = merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
+        if _kind_of(model) != "diffusion":
+            raise InputError(
+                f"The model {model!r} cannot take part in a reflow: it is no diffusion model.",
+                "Leave --model out, or leave --reflow out.",
+            )
         defaults = merge(defaults, REFLOW, _of_teacher(Path(teacher), dataset=stated.get("dataset")))
     layers = merge(defaults, stated, _experts_layer(model, experts), labels)
     if "dataset" not in layers:
@@ -230,7 +235,7 @@ def _of_teacher(teacher: Path, *, dataset: object) -> Layer:
     path = teacher / CONFIG_FILE
     if not path.is_file():
         raise InputError(f"{teacher} is not a run: it has no {CONFIG_FILE}.", "Give --reflow a directory of `train`.")
-    config = _read_toml(path)
+    config = _read_toml(path, "Restore it, or train the teacher again.")
     if not all(isinstance(config.get(key), kind) for key, kind in _OF_TEACHER.items()):
         raise InputError(f"{path} is damaged.", "Restore it, or train the teacher again.")
     if dataset is not None and config["dataset"] not in (dataset, str(Path(str(dataset)).resolve())):
@@ -245,13 +250,11 @@ def _of_teacher(teacher: Path, *, dataset: object) -> Layer:
     }
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, remedy: str) -> dict[str, Any]:
     try:
         return read_toml(path)
     except OSError as error:
-        raise InputError(
-            f"The configuration file {path} cannot be read: {error.strerror}.", "Check --config."
-        ) from error
+        raise InputError(f"The configuration file {path} cannot be read: {error.strerror}.", remedy) from error
     except ValueError as error:
         raise InputError(f"The configuration file {path} is not TOML: {error}.", "Correct that line.") from error
 

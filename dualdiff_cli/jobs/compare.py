@@ -104,7 +104,7 @@ def compare(
     place = str(choose_device(device))
     shared = next(iter(_configure(dataset, names, seed, settings).values()))
     data, seed = load_run_data(shared), shared.seed
-    for note in data.notes:
+    for note in (*data.notes, *_without_effect(names, settings)):
         on_note(note)
     _require_rows(data)
     require_memory(n, data.train.width)
@@ -177,6 +177,15 @@ def _configure(
         if (configs[name].dataset, configs[name].model.name) != (dataset, name):
             raise InputError("--set names another data set or another model.", "Use --dataset and --model.")
     return configs
+
+
+def _without_effect(names: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Say for each setting that only models beyond the names have that it changes nothing."""
+    return [
+        f"The setting {setting} changes nothing: none of the models that are compared has it."
+        for setting in settings
+        if not any(name in MODELS and has_setting(name, setting) for name in names)
+    ]
 
 
 @contextmanager

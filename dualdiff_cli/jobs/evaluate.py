@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..compute.device import choose_device
 from ..compute.memory import require_memory
 from ..data import Data, read_table
 from ..errors import InputError
@@ -133,6 +134,7 @@ def evaluate(
         'data units'
 
     """
+    choose_device(device)
     files = samples is not None or against is not None
     if files and (exact or diagnosis):
         raise InputError(

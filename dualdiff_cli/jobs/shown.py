@@ -117,6 +117,7 @@ def shown_model(
     """
     if not 1 <= n <= MOST_POINTS:
         raise InputError(f"{n:,} points cannot be shown.", f"Ask for 1 to {MOST_POINTS:,} points.")
+    place = choose_device(device)
     if dataset is not None:
         if source is not None:
             raise InputError(f"The run {source} and the density {dataset} were both named.", "Leave one of them out.")
@@ -128,7 +129,7 @@ def shown_model(
         return _of_density(get_density(dataset), n)
     run = Run.open(source)
     model = diffusion_model(
-        load_model(run, device=choose_device(device)),
+        load_model(run, device=place),
         f"of the run {run} has no noise levels that can be shown",
         "Name the run of another model, such as dual-expert, or a density with --dataset.",
     )

@@ -77,7 +77,7 @@ def draw_divergences(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure
     names = [main_divergence(dataset) for dataset in by_dataset]
     for axes, (dataset, part), name, below in zip(panels, by_dataset.items(), names, [*names[1:], ""], strict=True):
         _divergence_panel(axes, list(part.values()), name)
-        axes.set_title(Path(dataset).name, pad=3, fontweight="bold")
+        axes.set_title(Path(dataset).name, pad=3, fontweight="bold", parse_math=False)
         if name != below:
             axes.set_xlabel(DIVERGENCE_LABELS[name])
     handles = [

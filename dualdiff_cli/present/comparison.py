@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .tables import Column, Table, Value, with_interval
 
-__all__ = ["models_table"]
+__all__ = ["floor_of", "models_table"]
 
 SHOWN = (
     "kl_real_generated",
@@ -37,7 +37,7 @@ def models_table(record: Mapping[str, Any]) -> Table:
     scored = [model["metrics"] for model in models.values() if "metrics" in model]
     shown = [metric for metric in SHOWN if any(with_interval(metrics.get(metric)) is not None for metrics in scored)]
     heads = ("model", "excess", *shown, "training, s", "sampling, s", "verdict")
-    floors = [next((of[metric]["floor"] for of in scored if metric in of), None) for metric in shown]
+    floors = [floor_of(metric, scored) for metric in shown]
     perfect = ("perfect samples", None, *floors, None, None, "the floor of each score")
     rows = tuple(_row(name, model, shown, _verdict(name, record)) for name, model in models.items())
     title = (
@@ -45,6 +45,18 @@ def models_table(record: Mapping[str, Any]) -> Table:
         f"{record['n_generated']:,} generated rows"
     )
     return Table(title, tuple(Column(head, ".3g") for head in heads), (perfect, *rows), _notes(record, shown))
+
+
+def floor_of(metric: str, scored: Sequence[Mapping[str, Any]]) -> float | None:
+    """Give the floor of a metric, which all models share; None where no model has a floor.
+
+    Args:
+        metric: its name.
+        scored: the "metrics" of each model that has been scored.
+
+    """
+    floors = (metrics[metric]["floor"] for metrics in scored if metric in metrics)
+    return next((floor for floor in floors if floor is not None), None)
 
 
 def _row(name: str, model: Mapping[str, Any], shown: list[str], verdict: str) -> tuple[Value, ...]:
@@ -78,7 +90,7 @@ def _notes(record: Mapping[str, Any], shown: list[str]) -> tuple[str, ...]:
     for name, model in record["models"].items():
         for metric, score in model.get("metrics", {}).items():
             if metric in SHOWN and score["value"] is None:
-                missing.setdefault((metric, " ".join(score["notes"])), []).append(name)
+                missing.setdefault((metric, " ".join(score.get("notes", ()))), []).append(name)
     notes += [f"{metric} of {', '.join(names)}: {why}" for (metric, why), names in missing.items()]
     simpler = record["simpler"]
     if simpler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -11,8 +12,19 @@ from typing import Any
 from uuid import uuid4
 
 from ..checked import LARGEST_TEXT, parse_json, read_bytes
+from ..errors import InputError
 
-__all__ = ["abandon", "create_text", "passing", "read_json", "replaced", "write_json", "write_text"]
+__all__ = [
+    "abandon",
+    "create_text",
+    "naming",
+    "passing",
+    "read_json",
+    "replaced",
+    "require_writable",
+    "write_json",
+    "write_text",
+]
 
 LONGEST_STEM = 50
 """The number of characters that a temporary name takes from the name of its file."""
@@ -42,15 +54,65 @@ def abandon() -> None:
 def replaced(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to.
 
-    When the block ends, the temporary file takes the place of ``path``; when the block raises, the file is removed.
+    When the block ends, the temporary file takes the place of ``path``; when the block raises, the file is removed. A
+    link stays, and the file that it leads to is replaced.
+
+    Raises:
+        InputError: there is something else than a regular file, such as a directory or a device.
+        OSError: the file cannot be written; the error names ``path``.
+
     """
-    temporary = _beside(path)
-    with passing(temporary):
+    target = _regular(path)
+    temporary = _beside(target)
+    with passing(temporary), naming(path, temporary):
         try:
             yield temporary
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, written: Path) -> Iterator[None]:
+    """Let an error of the system about a file, or about no file, name the path that the user knows.
+
+    Args:
+        path: what the error names.
+        written: the file that the block writes.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.strerror and error.filename in (None, written, str(written)):  # a full disk has no name
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path where no file can be put, before the work whose result the file is to hold; nothing is made.
+
+    Raises:
+        InputError, OSError: as for `replaced`, so far as one can tell beforehand.
+
+    """
+    folder = next(each for each in _regular(path).absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _regular(path: Path) -> Path:
+    """Give the path of the file itself, at the end of all links.
+
+    Raises:
+        InputError: there is something else than a regular file.
+
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file, so no file can take its place.", "Name another file.")
+    return path.resolve() if path.is_symlink() else path
 
 
 def _beside(path: Path) -> Path:
@@ -76,7 +138,7 @@ def create_text(path: Path, text: str) -> bool:
 
     """
     temporary = _beside(path)
-    with passing(temporary):
+    with passing(temporary), naming(path, temporary):
         try:
             temporary.write_text(text, encoding="utf-8")
             try:

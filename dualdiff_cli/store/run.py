@@ -42,7 +42,7 @@ from ..config.layers import CONFIG_FILE
 from ..config.recipes import resolve
 from ..config.schema import RunConfig
 from ..errors import InputError
-from .atomic import create_text, read_json, replaced, write_json, write_text
+from .atomic import create_text, naming, read_json, replaced, write_json, write_text
 from .schemas import (
     EvaluationFile,
     LoggedStep,
@@ -175,8 +175,21 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """What was asked for."""
-        return resolve(file=self.config_path)
+        """What was asked for.
+
+        Raises:
+            InputError: the file is damaged, or a newer version of the program wrote the run.
+
+        """
+        try:
+            return resolve(file=self.config_path)
+        except InputError as error:
+            remedy, described = "Restore it, or start a new run.", read_json(self.path / "model.json")
+            if isinstance(described, dict):  # a newer version may have settings that this one does not know
+                check_version(described.get("format_version"), FORMAT, f"The run {self}", remedy, oldest=OLDEST)
+            path = str(self.config_path)
+            problem = error.problem if path in error.problem else f"{path} is damaged: {error.problem}"
+            raise InputError(problem, remedy) from error
 
     def save_environment(self, environment: Mapping[str, Any]) -> None:
         """Note the machine that trains; a resumed run notes the last one."""
@@ -288,7 +301,8 @@ class Run:
 
     def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add logged steps."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with naming(path, path), open(path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
 
     def load_metrics(self) -> list[dict[str, Any]]:

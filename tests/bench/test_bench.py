@@ -342,3 +342,22 @@ def test_every_backend_runs_on_a_gpu() -> None:
     assert {row["backend"]: row["failure"] for row in record["rows"] if row["failure"]} == {}
     graph = row_of(record, task="sample", backend="cuda-graph")
     assert (graph["provider"], graph["memory_bytes"]) == ("torch cuda:0", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--json", "show", "x.json"), "`bench show` does not see what stands before it: --json."),
+        (("--dataset", "moons", "-q", "compare", "x.json", "y.json"), "--dataset, "),
+        (("--seconds", "inf"), "--seconds inf"),
+        (("--dataset", "line", "--device", "cpu", "-o", "file/out.json"), "file/out.json: Not a directory"),
+    ],
+)
+def test_what_would_be_ignored_or_lost_is_refused_before_anything_is_timed(
+    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    result = invoke("bench", *words)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr

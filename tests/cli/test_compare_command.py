@@ -93,3 +93,25 @@ def test_ctrl_c_ends_in_130_and_the_same_command_goes_on(monkeypatch: pytest.Mon
     result = compare(*words, "--json")
     assert result.exit_code == 0
     assert set(json.loads(result.stdout)["models"]) == {"mixture", "kernel-density"}
+
+
+def test_a_comparison_that_is_finished_is_shown_although_ctrl_c_came_during_its_last_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sample = Mixture.sample
+
+    def interrupted_sample(*args: object, **kwargs: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return sample(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Mixture, "sample", interrupted_sample)
+    result = compare("--dataset", "moons", "--model", "mixture", *QUICK, "--json")
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["best"] == "mixture"
+
+
+def test_steps_that_no_compared_model_makes_are_said_to_change_nothing() -> None:
+    result = compare("--dataset", "moons", "--model", "mixture", *QUICK, "--steps", "7")
+    assert result.exit_code == 0
+    assert "The setting training.steps=7 changes nothing" in result.stderr
+    assert "model.components" not in result.stderr

@@ -12,6 +12,7 @@ from commands import SENTENCES, TINY_WORDS, answer, dualdiff, refused, settings
 from people import write_people
 
 from dualdiff_cli.exporting.metadata import FORMAT_VERSION
+from dualdiff_cli.store.atomic import write_json
 
 MOONS = ("--dataset", "moons")
 PEOPLE = ("--dataset", "people.csv")
@@ -98,13 +99,18 @@ def assert_said(stderr: str, problem: str, remedy: str) -> None:
         (("evaluate", "RUN", "--samples", "people.csv", "--exact"), "--exact", "--samples"),
         (("evaluate", "RUN", "--samples", "people.csv", "--precision", "bfloat16"), "--precision", "Leave"),
         (("evaluate", "RUN", "--samples", "people.csv", "-n", "100"), "-n", "--samples"),
+        (("train", "--reflow", "RUN", "--model", "kernel-density"), "'kernel-density' cannot take part", "--reflow"),
+        (("report", "RUN", "-o", "file/page.html"), "file/page.html: Not a directory", "another place"),
         (("evaluate", "RUN", "--trust"), "--trust", "--from"),
         (("evaluate", "--samples", "people.csv", "--against", "people.csv", "--trust"), "--trust", "--from"),
         (("sample", "RUN", "--trust"), "--trust", "--from"),
         (("evaluate", "--samples", "gaps.csv", "--against", "gaps.csv"), "'gap' has 1 infinite value", "Mend"),
         (("evaluate", "RUN", "--samples", "gaps.csv", "--against", "gaps.csv"), "gaps.csv has no column 'x'", "gap"),
         (("plot", "nowhere"), "nowhere is not a run", "`train`"),
-        (("sample", "broken"), "broken/config.toml is not TOML", "line"),
+        (("sample", "broken"), "broken/config.toml is not TOML: Invalid value (at line 1", "Restore"),
+        (("sample", "unknown"), "unknown/config.toml is damaged: There is no setting 'depth2'", "Restore"),
+        (("evaluate", "newer"), "newer was written by a newer version", "Install"),
+        (("evaluate", "--samples", "gaps.csv", "--against", "gaps.csv", "--exact"), "--exact", "--samples"),
         (("sample", "RUN", "--from", "model.onnx"), "model.onnx", "Leave one of them out"),
         (("evaluate", "RUN", "--from", "model.onnx"), "model.onnx", "Leave one of them out"),
         (("evaluate", "--from", "model.onnx", "--exact"), "--from", "--exact"),
@@ -117,9 +123,12 @@ def assert_said(stderr: str, problem: str, remedy: str) -> None:
 def test_a_request_of_a_run_that_cannot_be_met_is_refused(
     words: Sequence[str], problem: str, remedy: str, run: Path
 ) -> None:
-    for name, text in (("half", (run / "config.toml").read_text(encoding="utf-8")), ("broken", "x = = 1")):
+    own = (run / "config.toml").read_text(encoding="utf-8")
+    later = own.replace("[model]", "[model]\ndepth2 = 3")
+    for name, text in (("half", own), ("broken", "x = = 1"), ("unknown", later), ("newer", later)):
         Path(name).mkdir()
         Path(name, "config.toml").write_text(text, encoding="utf-8")
+    write_json(Path("newer", "model.json"), {"format_version": 99})
     Path("file").touch()
     Path("broken", "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
     write_people(Path("people.csv"))
@@ -163,6 +172,24 @@ def test_a_device_that_is_not_there_exits_with_4(
     words = MOONS if command == "train" else (run,)
     assert_said(refused(command, *words, "--device", "cuda", code=4), "'cuda'", "--device cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("animate", "--dataset", "moons"),
+        ("explore", "--dataset", "moons"),
+        ("evaluate", "--samples", "people.csv", "--against", "people.csv"),
+        ("report", "compared.json"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_also_where_no_model_is_loaded(words: Sequence[str]) -> None:
+    write_people(Path("people.csv"))
+    Path("compared.json").touch()
+    before = sorted(Path().iterdir())
+    assert "cuda:99" in refused(*words, "--device", "cuda:99", code=4)
+    assert "'nonsense'" in refused(*words, "--device", "nonsense")
+    assert sorted(Path().iterdir()) == before
 
 
 def test_a_device_that_is_not_there_for_the_comparison_of_an_export_exits_with_4(run: Path) -> None:

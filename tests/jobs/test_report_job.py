@@ -153,6 +153,35 @@ def test_the_report_of_a_comparison_has_a_row_for_each_model(tmp_path: Path) -> 
     assert answer["verdict"] == overall_verdict(record["models"][record["best"]]["metrics"]).level
 
 
+def test_a_comparison_that_is_damaged_is_refused_and_scores_without_notes_are_shown(tmp_path: Path) -> None:
+    score = {"value": None, "unit": "bits", "ci95": None, "floor": 0.1, "n_real": 9, "n_generated": 9}
+    kept = {"metrics": {"copies": score}, "excess": None, "train_seconds": 1.0, "sample_seconds": 1.0}
+    whole: dict[str, Any] = {
+        "dataset": "moons",
+        "rows": 9,
+        "held_out": 9,
+        "n_generated": 9,
+        "models": {"mixture": kept, "arf": {"error": "It failed."}},
+        "best": "mixture",
+        "as_good": [],
+        "best_by_metric": {},
+        "simpler": None,
+    }
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    assert report(path, device="cpu")["verdict"] == "unknown"
+    for damage in (
+        {"best": "arf"},
+        {"best": "nobody"},
+        {"as_good": ["nobody"]},
+        {"simpler": {}},
+        {"models": {"mixture": kept, "arf": {"error": "It failed.", "metrics": 3}}},
+    ):
+        path.write_text(json.dumps(whole | damage), encoding="utf-8")
+        with pytest.raises(InputError, match="not the record of a comparison"):
+            report(path, device="cpu")
+
+
 def test_what_is_neither_a_run_nor_a_comparison_is_refused(tmp_path: Path, trained: dict[str, Any]) -> None:
     other = tmp_path / "other.json"
     other.write_text('{"models": []}', encoding="utf-8")

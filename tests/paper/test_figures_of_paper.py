@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from pictures import drawn, normal, softmax
 
 from dualdiff_cli.paper.figures import (
@@ -115,3 +116,11 @@ def test_a_stray_sample_does_not_widen_the_axes_of_the_gates_and_is_counted() ->
     )
     assert inside.get_xlim() == outside.get_xlim()
     assert [text.get_text() for text in outside.texts] == ["0.33 % outside"]
+
+
+def test_the_name_of_a_file_is_no_formula() -> None:
+    of_file = row("data/a$x$b$.csv", "baseline", paper=None)
+    of_file = {**of_file, "kl_real_generated": of_file["kl_published"], "kl_published": {}}
+    figure = draw_divergences([of_file], title="t")
+    figure.draw_without_rendering()
+    assert not any(text.get_parse_math() for text in figure.findobj(Text) if "$" in text.get_text())

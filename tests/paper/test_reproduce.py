@@ -99,11 +99,12 @@ def test_tables_are_written_in_four_formats_share_their_runs_and_are_not_compute
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
-def test_failed_runs_are_warned_of_also_where_no_table_is_shown(tmp_path: Path) -> None:
+def test_failed_runs_are_warned_of_and_without_a_finished_one_the_exit_code_is_2(tmp_path: Path) -> None:
     table = tmp_path / "points.csv"
     table.write_text("x,y\nno,numbers\n", encoding="utf-8")
     done = run("figures", "--seeds", "1", "--dataset", str(table), "--output", str(tmp_path / "out"), "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 2, done.output
+    assert "No run is finished: 10 of 10 failed." in done.stderr
     record = json.loads(done.stdout)
     failures = [failure for table in record["tables"] for row in table["rows"] for failure in row["failed"]]
     assert len(failures) == 3 + 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualdiff_cli.present.comparison import models_table
+from dualdiff_cli.present.comparison import floor_of, models_table
 from dualdiff_cli.present.fitting import fitted
 
 
@@ -68,3 +68,9 @@ def test_a_comparison_of_failures_alone_is_still_a_table() -> None:
     table = models_table({**RECORD, **nothing})
     assert [row[0] for row in table.rows] == ["perfect samples", "arf"]
     assert list(fitted(table, 80))
+
+
+def test_the_floor_is_that_of_the_first_model_that_has_one() -> None:
+    scored = [{}, {"copies": {"floor": None}}, {"copies": {"floor": 0.25}}]
+    assert floor_of("copies", scored) == 0.25
+    assert floor_of("kl_real_generated", scored) is None

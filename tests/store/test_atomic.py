@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from dualdiff_cli.store.atomic import replaced, write_json, write_text
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.store.atomic import replaced, require_writable, write_json, write_text
 
 
 def test_a_new_file_is_all_that_is_left(tmp_path: Path) -> None:
@@ -65,3 +68,58 @@ def test_a_name_that_the_file_system_just_allows_can_be_written(tmp_path: Path) 
     path = tmp_path / f"{'n' * 250}.json"
     write_json(path, 1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "far" / "a.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_is_no_regular_file_stays_and_is_refused(tmp_path: Path) -> None:
+    pipe, folder, link = tmp_path / "pipe", tmp_path / "folder", tmp_path / "link"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(pipe)
+    for path in (pipe, folder, link):
+        for ask in (require_writable, lambda place: write_text(place, "x")):
+            with pytest.raises(InputError, match=f"{path.name} is no regular file"):
+                ask(path)
+    assert pipe.is_fifo()
+
+
+def test_an_error_names_the_file_of_the_user_and_not_the_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page.html"
+
+    def fill(*, name_of: Path | None) -> None:
+        with replaced(path):
+            raise OSError(errno.ENOSPC, "No space left", None if name_of is None else str(name_of))
+
+    for names, said in ((None, path), (tmp_path / "another", tmp_path / "another")):
+        with pytest.raises(OSError, match="No space left") as full:
+            fill(name_of=names)
+        assert full.value.filename == str(said)
+
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write_text(path, "x")
+    assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_without_a_folder_is_refused_beforehand_and_nothing_is_made(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder" / "a.json")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError) as caught:
+        require_writable(tmp_path / "file" / "a.json")
+    assert caught.value.filename == str(tmp_path / "file" / "a.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -173,6 +173,18 @@ def test_the_pairs_of_a_reflow_come_back_as_they_were_with_the_encoding(run: Run
     assert all("pairs.safetensors" in refusal for refusal in refusals)
 
 
+def test_a_configuration_that_cannot_be_read_is_named_with_a_remedy_of_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> dict[str, object]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dualdiff_cli.config.recipes.read_toml", refuse)
+    with pytest.raises(InputError, match=r"config\.toml cannot be read: Permission denied") as caught:
+        _ = run.config
+    assert caught.value.remedy == "Restore it, or start a new run."
+
+
 def test_the_environment_noted_last_is_the_one_kept(run: Run) -> None:
     run.save_environment({"device": "cpu", "cores": 2})
     run.save_environment({"device": "cuda:0"})

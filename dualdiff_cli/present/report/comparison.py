@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...metrics import Verdict, overall_verdict, verdict
-from ..comparison import models_table
+from ..comparison import floor_of, models_table
 from ..meanings import meaning_of
 from ..tables import interval_of, number
 from ..verdicts import IN_PLAIN_WORDS, MARKS
@@ -53,7 +53,7 @@ def comparison_page(record: Mapping[str, Any]) -> tuple[str, Verdict]:
         plain=IN_PLAIN_WORDS,
         shown=[(name, meaning_of(name)) for name in shown],
         rows=[_row(name, model, shown, record) for name, model in models.items()],
-        floors=[_floor(scored, name) for name in shown],
+        floors=[number(floor_of(name, scored)) for name in shown],
         notes=models_table(record).notes,
     )
     return page, judged
@@ -75,8 +75,3 @@ def _row(name: str, model: Mapping[str, Any], shown: list[str], record: Mapping[
 def _cell(name: str, score: Mapping[str, Any]) -> _Cell:
     level, interval = verdict(name, score).level, interval_of(score)
     return _Cell(number(score["value"]), "" if interval is None else number(interval), level, MARKS[level])
-
-
-def _floor(scored: list[Mapping[str, Any]], name: str) -> str:
-    floors = [metrics[name]["floor"] for metrics in scored if name in metrics]
-    return number(next((floor for floor in floors if floor is not None), None))

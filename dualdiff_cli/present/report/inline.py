@@ -30,8 +30,8 @@ def inline_svg(figure: Figure, *, key: str, label: str) -> str:
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{key}-', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", svg)
+    # Only inside tags: a text, such as the name of a column, may look like an id.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", tag[0]), svg)
     width = re.search(r'width="([\d.]+)pt"', svg)
     points = float(width[1]) if width else 400.0
     head = f'<svg role="img" aria-label="{escape(label, quote=True)}" style="max-width: {points * 4 / 3:.0f}px" '
