@@ -29,6 +29,9 @@ def draw(shape: str, n: int = N) -> Values:
             1000 * rng.poisson(30, n),
             np.where(rng.random(n) < 0.5, 100 * rng.poisson(300, n), rng.poisson(30_000, n)),
         ),
+        "fives and twos": np.where(
+            rng.random(n) < 0.55, 5 * rng.integers(4, 16, n), 2 * rng.integers(9, 40, n) + (rng.random(n) < 0.05)
+        ),
         "all in steps of 25": 25 * rng.integers(100, 250, n),
         "even": 2 * rng.poisson(5, n),
         "zeros and tens": np.where(
@@ -52,6 +55,7 @@ STEPS = {
     "ages by fives": (5.0,),
     "quarters of an hour": (15.0,),
     "thousands and hundreds": (1000.0, 100.0),
+    "fives and twos": (5.0, 2.0),
     "all in steps of 25": (25.0,),
     "even": (2.0,),
 }

@@ -107,7 +107,7 @@ class RoundedColumn(WrappedColumn):
         assert unit is not None
         rng = seeding.stream(0, f"fit the rounded {column.name}")
         origins = _origins(np.bincount(_places(column, steps, unit), minlength=len(steps) + 1), steps, unit)
-        grids = _grids(_places(column, steps, unit), origins, rng)
+        grids = _grids(column, steps, unit, origins, rng)
         noisy = _with_noise(column, steps, unit, grids, rng)
         inner = fit_column(noisy, standardise=standardise, after="rounded")
         several = len(np.unique(grids)) > 1
@@ -122,7 +122,7 @@ class RoundedColumn(WrappedColumn):
         """Encode the value with noise, and its grid; see `ColumnEncoding.encode`."""
         grids, noisy = _places(column, self.steps, self.unit), column
         if rng is not None:
-            grids = _grids(grids, np.array(self.origins), rng)
+            grids = _grids(column, self.steps, self.unit, np.array(self.origins), rng)
             noisy = _with_noise(column, self.steps, self.unit, grids, rng)
         features = self.inner.encode(noisy, rng)
         if self.choice is None:
@@ -272,11 +272,32 @@ def _origins(counts: Places, steps: tuple[float, ...], unit: float) -> FloatArra
     return probabilities
 
 
-def _grids(places: Places, origins: FloatArray, rng: np.random.Generator) -> Places:
-    """Draw which grid each value was rounded to, from the grid that it lies on."""
-    cumulative = np.concatenate([origins, np.eye(origins.shape[1])[-1:]]).cumsum(axis=1)[places]
-    grids: Places = (rng.random((len(places), 1)) > cumulative).sum(axis=1).clip(max=origins.shape[1] - 1)
+def _grids(
+    column: pl.Series, steps: tuple[float, ...], unit: float, origins: FloatArray, rng: np.random.Generator
+) -> Places:
+    """Draw which grid each value was rounded to, of the grids that it lies on.
+
+    Of the values whose coarsest grid is j, a share s_ji lies on grid i, too. If p_ji of these values were rounded to
+    grid i (the origins), a value on both grids was with a probability in proportion to p_ji / s_ji.
+    """
+    multiples = np.array([*(round(step / unit) for step in steps), 1])
+    period = np.arange(int(np.lcm.reduce(multiples)))
+    of_period = _coarsest(period, multiples[:-1].tolist())
+    shares = np.stack([_is_on(period[of_period == j], multiples).mean(axis=0) for j in range(len(steps))])
+    in_proportion = np.divide(origins, shares, out=np.zeros_like(origins), where=shares > 0)
+    none = np.eye(len(multiples))[-1:]
+    k = _in_units(column, unit)
+    cumulative = (
+        np.concatenate([in_proportion, none])[_coarsest(k, multiples[:-1].tolist())] * _is_on(k, multiples)
+    ).cumsum(1)
+    grids: Places = (rng.random((len(k), 1)) * cumulative[:, -1:] > cumulative).sum(axis=1).clip(max=len(steps))
     return grids
+
+
+def _is_on(k: Places, multiples: Places) -> npt.NDArray[np.bool_]:
+    """Say of values in units (n,) which of the grids (g,) they lie on, (n, g)."""
+    on: npt.NDArray[np.bool_] = k[:, None] % multiples == 0
+    return on
 
 
 def _reach(step: float, unit: float) -> int:
