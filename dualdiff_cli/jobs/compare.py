@@ -31,9 +31,9 @@ from ..store.run import Run
 from ..training.loop import Progress
 from ..training.session import Callbacks
 from .comparison_file import KeptScores
-from .evaluate import GENERATED
+from .evaluate import GENERATED, require_scorable
 from .inputs import load_run_data
-from .ranking import as_good, best_by_metric, best_overall, excess
+from .ranking import as_good, best_by_metric, best_overall, excess, in_one_unit
 from .train import resume, train
 from .truth import Announce, Truth
 
@@ -100,6 +100,7 @@ def compare(
         DeviceError: the device is not there.
 
     """
+    require_scorable(n)
     names = tuple(dict.fromkeys(known_name("model", name, [*MODELS, *PEERS]) for name in models or COMPARED))
     place = str(choose_device(device))
     shared = next(iter(_configure(dataset, names, seed, settings).values()))
@@ -123,6 +124,7 @@ def compare(
                     else f"What is finished is kept in {path}: the same command goes on."
                 )
                 raise Interrupted(f"Stopped after {len(rows)} of {len(names)} models.", remedy) from stop
+        rows = in_one_unit(rows)
         best = best_overall(rows)
         record = {
             "dataset": dataset if data.density else str(Path(dataset).resolve()),

@@ -16,7 +16,7 @@ from ..compute.device import choose_device
 from ..compute.memory import require_memory
 from ..data import Data, read_table
 from ..errors import InputError
-from ..metrics import Score
+from ..metrics import SCORED_FROM, Score
 from ..models import DrawingOptions, Model
 from ..store.run import Run
 from . import diagnose
@@ -26,7 +26,7 @@ from .truth import Announce, Truth
 if TYPE_CHECKING:
     from ..exporting.runtime import ExportedModel
 
-__all__ = ["GENERATED", "evaluate"]
+__all__ = ["GENERATED", "evaluate", "require_scorable"]
 
 GENERATED = 10_000
 """The number of rows that a model is asked for, as in the paper."""
@@ -141,6 +141,8 @@ def evaluate(
             "--exact and --diagnose are about the model itself, not about rows in a file.",
             "Leave out --samples and --against, or the two flags.",
         )
+    if samples is None:
+        require_scorable(n)
     read = partial(_read_rows, on_note=on_note)
     if source is None:
         subject = _two_files(samples, against, read)
@@ -169,6 +171,17 @@ def evaluate(
     if own and subject.run is not None:
         subject.run.save_evaluation(record)
     return record
+
+
+def require_scorable(n: int) -> None:
+    """See that so many generated rows can be scored, before anything is trained or drawn.
+
+    Raises:
+        InputError: they are too few.
+
+    """
+    if n < SCORED_FROM:
+        raise InputError(f"{n} generated rows cannot be scored.", f"Ask for at least {SCORED_FROM} rows.")
 
 
 def _subject(

@@ -9,7 +9,8 @@ intervals of the two distances overlap. On the whole, the *excess* decides: the 
 
 which is 0 for a model whose rows cannot be told from true rows. The least excess is the best. A table with categories,
 gaps or point masses has no density, and so no divergences; there the excess is that of the AUC of trees that tell true
-rows from generated ones. No model with an excess in AUC is compared with one whose excess is in bits.
+rows from generated ones. It is also that of the AUC for all models of a comparison if one of them has no divergences: the
+divergences of a model whose rows can hardly be told from true rows may be too uncertain to be given.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from ..metrics import METRICS
 from ..metrics.verdict import MORE_IS_BETTER
 
-__all__ = ["as_good", "best_by_metric", "best_overall", "excess"]
+__all__ = ["as_good", "best_by_metric", "best_overall", "excess", "in_one_unit"]
 
 DECIDING = (("bits", ("kl_real_generated", "kl_generated_real")), ("AUC", ("classifier_auc",)))
 """The unit of the excess, and the scores that it is the sum of; the first whose scores are known decide."""
@@ -30,17 +31,21 @@ Metrics = Mapping[str, Mapping[str, Any]]
 """Scores by name, each as `Score.to_dict` gives it."""
 
 
-def excess(metrics: Metrics) -> dict[str, Any] | None:
+def excess(metrics: Metrics, *, in_bits: bool = True) -> dict[str, Any] | None:
     """Give the excess of a model, {"value", "unit", "ci95"}; the unit is bits or AUC.
 
     The half-widths of two intervals are added as those of independent scores. The scatter of the floors has no part in
     the interval, because the models of one comparison have the same floors.
 
+    Args:
+        metrics: the scores.
+        in_bits: whether the excess is in bits if the divergences are known; otherwise it is that of the AUC.
+
     Returns:
         None where no scores that decide have values and floors: the rows are too few.
 
     """
-    for unit, names in DECIDING:
+    for unit, names in DECIDING if in_bits else DECIDING[1:]:
         known = [value for name in names if (value := _above_floor(metrics.get(name, {}))) is not None]
         halves = [_half(metrics.get(name, {})) for name in names]
         if len(known) == len(names):
@@ -50,8 +55,21 @@ def excess(metrics: Metrics) -> dict[str, Any] | None:
     return None
 
 
+def in_one_unit(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Give records of models whose excesses have one unit: bits if all have this unit, otherwise AUC."""
+    units = {of["excess"]["unit"] for of in models.values() if of.get("excess")}
+    if len(units) < 2:
+        return dict(models)
+    return {
+        name: of | {"excess": excess(of["metrics"], in_bits=False)} if "metrics" in of else of
+        for name, of in models.items()
+    }
+
+
 def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Name for every metric that has a floor the model with the least distance, and then the models that are as good.
+
+    A metric that is unknown for one of the models is left out: this model may be the best.
 
     Args:
         models: records of models; one without "metrics" is left out.
@@ -63,25 +81,21 @@ def best_by_metric(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[st
         scores = {name: of["metrics"].get(metric, {}) for name, of in models.items() if "metrics" in of}
         above = {name: _above_floor(score) for name, score in scores.items()}
         known = {name: (sign * by, _half(scores[name]) or 0.0) for name, by in above.items() if by is not None}
-        if known:
+        if known and len(known) == len(scores):
             found[metric] = _ranked(known)
     return found
 
 
 def best_overall(models: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Name the model with the least excess; None where no model has one."""
-    known = {name: of["excess"] for name, of in models.items() if of.get("excess")}
-    for unit, _ in DECIDING:
-        own = {name: its["value"] for name, its in known.items() if its["unit"] == unit}
-        if own:
-            return min(own, key=lambda name: own[name])
-    return None
+    """Name the model with the least excess; None where no model has one. All excesses have one unit."""
+    known = {name: of["excess"]["value"] for name, of in models.items() if of.get("excess")}
+    return min(known, key=lambda name: known[name], default=None)
 
 
 def as_good(model: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Say whether a model's excess is less than another's, or the 95 % intervals of the two overlap."""
     one, two = model.get("excess"), other.get("excess")
-    if not one or not two or one["unit"] != two["unit"]:
+    if not one or not two:
         return False
     low = one["value"] if one["ci95"] is None else one["ci95"][0]
     high = two["value"] if two["ci95"] is None else two["ci95"][1]

@@ -13,6 +13,7 @@ import polars as pl
 
 from ..compute.device import peak_memory_bytes
 from ..data import require_space, with_known_columns, write_chunks
+from ..errors import InputError
 from ..models import DrawingOptions, Model
 from ..store.run import Run
 from .inputs import opened
@@ -69,6 +70,8 @@ def sample(
         ['x', 'y']
 
     """
+    if n < 1:
+        raise InputError(f"{n} rows cannot be drawn.", "Ask for at least one row.")
     run, model = opened(source, device)
     options = replace(options, given=with_known_columns(options.given, model.encoding.names))
     started = time.perf_counter()
@@ -124,7 +127,7 @@ def _conditions(options: DrawingOptions, selection: Selection | None) -> dict[st
         facts |= {"where": selection.predicate, "candidates": selection.candidates, "acceptance_rate": rate}
         if (chains := selection.chains) is not None:
             facts["moved_rows"] = {
-                "independent_rows": selection.accepted,
+                "independent_rows": chains.independent,
                 "moves": MOVES,
                 "accepted_moves": chains.accepted / max(chains.proposed, 1),
             }

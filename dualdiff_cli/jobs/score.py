@@ -65,6 +65,8 @@ def score(
     _check_density(model)
     names = model.encoding.names
     rows = table if isinstance(table, pl.DataFrame) else _read(table, names, on_note)
+    if not rows.height:
+        raise InputError("The table has no rows.", "Give a table with at least one row.")
     rows = _complete_rows(model, rows)
     _check_values(model, rows)
     announce(f"density at {rows.height:,} rows")

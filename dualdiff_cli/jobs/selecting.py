@@ -38,7 +38,8 @@ TESTED_ALONE = 32
 """So many accepted and so many refused rows are tested once more, each by itself."""
 
 _EQUALITY = re.compile(
-    r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+(\.\d+)?))\s*"""
+    r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?))\s*""",
+    re.IGNORECASE,
 )
 
 
@@ -93,7 +94,8 @@ class Selection:
                 self._meets = self._parsed(with_typed_dates(self.predicate, moments))
             meets = self._accepts(frame)
             self._check_each_alone(frame, meets)
-            numbers.append(self.candidates + np.flatnonzero(meets))
+            if self.accepted < MOST_CHAINS:
+                numbers.append(self.candidates + np.flatnonzero(meets))
             kept = frame.filter(meets)
             self.candidates += frame.height
             self.accepted += kept.height
@@ -110,8 +112,8 @@ class Selection:
             self.chains = Chains(from_noise, self._accepts, starts, seed=seed)
         if self.chains is None or self.chains.independent < LEAST_STARTS:
             raise InputError(
-                f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, and {n:,} "
-                "are wanted.",
+                f"Of {self.candidates:,} drawn rows {self.accepted:,} meet the condition {self.predicate}, {n:,} are "
+                f"wanted, and at least {LEAST_STARTS} are needed to make more of them.",
                 "Ask for a condition that is met more often, for fewer rows, or for exact values with --given.",
             )
         yield from self.chains.rows(wanted)
@@ -190,6 +192,11 @@ def equalities(predicate: str) -> dict[str, Any]:
         match = _EQUALITY.fullmatch(part)
         if match:
             text = match["text"]
-            value = match["number"] if text is None else text.replace("''", "'")
+            value = _plain(match["number"]) if text is None else text.replace("''", "'")
             found[match["quoted"] or match["plain"]] = value
     return found
+
+
+def _plain(number: str) -> str:
+    """Write a number as digits with a point, so that 1e3 is a whole number, too."""
+    return number if re.fullmatch(r"-?\d+(\.\d+)?", number) else f"{float(number):.17g}"

@@ -10,8 +10,11 @@ import pytest
 from people import write_people
 
 from dualdiff_cli.config.recipes import resolve
+from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.compare import compare
 from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.report import report
+from dualdiff_cli.jobs.sample import sample
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.present.evaluation import evaluation_tables
 from dualdiff_cli.present.training import training_table
@@ -45,3 +48,16 @@ def test_the_evaluation_and_the_report_say_once_why_the_scores_are_unknown(train
     written = report(trained["run"], device="cpu")
     assert (written["verdict"], written["sentence"]) == ("unknown", TOO_FEW)
     assert TOO_FEW in Path(written["output"]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("n", [-1, 0, 5])
+def test_too_few_generated_rows_are_refused_before_any_work(n: int, trained: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{n} generated rows cannot be scored"):
+        evaluate(trained["run"], n=n, device="cpu")
+    with pytest.raises(InputError, match=f"{n} generated rows cannot be scored"):
+        compare("moons", n=n, device="cpu")
+
+
+def test_no_rows_cannot_be_drawn(trained: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="0 rows cannot be drawn"):
+        sample(trained["run"], n=0, device="cpu")

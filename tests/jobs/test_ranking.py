@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dualdiff_cli.jobs.ranking import as_good, best_by_metric, best_overall, excess
+from dualdiff_cli.jobs.ranking import as_good, best_by_metric, best_overall, excess, in_one_unit
 
 
 def score(value: float | None, *, half: float | None = 0.1, floor: float | None = 0.0) -> dict[str, Any]:
@@ -47,15 +47,19 @@ def test_the_best_model_has_the_least_excess() -> None:
     assert best_overall({"unknown": model(None), "failed": {"error": "No."}}) is None
 
 
-def test_without_densities_the_classifier_decides_but_never_between_units() -> None:
+def test_the_classifier_decides_where_one_model_has_no_divergences() -> None:
     far, near = (model(None, classifier_auc=score(auc, floor=0.5, half=0.02)) for auc in (0.7, 0.55))
     assert far["excess"] == {"value": pytest.approx(0.2), "unit": "AUC", "ci95": pytest.approx([0.18, 0.22])}
     assert best_overall({"far": far, "near": near, "failed": {"error": "No."}}) == "near"
-    in_bits = model(5.0, classifier_auc=score(0.9, floor=0.5))
-    assert best_overall({"near": near, "in bits": in_bits}) == "in bits"
     assert as_good(near, far)
     assert not as_good(far, near)
-    assert not as_good(near, in_bits)
+    in_bits = model(5.0, classifier_auc=score(0.9, floor=0.5))
+    alike = in_one_unit({"near": near, "in bits": in_bits, "failed": {"error": "No."}})
+    assert alike["in bits"]["excess"]["value"] == pytest.approx(0.4)
+    assert best_overall(alike) == "near"
+    assert in_one_unit({"alone": in_bits}) == {"alone": in_bits}
+    assert "kl_generated_real" in best_by_metric(alike)
+    assert "kl_real_generated" not in best_by_metric(alike)
 
 
 def test_a_metric_names_the_least_worse_than_its_floor_first_and_then_those_within_the_intervals() -> None:
