@@ -122,9 +122,9 @@ def sample(
     console.result(record, lambda: [facts_table({key: record[key] for key in record if key not in DETAILS})])
     if moved := record.get("moved_rows"):
         console.note(
-            f"Few of the {record['candidates']:,} drawn rows meet the condition. Further rows begin at "
-            f"{moved['independent_rows']:,} of these and were moved on within the condition: they have its distribution, "
-            "but depend on each other."
+            f"Few of the {record['candidates']:,} drawn rows meet the condition. Further rows began at "
+            f"{moved['independent_rows']:,} of these and were moved on within the condition: they have its "
+            "distribution, but depend on each other."
         )
     if redrawn := record.get("redrawn"):
         drawn = f"{n:,} rows" if where is None else f"{record['candidates']:,} drawn rows"

@@ -38,7 +38,10 @@ _THOUSANDS_COMMA = r"^[+-]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?
 _THOUSANDS_POINT = r"^[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 _DECIMAL_COMMA = r"^[+-]?(?:[0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
 _DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
-_TIME = r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+_TIME = (
+    r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
+    r"(?:\s?([AaPp][Mm]))?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
 _LOCAL_DATE = r"^([0-9]{1,4})([./-])([0-9]{1,2})([./-])([0-9]{1,4})([T ].*)?$"
 _DATE_ORDERS = {"day, month, year": "dmy", "month, day, year": "mdy", "year, month, day": "ymd"}
 _MICROSECOND = pl.Datetime("us")
@@ -101,7 +104,8 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     numbers = _decimal_numbers(trimmed, decimal_comma=decimal_comma)
     if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
         return found
-    others = bare.filter(bare.cast(pl.Float64, strict=False).is_null())
+    with_commas = bare.str.contains(_DECIMAL_COMMA) | bare.str.contains(_THOUSANDS_COMMA)
+    others = bare.filter(bare.cast(pl.Float64, strict=False).is_null() & ~with_commas)
     if len(others) <= (1 - _MOSTLY) * len(bare):
         are = "is no number" if len(others) == 1 else "are no numbers"
         example = str(others[0])[:40]
@@ -186,10 +190,13 @@ def _moments(text: pl.Series) -> TidyColumn | None:
     if (text.str.len_bytes() == 10).all():
         return TidyColumn(days)
     parts = text.str.extract_groups(_DATE + _TIME).struct.unnest()
-    parts.columns = ["day", "h", "min", "s", "f", "zone"]
+    parts.columns = ["day", "h", "min", "s", "f", "half", "zone"]
     hours, minutes, seconds = (parts[name].cast(pl.Int64).fill_null(0) for name in ("h", "min", "s"))
-    if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any():
+    half = parts["half"].str.to_lowercase()
+    if (hours > 23).any() or (minutes > 59).any() or (seconds > 59).any() or not _of_half_days(hours, half):
         return None
+    # 12 AM is midnight, and 12 PM is noon.
+    hours = hours.zip_with(half.is_null(), hours % 12 + 12 * (half == "pm").cast(pl.Int64))
     fraction = parts["f"].str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
     offset = _offset_minutes(parts["zone"])
     whole_minutes = (days.cast(pl.Int64) * 24 + hours) * 60 + minutes - offset
@@ -199,6 +206,11 @@ def _moments(text: pl.Series) -> TidyColumn | None:
     zones = parts["zone"].drop_nulls()
     note = "" if zones.is_in(["Z"]).all() else f"The times of column '{text.name}' have an offset and are read as UTC."
     return TidyColumn(moments.alias(text.name), note)
+
+
+def _of_half_days(hours: pl.Series, half: pl.Series) -> bool:
+    """Say whether all hours that are followed by AM or PM are from 1 to 12."""
+    return bool(hours.filter(half.is_not_null()).is_between(1, 12).all())
 
 
 def _local_dates(text: pl.Series) -> TidyColumn | None:

@@ -30,6 +30,8 @@ _SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars", ",": "comm
 _CONSISTENT = 0.9
 """The share of the first lines that a separator has to divide into the same number of fields."""
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _VALUE = re.compile(
     r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?|\d{4}-\d\d-\d\d([T ].*)?|[+-]?(inf|nan)", re.IGNORECASE
 )
@@ -54,14 +56,15 @@ def read_delimited(path: Path) -> RawTable:
     """Read a .csv, .tsv or .txt file, which may be compressed by gzip; every column holds texts.
 
     Raises:
-        InputError: the bytes are no text, or the lines have different numbers of fields.
+        InputError: the bytes are no text, or a line has more fields than the others. A line with fewer ends in gaps.
 
     """
     data, notes = _as_utf8(path, _bytes(path))
     data, comment = _without_comments(data.strip(b"\n"))
+    data, named = _without_separator_line(data)
     if not data.strip():
         return RawTable(pl.DataFrame(), ())
-    shape = _shape_of(_sample(data))
+    shape = _shape_of(_sample(data), (named,) if named else tuple(_SEPARATORS))
     if shape.separator == " " and b'"' not in data:
         data = b"\n".join(b" ".join(line.split()) for line in data.split(b"\n"))
     if shape.separator != _usual_separator(path) and shape.fields > 1:
@@ -141,6 +144,13 @@ def _without_comments(data: bytes) -> tuple[bytes, str]:
     return data, comment
 
 
+def _without_separator_line(data: bytes) -> tuple[bytes, str]:
+    """Remove a first line such as ``sep=;``, which Excel writes and reads; also give the separator, or nothing."""
+    line, _, rest = data.partition(b"\n")
+    found = _SEPARATOR_LINE.fullmatch(line.decode(errors="replace").strip(" "))
+    return (rest, found[1]) if found and found[1] in _SEPARATORS else (data, "")
+
+
 def _sample(data: bytes) -> list[str]:
     """Give the first lines that are not empty; the last one of a longer file may be cut and is left out."""
     lines = data[:_SAMPLE_BYTES].decode(errors="ignore").split("\n")
@@ -159,10 +169,10 @@ def _fields(lines: list[str], separator: str) -> list[list[str]]:
         return []
 
 
-def _shape_of(lines: list[str]) -> _Shape:
+def _shape_of(lines: list[str], separators: tuple[str, ...]) -> _Shape:
     """Choose the separator that divides the first lines most evenly, or one that does not occur in them."""
     best, best_share = None, 0.0
-    for separator in _SEPARATORS:
+    for separator in separators:
         rows = _fields(lines, separator)
         counts = Counter(map(len, rows[1:] or rows))
         if not counts:
@@ -259,7 +269,9 @@ def _is_header(first: list[str], body: pl.DataFrame) -> bool:
 
 
 def _is_scale(numbers: list[str]) -> bool:
-    """Say whether at least five numbers grow from one to the next, as wavelengths do."""
+    """Say whether at least five numbers, or dates, grow from one to the next, as wavelengths do."""
+    if all(map(_ISO_DATE.fullmatch, numbers)):
+        return len(numbers) >= 5 and all(a < b for a, b in pairwise(numbers))
     try:
         values = [float(number) for number in numbers]
     except ValueError:

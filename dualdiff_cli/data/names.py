@@ -23,7 +23,7 @@ def readable_names(header: Sequence[str]) -> tuple[list[str], list[str]]:
 
     """
     trimmed = [" ".join(name.split()) for name in header]
-    taken = set(trimmed)
+    taken, used = set(trimmed), set[str]()
     names: list[str] = []
     notes: list[str] = []
     for i, name in enumerate(trimmed):
@@ -31,10 +31,12 @@ def readable_names(header: Sequence[str]) -> tuple[list[str], list[str]]:
         if len(wanted) > MAX_NAME_LENGTH:
             wanted = wanted[: MAX_NAME_LENGTH - 1] + "…"
         new = wanted
-        if new in names or (new != name and new in taken):
-            new = next(n for k in range(2, len(trimmed) + 3) if (n := f"{wanted}_{k}") not in taken | set(names))
-        names.append(new)
+        if new in used or (new != name and new in taken):
+            free = (f"{wanted}_{k}" for k in range(2, len(trimmed) + 3))
+            new = next(n for n in free if n not in taken and n not in used)
         if new != name:
-            why = "has no name" if not name else "repeats a name" if name in names[:-1] else "has a very long name"
+            why = "has no name" if not name else "repeats a name" if name in used else "has a very long name"
             notes.append(f"Column {i + 1} {why} and is called '{new}'.")
+        names.append(new)
+        used.add(new)
     return names, notes

@@ -6,6 +6,7 @@ column. What is read in another way than a user may expect, or left out, is said
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,8 +34,10 @@ Missing: TypeAlias = Literal["keep", "drop", "error"]
 MOST_TYPED = 8
 """The largest number of columns that an advice names."""
 
-_INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
-"""How other programs name the column in which they write the numbers of the rows."""
+_INDEX_NAMES = ("", "Unnamed: 0")
+"""How other programs name a first column in which they write the numbers of the rows."""
+_PANDAS_INDEX = re.compile(r"__index_level_[0-9]+__")
+"""How pandas names the columns of a Parquet file that hold an index without a name; they stand last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +168,25 @@ def _named(path: Path, raw: RawTable, columns: Sequence[str] | None, *, whole: b
     names, renamed = readable_names(header)
     frame, notes = raw.frame, [*raw.notes]
     frame.columns = names
-    indexed = frame.width > 1 and header[0].strip() in _INDEX_NAMES and _numbers_rows(frame.to_series(0))
-    if indexed and not whole and names[0] not in (columns or ()):
-        renamed = [note for note in renamed if not note.startswith("Column 1 ")]
-        notes.append(f"The first column of {path} only numbers the rows and is left out.")
-        frame = frame.drop(names[0])
+    if indices := [] if whole else _indices(header, frame, columns or ()):
+        renamed = [note for note in renamed if not (names[0] in indices and note.startswith("Column 1 "))]
+        numbering = "first column" if indices == names[:1] else f"column '{indices[0]}'"
+        notes.append(f"The {numbering} of {path} only numbers the rows and is left out.")
+        frame = frame.drop(indices)
     notes += renamed[:5] + ([f"{len(renamed) - 5:,} more columns are renamed."] if len(renamed) > 5 else [])
     return replace(raw, frame=_choose(path, frame, columns), notes=tuple(notes), header=None)
+
+
+def _indices(header: Sequence[str], frame: pl.DataFrame, wanted: Sequence[str]) -> list[str]:
+    """Name the columns that only number the rows, of those that nobody asked for."""
+    found = [
+        name
+        for k, (written, name) in enumerate(zip(header, frame.columns, strict=True))
+        if ((k == 0 and written.strip() in _INDEX_NAMES) or _PANDAS_INDEX.fullmatch(written))
+        and name not in wanted
+        and _numbers_rows(frame[name])
+    ]
+    return found if len(found) < frame.width else []
 
 
 def _numbers_rows(column: pl.Series) -> bool:

@@ -94,6 +94,11 @@ def require_space(path: str | Path, *, rows: int, columns: int) -> None:
 
 def _delimited(separator: str) -> Callable[[pl.DataFrame, bool], str]:
     def text(frame: pl.DataFrame, header: bool) -> str:
+        if nested := [name for name, dtype in frame.schema.items() if dtype.is_nested()]:
+            raise InputError(
+                f"The column '{nested[0]}' holds lists or structures, which a text file cannot hold.",
+                "Write a .parquet or an .ndjson file, or remove the column.",
+            )
         gap = '""' if frame.width == 1 else ""
         return frame.write_csv(include_header=header, separator=separator, datetime_format=_MOMENT, null_value=gap)
 

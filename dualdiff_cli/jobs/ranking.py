@@ -9,8 +9,8 @@ intervals of the two distances overlap. On the whole, the *excess* decides: the 
 
 which is 0 for a model whose rows cannot be told from true rows. The least excess is the best. A table with categories,
 gaps or point masses has no density, and so no divergences; there the excess is that of the AUC of trees that tell true
-rows from generated ones. It is also that of the AUC for all models of a comparison if one of them has no divergences: the
-divergences of a model whose rows can hardly be told from true rows may be too uncertain to be given.
+rows from generated ones. So it is for all models of a comparison if one of them has no divergences: those of a model
+whose rows can hardly be told from true rows may be too uncertain to be given.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
@@ -57,12 +58,22 @@ class Truth:
     def prepare(self, rows: pl.DataFrame) -> FloatArray:
         """Turn n rows into an array (n, width) in the units of the scores.
 
+        A gap in a column without gaps among the training rows has no feature: the middle of the column takes its place,
+        and a warning says so.
+
         Raises:
             InputError: a column has another type than among the training rows.
 
         """
         learnt = [column.name for column in self.encoding.columns if column.width]
         others = "the rows that it is scored with have"
+        for name in learnt:
+            if name in rows.columns and (gaps := rows[name].null_count()) and name not in self.encoding.presence:
+                warnings.warn(
+                    f"The column '{name}' has {gaps:,} missing values in {rows.height:,} rows that are scored, and "
+                    "none in the training rows. The scores take a value from the middle of the column for each gap.",
+                    stacklevel=2,
+                )
         return self.encoding.encode(with_types(self.encoding, rows, learnt, exact=False, others=others), None)
 
     def score(

@@ -120,6 +120,14 @@ def test_null_and_nan_in_parquet_are_both_missing(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.parquet", missing="drop").rows.height == N
 
 
+def test_the_index_of_a_pandas_file_is_left_out_aloud_wherever_it_stands(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [0.5, 1.5, 2.5] * 10, "__index_level_0__": range(30, 0, -1)})
+    frame.write_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.rows.columns == ["x"]
+    assert "numbers the rows" in table.notes[0]
+
+
 def test_a_column_without_any_value_stays_as_text(tmp_path: Path) -> None:
     path = csv(tmp_path, "a,b", *[f"{a},NA" for a in POINTS[:, 0]])
     assert read_table(path).rows["b"].equals(pl.Series("b", [None] * N, dtype=pl.String))

@@ -37,6 +37,9 @@ def column(values: list[Any], dtype: Any = None) -> pl.Series:
         (["2024-01-01T01:02:03.25Z"], [datetime(2024, 1, 1, 1, 2, 3, 250_000)], MOMENT),
         (["1969-12-31T23:00:00-02:30"], [datetime(1970, 1, 1, 1, 30)], MOMENT),
         (["2024-01-01 24:00"], ["2024-01-01 24:00"], pl.String),
+        (["2024-01-01 9:30"], [datetime(2024, 1, 1, 9, 30)], MOMENT),
+        (["2024-01-01 12:05 AM", "2024-01-01 1:00 pm"], [datetime(2024, 1, 1, 0, 5), datetime(2024, 1, 1, 13)], MOMENT),
+        (["2024-01-01 13:30 PM"], ["2024-01-01 13:30 PM"], pl.String),
         (["9999-12-31", "0001-01-01"], [date.max, date.min], pl.Date),
         (["0000-12-31"], ["0000-12-31"], pl.String),
         (["0001-01-01T00:00+01:00"], ["0001-01-01T00:00+01:00"], pl.String),
@@ -64,6 +67,7 @@ def test_what_a_column_of_texts_holds_is_recognised(texts: list[str | None], val
         (["12/31/2024", "01/02/2024"], [date(2024, 12, 31), date(2024, 1, 2)], "month, day, year"),
         (["2024/01/02"], [date(2024, 1, 2)], "year, month, day"),
         (["31.12.2024 23:59"], [datetime(2024, 12, 31, 23, 59)], "day, month, year"),
+        (["12/31/2024 9:30 PM"], [datetime(2024, 12, 31, 21, 30)], "month, day, year"),
         (["01/02/2024"], ["01/02/2024"], "2024-12-31"),
         (["31.02.2024"], ["31.02.2024"], ""),
         (["31.12/2024"], ["31.12/2024"], ""),
@@ -115,6 +119,7 @@ def test_rare_texts_among_numbers_are_shown() -> None:
     assert "1 of its 51 values" in note
     assert "'?'" in note
     assert tidy(column(["1", "2", "?"])).note == ""
+    assert "'k.A.'" in tidy(column([*[f"{k},5" for k in range(50)], "k.A."]), decimal_comma=True).note
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,13 @@ def test_a_text_file_without_names_has_the_names_of_an_npy_file(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "header",
-    ["country,1990,1991,2000,2005,2010", "sample,900.5,901,901.5,902,902.5", "0,1,2,3,4,5", "a,b,c,d,e,f"],
+    [
+        "country,1990,1991,2000,2005,2010",
+        "country,2020-01-30,2020-01-31,2020-02-01,2020-02-02,2020-02-03",
+        "sample,900.5,901,901.5,902,902.5",
+        "0,1,2,3,4,5",
+        "a,b,c,d,e,f",
+    ],
 )
 def test_a_header_with_numbers_is_a_header(tmp_path: Path, header: str) -> None:
     table = read(
@@ -126,6 +132,12 @@ def test_a_header_with_numbers_is_a_header(tmp_path: Path, header: str) -> None:
     assert table.rows.columns == header.split(",")
     assert table.rows.height == 30
     said(table)
+
+
+def test_a_first_line_that_names_the_separator_is_no_row(tmp_path: Path) -> None:
+    table = read(tmp_path, "sep=;\na;b;c\n" + "\n".join(f"{k};{x};{s}" for k, x, s in ROWS))
+    assert table.rows.columns == ["a", "b", "c"]
+    assert table.rows.height == 30
 
 
 @pytest.mark.parametrize("comment", ["# k x s", "# made on 1 May 2024\n# k x s", "# made by a program\nk x s"])

@@ -59,6 +59,14 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, suffix: str) -
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
+def test_lists_are_refused_by_a_text_file(tmp_path: Path, suffix: str) -> None:
+    frame = FRAME.with_columns(tags=pl.lit([1, 2]))
+    with pytest.raises(InputError, match="'tags' holds lists or structures"):
+        write_chunks(tmp_path / f"t{suffix}", [frame], rows=ROWS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_excel_file_holds_all_types_with_its_own_precision(tmp_path: Path) -> None:
     pytest.importorskip("fastexcel")
     pytest.importorskip("xlsxwriter")

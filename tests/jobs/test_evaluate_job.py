@@ -132,6 +132,14 @@ def test_a_column_is_predicted_by_trees_that_have_learnt_from_the_samples(
             evaluate(run["run"], target=target, n=100, device="cpu", metrics=["tstr"])
 
 
+def test_gaps_that_no_feature_holds_are_said(tmp_path: Path) -> None:
+    x = [float(k) for k in range(60)]
+    pl.DataFrame({"x": x, "y": x[::-1]}).write_csv(tmp_path / "whole.csv")
+    pl.DataFrame({"x": [None] * 20 + x[20:], "y": x}).write_csv(tmp_path / "gaps.csv")
+    with pytest.warns(UserWarning, match="'x' has 20 missing values in 60 rows"):
+        evaluate(samples=tmp_path / "gaps.csv", against=tmp_path / "whole.csv", metrics=FILES)
+
+
 def test_two_files_are_scored_without_a_run() -> None:
     write_people(Path("samples.csv"), n=200, seed=0)
     write_people(Path("truth.csv"), n=400, seed=1, city=["Rome"] * 400)  # is left out: the samples have no city
