@@ -235,10 +235,6 @@ def _value(layer: Mapping[str, Any], key: str) -> str:
     return f"`{json.dumps(layer[key])}`" if key in layer else ""
 
 
-def _usage(words: str, command: Any) -> str:
-    return " ".join([words, *command.collect_usage_pieces(typer.Context(command, info_name=words))])
-
-
 def _in_cell(text: str) -> str:
     """Keep a bar within a cell of a table from ending the cell."""
     return text.replace("|", r"\|")

@@ -172,7 +172,7 @@ class _End(nn.Module):
         samples = torch.stack(list(values), dim=1) + self.offsets
         named = [
             x.long() + column.offset if whole else x + offset
-            for x, column, whole, offset in zip(values, columns, self.whole, self.offsets, strict=True)
+            for x, column, whole, offset in zip(values, columns, self.whole, self.offsets.unbind(), strict=True)
         ]
         return (samples, *(named if self.named else ()), features)
 
