@@ -382,6 +382,10 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def save(self, directory: str | Path) -> Path:
         """Keep a copy of the run, which `load` and the commands of ``dualdiff`` read; give its path.
 
+        Rows that were given from Python are not kept, unless the model consists of them. Without them the commands
+        ``sample``, ``impute``, ``score`` and ``export`` work, and ``evaluate``, ``report``, ``plot``, ``explore`` and
+        ``animate`` do not; the pictures of the training are in the folder ``figures/`` of the copy.
+
         Raises:
             InputError: the model is not fitted, or the directory is not empty.
 

@@ -25,6 +25,8 @@ from tiny import TINY
 from dualdiff_cli import DualDiff, Run, evaluate, export, sample
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.estimator import UnfittedError
+from dualdiff_cli.jobs.plot import plot
+from dualdiff_cli.jobs.report import report
 
 pytestmark = pytest.mark.slow
 
@@ -315,11 +317,13 @@ def test_a_loaded_estimator_trains_as_the_run_was_trained(model: str, settings: 
 def test_the_rows_of_a_saved_run_are_in_no_file_and_evaluate_says_so(fitted: DualDiff, tmp_path: Path) -> None:
     kept = fitted.save(tmp_path / "kept")
     loaded = DualDiff.load(kept)
-    for attempt in (loaded.evaluate, lambda: evaluate(kept)):
+    for attempt in (loaded.evaluate, lambda: evaluate(kept), lambda: report(kept), lambda: plot(kept)):
         with pytest.raises(InputError) as caught:
             attempt()
         assert "from Python" in caught.value.problem
         assert "--samples" in caught.value.remedy
+        assert "evaluate, report, plot, explore and animate need these rows" in caught.value.remedy
+    assert list((kept / "figures").iterdir())
     scores = loaded.evaluate(ROWS, n=100)["metrics"]
     assert "sliced_wasserstein" in scores
     assert "memorisation" not in scores  # the training rows are gone

@@ -7,8 +7,8 @@ read ``perf_counter_ns``, call, wait for the device, read again. Python's garbag
 On a GPU every block follows a call that is not timed: a GPU lowers its clocks while a competitor computes on the CPU.
 
 No time is clipped or left out. A median is given with its interquartile range, and is called unstable if that range
-exceeds a tenth of the median. If only a part of a task was timed, the time is scaled to the whole task, and the record
-says so.
+exceeds a tenth of the median; one time alone has no range. If only a part of a task was timed, the time is scaled to
+the whole task, and the record says so.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class Measurement:
         """Give plain values. Times are seconds of the whole task, except ``raw_s``, the seconds of each block."""
         whole = self.competitor.whole
         spread = dict.fromkeys(("median_s", "iqr_s", "p95_s", "unstable"), None)
-        if self.raw_s:
+        if len(self.raw_s) == 1:  # of a measurement that was stopped or failed later
+            spread["median_s"] = float(self.seconds[0])
+        elif self.raw_s:
             low, median, high, p95 = (float(q) for q in np.percentile(self.seconds, [25, 50, 75, 95]))
             unstable = high - low > UNSTABLE * median
             spread = {"median_s": median, "iqr_s": high - low, "p95_s": p95, "unstable": unstable}

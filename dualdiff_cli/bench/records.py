@@ -56,12 +56,17 @@ def related(rows: Sequence[dict[str, Any]], samples: int) -> list[dict[str, Any]
 
 
 def _ratio(by_key: Mapping[tuple[Any, ...], Mapping[str, Any]], key: Any, other: Any) -> dict[str, float] | None:
-    """Give the ratio of the times of two rows that took turns; None if one of them has no times."""
+    """Give the ratio of the times of two rows that took turns; None where `_of_medians` gives none."""
     if key == other or key not in by_key or other not in by_key:
         return None
     a, b = _seconds(by_key[key]), _seconds(by_key[other])
     rounds = min(len(a), len(b))  # an interrupted round has a time of only one of the two
-    return ratio_of_medians(a[:rounds], b[:rounds], paired=True)._asdict()
+    return _of_medians(a[:rounds], b[:rounds], paired=True)
+
+
+def _of_medians(a: Sequence[float], b: Sequence[float], *, paired: bool = False) -> dict[str, float] | None:
+    """Give the ratio of two medians; None of a single time, whose scatter nobody knows."""
+    return ratio_of_medians(a, b, paired=paired)._asdict() if min(len(a), len(b)) > 1 else None
 
 
 def compare_benchmarks(before: Path, after: Path) -> dict[str, Any]:
@@ -72,9 +77,9 @@ def compare_benchmarks(before: Path, after: Path) -> dict[str, Any]:
 
     Returns:
         ``rows``, matched by data set, model, recipe, task and backend, each with both medians and the ratio of after to
-        before with its 95 % interval; ``unequal``, the rows whose tasks differ in size, each with both sizes and no
-        ratio; ``unmatched``, the rows that have times in only one of the records; and ``threads`` and ``settings`` of
-        both records, None for settings that an older record does not hold.
+        before with its 95 % interval, None of a single time; ``unequal``, the rows whose tasks differ in size, each
+        with both sizes and no ratio; ``unmatched``, the rows that have times in only one of the records; and
+        ``threads`` and ``settings`` of both records, None for settings that an older record does not hold.
 
     Raises:
         InputError: a file is not a record of ``dualdiff bench``.
@@ -96,7 +101,7 @@ def compare_benchmarks(before: Path, after: Path) -> dict[str, Any]:
             | {"device_before": a["device"], "device_after": b["device"]}
             | {"before_s": a["median_s"], "after_s": b["median_s"]}
             | {"unstable": a["unstable"] or b["unstable"]}
-            | {"ratio": ratio_of_medians(_seconds(b), _seconds(a))._asdict()}
+            | {"ratio": _of_medians(_seconds(b), _seconds(a))}
         )
     unmatched = {"before": [list(key) for key in old if key not in new]}
     unmatched |= {"after": [list(key) for key in new if key not in old]}

@@ -103,7 +103,7 @@ def benchmark_comparison_table(record: Mapping[str, Any]) -> Table:
         labels = [row[part] for part in KEY]
         if row["device_before"] != row["device_after"]:
             labels[-1] += f", {row['device_before']} → {row['device_after']}"
-        labels[-1] += " ~" * row["unstable"]
+        labels[-1] += " ~" * bool(row["unstable"])
         rows.append((*labels, row["before_s"], row["after_s"], _ratio(row["ratio"])))
     notes = [
         f"{what}: {_words(of['before'])} in {record['before']}, {_words(of['after'])} in {record['after']}"

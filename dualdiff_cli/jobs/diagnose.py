@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from .. import seeding
@@ -23,7 +24,7 @@ from ..models import DrawingOptions, Model
 from ..models.diffusion import DiffusionModel
 from .inputs import diffusion_model
 
-__all__ = ["diagnosable", "diagnose", "exact_scores", "path_score"]
+__all__ = ["density_notes", "diagnosable", "diagnose", "exact_scores", "path_score"]
 
 EXACT_ROWS = 2_000
 """The number of held-out rows whose log-density is computed."""
@@ -48,7 +49,7 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
     """
     rows = seeding.shuffled(data.held_out, EXACT_ROWS, seeding.stream(seed, "rows of the likelihood"))
     log_q = model.log_density(rows, seed=seed) / math.log(2)
-    notes = tuple(filter(None, [model.density_note(rows[:CHECKED_ROWS], seed=seed)]))
+    notes = density_notes(model, rows[:CHECKED_ROWS], seed=seed)
 
     def score(terms: Points, *, less: float = 0.0, floor: float | None, notes: tuple[str, ...] = ()) -> Score:
         interval = mean_interval((terms - less).tolist())
@@ -63,6 +64,16 @@ def exact_scores(model: Model, data: Data, *, seed: int) -> dict[str, Score]:
         "nll_excess": score(-log_q, less=entropy, floor=0.0),
         "kl_real_model": score(data.density.log_prob(rows.to_numpy()) / math.log(2) - log_q, floor=0.0),
     }
+
+
+def density_notes(model: Model, rows: pl.DataFrame, *, seed: int) -> tuple[str, ...]:
+    """Say what is to be known about log-densities: what `log_slope` leaves out, and the error at checked rows."""
+    reflecting = ", ".join(f"'{column.name}'" for column in model.encoding.columns if column.reflects)
+    bounds = (
+        f"What the model reflects at the bounds of {reflecting} is missing from the density inside them, so that the "
+        "density is too small near the bounds and its integral is less than one."
+    )
+    return tuple(filter(None, [bounds if reflecting else "", model.density_note(rows, seed=seed)]))
 
 
 def diagnosable(model: Model, data: Data) -> DiffusionModel:

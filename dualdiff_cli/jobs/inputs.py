@@ -168,8 +168,9 @@ def _data_as_before(config: RunConfig, before: Mapping[str, Any] | None, whose: 
     if before.get("source") == IN_MEMORY:
         raise InputError(
             f"The rows that {whose} was trained on were given from Python, and no file holds them.",
-            "Score files instead, with `dualdiff evaluate --samples FILE --against FILE`; or stay in Python, where "
-            "DualDiff.evaluate takes the rows.",
+            "The commands evaluate, report, plot, explore and animate need these rows, and sample, impute, score and "
+            "export do not. In Python DualDiff.evaluate takes rows, and `dualdiff evaluate --samples FILE --against "
+            "FILE` scores files.",
         )
     # An earlier version may have learnt a column that is now taken for an identifier.
     data = load_run_data(config, learnt=before.get("columns") or ())

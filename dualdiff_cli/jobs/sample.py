@@ -86,7 +86,8 @@ def sample(
         drawing = model.draw(n, seed=seed, options=options)
         chunks = drawing.chunks
     else:
-        drawing = model.draw(most_candidates(n), seed=seed, options=replace(options, frame=CANDIDATES_AT_ONCE))
+        options = replace(options, frame=CANDIDATES_AT_ONCE, least=n)
+        drawing = model.draw(most_candidates(n), seed=seed, options=options)
         chunks = selection.rows(drawing.chunks, n, from_noise=drawing.from_noise, seed=seed)
     how = [drawing.facts[key] for key in ("sampler", "sample_steps") if key in drawing.facts]
     name = "-".join(map(str, [*(how or [model.config.model.name]), f"n{n}", f"seed{seed}.csv"]))

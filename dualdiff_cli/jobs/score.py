@@ -16,7 +16,7 @@ from ..data import FloatArray, read_table, write_chunks
 from ..errors import InputError
 from ..models import Model
 from ..store.run import Run
-from .diagnose import CHECKED_ROWS
+from .diagnose import CHECKED_ROWS, density_notes
 from .inputs import opened, with_types
 
 __all__ = ["log_densities", "score"]
@@ -75,7 +75,7 @@ def score(
     mean = float(values.mean())
     notes = [NOTE_ON_STEPS] if model.encoding.resolution.any() else []
     checked = seeding.subsample(rows, CHECKED_ROWS, seed=seed, role="checked rows")
-    notes += filter(None, [model.density_note(checked, seed=seed)])
+    notes += density_notes(model, checked, seed=seed)
     record = {
         "run": None if run is None else str(run),
         "rows": rows.height,

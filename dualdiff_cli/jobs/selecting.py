@@ -38,7 +38,9 @@ TESTED_ALONE = 32
 """So many accepted and so many refused rows are tested once more, each by itself."""
 
 _EQUALITY = re.compile(
-    r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?))\s*""",
+    r"""\s*(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\W\d]\w*))\s*=\s*"""
+    r"""(?:(?:date\s*)?'(?P<text>(?:[^']|'')*)'|(?P<truth>true|false)|"""
+    r"""(?P<number>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?))\s*""",
     re.IGNORECASE,
 )
 
@@ -191,12 +193,14 @@ def equalities(predicate: str) -> dict[str, Any]:
     for part in parts:
         match = _EQUALITY.fullmatch(part)
         if match:
-            text = match["text"]
-            value = _plain(match["number"]) if text is None else text.replace("''", "'")
+            number, text = match["number"], match["text"]
+            value = _plain(number) if number else match["truth"] or text.replace("''", "'")
             found[match["quoted"] or match["plain"]] = value
     return found
 
 
 def _plain(number: str) -> str:
-    """Write a number as digits with a point, so that 1e3 is a whole number, too."""
-    return number if re.fullmatch(r"-?\d+(\.\d+)?", number) else f"{float(number):.17g}"
+    """Write a number as its digits with a point, so that 1e3 is a whole number, too."""
+    number = number.removeprefix("+")
+    is_plain = re.fullmatch(r"-?\d+(\.\d+)?", number)
+    return number if is_plain else np.format_float_positional(float(number), trim="-")

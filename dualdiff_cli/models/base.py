@@ -43,6 +43,7 @@ class DrawingOptions:
         given: cells that every row is to have, by the name of the column.
         guidance: how strongly the rows follow the given cells; 1 draws from the conditional distribution.
         frame: the largest number of rows of a chunk, for a caller who may stop; None leaves it to the model.
+        least: the number of rows that such a caller takes at least, which says whether compiling is repaid.
         redraw: whether absurd rows are drawn again, as whoever uses the rows wants it; scores and pictures of a model
             take its rows as they are.
 
@@ -55,6 +56,7 @@ class DrawingOptions:
     given: Mapping[str, Any] = field(default_factory=dict)
     guidance: float = 1.0
     frame: int | None = None
+    least: int | None = None
     redraw: bool = True
 
     def refuse(self, model: str, *, sampler: bool = True, given: bool = True) -> None:

@@ -82,7 +82,8 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         sampling = with_sampling(self.config.sampling, sampler=options.sampler, steps=options.steps)
         given = self._given(options)
         compile = options.compile if given is None else "off"
-        execution = self.choose_execution(n, sampling.steps, compile=compile, precision=options.precision)
+        rows = options.least or n
+        execution = self.choose_execution(rows, sampling.steps, compile=compile, precision=options.precision)
         keep_freed_memory()
         denoiser = self.denoiser if given is None else conditioned_on(self.denoiser, given, guidance=options.guidance)
         process = self.reverse_process(

@@ -58,8 +58,11 @@ class ReverseProcess:
 
         """
         redrawing = Redrawing.of(self.reach, self.given) if self.redraws else None
-        per_call = points_per_call(self.device, n, self.execution)
-        chunks = self._from_noise(n, self.execution, redrawing).chunks(n, seed=seed, per_call=per_call, frame=frame)
+        # Padding fills a call up to this number, and a frame may be all that its caller ever takes.
+        together = n if frame is None else min(n, max(frame, BLOCK))
+        per_call = points_per_call(self.device, together, self.execution)
+        from_noise = self._from_noise(together, self.execution, redrawing)
+        chunks = from_noise.chunks(n, seed=seed, per_call=per_call, frame=frame)
         facts = {
             "sampler": self.sampler.name,
             "sample_steps": self.sampler.steps,
@@ -71,7 +74,7 @@ class ReverseProcess:
         return Drawing(counted, facts, self._from_noise(BLOCK, replace(self.execution, compiled=False), redrawing))
 
     def _from_noise(self, n: int, execution: Execution, redrawing: Redrawing | None) -> FromNoise:
-        """Give the function from noise to rows, for n rows in all."""
+        """Give the function from noise to rows, which are drawn n at a time, or in smaller parts."""
         walk = noise_walk(self.sampler, self.denoiser, n, device=self.device, execution=execution)
 
         def applied(noise: Tensor, step_noise: Tensor | None) -> Tensor:

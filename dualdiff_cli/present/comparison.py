@@ -21,7 +21,7 @@ SHOWN = (
 
 EXCESS = {
     "bits": "Excess: the sum of the two KL divergences less their floors, in bits; the least excess is the best.",
-    "AUC": "Excess: the AUC of the classifier less its floor, for want of densities; the least excess is the best.",
+    "AUC": "Excess: the AUC of the classifier less its floor, as some models have no divergences; the least is best.",
 }
 """What the excess is, by its unit."""
 

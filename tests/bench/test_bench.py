@@ -23,6 +23,7 @@ from dualdiff_cli.bench.backends import BACKENDS, backends_of
 from dualdiff_cli.bench.benchmark import BenchRequest, bench
 from dualdiff_cli.bench.records import compare_benchmarks, read_benchmark
 from dualdiff_cli.bench.subject import Subject, subjects_of
+from dualdiff_cli.bench.tables import benchmark_comparison_table
 from dualdiff_cli.cli.app import app
 from dualdiff_cli.errors import DeviceError, InputError, Interrupted
 from dualdiff_cli.exporting.runtime import ExportedModel
@@ -236,6 +237,16 @@ def test_a_comparison_gives_the_ratio_it_was_made_with_and_names_who_is_alone(
         assert row["ratio"]["low"] <= 3 <= row["ratio"]["high"]
     alone = [[row[part] for part in ("dataset", "model", "recipe", "task", "backend")] for row in record["rows"]]
     assert compared["unmatched"] == {"before": [alone[-1]], "after": [alone[0]]}
+
+
+def test_a_single_time_has_no_ratio_whose_interval_would_have_no_width(record: dict[str, Any], tmp_path: Path) -> None:
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    rows = [row | {"raw_s": row["raw_s"][:1], "unstable": None} for row in record["rows"]]
+    before.write_text(json.dumps(record), encoding="utf-8")
+    after.write_text(json.dumps(record | {"rows": rows}), encoding="utf-8")
+    compared = compare_benchmarks(before, after)
+    assert {row["ratio"] for row in compared["rows"]} == {None}
+    assert {row[-1] for row in benchmark_comparison_table(compared).rows} == {None}
 
 
 def test_tasks_of_different_size_are_not_compared(record: dict[str, Any], tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_a_row_is_unstable_where_the_quartiles_are_a_tenth_of_the_median_apart(s
     assert measurement.record()["unstable"] is unstable
 
 
+def test_one_time_alone_has_a_median_and_is_neither_stable_nor_unstable() -> None:
+    measurement = racing(print, whole=6)
+    measurement.block, measurement.raw_s = 3, [2.0]
+    record = measurement.record()
+    assert [record[key] for key in ("median_s", "iqr_s", "p95_s", "unstable")] == [4.0, None, None, None]
+
+
 def test_who_fails_is_a_row_with_its_reason_and_the_others_go_on() -> None:
     def absent() -> Prepared:
         raise DeviceError("There is no such device.", "Use another.")

@@ -18,6 +18,7 @@ from short_runs import QUICK, short
 from dualdiff_cli import resolve, seeding
 from dualdiff_cli.config.schema import RunConfig
 from dualdiff_cli.errors import InputError
+from dualdiff_cli.jobs.evaluate import evaluate
 from dualdiff_cli.jobs.score import log_densities, score
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.models import TrainableModel, load_model
@@ -154,6 +155,18 @@ def test_the_note_says_what_is_not_exact(run_of_model: Callable[[str], str], of_
     assert "probability flow" in score(run_of_model("baseline"), rows, device="cpu")["note"]
     people = pl.DataFrame({"age (years)": [20, 30], "income": [2.0, 3.0]})
     assert "seed" in score(str(of_people["run"]), people, device="cpu")["note"]
+
+
+def test_the_note_says_that_what_is_reflected_at_bounds_is_missing(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"share": seeding.stream(0, "shares").random(300), "own": measured(300, seed=0)["load"]})
+    rows.write_csv(tmp_path / "rows.csv")
+    config = resolve(dataset=str(tmp_path / "rows.csv"), model="mixture", settings=["model.components=1"])
+    run = train(config, path=tmp_path / "run", device="cpu")["run"]
+    notes = (
+        score(run, rows, device="cpu")["note"],
+        evaluate(run, n=50, exact=True)["metrics"]["nll_held_out"]["notes"][0],
+    )
+    assert all("reflects at the bounds of 'share' is missing" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,20 @@ def test_equalities_joined_by_and_are_all_found_beside_other_conditions(seed: in
     assert found == {name: value if isinstance(value, str) else str(value) for name, value in values.items()}
 
 
-@pytest.mark.parametrize(("written_so", "value"), [("1e3", "1000"), (".5", "0.5"), ("+5", "5"), ("-2.5E-1", "-0.25")])
-def test_a_number_is_recognised_however_it_is_written(written_so: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("written_so", "value"),
+    [
+        ("1e3", "1000"),
+        (".1", "0.1"),
+        ("5.", "5"),
+        ("+12345678901234567", "12345678901234567"),
+        ("-2.5E-1", "-0.25"),
+        ("TRUE", "TRUE"),
+        ("false", "false"),
+        ("DATE '2021-04-01'", "2021-04-01"),
+    ],
+)
+def test_a_value_is_recognised_however_it_is_written(written_so: str, value: str) -> None:
     assert equalities(f"a = {written_so} AND b > 2") == {"a": value}
 
 

@@ -141,6 +141,22 @@ def test_a_compiled_model_is_called_with_one_size_and_a_last_call_that_is_not_fu
     assert_allclose(padded, expected, atol=1e-4)
 
 
+def test_a_compiled_model_fills_a_call_up_to_the_frame_and_the_rows_that_are_surely_taken_decide_on_compiling(
+    saved: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sizes, asked = untrained(tiny("precise")), set(), []
+    model.denoiser.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    process = replace(model.reverse_process(), execution=replace(PLAIN, compiled=True))
+    assert next(process.draw(10**6, seed=0, frame=BLOCK).chunks).height == BLOCK
+    assert sizes == {BLOCK}
+    loaded = DiffusionModel.load(saved, device=CPU)
+    monkeypatch.setattr(
+        DiffusionModel, "choose_execution", lambda self, n, evaluations, **how: asked.append(n) or PLAIN
+    )
+    loaded.draw(10**6, seed=0, options=DrawingOptions(frame=BLOCK, least=50))
+    assert asked == [50]
+
+
 @pytest.mark.parametrize(
     ("execution", "n", "expected"),
     [

@@ -154,6 +154,11 @@ class ColumnEncoding(BaseModel, ABC):
         """(shift, scale), where the column has one feature and value = shift + scale·feature; otherwise None."""
         return None
 
+    @property
+    def reflects(self) -> bool:
+        """Whether values are reflected at bounds, which the slope of the encoding does not know."""
+        return False
+
     def log_slope(self, features: FloatArray) -> FloatArray | None:
         """Give log |d value / d feature| at n rows of features (n, 1), (n,); None where there is no such slope.
 

@@ -80,6 +80,11 @@ class BoundedColumn(WrappedColumn):
         return x if self.high is None else arrays.where(x > self.high, back, x)
 
     @property
+    def reflects(self) -> bool:
+        """A bounded column does."""
+        return True
+
+    @property
     def affine(self) -> tuple[float, float] | None:
         """That of the inner encoding: the density inside the bounds without what is reflected, a lower bound."""
         return self.inner.affine

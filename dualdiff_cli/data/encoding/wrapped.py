@@ -65,6 +65,11 @@ class WrappedColumn(ColumnEncoding):
         return np.pad(self.inner.unused(features[:, :split]), ((0, 0), (0, features.shape[1] - split)))
 
     @property
+    def reflects(self) -> bool:
+        """Whether the inner encoding reflects values."""
+        return self.inner.reflects
+
+    @property
     def resolution(self) -> float:
         """The resolution of the inner encoding."""
         return self.inner.resolution
