@@ -36,7 +36,7 @@ _WHOLE = r"^[+-]?[0-9]+$"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 _THOUSANDS_COMMA = r"^[+-]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?$"
 _THOUSANDS_POINT = r"^[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
-_DECIMAL_COMMA = r"^[+-]?(?:[0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
+_DECIMAL_COMMA = r"^[+-]?(?:(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?|,[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
 _TIME = (
     r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
@@ -106,6 +106,12 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
         return found
     with_commas = bare.str.contains(_DECIMAL_COMMA) | bare.str.contains(_THOUSANDS_COMMA)
     others = bare.filter(bare.cast(pl.Float64, strict=False).is_null() & ~with_commas)
+    if others.is_empty():
+        return TidyColumn(
+            text,
+            f"Column '{column.name}' is read as text, because its numbers have commas that do not go together: "
+            "some between thousands, others as decimal commas.",
+        )
     if len(others) <= (1 - _MOSTLY) * len(bare):
         are = "is no number" if len(others) == 1 else "are no numbers"
         example = str(others[0])[:40]

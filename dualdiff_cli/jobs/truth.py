@@ -21,6 +21,8 @@ REAL = 100_000
 """The largest number of rows that stand for the truth, as in the paper."""
 FLOOR_DRAWS = 3
 """The number of draws of perfect samples that the floors are averaged over."""
+_FEW_GAPS = 0.05
+"""The largest share of gaps in a column of scored rows that is filled without a warning."""
 
 Announce: TypeAlias = Callable[[str], None]
 """Told what is being computed."""
@@ -59,7 +61,7 @@ class Truth:
         """Turn n rows into an array (n, width) in the units of the scores.
 
         A gap in a column without gaps among the training rows has no feature: the middle of the column takes its place,
-        and a warning says so.
+        and a warning says so if there are more than a few.
 
         Raises:
             InputError: a column has another type than among the training rows.
@@ -68,7 +70,8 @@ class Truth:
         learnt = [column.name for column in self.encoding.columns if column.width]
         others = "the rows that it is scored with have"
         for name in learnt:
-            if name in rows.columns and (gaps := rows[name].null_count()) and name not in self.encoding.presence:
+            gaps = rows[name].null_count() if name in rows.columns else 0
+            if gaps > _FEW_GAPS * rows.height and name not in self.encoding.presence:
                 warnings.warn(
                     f"The column '{name}' has {gaps:,} missing values in {rows.height:,} rows that are scored, and "
                     "none in the training rows. The scores take a value from the middle of the column for each gap.",

@@ -49,6 +49,8 @@ def column(values: list[Any], dtype: Any = None) -> pl.Series:
         (["0", "10", "-5"], [0, 10, -5], pl.Int64),
         (["1,234", "1,234,567.5", "7"], [1234, 1234567.5, 7], pl.Float64),
         (["1,25", "2"], [1.25, 2], pl.Float64),
+        (["1,25", "1,234.5"], ["1,25", "1,234.5"], pl.String),
+        (["-", "-"], ["-", "-"], pl.String),
         ([None, None], [None, None], pl.String),
     ],
 )
