@@ -17,9 +17,9 @@ from typing import NamedTuple
 import polars as pl
 
 from ..errors import InputError
-from .cells import has_decimal_commas
 from .names import column_names
 from .raw import RawTable
+from .texts import has_decimal_commas
 
 __all__ = ["read_delimited"]
 

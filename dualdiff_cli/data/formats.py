@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
-from .cells import LARGEST_EXACT
 from .delimited import read_delimited
 from .names import column_names
 from .raw import RawTable
+from .tidied import LARGEST_EXACT
 
 __all__ = ["READABLE", "read_raw", "suffix_of"]
 

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError, did_you_mean
-from .cells import UnusableColumn, tidy
+from .cells import tidy
 from .formats import READABLE, read_raw
 from .names import readable_names
 from .raw import RawTable
+from .tidied import UnusableColumn
 
 __all__ = ["MIN_ROWS", "READABLE", "Missing", "SourceTable", "check_table", "read_cells", "read_table"]
 

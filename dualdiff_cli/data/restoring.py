@@ -9,7 +9,8 @@ from functools import partial
 import polars as pl
 
 from ..errors import InputError
-from .cells import PER_SECOND, has_decimal_commas
+from .cells import PER_SECOND
+from .texts import has_decimal_commas
 
 __all__ = ["in_type", "put_back"]
 

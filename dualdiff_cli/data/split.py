@@ -21,12 +21,12 @@ import polars as pl
 from .. import seeding
 from ..config.registry import IDENTIFIER
 from ..errors import InputError, did_you_mean
-from .cells import LARGEST_EXACT
 from .densities.base import Density
 from .densities.catalogue import DENSITIES, get_density
 from .encoding import TableEncoding
 from .reading import READABLE, Missing, SourceTable, read_table
 from .relations import held_relations
+from .tidied import LARGEST_EXACT
 
 __all__ = ["JSON", "Data", "check_source", "draw", "is_identifier", "left_out", "load_data", "parts_of", "split_table"]
 

@@ -22,8 +22,8 @@ import polars as pl
 
 from ..errors import InputError
 from ..store.atomic import replaced
-from .cells import LARGEST_EXACT
 from .formats import suffix_of
+from .tidied import LARGEST_EXACT
 
 __all__ = ["WRITABLE", "require_space", "write_chunks"]
 

@@ -12,11 +12,11 @@ import polars as pl
 
 from .. import seeding
 from ..data import check_table, read_cells, write_chunks
-from ..data.cells import without_marks
 from ..data.encoding.base import shortened
 from ..data.formats import suffix_of
 from ..data.raw import RawTable
 from ..data.restoring import put_back
+from ..data.texts import without_marks
 from ..errors import InputError
 from ..models import Model
 from ..store.run import Run

@@ -12,7 +12,9 @@ import polars as pl
 import pytest
 
 from dualdiff_cli.data import read_table
-from dualdiff_cli.data.cells import MISSING_MARKS, UnusableColumn, has_decimal_commas, tidy
+from dualdiff_cli.data.cells import tidy
+from dualdiff_cli.data.texts import MISSING_MARKS, has_decimal_commas
+from dualdiff_cli.data.tidied import UnusableColumn
 from dualdiff_cli.errors import InputError
 
 MOMENT = pl.Datetime("us")

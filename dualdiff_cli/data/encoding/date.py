@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from ..arrays import FloatArray
-from ..cells import LARGEST_EXACT
+from ..tidied import LARGEST_EXACT
 from .category import CategoryColumn
 from .choosing import fit_column
 from .wrapped import WrappedColumn

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from ...config.formulas import Formula, linear_formula, read_formula
 from ...errors import InputError, did_you_mean
 from ..arrays import FloatArray
-from ..cells import LARGEST_EXACT
+from ..tidied import LARGEST_EXACT
 from .base import ColumnEncoding
 from .whole import as_whole_numbers
 

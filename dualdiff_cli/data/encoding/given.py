@@ -13,7 +13,7 @@ import polars as pl
 
 from ...errors import InputError, did_you_mean
 from ..arrays import FloatArray
-from ..cells import LARGEST
+from ..tidied import LARGEST
 from .base import ColumnEncoding
 from .derived import DerivedColumn
 from .table import TableEncoding

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from ... import seeding
 from ...errors import InputError
 from ..arrays import FloatArray
-from ..cells import LARGEST_EXACT
+from ..tidied import LARGEST_EXACT
 from .base import ColumnEncoding
 from .bounded import BoundedColumn, span_in_words
 from .choosing import fit_column

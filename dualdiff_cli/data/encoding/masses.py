@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..arrays import FloatArray
-from ..cells import LARGEST_EXACT
+from ..tidied import LARGEST_EXACT
 from .base import namespace
 from .bounded import reflect
 from .category import CategoryColumn

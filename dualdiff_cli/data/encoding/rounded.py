@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ... import seeding
 from ..arrays import FloatArray
-from ..cells import LARGEST_EXACT
+from ..tidied import LARGEST_EXACT
 from .base import namespace
 from .bounded import bounds_of, span_in_words
 from .category import CategoryColumn
