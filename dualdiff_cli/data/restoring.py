@@ -10,7 +10,7 @@ import polars as pl
 
 from ..errors import InputError
 from .cells import PER_SECOND
-from .texts import has_decimal_commas
+from .texts import has_decimal_commas, split_unit
 
 __all__ = ["in_type", "put_back"]
 
@@ -47,7 +47,7 @@ def put_back(original: pl.Series, observed: pl.Series, filled: pl.Series, *, dec
         original = original.cast(filled.dtype)
     drawn = pl.select(pl.when(gaps).then(filled)).to_series().alias(original.name)
     if original.dtype == pl.String:
-        drawn = _as_text(drawn, original, observed, decimal_comma or has_decimal_commas(original))
+        drawn = _as_text(drawn, original, observed, decimal_comma)
     else:
         drawn = in_type(drawn, original.dtype)
     return pl.select(pl.when(gaps).then(drawn).otherwise(original).alias(original.name)).to_series()
@@ -82,7 +82,10 @@ def _as_text(values: pl.Series, texts: pl.Series, observed: pl.Series, decimal_c
     known = observed.is_not_null()
     texts, observed = (column.filter(known).head(STYLE_ROWS) for column in (texts, observed))
     zone = "Z" if texts.str.contains(ZONE).any() else ""
-    ways = _ways(values, zone, decimal_comma)
+    split = split_unit(texts.str.strip_chars()) if values.dtype.is_numeric() else None
+    ways = _ways(values, zone, decimal_comma or has_decimal_commas(split.numbers if split else texts))
+    if split:
+        ways = [partial(_with_unit, way, split.before, split.behind) for way in ways]
     return max(ways, key=lambda way: (way(observed) == texts).sum())(values)
 
 
@@ -103,6 +106,12 @@ def _ways(values: pl.Series, zone: str, decimal_comma: bool) -> list[Callable[[p
     if decimal_comma and values.dtype.is_float():
         return [lambda x: x.cast(pl.String).str.replace(".", ",", literal=True)]
     return [lambda x: x.cast(pl.String)]
+
+
+def _with_unit(way: Callable[[pl.Series], pl.Series], before: str, behind: str, values: pl.Series) -> pl.Series:
+    """Write numbers with a unit; a minus sign stands before the sign of a currency."""
+    sign = pl.select(pl.when(values < 0).then(pl.lit("-")).otherwise(pl.lit(""))).to_series()
+    return sign + before + way(values.abs()) + behind
 
 
 def _in_form(moments: pl.Series, form: str) -> pl.Series:

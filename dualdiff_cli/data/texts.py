@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import polars as pl
 
 from .tidied import TidyColumn, beyond_calendar, complete, finite, whole_numbers
 
-__all__ = ["MISSING_MARKS", "has_decimal_commas", "parse_text", "without_marks"]
+__all__ = ["MISSING_MARKS", "Quantities", "has_decimal_commas", "parse_text", "split_unit", "without_marks"]
 
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
@@ -23,6 +25,9 @@ _TIME = (
 )
 _LOCAL_DATE = r"^([0-9]{1,4})([./-])([0-9]{1,2})([./-])([0-9]{1,4})([T ].*)?$"
 _DATE_ORDERS = {"day, month, year": "dmy", "month, day, year": "mdy", "year, month, day": "ymd"}
+_QUANTITY = r"^([+-]?)([$€£¥₹]\s?)?([0-9.,]*[0-9][.,]?)(\s?[\p{L}%‰$€£¥₹°][\p{L}%‰°/²³]*)?$"
+_LEAST_QUANTITIES = 10
+"""With fewer different values, texts such as '2 doors' are more likely names than numbers with a unit."""
 _MICROSECOND = pl.Datetime("us")
 _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
@@ -44,12 +49,12 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     bare = trimmed.drop_nulls()
     if bare.is_empty():
         return TidyColumn(text)
-    if bare.str.contains(_WHOLE).all():
-        if bare.str.contains(_LEADING_ZERO).any():
-            return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
-        return whole_numbers(trimmed)
-    numbers = _decimal_numbers(trimmed, decimal_comma=decimal_comma)
+    if bare.str.contains(_WHOLE).all() and bare.str.contains(_LEADING_ZERO).any():
+        return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+    numbers = _numbers(trimmed, decimal_comma=decimal_comma)
     if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
+        return found
+    if bare.n_unique() >= _LEAST_QUANTITIES and (found := _quantities(trimmed, decimal_comma=decimal_comma)):
         return found
     with_commas = bare.str.contains(_DECIMAL_COMMA) | bare.str.contains(_THOUSANDS_COMMA)
     others = bare.filter(bare.cast(pl.Float64, strict=False).is_null() & ~with_commas)
@@ -90,8 +95,10 @@ def without_marks(column: pl.Series) -> pl.Series:
     return column.set(column.str.strip_chars().is_in(list(MISSING_MARKS)), None)
 
 
-def _decimal_numbers(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
-    """Parse numbers with a decimal point, with a decimal comma, or with commas or points between thousands."""
+def _numbers(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
+    """Parse whole numbers, or numbers with a decimal point, a decimal comma, or commas or points between thousands."""
+    if text.str.contains(_WHOLE).all():
+        return whole_numbers(text)
     numbers = text.cast(pl.Float64, strict=False)
     point_groups = decimal_comma and bool(text.str.contains(_THOUSANDS_POINT).all())
     if complete(numbers, text) and not point_groups:
@@ -112,6 +119,42 @@ def _without_commas(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | Non
         if complete(numbers, text):
             return TidyColumn(numbers if dtype == pl.Int64 else finite(numbers), note)
     return None
+
+
+class Quantities(NamedTuple):
+    """A column of numbers that all have the same unit, or the same sign of a currency before them.
+
+    Attributes:
+        numbers: n texts of numbers, without the unit.
+        before, behind: what stands before and behind each number.
+
+    """
+
+    numbers: pl.Series
+    before: str
+    behind: str
+
+
+def split_unit(text: pl.Series) -> Quantities | None:
+    """Part a column of trimmed texts such as '12.5 %' or '-$3' into numbers and a unit; None for another column."""
+    parts = text.str.extract_groups(_QUANTITY).struct.unnest()
+    parts.columns = ["sign", "before", "number", "behind"]
+    if not complete(parts["number"], text) or parts["number"].str.contains(_LEADING_ZERO).any():
+        return None
+    known = parts.filter(parts["number"].is_not_null())
+    units = known.select(pl.col("before", "behind").fill_null("")).unique().rows()
+    if len(units) != 1 or units == [("", "")]:
+        return None
+    return Quantities((parts["sign"] + parts["number"]).alias(text.name), *units[0])
+
+
+def _quantities(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
+    """Parse numbers with a unit."""
+    if (split := split_unit(text)) is None or (found := _numbers(split.numbers, decimal_comma=decimal_comma)) is None:
+        return None
+    example, unit = text.drop_nulls()[0], (split.before + split.behind).strip()
+    note = f"The values of column '{text.name}', such as '{example}', are read as numbers, without the '{unit}'."
+    return found._replace(note=" ".join(filter(None, (note, found.note))))
 
 
 def _truth_values(text: pl.Series) -> TidyColumn | None:

@@ -86,6 +86,42 @@ def test_dates_of_a_country_are_read_where_the_order_of_day_and_month_is_clear(
     assert bool(found.note) == bool(word)
 
 
+TEN = list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "unit"),
+    [
+        ([f"{k}%" for k in TEN], TEN, "%"),
+        ([f" {k}.5 kg" for k in TEN], [k + 0.5 for k in TEN], "kg"),
+        ([f"-${k},000.50" for k in TEN], [-1000 * k - 0.5 for k in TEN], "$"),
+        ([f"{k},5 €" for k in TEN], [k + 0.5 for k in TEN], "€"),
+        ([f"€ {k}" for k in TEN] + ["NA"], [*TEN, None], "€"),
+        ([f"{k}.25 µg/m³" for k in TEN], [k + 0.25 for k in TEN], "µg/m³"),
+    ],
+)
+def test_numbers_with_one_unit_are_read_without_it_and_a_note_says_so(
+    texts: list[str], values: list[Any], unit: str
+) -> None:
+    found = tidy(column(texts))
+    assert found.values.to_list() == values
+    assert f"such as '{texts[0].strip()}', are read as numbers, without the '{unit}'" in found.note
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [f"{k} doors" for k in TEN[:9]],  # few values are names
+        [f"{k} kg" for k in TEN] + ["3 g"],
+        [f"P{k}" for k in TEN],
+        [f"0{k}%" for k in TEN],
+        [f"{k}.1.24 h" for k in TEN],
+    ],
+)
+def test_texts_that_only_look_like_numbers_with_a_unit_stay_texts(texts: list[str]) -> None:
+    assert tidy(column(texts)).values.to_list() == texts
+
+
 @pytest.mark.parametrize(("texts", "comma", "points"), [(["1,500", "2,750"], [1.5, 2.75], [1500, 2750])])
 def test_commas_before_three_digits_mean_what_the_rest_of_the_file_says(
     texts: list[str], comma: list[float], points: list[int]

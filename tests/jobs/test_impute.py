@@ -210,6 +210,16 @@ def test_a_text_file_keeps_every_observed_text_and_drawn_cells_are_written_alike
     assert not any("'own'" in note or "'when'" in note for note in notes)
 
 
+def test_numbers_with_a_unit_are_those_that_were_learnt_without_it(orders: Path, tmp_path: Path) -> None:
+    (tmp_path / "units.csv").write_text(
+        "amount,day\n€1.25,2024-01-01\nNA,2024-01-02\n-€2,2024-01-03\n", encoding="utf-8"
+    )
+    impute(orders, tmp_path / "units.csv", output=tmp_path / "filled.csv", device="cpu")
+    first, drawn, last = pl.read_csv(tmp_path / "filled.csv")["amount"]
+    assert (first, last) == ("€1.25", "-€2")
+    assert re.fullmatch(r"-?€\d+(\.\d+)?", drawn)
+
+
 @pytest.mark.parametrize("suffix", [".ndjson", ".xlsx"])
 def test_columns_that_the_model_does_not_know_are_no_gaps_and_keep_their_texts(
     orders: Path, tmp_path: Path, suffix: str
