@@ -13,6 +13,7 @@ from ..data.relations import free_relations, held_relations
 from ..data.schema_file import read_schema, write_schema
 from ..data.split import left_out, parts_of
 from ..store.atomic import replaced
+from .offers import angle_offers
 
 __all__ = ["columns", "kind_in_words"]
 
@@ -68,7 +69,7 @@ def columns(
         "file": str(path),
         "rows": rows.height,
         "columns": found,
-        "notes": list(table.notes),
+        "notes": [*table.notes, *angle_offers(learnt, encodings, asked=kinds)],
         "relations": free_relations(learnt, encodings),
         "output": None if output is None else str(output),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..store.lock import sole_use
 from ..store.run import Run
 from ..training.session import Callbacks
 from .inputs import data_of_run, load_run_data
+from .offers import angle_offers
 from .plot import PICTURED, draw_pictures
 from .truth import Truth
 
@@ -81,7 +82,7 @@ def train(
     asked = config.config() if isinstance(config, Request) else config
     if data is None:
         data = load_run_data(asked)
-        for note in [*data.notes, *_notes_on_relations(data)]:
+        for note in [*data.notes, *_notes_on_relations(data), *_notes_on_angles(data)]:
             callbacks.on_note(note)
     config = config.config(data.train.height) if isinstance(config, Request) else config
     if data.provenance.get("source") == "file":  # so that the file is found again from wherever the run is used
@@ -99,6 +100,11 @@ def _notes_on_relations(data: Data) -> Iterator[str]:
     if data.density is None:
         for equation in free_relations(pl.concat([data.train, data.held_out]), data.encoding.columns):
             yield f"In every row {equation}. Drawn rows keep it exactly with --constraint {shlex.quote(equation)}."
+
+
+def _notes_on_angles(data: Data) -> Iterable[str]:
+    """Say which columns of a table may be angles."""
+    return () if data.density else angle_offers(data.train, data.encoding.columns, asked=data.kinds)
 
 
 def resume(run: Run | str | Path, *, device: str = "auto", callbacks: Callbacks = Callbacks()) -> dict[str, Any]:

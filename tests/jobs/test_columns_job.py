@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,12 +11,14 @@ import torch
 from dualdiff_cli import seeding
 from dualdiff_cli.config.recipes import resolve
 from dualdiff_cli.data import TableEncoding, load_data, read_table
+from dualdiff_cli.data.encoding.angle import AngleColumn
 from dualdiff_cli.data.schema_file import read_schema
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.columns import columns
 from dualdiff_cli.jobs.train import train
 from dualdiff_cli.models import load_model
 from dualdiff_cli.store.run import Run
+from dualdiff_cli.training.session import Callbacks
 
 N = 200
 
@@ -79,6 +82,38 @@ def test_an_edited_schema_decides_the_kinds(file: Path, tmp_path: Path) -> None:
     schema.write_text('[columns]\nangle = "angle"\ntemp = "identifier"\n')
     kinds = {column["name"]: column["kind"] for column in columns(file, schema=schema)["columns"]}
     assert (kinds["angle"], kinds["temp"], kinds["detector"]) == ("angle", "identifier", "category")
+
+
+def test_a_column_that_may_be_an_angle_by_its_name_and_range_is_offered_as_one(file: Path, tmp_path: Path) -> None:
+    offers = [note for note in columns(file)["notes"] if "angle" in note]
+    assert [note.partition(". ")[0] for note in offers] == ["Column 'angle' may be an angle from 0 to 360"]
+    schema = tmp_path / "schema.toml"
+    schema.write_text('[columns]\nangle = "number"\n')
+    assert not any("angle" in note for note in columns(file, schema=schema)["notes"])
+    notes: list[str] = []
+    config = resolve(dataset=str(file), model="mixture", settings=["model.components=2", "model.covariance='diag'"])
+    train(config, path=tmp_path / "run", device="cpu", callbacks=Callbacks(on_note=notes.append))
+    assert offers[0] in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("windDirection", [0.0, 359.5, 90.0], "angle from 0 to 360"),
+        ("phase", [-3.1, 3.1, 0.5], "angle from -3.14159 to 3.14159"),
+        ("Hour", [0, 23, 12], "angle from 0 to 24"),
+        ("month", [1, 12, 6], "angle from 1 to 13"),
+        ("direction", [0.0, 45.0, 90.0], None),
+        ("share", [0.0, 359.5, 90.0], None),
+        ("hour", ["0", "23"], None),
+        ("month", [3, 3], None),
+    ],
+)
+def test_name_and_range_say_together_whether_a_column_may_be_an_angle(
+    name: str, values: list[Any], words: str | None
+) -> None:
+    offered = AngleColumn.offered(pl.Series(name, values))
+    assert (offered and offered.summary) == words
 
 
 def test_a_kind_that_a_column_cannot_have_is_refused_by_name(file: Path, tmp_path: Path) -> None:

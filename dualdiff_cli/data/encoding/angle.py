@@ -1,11 +1,13 @@
 """Angles and other periodic numbers: a point on the circle, whose two coordinates are the features.
 
-Only a schema makes a column an angle: numbers from 0 to 360 may just as well be an amount.
+Only a schema makes a column an angle: numbers from 0 to 360 may just as well be an amount. Where the name says so, too,
+`AngleColumn.offered` lets a command offer it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,6 +24,13 @@ PERIODS = (7.0, 12.0, 24.0, 60.0, 360.0, 366.0)
 """The periods of whole numbers that are tried: days of the week, months, hours, minutes, degrees and days."""
 PERIODS_OF_NUMBERS = (2 * math.pi, 24.0, 360.0)
 """The periods of other numbers: radians, hours and degrees."""
+WORDS = {
+    *("angle", "azimuth", "bearing", "dir", "direction", "heading", "phase", "phi", "theta", "winddir"),
+    *("lon", "longitude", "hour", "weekday", "month"),
+}
+"""Words in the name of a column that say that its numbers may be periodic, …"""
+COVERED = 0.8
+"""… if they cover at least this share of a period."""
 
 
 class AngleColumn(ColumnEncoding):
@@ -69,6 +78,16 @@ class AngleColumn(ColumnEncoding):
             below = float(math.floor(least))
             low = below if least < 0 and most < below + period else least
         return cls(name=column.name, low=low, period=period, whole_numbers=whole)
+
+    @classmethod
+    def offered(cls, column: pl.Series) -> Self | None:
+        """Give the encoding if the name and the range of a column (n,) say that it may be an angle; otherwise None."""
+        words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column.name).lower())
+        if not cls.suits(column) or WORDS.isdisjoint(words) or column.n_unique() < 2:
+            return None
+        angle, span = cls.fit(column, standardise=True), float(column.max()) - float(column.min())  # type: ignore[arg-type]
+        periods = PERIODS if angle.whole_numbers else PERIODS_OF_NUMBERS
+        return angle if angle.period in periods and span + angle.whole_numbers >= COVERED * angle.period else None
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Compute √2 cos φ and √2 sin φ; see `ColumnEncoding.encode`."""
