@@ -235,6 +235,15 @@ def test_every_angle_of_the_training_rows_comes_back(values: np.ndarray, low: fl
     assert_allclose(encoding.series(encoding.values(encoding.encode(column, None))), column, atol=1e-9)
 
 
+def test_angles_with_decimals_come_back_in_their_steps_and_round_to_the_beginning_of_the_period() -> None:
+    column = pl.Series("a", [k / 10 for k in range(3600)])
+    encoding = one("a", column, a="angle").columns[0]
+    features = encoding.encode(column, np.random.default_rng(0))
+    assert encoding.series(encoding.values(features)).equals(column)
+    near_the_end = encoding.encode(pl.Series("a", [359.96, 359.94]), None)
+    assert encoding.series(encoding.values(near_the_end)).to_list() == [0.0, 359.9]
+
+
 @pytest.mark.parametrize("kind", ["number", "category", "bounded", "masses", "angle"])
 def test_the_kind_that_is_asked_for_a_column_with_gaps_is_that_of_its_observed_values(kind: str) -> None:
     values = [None if k % 10 == 0 else float(k % 4) for k in range(200)]

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..arrays import FloatArray
 from .base import ColumnEncoding, namespace
+from .integer import DecimalColumn, dequantise, step_of
 from .whole import as_whole_numbers
 
 __all__ = ["AngleColumn"]
@@ -40,6 +41,7 @@ class AngleColumn(ColumnEncoding):
         low: where the period begins; no value of the training rows is less.
         period: the difference of two values that mean the same.
         whole_numbers: whether the column holds whole numbers.
+        step: the distance of neighbouring values, in the column's unit; None where there is no such grid.
 
     """
 
@@ -47,6 +49,7 @@ class AngleColumn(ColumnEncoding):
     low: float
     period: float = Field(gt=0)
     whole_numbers: bool = False
+    step: float | None = Field(default=None, gt=0)
 
     on_request = True
 
@@ -77,7 +80,9 @@ class AngleColumn(ColumnEncoding):
         if beyond or least < low * 1.000001:
             below = float(math.floor(least))
             low = below if least < 0 and most < below + period else least
-        return cls(name=column.name, low=low, period=period, whole_numbers=whole)
+        step = 1.0 if whole else step_of(column)
+        on_grid = step is not None and math.isclose(step * round(period / step), period)
+        return cls(name=column.name, low=low, period=period, whole_numbers=whole, step=step if on_grid else None)
 
     @classmethod
     def offered(cls, column: pl.Series) -> Self | None:
@@ -91,9 +96,7 @@ class AngleColumn(ColumnEncoding):
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Compute √2 cos φ and √2 sin φ; see `ColumnEncoding.encode`."""
-        x = column.to_numpy().astype(np.float64)
-        if self.whole_numbers and rng is not None:
-            x = x + rng.uniform(-0.5, 0.5, len(x))
+        x = dequantise(column.to_numpy(), rng, self._step or 0.0)
         phi = 2 * math.pi * (x - self.low) / self.period
         return math.sqrt(2) * np.stack([np.cos(phi), np.sin(phi)], axis=1)
 
@@ -103,19 +106,27 @@ class AngleColumn(ColumnEncoding):
         whole = arrays.asarray(2 * math.pi, dtype=features.dtype)  # with all its digits, also in an exported file
         turn = _arc(features[:, 1], features[:, 0]) / whole
         x = self.low + self.period * (turn - arrays.floor(turn))
-        if self.whole_numbers:
-            x = x.round()
+        if self._step is not None:
+            x = (x / self._step).round() * self._step
         # Rounding may have reached the end of the period, which is its beginning.
         return arrays.where(x >= self.low + self.period, x - self.period, x)
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values as numbers or whole numbers."""
-        return as_whole_numbers(self.name, values) if self.whole_numbers else pl.Series(self.name, values)
+        if self.whole_numbers:
+            return as_whole_numbers(self.name, values)
+        return pl.Series(self.name, values if self.step is None else values.round(DecimalColumn.DECIMALS) + 0.0)
+
+    @property
+    def _step(self) -> float | None:
+        """The step, which files of earlier versions lack for whole numbers."""
+        return 1.0 if self.step is None and self.whole_numbers else self.step
 
     @property
     def summary(self) -> str:
-        """Say what the period is."""
-        return f"angle from {self.low:g} to {self.low + self.period:g}"
+        """Say what the period and the step are."""
+        step = "" if self.step is None or self.whole_numbers else f", in steps of {self.step:g}"
+        return f"angle from {self.low:g} to {self.low + self.period:g}{step}"
 
 
 def _arc(y: Any, x: Any) -> Any:

@@ -24,7 +24,7 @@ from .choosing import fit_column
 from .whole import plus, range_of, with_origin
 from .wrapped import WrappedColumn
 
-__all__ = ["DecimalColumn", "IntegerColumn", "step_of"]
+__all__ = ["DecimalColumn", "IntegerColumn", "dequantise", "step_of"]
 
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 1e-4)
 """The distances of neighbouring values that are tried for numbers that are not whole."""
