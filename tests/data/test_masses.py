@@ -36,6 +36,7 @@ def test_exact_zeros_ones_and_caps_are_found_with_their_shares() -> None:
     column = MassesColumn.fit(pl.Series("x", x), standardise=True)
     assert column.masses == (0.0, 1.0)
     assert (column.low, column.high) == (0.0, 1.0)
+    assert column.summary.endswith(" %), none below 0 or above 1")
     z = column.encode(pl.Series("x", x), np.random.default_rng(1))
     back = column.series(column.values(z)).to_numpy()
     assert np.array_equal(back == 0, x == 0)

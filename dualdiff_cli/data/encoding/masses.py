@@ -143,10 +143,12 @@ class MassesColumn(WrappedColumn):
 
     @property
     def summary(self) -> str:
-        """Say which values are point masses, and how often they occur."""
+        """Say which values are point masses, how often they occur, and beyond which of them there is nothing."""
         shares = dict(zip(self.choice.levels, self.choice.shares, strict=True))
         listed = ", ".join(f"{mass:g} ({100 * shares.get(k, 0):.2g} %)" for k, mass in enumerate(self.masses))
-        return f"{self.inner.summary}, with point masses at {listed}"
+        ends = [("below", self.low), ("above", self.high)]
+        beyond = " or ".join(f"{side} {end:g}" for side, end in ends if end is not None)
+        return f"{self.inner.summary}, with point masses at {listed}{f', none {beyond}' if beyond else ''}"
 
 
 def point_masses(column: pl.Series) -> list[float | int]:
