@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import unknown_name
 from ..seeding import subsample
 from .registry import METRICS
-from .score import ColumnPart, Points, Reference, Score, as_points, column_scale, median_rows
+from .score import NORMAL_95, ColumnPart, Points, Reference, Score, as_points, column_scale, median_rows
 
 if TYPE_CHECKING:
     from ..data import Modes
@@ -181,5 +181,8 @@ def _with_floor(score: Score, perfect: Sequence[Score]) -> Score:
     values = [draw.value for draw in perfect if math.isfinite(draw.value)]
     if len(values) < len(perfect):
         return replace(score, notes=(*score.notes, "The perfect samples are too few for a floor of this score."))
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if len(values) > 1:
+        spread: float | None = float(np.std(values, ddof=1))
+    else:  # perfect samples scatter as those of a perfect model do
+        spread = None if score.ci95 is None else (score.ci95[1] - score.ci95[0]) / (2 * NORMAL_95)
     return replace(score, floor=float(np.mean(values)), floor_spread=spread)

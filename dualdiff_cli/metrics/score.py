@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..data import Modes
 
 __all__ = [
+    "NORMAL_95",
     "ColumnPart",
     "Interval",
     "Points",
@@ -45,6 +46,9 @@ __all__ = [
 Points: TypeAlias = NDArray[np.float64]
 """Points of shape (n, d), one point a row."""
 
+NORMAL_95 = 1.959963984540054
+"""The standard normal quantile of 97.5 %, which gives a two-sided interval of 95 %."""
+
 Interval: TypeAlias = tuple[float, float]
 """Lower and upper end of a 95 % interval, in the unit of its score."""
 
@@ -60,7 +64,9 @@ class Score:
             for a caller who names another; and of a loss what it measures, such as "mean squared error of the noise".
         ci95: 95 % interval of the value; None where the points are too few for an interval or none was asked for.
         floor: score of perfect samples; None where it is not known.
-        floor_spread: standard deviation of the metric over several draws of perfect samples; None for fewer than two.
+        floor_spread: standard deviation of the metric over several draws of perfect samples. Of one draw it is the
+            standard deviation that the interval of the value says; None where that is unknown, and where the floor is
+            exact.
         n_real: number of held-out points that the metric used; 0 where the metric needs none.
         n_generated: number of generated points that the metric used.
         counts: further whole numbers worth reporting, such as the number of repeated points.
@@ -261,7 +267,7 @@ def wilson_interval(share: float, n: int) -> Interval:
     (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96. Unlike p ± z·√(p(1 − p)/n), the interval has a
     width for p = 0 and p = 1 too.
     """
-    z = 1.959963984540054
+    z = NORMAL_95
     centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # At p = 0 and p = 1 the ends are 0 and 1 but for rounding.
     low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))

@@ -5,13 +5,15 @@ A score is judged by its *excess*, which is how much worse the score is than its
     excess = value − floor,    for a score of which less is better, and floor − value for one of which more is better.
 
 The interval of the excess is the 95 % interval of the score, widened on each side by two standard deviations of the
-floor; the sides differ, for example, where the score is a share near 0. With the two thresholds of the score's unit,
-`tiny` and `large`,
+floor; the sides differ, for example, where the score is a share near 0. A model has a dozen scores, of which one or the
+other would lie beyond its 95 % interval by chance. So the question whether a score has reached its floor is asked with
+an interval `SIMULTANEOUS` times as wide towards the floor. With the two thresholds of the score's unit, `tiny` and
+`large`,
 
-    unknown   the score has no value, no floor, or no thresholds; or the excess is tiny or its interval contains 0, but
-              the interval reaches beyond `large`, so that the rows are too few to tell good from bad
-    good      the excess is tiny or negative, or the interval of the excess contains 0
-    bad       the whole interval of the excess lies above `large`
+    unknown   the score has no value, no floor, or no thresholds; or the excess is tiny or its wider interval contains
+              0, but the interval reaches beyond `large`, so that the rows are too few to tell good from bad
+    good      the excess is tiny or negative, or its wider interval contains 0
+    bad       the whole interval of the excess lies above `large`, and the wider one above 0
     not yet   everything else
 
 A classifier that guesses is right half of the time, so the floor of its scores counts as at least one half.
@@ -25,6 +27,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from .score import wilson_interval
 
 __all__ = ["RELATIVE", "THRESHOLDS", "Verdict", "VerdictLevel", "overall_verdict", "verdict"]
 
@@ -43,10 +47,12 @@ THRESHOLDS: Mapping[str, tuple[float, float]] = {
 """For each unit the excess up to which a score is good, and the excess beyond which a score is bad."""
 RELATIVE: Mapping[str, tuple[float, float]] = {"data units": (0.25, 2.0)}
 """The same as multiples of the floor."""
+SIMULTANEOUS = 1.4
+"""With this factor, one side of a normal 95 % interval misses in 0.3 % of cases, and one of twelve in 4 % at most."""
 MORE_IS_BETTER = frozenset({"mode_coverage", "precision", "recall", "density", "coverage", "tstr"})
 """The scores of which more is better; of all others less is better."""
 COUNTED_FLOORS = frozenset({"copies"})
-"""The scores whose floor is a share of the held-out rows, and therefore has the spread of a binomial share."""
+"""The scores whose floor is a share of the held-out rows, and therefore has Wilson's interval of a binomial share."""
 TOO_WIDE = "The rows are too few: the interval is too wide to tell good from bad."
 ORDER: tuple[VerdictLevel, ...] = ("unknown", "good", "not yet", "bad")
 
@@ -88,7 +94,7 @@ def verdict(name: str, score: Mapping[str, Any]) -> Verdict:
     excess, better, worse = value - floor, below, above
     if name in MORE_IS_BETTER:
         excess, better, worse = floor - value, above, below
-    if excess <= tiny or excess - better <= 0:
+    if excess <= tiny or excess - SIMULTANEOUS * better <= 0:
         if excess + worse > large:
             return Verdict("unknown", TOO_WIDE)
         if excess > tiny:
@@ -145,8 +151,9 @@ def _widths(name: str, score: Mapping[str, Any]) -> tuple[float, float]:
     """Give how far the interval of value − floor reaches to either side, by the value's interval and floor's spread."""
     ends = score["ci95"]
     low, high = (score["value"], score["value"]) if ends is None or None in ends else ends
-    spread = score.get("floor_spread") or 0.0
+    under = over = 2 * (score.get("floor_spread") or 0.0)
     if name in COUNTED_FLOORS and score.get("n_real"):
         share = min(max(score["floor"], 0.0), 1.0)  # a damaged file may hold another number
-        spread = math.sqrt(share * (1 - share) / score["n_real"])
-    return math.hypot(score["value"] - low, 2 * spread), math.hypot(high - score["value"], 2 * spread)
+        least, most = wilson_interval(share, score["n_real"])
+        under, over = share - least, most - share
+    return math.hypot(score["value"] - low, over), math.hypot(high - score["value"], under)

@@ -107,13 +107,16 @@ def test_what_is_not_finite_becomes_null_in_the_record() -> None:
     assert score.to_dict()["floor"] is None
 
 
-def test_without_perfect_samples_there_is_no_floor_and_with_one_no_spread() -> None:
+def test_without_perfect_samples_there_is_no_floor_and_one_of_them_scatters_as_the_value_does() -> None:
     real, generated = normal(60, seed=5), normal(50, seed=6)
     bare = score_generated(real=real, generated=generated)
     assert set(bare) == set(ALWAYS)
     assert all(score.floor is None and score.floor_spread is None for score in bare.values())
     once = score_generated(real=real, generated=generated, perfect=[normal(50, seed=7)])
-    assert all(score.floor is not None and score.floor_spread is None for score in once.values())
+    assert all(score.floor is not None for score in once.values())
+    known = [score for score in once.values() if score.ci95 is not None]
+    assert known
+    assert all(score.floor_spread == pytest.approx((score.ci95[1] - score.ci95[0]) / 3.92, rel=1e-3) for score in known)
     assert not any(score.notes for score in once.values())
 
 
