@@ -2,8 +2,8 @@
 
     python benchmarks/verdicts.py
 
-The rows of a truth with four dependent columns of numbers and a category are split as `train` splits them. Three kinds of
-rows are scored against the held-out rows as those of a model are:
+The rows of a truth, four dependent columns of numbers and a category, are split as `train` splits them. Three kinds of
+rows are then scored against the held-out rows, as those of a model are:
 
 - *fresh*: other rows of the truth, as a perfect model would give. A verdict other than good is wrong.
 - *independent*: the same rows, with each column shuffled by itself. No single column shows that they are wrong.

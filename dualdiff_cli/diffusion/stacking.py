@@ -11,7 +11,7 @@ row is: a narrow peak that the network has missed can be left to the mixture, an
 
 The expert that knows a date best need not know a weight best. So each feature i mixes this mean with the experts anew:
 
-    D_i = V_i0 Σ_e w_e D_ei + Σ_e V_ie D_ei,    V_ie ≥ 0,  Σ_e V_ie = 1,
+    D_i = V_i0 Σ_e w_e D_ei + Σ_e V_ie D_ei,    V_ie ≥ 0,  V_i0 + Σ_e V_ie = 1,
 
 with the same V(t) for all features of a column, or of any other unit that is known or unknown as a whole.
 
