@@ -347,7 +347,8 @@ class DualDiff(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         names = list(self.feature_names_in_)
         frame = CONTAINERS[container_of(X)].take(X, names)
         try:
-            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, min_rows=1, whole=whole).rows
+            types = self._fitted().encoding.types
+            return check_table(frame, name=ROWS_IN_MEMORY, columns=names, min_rows=1, whole=whole, learnt=types).rows
         except InputError as error:
             raise error.without_options("Mend these values.") from error
 

@@ -22,12 +22,12 @@ _FEW_DECIMALS = 4
 """Numbers of 32 bits with so many decimals, as people write them, are read as the decimals that they stand for."""
 
 
-def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
+def tidy(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.DataType | None = None) -> TidyColumn:
     """Convert a column of any type.
 
     Args:
         column: n values; numbers, dates and truth values in a column of texts are recognised if all values are such.
-        decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
+        decimal_comma, learnt: see `parse_text`.
 
     Raises:
         UnusableColumn: the type holds no single values, a whole number needs more than 64 bits, a value is infinite, or
@@ -36,7 +36,7 @@ def tidy(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     """
     base = column.dtype.base_type()
     if base == pl.String:
-        return parse_text(column, decimal_comma=decimal_comma)
+        return parse_text(column, decimal_comma=decimal_comma, learnt=learnt)
     if base.is_integer():
         return whole_numbers(column)
     if base.is_float():

@@ -264,6 +264,9 @@ def _is_header(first: list[str], body: pl.DataFrame) -> bool:
     numbers = [cell for cell in filled if _is_value(cell)]
     if any("." in cell or "," in cell or "-" in cell for cell in numbers) and not _is_scale(numbers):
         return False
+    dated = [body[:, i] for i, cell in enumerate(first) if _ISO_DATE.fullmatch(cell)]
+    if any(column.str.contains(f"^{_ISO_DATE.pattern}").any() for column in dated):  # dates above dates are values
+        return False
     again = sum(bool((body[:, i] == cell).any()) for i, cell in texts)
     return again == 0 or (again < len(texts) and len(texts) == len(filled))
 

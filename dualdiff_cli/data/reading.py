@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -68,6 +69,7 @@ def read_table(
     missing: Missing = "keep",
     min_rows: int = MIN_ROWS,
     whole: bool = False,
+    learnt: Mapping[str, pl.DataType] = MappingProxyType({}),
 ) -> SourceTable:
     """Read a file of one of the formats in `READABLE`.
 
@@ -82,6 +84,8 @@ def read_table(
         min_rows: how many rows there have to be.
         whole: whether rows without any value stay, and a column that only numbers the rows: whoever gives the table
             back wants both.
+        learnt: the types of columns that a model has learnt, by name: of such a column, numbers with a unit are
+            numbers only if numbers were learnt.
 
     Raises:
         InputError: the file does not exist, cannot be read, is empty or has fewer than ``min_rows`` rows, a column is
@@ -91,7 +95,13 @@ def read_table(
     path = Path(path)
     raw = _named(path, read_raw(path), columns, whole=whole)
     table = check_table(
-        raw.frame, name=path, missing=missing, min_rows=min_rows, whole=whole, decimal_comma=raw.decimal_comma
+        raw.frame,
+        name=path,
+        missing=missing,
+        min_rows=min_rows,
+        whole=whole,
+        decimal_comma=raw.decimal_comma,
+        learnt=learnt,
     )
     return replace(table, notes=(*raw.notes, *table.notes))
 
@@ -115,13 +125,14 @@ def check_table(
     min_rows: int = MIN_ROWS,
     whole: bool = False,
     decimal_comma: bool = False,
+    learnt: Mapping[str, pl.DataType] = MappingProxyType({}),
 ) -> SourceTable:
     """Check the rows of a table and give its columns the types of `SourceTable`; see `read_table`.
 
     Args:
         frame: the table.
         name: what the table is called in messages: the path of a file, or words.
-        columns, missing, min_rows, whole: see `read_table`.
+        columns, missing, min_rows, whole, learnt: see `read_table`.
         decimal_comma: whether numbers in texts have a decimal comma.
 
     Raises:
@@ -129,7 +140,7 @@ def check_table(
 
     """
     frame = _choose(name, frame, columns)
-    frame, notes = _converted(name, frame, decimal_comma=decimal_comma)
+    frame, notes = _converted(name, frame, decimal_comma=decimal_comma, learnt=learnt)
     filled = pl.repeat(True, frame.height, eager=True) if whole else _filled(frame)
     if not filled.all():
         notes.append(_left_out(frame.height - int(filled.sum()), frame.height, "is empty", "are empty"))
@@ -171,8 +182,10 @@ def _named(path: Path, raw: RawTable, columns: Sequence[str] | None, *, whole: b
     frame.columns = names
     if indices := [] if whole else _indices(header, frame, columns or ()):
         renamed = [note for note in renamed if not (names[0] in indices and note.startswith("Column 1 "))]
-        numbering = "first column" if indices == names[:1] else f"column '{indices[0]}'"
-        notes.append(f"The {numbering} of {path} only numbers the rows and is left out.")
+        named = " and ".join(f"'{name}'" for name in indices)
+        numbering = "first column" if indices == names[:1] else f"column{'s' if len(indices) > 1 else ''} {named}"
+        verbs = "number the rows and are" if len(indices) > 1 else "numbers the rows and is"
+        notes.append(f"The {numbering} of {path} only {verbs} left out.")
         frame = frame.drop(indices)
     notes += renamed[:5] + ([f"{len(renamed) - 5:,} more columns are renamed."] if len(renamed) > 5 else [])
     return replace(raw, frame=_choose(path, frame, columns), notes=tuple(notes), header=None)
@@ -217,14 +230,16 @@ def _filled(frame: pl.DataFrame) -> pl.Series:
     return ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
 
 
-def _converted(path: str | Path, frame: pl.DataFrame, *, decimal_comma: bool) -> tuple[pl.DataFrame, list[str]]:
+def _converted(
+    path: str | Path, frame: pl.DataFrame, *, decimal_comma: bool, learnt: Mapping[str, pl.DataType]
+) -> tuple[pl.DataFrame, list[str]]:
     """Give the columns the types of `SourceTable`, and notes on columns that changed more than their type."""
     values: list[pl.Series] = []
     notes: list[str] = []
     complaints: dict[str, str] = {}
     for column in frame:
         try:
-            found = tidy(column, decimal_comma=decimal_comma)
+            found = tidy(column, decimal_comma=decimal_comma, learnt=learnt.get(column.name))
         except UnusableColumn as error:
             complaints[column.name] = str(error)
         else:

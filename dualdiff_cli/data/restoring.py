@@ -22,7 +22,16 @@ DAYS = (
     *(form.replace(".", mark) for form in ("%-d.%-m.%Y", "%-m.%-d.%Y", "%Y.%-m.%-d") for mark in "./-"),
 )
 """How a day may be written; of two ways that suit equally well, the first is taken."""
-TIMES = {"T%H:%M:%S%.f": "1us", " %H:%M:%S%.f": "1us", "T%H:%M": "1m", " %H:%M": "1m", "": "1d"}
+TIMES = {
+    "T%H:%M:%S%.f": "1us",
+    " %H:%M:%S%.f": "1us",
+    "T%H:%M": "1m",
+    " %H:%M": "1m",
+    " %-H:%M": "1m",
+    "": "1d",
+    **{f" {hour}:%M{half}": "1m" for hour in ("%I", "%-I") for half in (" %p", "%p", " %P", "%P")},
+    **{f" {hour}:%M:%S{half}": "1s" for hour in ("%I", "%-I") for half in (" %p", "%p", " %P", "%P")},
+}
 """How a time of day may be written behind a day, and the unit that this keeps."""
 ZONE = r":.*(Z|[+-]\d\d:?\d\d)$"
 """The end of a moment with a zone."""
@@ -47,7 +56,7 @@ def put_back(original: pl.Series, observed: pl.Series, filled: pl.Series, *, dec
         original = original.cast(filled.dtype)
     drawn = pl.select(pl.when(gaps).then(filled)).to_series().alias(original.name)
     if original.dtype == pl.String:
-        drawn = _as_text(drawn, original, observed, decimal_comma)
+        drawn = _as_text(drawn, original, observed, decimal_comma or has_decimal_commas(original))
     else:
         drawn = in_type(drawn, original.dtype)
     return pl.select(pl.when(gaps).then(drawn).otherwise(original).alias(original.name)).to_series()
@@ -83,7 +92,7 @@ def _as_text(values: pl.Series, texts: pl.Series, observed: pl.Series, decimal_c
     texts, observed = (column.filter(known).head(STYLE_ROWS) for column in (texts, observed))
     zone = "Z" if texts.str.contains(ZONE).any() else ""
     split = split_unit(texts.str.strip_chars()) if values.dtype.is_numeric() else None
-    ways = _ways(values, zone, decimal_comma or has_decimal_commas(split.numbers if split else texts))
+    ways = _ways(values, zone, decimal_comma)
     if split:
         ways = [partial(_with_unit, way, split.before, split.behind) for way in ways]
     return max(ways, key=lambda way: (way(observed) == texts).sum())(values)

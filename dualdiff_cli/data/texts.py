@@ -15,7 +15,7 @@ MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
 _WHOLE = r"^[+-]?[0-9]+$"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
-_THOUSANDS_COMMA = r"^[+-]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?$"
+_THOUSANDS_COMMA = r"^[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _THOUSANDS_POINT = r"^[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)$"
 _DECIMAL_COMMA = r"^[+-]?(?:(?:[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]*)?|,[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -33,12 +33,14 @@ _MOSTLY = 0.9
 """If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
 
 
-def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
+def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.DataType | None = None) -> TidyColumn:
     """Recognise what a column of texts holds.
 
     Args:
         column: n texts.
         decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
+        learnt: the type of the column that a model has learnt, which decides whether numbers with a unit are numbers;
+            None where the column is not known.
 
     Raises:
         UnusableColumn: a whole number needs more than 64 bits, or a number is infinite or too large.
@@ -54,16 +56,18 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
     numbers = _numbers(trimmed, decimal_comma=decimal_comma)
     if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
         return found
-    if bare.n_unique() >= _LEAST_QUANTITIES and (found := _quantities(trimmed, decimal_comma=decimal_comma)):
+    with_unit = bare.n_unique() >= _LEAST_QUANTITIES if learnt is None else learnt.is_numeric()
+    if with_unit and (found := _quantities(trimmed, decimal_comma=decimal_comma)):
         return found
     with_commas = bare.str.contains(_DECIMAL_COMMA) | bare.str.contains(_THOUSANDS_COMMA)
     others = bare.filter(bare.cast(pl.Float64, strict=False).is_null() & ~with_commas)
     if others.is_empty():
-        return TidyColumn(
-            text,
-            f"Column '{column.name}' is read as text, because its numbers have commas that do not go together: "
-            "some between thousands, others as decimal commas.",
+        decimal = bare.str.contains(_DECIMAL_COMMA) & ~bare.str.contains(_THOUSANDS_COMMA)
+        note = (
+            f"Column '{column.name}' is read as text, because its numbers have commas that do not go together: some "
+            "between thousands, others as decimal commas."
         )
+        return TidyColumn(text, note if decimal.any() else "")
     if len(others) <= (1 - _MOSTLY) * len(bare):
         are = "is no number" if len(others) == 1 else "are no numbers"
         example = str(others[0])[:40]
@@ -76,7 +80,7 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False) -> TidyColumn:
 
 
 def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool:
-    """Say whether all values of a column of texts are numbers, and some have a decimal comma.
+    """Say whether all values of a column of texts are numbers, perhaps with a unit, and some have a decimal comma.
 
     Args:
         column: n texts.
@@ -86,6 +90,8 @@ def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool
     if not column.str.contains(",", literal=True).any():
         return False
     bare = without_marks(column).drop_nulls().str.strip_chars()
+    if split := split_unit(bare):
+        bare = split.numbers
     thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
     return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
 
@@ -153,7 +159,10 @@ def _quantities(text: pl.Series, *, decimal_comma: bool) -> TidyColumn | None:
     if (split := split_unit(text)) is None or (found := _numbers(split.numbers, decimal_comma=decimal_comma)) is None:
         return None
     example, unit = text.drop_nulls()[0], (split.before + split.behind).strip()
-    note = f"The values of column '{text.name}', such as '{example}', are read as numbers, without the '{unit}'."
+    note = (
+        f"The values of column '{text.name}', such as '{example}', are read as numbers, without the '{unit}'; "
+        "`sample` writes them so."
+    )
     return found._replace(note=" ".join(filter(None, (note, found.note))))
 
 

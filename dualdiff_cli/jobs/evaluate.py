@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -197,12 +198,12 @@ def _subject(
     run, model = opened(source, device)
     if data is None:
         data = data_of_run(source) if isinstance(source, Run) else data_of_file(source)
-    columns = data.train.columns
+    types = data.train.schema
     return _Subject(
         data,
-        real=data.held_out if against is None else read(against, columns),
+        real=data.held_out if against is None else read(against, types),
         name=model.config.dataset,
-        samples=None if samples is None else read(samples, columns),
+        samples=None if samples is None else read(samples, types),
         model=model,
         run=run,
     )
@@ -220,21 +221,28 @@ def _two_files(samples: str | Path | None, against: str | Path | None, read: Cal
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = read(samples)
-    data = halves(Path(against).name, read(against, generated.columns), seed=0)
+    data = halves(Path(against).name, read(against, generated.schema), seed=0)
     if Path(samples).resolve() == Path(against).resolve():
         warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     return _Subject(data, data.held_out, str(against), generated)
 
 
-def _read_rows(path: str | Path, columns: list[str] | None = None, *, on_note: Callable[[str], None]) -> pl.DataFrame:
+def _read_rows(
+    path: str | Path, types: Mapping[str, pl.DataType] = MappingProxyType({}), *, on_note: Callable[[str], None]
+) -> pl.DataFrame:
     """Read rows that are only scored, and tell the notes of reading.
+
+    Args:
+        path: the file.
+        types: the columns that are wanted, and their types; all columns if there are none.
+        on_note: see `evaluate`.
 
     Raises:
         InputError: the file is refused; the remedy names no option, because `evaluate` has none for files.
 
     """
     try:
-        table = read_table(path, columns=columns)
+        table = read_table(path, columns=[*types] or None, learnt=types)
     except InputError as error:
         raise error.without_options("Mend these values, or leave the column out of the file.") from error
     for note in table.notes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -83,7 +84,7 @@ def impute(
     # A text in a frame is a text, whatever it reads like, unless the model has learnt another type.
     texts = {name for name in known if read.raw.frame[name].dtype == types[name] == pl.String}
     parsed = [name for name in known if name not in texts or not isinstance(table, pl.DataFrame)]
-    rows = with_types(model.encoding, read.parsed(read.raw.frame, parsed), known)
+    rows = with_types(model.encoding, read.parsed(read.raw.frame, parsed, learnt=types), known)
     rows = rows.with_columns(without_marks(rows[name]) for name in texts)  # the training reads them as gaps, too
     original = read.writable(rows, known, FRAME if output is None else suffix_of(Path(output)))
     # A column that was empty in the training stays empty.
@@ -142,8 +143,15 @@ class _Table:
     raw: RawTable
     on_note: Callable[[str], None]
 
-    def parsed(self, rows: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+    def parsed(
+        self, rows: pl.DataFrame, names: Collection[str], *, learnt: Mapping[str, pl.DataType] = MappingProxyType({})
+    ) -> pl.DataFrame:
         """Give rows in which these columns have the types that models know.
+
+        Args:
+            rows: n rows.
+            names: of the columns.
+            learnt: see `read_table`.
 
         Raises:
             InputError: a column is refused; the remedy names no option, because `impute` has none for files.
@@ -153,7 +161,9 @@ class _Table:
             return rows
         commas = self.raw.decimal_comma
         try:
-            table = check_table(rows.select(names), name=self.name, min_rows=1, whole=True, decimal_comma=commas)
+            table = check_table(
+                rows.select(names), name=self.name, min_rows=1, whole=True, decimal_comma=commas, learnt=learnt
+            )
         except InputError as error:
             raise error.without_options("Mend these values, or leave the column out of the table.") from error
         if not self.raw.typed:  # what has a type of its own keeps it

@@ -12,7 +12,6 @@ import polars as pl
 from ..compute.device import choose_device
 from ..config.schema import RunConfig
 from ..data import Data, TableEncoding, check_table, load_data, split_table
-from ..data.texts import parse_text, split_unit
 from ..errors import InputError
 from ..models import Model, load_model
 from ..models.diffusion import DiffusionModel
@@ -215,8 +214,6 @@ def with_types(
         if not exact and rows[name].dtype.is_numeric() and types[name].is_numeric():
             continue
         own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
-        if own.dtype == pl.String and types[name].is_numeric() and (split := split_unit(own.str.strip_chars())):
-            own = parse_text(split.numbers).values
         try:
             typed = own.cast(types[name])
         except pl.exceptions.PolarsError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,7 @@ def score(
     """
     run, model = opened(source, device)
     _check_density(model)
-    names = model.encoding.names
-    rows = table if isinstance(table, pl.DataFrame) else _read(table, names, on_note)
+    rows = table if isinstance(table, pl.DataFrame) else _read(table, model.encoding.types, on_note)
     if not rows.height:
         raise InputError("The table has no rows.", "Give a table with at least one row.")
     rows = _complete_rows(model, rows)
@@ -108,7 +107,7 @@ def log_densities(model: Model, rows: pl.DataFrame, *, seed: int) -> FloatArray:
     return model.log_density(_complete_rows(model, rows), seed=seed)
 
 
-def _read(table: str | Path, names: list[str], on_note: Callable[[str], None]) -> pl.DataFrame:
+def _read(table: str | Path, types: Mapping[str, pl.DataType], on_note: Callable[[str], None]) -> pl.DataFrame:
     """Read the model's columns of a file, with every row, and tell the notes of reading.
 
     Raises:
@@ -116,7 +115,7 @@ def _read(table: str | Path, names: list[str], on_note: Callable[[str], None]) -
 
     """
     try:
-        found = read_table(table, columns=names, min_rows=1, whole=True)
+        found = read_table(table, columns=[*types], min_rows=1, whole=True, learnt=types)
     except InputError as error:
         raise error.without_options("Mend these values.") from error
     for note in found.notes:

@@ -72,9 +72,11 @@ class Truth:
         for name in learnt:
             gaps = rows[name].null_count() if name in rows.columns else 0
             if gaps > _FEW_GAPS * rows.height and name not in self.encoding.presence:
+                others_are = "training" if self._data.learnt else "true"
                 warnings.warn(
                     f"The column '{name}' has {gaps:,} missing values in {rows.height:,} rows that are scored, and "
-                    "none in the training rows. The scores take a value from the middle of the column for each gap.",
+                    f"none in the {others_are} rows. The scores take a value from the middle of the column for each "
+                    "gap.",
                     stacklevel=2,
                 )
         return self.encoding.encode(with_types(self.encoding, rows, learnt, exact=False, others=others), None)

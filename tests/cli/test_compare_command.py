@@ -110,6 +110,13 @@ def test_a_comparison_that_is_finished_is_shown_although_ctrl_c_came_during_its_
     assert json.loads(result.stdout)["best"] == "mixture"
 
 
+def test_a_setting_of_the_rows_has_an_effect_whatever_models_are_compared() -> None:
+    result = compare("--dataset", "moons", "--model", "forest", *ROWS, "--set", "model.components=1")
+    assert result.exit_code == 0
+    assert "The setting model.components=1 changes nothing" in result.stderr
+    assert "data." not in result.stderr
+
+
 def test_steps_that_no_compared_model_makes_are_said_to_change_nothing() -> None:
     result = compare("--dataset", "moons", "--model", "mixture", *QUICK, "--steps", "7")
     assert result.exit_code == 0

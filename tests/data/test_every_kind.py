@@ -240,6 +240,10 @@ def test_angles_with_decimals_come_back_in_their_steps_and_round_to_the_beginnin
     encoding = one("a", column, a="angle").columns[0]
     features = encoding.encode(column, np.random.default_rng(0))
     assert encoding.series(encoding.values(features)).equals(column)
+    radians = pl.Series("a", [k / 100 for k in range(629)])
+    encoding_of_radians = one("a", radians, a="angle").columns[0]
+    features = encoding_of_radians.encode(radians, None)
+    assert encoding_of_radians.series(encoding_of_radians.values(features)).equals(radians)
     near_the_end = encoding.encode(pl.Series("a", [359.96, 359.94]), None)
     assert encoding.series(encoding.values(near_the_end)).to_list() == [0.0, 359.9]
 

@@ -126,6 +126,9 @@ def test_the_index_of_a_pandas_file_is_left_out_aloud_wherever_it_stands(tmp_pat
     table = read_table(tmp_path / "t.parquet")
     assert table.rows.columns == ["x"]
     assert "numbers the rows" in table.notes[0]
+    frame.with_columns(__index_level_1__=pl.int_range(30)).write_parquet(tmp_path / "two.parquet")
+    (note,) = read_table(tmp_path / "two.parquet").notes
+    assert "columns '__index_level_0__' and '__index_level_1__'" in note
 
 
 def test_a_column_without_any_value_stays_as_text(tmp_path: Path) -> None:

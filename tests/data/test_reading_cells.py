@@ -108,6 +108,18 @@ def test_numbers_with_one_unit_are_read_without_it_and_a_note_says_so(
     assert f"such as '{texts[0].strip()}', are read as numbers, without the '{unit}'" in found.note
 
 
+def test_the_learnt_type_decides_whether_numbers_with_a_unit_are_numbers() -> None:
+    few, many = column(["2 kg", "3.5 kg"]), column([f"{k} kg" for k in TEN])
+    assert tidy(few, learnt=pl.Float64()).values.to_list() == [2, 3.5]
+    assert tidy(many, learnt=pl.String()).values.equals(many)
+
+
+def test_texts_with_commas_between_thousands_or_decimal_commas_have_a_note_only_if_both_are_there() -> None:
+    assert tidy(column([".50", "1,234.50"])).values.to_list() == [0.5, 1234.5]
+    assert tidy(column(["1e5", "1,234.5"])).values.to_list() == [100_000, 1234.5]
+    assert "do not go together" in tidy(column(["1,25", "1,234.5"])).note
+
+
 @pytest.mark.parametrize(
     "texts",
     [
@@ -140,7 +152,14 @@ def test_points_between_thousands_are_read_where_the_file_has_decimal_commas() -
 
 @pytest.mark.parametrize(
     ("texts", "answer"),
-    [(["1,5", "2"], True), (["1,500"], False), (["0,500"], True), (["a,5"], False), (["1.5"], False)],
+    [
+        (["1,5", "2"], True),
+        (["1,500"], False),
+        (["0,500"], True),
+        (["a,5"], False),
+        (["1.5"], False),
+        (["1.234,5 €"], True),
+    ],
 )
 def test_a_decimal_comma_is_told_from_a_comma_between_thousands(texts: list[str], answer: bool) -> None:
     assert has_decimal_commas(column(texts)) is answer

@@ -111,6 +111,14 @@ def test_a_file_without_names_loses_no_row_and_says_the_names_it_got(tmp_path: P
     said(table, "x1 to x3")
 
 
+def test_growing_dates_above_dates_are_values_and_above_numbers_names(tmp_path: Path) -> None:
+    days = [f"2024-01-{day:02d}" for day in (1, 2, 5, 6, 9)]
+    events = "\n".join(",".join([f"order-{k}", *days]) for k in range(30))
+    assert read(tmp_path, events).rows.height == 30
+    counts = "\n".join([",".join(["place", *days]), *(f"p{k % 7},{k},2,3,4,{k % 5}" for k in range(30))])
+    assert read(tmp_path, counts).rows.columns == ["place", *days]
+
+
 def test_a_text_file_without_names_has_the_names_of_an_npy_file(tmp_path: Path) -> None:
     assert read(tmp_path, "0.5,1\n" * 30).rows.columns == ["x", "y"]
 

@@ -49,6 +49,12 @@ def test_a_value_beyond_the_type_is_refused_by_name() -> None:
         (["$1.5", None], [1.5, None], -2.25, "-$2.25"),
         (["7 %", None], [7, None], 8, "8 %"),
         (["1,5 €", None], [1.5, None], 2.25, "2,25 €"),
+        (
+            ["12/31/2024 9:30 PM", None],
+            [datetime(2024, 12, 31, 21, 30), None],
+            datetime(2025, 1, 2, 3, 4),
+            "01/02/2025 3:04 AM",
+        ),
         (["True", None], [True, None], False, "False"),
         (["TRUE", None], [True, None], False, "FALSE"),
         (["31.12.2024", None], [date(2024, 12, 31), None], date(2025, 1, 2), "02.01.2025"),
@@ -82,6 +88,12 @@ def test_drawn_cells_of_a_column_of_texts_are_written_as_the_others(
     original, observed = pl.Series("a", texts, dtype=pl.String), pl.Series("a", values)
     filled = pl.Series("a", [values[0], drawn], dtype=observed.dtype)
     assert put_back(original, observed, filled)[1] == written
+
+
+def test_a_decimal_comma_far_down_in_a_column_with_a_unit_is_seen() -> None:
+    texts, observed = pl.Series("a", [*["7 %"] * 100, "1,5 %", None]), pl.Series("a", [*[7.0] * 100, 1.5, None])
+    filled = observed.fill_null(2.25)
+    assert put_back(texts, observed, filled)[-1] == "2,25 %"
 
 
 def test_a_file_with_decimal_commas_gets_them_in_a_column_without_any() -> None:

@@ -100,7 +100,7 @@ def test_a_column_that_may_be_an_angle_by_its_name_and_range_is_offered_as_one(f
     ("name", "values", "words"),
     [
         ("windDirection", [0.0, 359.5, 90.0], "angle from 0 to 360, in steps of 0.5"),
-        ("phase", [-3.1, 3.1, 0.5], "angle from -3.14159 to 3.14159"),
+        ("phase", [-3.1, 3.1, 0.5], "angle from -3.14159 to 3.14159, in steps of 0.1"),
         ("Hour", [0, 23, 12], "angle from 0 to 24"),
         ("month", [1, 12, 6], "angle from 1 to 13"),
         ("direction", [0.0, 45.0, 90.0], None),

@@ -81,8 +81,7 @@ class AngleColumn(ColumnEncoding):
             below = float(math.floor(least))
             low = below if least < 0 and most < below + period else least
         step = 1.0 if whole else step_of(column)
-        on_grid = step is not None and math.isclose(step * round(period / step), period)
-        return cls(name=column.name, low=low, period=period, whole_numbers=whole, step=step if on_grid else None)
+        return cls(name=column.name, low=low, period=period, whole_numbers=whole, step=step)
 
     @classmethod
     def offered(cls, column: pl.Series) -> Self | None:
@@ -106,10 +105,13 @@ class AngleColumn(ColumnEncoding):
         whole = arrays.asarray(2 * math.pi, dtype=features.dtype)  # with all its digits, also in an exported file
         turn = _arc(features[:, 1], features[:, 0]) / whole
         x = self.low + self.period * (turn - arrays.floor(turn))
+        first = self.low
         if self._step is not None:
             x = (x / self._step).round() * self._step
+            # Radians begin between two multiples of their step.
+            first = arrays.ceil(arrays.asarray(self.low / self._step - 1e-6, dtype=features.dtype)) * self._step
         # Rounding may have reached the end of the period, which is its beginning.
-        return arrays.where(x >= self.low + self.period, x - self.period, x)
+        return arrays.where((x < self.low + self.period) & (x >= first), x, first)
 
     def series(self, values: FloatArray) -> pl.Series:
         """Give the values as numbers or whole numbers."""
