@@ -62,7 +62,9 @@ def main() -> None:
         kinds: dict[str, Callable[[], pl.DataFrame]] = {
             "fresh": lambda seed=seed: truth(asked.generated, seed, "fresh"),
             "independent": lambda seed=seed: shuffled(truth(asked.generated, seed, "fresh"), seed),
-            "copies": lambda data=data, seed=seed: data.train.sample(asked.generated, seed=seed),
+            "copies": lambda data=data, seed=seed: data.train.sample(
+                asked.generated, seed=seed, with_replacement=asked.generated > data.train.height
+            ),
         }
         for kind, rows in kinds.items():
             scores = {name: score.to_dict() for name, score in against.score(rows()).items()}
