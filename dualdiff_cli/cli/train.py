@@ -202,8 +202,8 @@ def train(
 ) -> None:
     """Train a model on a data set.
 
-    Ctrl-C saves the state of the training. On the CPU, --resume then ends in the same weights, bit for bit, as a
-    training that was not stopped.
+    Ctrl-C saves the state of a diffusion model's training. On the CPU, --resume then ends in the same weights, bit for
+    bit, as a training that was not stopped. With --resume, spline-flow and tabddpm begin again.
     """
     from ..config.nesting import nested
     from ..config.recipes import Request
