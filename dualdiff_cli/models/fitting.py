@@ -96,7 +96,7 @@ def fit_network(
     layout = plan.encoding.layout
     denoiser = build_network_denoiser(config, layout.width, layout.discrete).to(device)
     execution = _execution(config, device, denoiser, state)
-    points = torch.from_numpy(plan.features).float() if pairs is None else pairs.points
+    points = torch.from_numpy(plan.completions).flatten(0, 1).float() if pairs is None else pairs.points
     with _begun(config, run, execution, device, callbacks):
         trainer = Trainer(
             denoiser,
@@ -127,9 +127,9 @@ def fit_folds(
     config = plan.config
     state = run.load_state()
     execution = _kept_execution(state, device) or decide_folds(config.training, device)
-    points = torch.from_numpy(plan.features).float()
+    completions = torch.from_numpy(plan.completions).float()
     with _begun(config, run, execution, device, callbacks):
-        trainer = FoldTrainer(config, points, device=device, layout=plan.encoding.layout, execution=execution)
+        trainer = FoldTrainer(config, completions, device=device, layout=plan.encoding.layout, execution=execution)
         spent = train_in_run(run, trainer, restore(run, trainer, state), callbacks)
         started = time.monotonic()
         denoiser, facts = trainer.finish()

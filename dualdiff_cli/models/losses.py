@@ -11,7 +11,7 @@ from ..data import Data, TableEncoding
 from ..diffusion.denoisers import LearntDenoiser
 from ..metrics import Score
 from ..store.run import Run
-from ..training.gaps import features_of_both, held_out_features
+from ..training.gaps import completed_features, held_out_features
 from ..training.loss import LossEstimate, estimate_loss
 from ..training.reflow import Pairs, held_out_loss
 from .fitting import build_network_denoiser
@@ -58,7 +58,7 @@ def losses_of_run(
     if state is None:
         held_out = held_out_features(encoding, data, seed=config.seed)
     else:
-        rows, held_out = features_of_both(encoding, data, seed=config.seed)
+        (rows, *_), held_out = completed_features(encoding, data, seed=config.seed)
     judged = torch.from_numpy(held_out).float().to(device)
     scores = {"held_out_loss": _score(held_out_loss(denoiser, judged, pairs, seed=seed), unit)}
     if state is not None:

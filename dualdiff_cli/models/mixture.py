@@ -20,8 +20,7 @@ from ..training.mixture import (
     COMPONENT_NUMBERS,
     COVARIANCE_FORMS,
     MOST_MIXTURE_ROWS,
-    dequantised,
-    fit_mixture,
+    fit_to_completions,
     full_covariances,
 )
 from ..training.session import Callbacks, begin_in_run
@@ -72,8 +71,8 @@ class Mixture(DensityModel[MixtureConfig]):
         c = config.model
         sizes = (c.components,) if c.components else tuple(k for k in COMPONENT_NUMBERS if k <= c.largest)
         forms = (c.covariance,) if c.covariance else COVARIANCE_FORMS
-        features = dequantised(plan.features, plan.encoding.layout.discrete, seed=config.seed)
-        fitted = fit_mixture(features, sizes=sizes, forms=forms, seed=config.seed)
+        z, discrete = plan.completions, plan.encoding.layout.discrete
+        fitted = fit_to_completions(z, discrete, sizes=sizes, forms=forms, seed=config.seed)
         model = cls(config, plan.encoding, fitted.gaussians)
         return model, {
             "steps": None,

@@ -13,7 +13,7 @@ from ..checked import refusing
 from ..config.schema import RunConfig
 from ..data import Data, FloatArray, TableEncoding
 from ..store.run import Run
-from ..training.gaps import features_of_both
+from ..training.gaps import completed_features
 from ..training.session import Callbacks
 from .base import Model
 
@@ -31,7 +31,8 @@ class Plan(Generic[ConfigT]):
         config: settled; nothing is left open.
         data: the rows.
         encoding: fitted to the training rows.
-        features: the training rows as features, (n, width).
+        completions: the training rows as features, (M, n, width): M times, each time with other values drawn for what
+            gaps hide, or once if nothing is hidden.
         held_out: the held-out rows as features, (m, width).
 
     """
@@ -39,8 +40,14 @@ class Plan(Generic[ConfigT]):
     config: ConfigT
     data: Data
     encoding: TableEncoding
-    features: FloatArray
+    completions: FloatArray
     held_out: FloatArray
+
+    @property
+    def features(self) -> FloatArray:
+        """The first completion, (n, width)."""
+        first: FloatArray = self.completions[0]
+        return first
 
 
 class Kept(NamedTuple):
@@ -79,7 +86,7 @@ class TrainableModel(Model, Generic[ConfigT]):
         # The features of a file always have unit variance, and those of a density where the recipe says so.
         standardised = config.data.standardise == "always" or data.density is None
         encoding = data.encoding if standardised else TableEncoding.fit(data.train, standardise=False)
-        return Plan(config, data, encoding, *features_of_both(encoding, data, seed=config.seed))
+        return Plan(config, data, encoding, *completed_features(encoding, data, seed=config.seed))
 
     @classmethod
     @abstractmethod

@@ -83,7 +83,8 @@ class FoldTrainer:
 
     Args:
         config: of the run.
-        points: the training rows as features, (N, width), float32 on the CPU.
+        completions: the training rows as features, (M, N, width), float32 on the CPU: M times, each time with other
+            values drawn for what gaps hide. The experts learn all completions, and are judged on the first one.
         device: where the networks are trained and asked; all else stays on the CPU.
         layout: of the features; None for continuous features, each a unit of its own.
         execution: how the arithmetic is carried out.
@@ -100,13 +101,15 @@ class FoldTrainer:
     def __init__(
         self,
         config: DiffusionConfig,
-        points: Tensor,
+        completions: Tensor,
         *,
         device: torch.device,
         layout: FeatureLayout | None = None,
         execution: Execution = PLAIN,
     ) -> None:
-        self.config, self.training, self.points, self.execution = config, config.training, points, execution
+        self.config, self.training, self.execution = config, config.training, execution
+        self.completions = completions
+        points = completions[0]
         self.device, self.layout = device, layout or FeatureLayout.plain(points.shape[1])
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -120,7 +123,7 @@ class FoldTrainer:
         self._generator, self._loss_sum = seeding.torch_stream(seed, "batches", device), torch.zeros((), device=device)
         order = seeding.stream(seed, "folds").permutation(len(points))
         parts = [np.sort(part) for part in np.array_split(order, c.number)]
-        self._seen = [points[np.setdiff1d(order, part)] for part in parts]
+        self._seen = [completions[:, np.setdiff1d(order, part)].flatten(0, 1) for part in parts]
         units, discrete = self.layout.units, self.layout.discrete
         self._batches = [
             build_batches(rows.to(device), schedule, config.objective, seed=seed, units=units) for rows in self._seen
@@ -141,7 +144,7 @@ class FoldTrainer:
         denoiser = NetworkDenoiser(ByFold(network), schedule, prediction=objective.prediction, discrete=discrete)
         denoiser.to(self.device)
         if objective.bounded:
-            denoiser.limit(self.points.to(self.device))
+            denoiser.limit(self.completions.flatten(0, 1).to(self.device))
         return denoiser
 
     @property
@@ -233,7 +236,7 @@ class FoldTrainer:
     @cached_property
     def _weighing(self) -> Weighing:
         """The experts in closed form, which are fitted when they are needed first; they depend on the rows alone."""
-        return Weighing(self._unseen, self.points, self._seen, config=self.config, layout=self.layout)
+        return Weighing(self._unseen, self.completions, self._seen, config=self.config, layout=self.layout)
 
     def finish(self) -> tuple[StackedDenoiser, dict[str, Any]]:
         """Give the denoiser of the best weights and the closed forms, and what is to be said of it."""

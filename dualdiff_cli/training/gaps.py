@@ -7,15 +7,20 @@ expectation maximisation: Celeux & Diebolt 1985; data augmentation: Tanner & Won
 
     p ← fit to all rows (u, z),    u ~ p(u | z)
 
-are repeated, first with one Gaussian p and then with the Gaussian mixture that BIC chooses. The features that say
-whether a cell is there take no part, because no row shows the value of a missing cell. If gaps occur at random given
-the observed cells, the completed rows become draws from the distribution of complete rows (Little & Rubin 2019, ch.
-10). What gaps of held-out rows hide is drawn from the last p, which has seen none of these rows.
+are repeated, first with one Gaussian p and then with the Gaussian mixture that suits the rows best. The features that
+say whether a cell is there take no part, because no row shows the value of a missing cell. If gaps occur at random
+given the observed cells, the completed rows become draws from the distribution of complete rows (Little & Rubin 2019,
+ch. 10). What gaps of held-out rows hide is drawn from the last p, which has seen none of these rows.
+
+A single draw of u adds its own chance to what is learnt from few rows. So the mixture is fitted to the draws of the
+last M rounds together, and then each row is completed M times; a model can learn all completions (multiple imputation:
+Rubin 1987).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,8 +38,8 @@ from .mixture import dequantised, fit_mixture
 __all__ = [
     "Mask",
     "chunks_by_memory",
+    "completed_features",
     "draw_hidden",
-    "features_of_both",
     "held_out_features",
     "rows_by_pattern",
     "training_features",
@@ -54,13 +59,15 @@ MOST_FITTED = 5_000
 """The two steps are repeated with at most so many rows; what the other rows hide is drawn once, from the last fit."""
 ROUNDS = 10
 """How often the two steps are repeated with one Gaussian, and then with the mixture."""
+MOST_COMPLETIONS = 5
+"""M, the number of completions, if the rows of all completions are at most `MOST_FITTED`; with more rows M is less."""
 
 Mask = npt.NDArray[np.bool_]
 """Which cells or features are hidden or given, (n, width)."""
 
 
 def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> FloatArray:
-    """Give training rows as features, (n, width); see the module.
+    """Give training rows as features, (n, width), completed once; see the module.
 
     Args:
         encoding: fitted to the rows.
@@ -68,21 +75,22 @@ def training_features(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int)
         seed: of the noise on whole numbers and of what is drawn for gaps.
 
     """
-    return _completed(encoding, rows, seed=seed)[0]
+    first: FloatArray = _completed(encoding, rows, seed=seed)[0][0]
+    return first
 
 
 def held_out_features(encoding: TableEncoding, data: Data, *, seed: int) -> FloatArray:
-    """Give the held-out rows as features, (m, width); see `features_of_both`."""
+    """Give the held-out rows as features, (m, width); see `completed_features`."""
     features = _encoded_held_out(encoding, data, seed=seed)
-    return features_of_both(encoding, data, seed=seed)[1] if encoding.unused(features).any() else features
+    return completed_features(encoding, data, seed=seed)[1] if encoding.unused(features).any() else features
 
 
-def features_of_both(encoding: TableEncoding, data: Data, *, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Give the training rows and the held-out rows as features, (n, width) and (m, width).
+def completed_features(encoding: TableEncoding, data: Data, *, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Give the training rows and the held-out rows as features, (M, n, width) and (m, width).
 
-    What gaps of held-out rows hide is drawn from the distribution that was fitted to the training rows. If it were
-    drawn from the column alone, a model that has learnt how the columns depend on each other would have a greater
-    loss than a model of independent columns.
+    The training rows are completed M times, or once if nothing is hidden. What gaps of held-out rows hide is drawn
+    from the distribution that was fitted to the training rows. If it were drawn from the column alone, a model that has
+    learnt how the columns depend on each other would have a greater loss than a model of independent columns.
 
     Args:
         encoding: fitted to the training rows.
@@ -104,14 +112,14 @@ def _encoded_held_out(encoding: TableEncoding, data: Data, *, seed: int) -> Floa
 
 
 def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tuple[FloatArray, Gaussians | None]:
-    """Give training rows as features (n, width), and the mixture from which the values behind gaps were drawn.
+    """Give training rows as features (M, n, width), and the mixture from which the values behind gaps were drawn.
 
     The mixture is a density of the features that hold values. It is None where there are no gaps, or too many features.
     """
     features = encoding.encode(rows, seeding.stream(seed, "dequantise"))
     unused = encoding.unused(features)
     if not unused.any():
-        return features, None
+        return features[None], None
     places, discrete = _value_features(encoding)
     if len(places) > MOST_FEATURES:
         warnings.warn(
@@ -120,10 +128,16 @@ def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tup
             "than the data show.",
             stacklevel=1,
         )
-        return features, None
+        return features[None], None
     rng = seeding.stream(seed, "values behind gaps")
     fitted = _fitted(features[:, places], unused[:, places], discrete, rng, seed=seed)
-    return _redrawn(encoding, features, fitted, rng), fitted
+    completions = [_redrawn(encoding, features, fitted, rng) for _ in range(_number_of_completions(len(features)))]
+    return np.stack(completions), fitted
+
+
+def _number_of_completions(n: int) -> int:
+    """Give M, the number of completions of n rows."""
+    return min(MOST_COMPLETIONS, max(1, MOST_FITTED // n))
 
 
 def _value_features(encoding: TableEncoding) -> tuple[npt.NDArray[np.intp], list[DiscreteSpan]]:
@@ -146,13 +160,18 @@ def _fitted(
 ) -> Gaussians:
     """Fit the mixture of the features z (n, width), of which some are unused; see the module."""
     fitted_to = rng.permutation(len(z))[:MOST_FITTED]
-    some, hidden = z[fitted_to], unused[fitted_to]
+    z, hidden = z[fitted_to], unused[fitted_to]
+
+    def drawn(z: FloatArray, p: Gaussians) -> FloatArray:
+        return _snapped(draw_hidden(z, hidden, p, rng), hidden, discrete)
+
     for _ in range(ROUNDS):
-        some = _snapped(draw_hidden(some, hidden, _shrunk_gaussian(some), rng), hidden, discrete)
-    fitted = fit_mixture(dequantised(some, discrete, seed=seed), seed=seed)
+        z = drawn(z, _shrunk_gaussian(z))
+    fitted = fit_mixture(dequantised(z, discrete, seed=seed), seed=seed)
+    recent: deque[FloatArray] = deque(maxlen=_number_of_completions(len(z)))
     for _ in range(ROUNDS):
-        some = _snapped(draw_hidden(some, hidden, fitted.gaussians, rng), hidden, discrete)
-        fitted = fitted.refit(dequantised(some, discrete, seed=seed))
+        recent.append(drawn(z, fitted.gaussians))
+        fitted = fitted.refit(dequantised(np.concatenate(recent), discrete, seed=seed))
     return fitted.gaussians
 
 

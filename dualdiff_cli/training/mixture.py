@@ -35,6 +35,7 @@ __all__ = [
     "PlainMixture",
     "dequantised",
     "fit_mixture",
+    "fit_to_completions",
     "full_covariances",
 ]
 
@@ -192,6 +193,29 @@ def fit_mixture(
         largest[form] = candidates[-1].mixture.components
     best = min(candidates)
     return _with_peaks(z, best, seed).mixture if len(sizes) > 1 else best.mixture
+
+
+def fit_to_completions(
+    z: FloatArray,
+    discrete: Sequence[DiscreteSpan],
+    *,
+    sizes: tuple[int, ...] = COMPONENT_NUMBERS,
+    forms: tuple[str, ...] = COVARIANCE_FORMS,
+    seed: int,
+) -> FittedMixture:
+    """Fit a mixture to rows of which some features were drawn M times.
+
+    The first completion decides the size and the form, because the criterion counts rows, and M completions of a row
+    are one row. Then all completions are fitted together.
+
+    Args:
+        z: features, (M, n, width).
+        discrete: the features with few values.
+        sizes, forms, seed: see `fit_mixture`.
+
+    """
+    fitted = fit_mixture(dequantised(z[0], discrete, seed=seed), sizes=sizes, forms=forms, seed=seed)
+    return fitted if len(z) == 1 else fitted.refit(dequantised(np.concatenate(z), discrete, seed=seed))
 
 
 @dataclass(frozen=True)

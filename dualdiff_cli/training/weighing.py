@@ -19,7 +19,7 @@ from ..diffusion.stacking import StackedDenoiser, mean_weights, weighted
 from .best import BestCheckpoints
 from .gaussians import FittedMixture
 from .marginals import SIZES, FittedMarginals
-from .mixture import COMPONENT_NUMBERS, MOST_MIXTURE_ROWS, dequantised, fit_mixture
+from .mixture import COMPONENT_NUMBERS, MOST_MIXTURE_ROWS, dequantised, fit_to_completions
 from .tails import ScaleMixture
 from .unseen import UnseenRows
 from .weights import common_weights, errors_of, weights_by_component, weights_by_unit
@@ -46,9 +46,9 @@ class Weighing:
 
     Args:
         unseen: the rows that weigh the experts.
-        points: the training rows as features, (N, width).
-        seen: for each fold the rows that its network has learnt, (n, width); the closed forms that are judged on the
-            other rows are fitted to these.
+        completions: the training rows as features, (M, N, width); see `folds.FoldTrainer`.
+        seen: for each fold all completions of the rows that its network has learnt, (M·n, width); the closed forms that
+            are judged on the other rows are fitted to these.
         config: of the run.
         layout: of the features.
 
@@ -57,7 +57,7 @@ class Weighing:
     def __init__(
         self,
         unseen: UnseenRows,
-        points: Tensor,
+        completions: Tensor,
         seen: list[Tensor],
         *,
         config: DiffusionConfig,
@@ -72,10 +72,11 @@ class Weighing:
         def continuous(rows: Tensor) -> FloatArray:
             return dequantised(rows.double().numpy(), layout.discrete, seed=seed)
 
-        self._mixture = fit_mixture(continuous(points), sizes=sizes, seed=seed)
-        self._marginals = FittedMarginals.fit(points, layout, sizes=of_feature, seed=seed)
+        z = completions.double().numpy()
+        self._mixture = fit_to_completions(z, layout.discrete, sizes=sizes, seed=seed)
+        self._marginals = FittedMarginals.fit(completions[0], layout, sizes=of_feature, seed=seed)
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
-        self._prior = PRIOR / len(points)
+        self._prior = PRIOR / completions.shape[1]
         some = [seeding.subsample(rows, MOST_MIXTURE_ROWS, seed=seed, role="rows of a fold's mixture") for rows in seen]
         self._mixtures = [self._mixture.refit(continuous(rows)).denoiser(unseen.schedule) for rows in some]
         self._independent = [self._marginals.refit(rows).denoiser(unseen.schedule) for rows in seen]

@@ -41,7 +41,7 @@ def trainer(
     folds = ["folds.number=3", "folds.bands=2", "folds.levels=4", f"training.steps={steps}", f"seed={seed}"]
     config = resolve_diffusion(dataset="line", recipe="few-rows", settings=[*sizes, *folds, *settings])
     learnt = points(rows) if learnt is None else learnt
-    return FoldTrainer(config, learnt, device=device, layout=layout, execution=execution)
+    return FoldTrainer(config, learnt.unsqueeze(0), device=device, layout=layout, execution=execution)
 
 
 def run(training: FoldTrainer, *, stop_at: int | None = None) -> FoldTrainer:

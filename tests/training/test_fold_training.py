@@ -58,7 +58,7 @@ def test_a_fold_is_not_judged_by_a_category_that_none_of_its_rows_has() -> None:
     rows[7, 2], rows[8:20, 2] = 3.0, 1.0  # one row has a value of its own, and twelve share one
     config = trainer().config
     layout = FeatureLayout((0, 1, 2), (DiscreteSpan(2, 1, (0.0,), 1.0),))
-    judged = FoldTrainer(config, rows, device=CPU, layout=layout)._unseen.points[0]
+    judged = FoldTrainer(config, rows.unsqueeze(0), device=CPU, layout=layout)._unseen.points[0]
     assert set(judged[:, 2].tolist()) == {0.0, 1.0}
 
 

@@ -12,7 +12,7 @@ from searching import full_search
 from dualdiff_cli import seeding
 from dualdiff_cli.data import Data, TableEncoding
 from dualdiff_cli.training import gaps as gaps_of_rows
-from dualdiff_cli.training.gaps import features_of_both, held_out_features, rows_by_pattern, training_features
+from dualdiff_cli.training.gaps import completed_features, held_out_features, rows_by_pattern, training_features
 
 N = 1500
 CORRELATION = np.array([[1.0, 0.9, -0.5], [0.9, 1.0, -0.4], [-0.5, -0.4, 1.0]])
@@ -96,8 +96,8 @@ def test_gaps_of_held_out_rows_are_filled_by_what_the_training_rows_show(
 ) -> None:
     whole, gaps, encoding, features = completed
     held_out = whole.head(1000).with_columns(a=pl.lit(None, dtype=pl.Float64))  # no held-out row shows what a is
-    training, found = features_of_both(encoding, Data("test", gaps, held_out, None, {}), seed=0)
-    assert np.array_equal(training, features)
+    training, found = completed_features(encoding, Data("test", gaps, held_out, None, {}), seed=0)
+    assert np.array_equal(training[0], features)
     numbers = ["a", "b", "c"]
     drawn = np.corrcoef(values_behind(encoding, found).select(numbers).to_numpy().T)
     np.testing.assert_allclose(drawn, CORRELATION, atol=0.08)
@@ -106,13 +106,26 @@ def test_gaps_of_held_out_rows_are_filled_by_what_the_training_rows_show(
     np.testing.assert_array_equal(found[~unused], encoding.encode(held_out, None)[~unused])
 
 
+def test_few_rows_are_completed_several_times_with_the_same_observed_cells(
+    completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
+) -> None:
+    _, gaps, encoding, _ = completed
+    for n, number in ((100, 5), (1500, 3)):
+        data = Data("test", gaps.head(n), gaps.tail(10), None, {})
+        completions, _ = completed_features(encoding, data, seed=0)
+        assert completions.shape == (number, n, encoding.width)
+        unused = encoding.unused(completions[0])
+        assert np.ptp(completions, axis=0)[~unused].max() == 0
+        assert np.median(np.ptp(completions[:, unused], axis=0)) > 0
+
+
 def test_held_out_rows_are_the_same_features_with_the_training_rows_or_alone(
     completed: tuple[pl.DataFrame, pl.DataFrame, TableEncoding, np.ndarray],
 ) -> None:
     whole, gaps = (rows.select("a", "b") for rows in completed[:2])
     for held_out in (gaps.tail(60), whole.tail(60)):
         data = Data("test", gaps.head(100), held_out, None, {})
-        _, found = features_of_both(data.encoding, data, seed=3)
+        _, found = completed_features(data.encoding, data, seed=3)
         assert np.array_equal(held_out_features(data.encoding, data, seed=3), found)
 
 
