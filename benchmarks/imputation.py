@@ -53,11 +53,11 @@ def penguins() -> pl.DataFrame:
     return pl.read_csv(file, null_values="NA").drop("year").drop_nulls()
 
 
-def of_scikit_learn(loader: str) -> Callable[[], pl.DataFrame]:
+def of_scikit_learn(loader: str, **options: Any) -> Callable[[], pl.DataFrame]:
     """Give the function that loads the features of a table of scikit-learn."""
 
     def load() -> pl.DataFrame:
-        data = getattr(importlib.import_module("sklearn.datasets"), loader)(as_frame=False)
+        data = getattr(importlib.import_module("sklearn.datasets"), loader)(as_frame=False, **options)
         return pl.DataFrame(data.data, schema=[str(name) for name in data.feature_names])
 
     return load
@@ -65,7 +65,8 @@ def of_scikit_learn(loader: str) -> Callable[[], pl.DataFrame]:
 
 TABLES: dict[str, Callable[[], pl.DataFrame]] = {
     "penguins": penguins,
-    "diabetes": of_scikit_learn("load_diabetes"),
+    "diabetes": of_scikit_learn("load_diabetes", scaled=False),
+    "diabetes, standardised": of_scikit_learn("load_diabetes"),
     "wine": of_scikit_learn("load_wine"),
     "breast-cancer": of_scikit_learn("load_breast_cancer"),
 }
@@ -179,7 +180,8 @@ OURS = {"dualdiff": "dual-expert", "dualdiff, mixture": "mixture"}
 def measure(table: str, imputer: str, seed: int, steps: int | None) -> dict[str, Any]:
     """Remove cells from a table, fill them and score the filling."""
     truth = TABLES[table]()
-    removed = seeding.stream(seed, f"removed cells of {table}").random((truth.height, truth.width)) < REMOVED
+    copied = table.partition(",")[0]  # a standardised copy loses the same cells
+    removed = seeding.stream(seed, f"removed cells of {copied}").random((truth.height, truth.width)) < REMOVED
     gaps = truth.with_columns(
         pl.when(pl.Series(~removed[:, k])).then(pl.col(name)).alias(name) for k, name in enumerate(truth.columns)
     )

@@ -1,7 +1,7 @@
 """dualdiff: small diffusion models of low-dimensional data, from the command line or from Python.
 
-`DualDiff` is the model as an estimator of scikit-learn's kind. The functions `train`, `sample`, `evaluate` and `export`
-are the commands of the same names; they work with run directories, and a path may be a str or a Path.
+`DualDiff` is the model as an estimator of scikit-learn's kind. The functions `train`, `resume`, `sample`, `evaluate`
+and `export` do what the commands do; they work with run directories, and a path may be a str or a Path.
 
 The public names are imported on first use, so that ``import dualdiff_cli`` and ``dualdiff --help`` stay light.
 

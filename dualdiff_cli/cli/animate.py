@@ -68,8 +68,8 @@ def animate(
 ) -> None:
     """Write a film in which true points dissolve in noise while a sampler turns noise into points.
 
-    It shows a diffusion model of two columns. With --dataset it shows the exact denoiser of a density, which needs no
-    training.
+    It shows a diffusion model of two columns of numbers without gaps. With --dataset it shows the exact denoiser of a
+    density, which needs no training.
     """
     from ..jobs.animate import animate as job
 

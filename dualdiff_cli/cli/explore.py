@@ -80,7 +80,7 @@ def explore(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a page on which the diffusion of two columns can be played with.
+    """Write a page on which the diffusion of two columns of numbers can be played with.
 
     The page has a time slider, several samplers side by side from the same noise, the field of posterior means, the
     log-density, and the weights of the experts. It needs no server and no network. With --dataset it shows the exact

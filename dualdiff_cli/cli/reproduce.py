@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..config.layers import RECIPES
+from ..config.layers import FEW_ROWS_RECIPE, RECIPES
 from ..config.registry import known_name
 from ..errors import InputError
 from ..present.progress import Bar, duration
@@ -65,7 +65,8 @@ def reproduce(
     recipe: Annotated[
         str,
         typer.Option(
-            help=f"Recipe by which every run is trained and sampled: {', '.join(RECIPES)}.",
+            help="Recipe by which every run is trained and sampled: "
+            f"{', '.join(name for name in RECIPES if name != FEW_ROWS_RECIPE)}.",
             metavar="NAME",
             autocompletion=complete_recipes,
             rich_help_panel=MODEL,

@@ -52,8 +52,8 @@ def score(
 
     The file has one column, log2_density: the binary logarithm of the density in the units of the columns, one value a
     row in the order of the table. The table needs all columns of the model, in any order; other columns are not looked
-    at. Models with a category, a date, an angle, point masses, gaps or a column of several roundings have no such
-    density, and neither has the model tabddpm.
+    at. Models with a category, a date, an angle, point masses, gaps, a column of several roundings or whole numbers
+    beyond 2^53 have no such density, and neither has the model tabddpm.
     """
     from ..jobs.score import score as job
 

@@ -104,8 +104,9 @@ def resolve(
     _check_names(from_file, recipe=recipe, model=model)
     if "training" in (options or {}) and _kind_of(model) != "diffusion":
         raise InputError(
-            f"The model {model!r} is not trained in steps, so --steps, --compile and --precision do not apply to it.",
-            "Leave these options out; --set model.KEY=VALUE changes the settings that the model has.",
+            f"The model {model!r} does not take --steps, --compile and --precision.",
+            "Leave these options out; --set model.KEY=VALUE changes the settings that the model has, such as "
+            "model.steps of spline-flow and tabddpm.",
         )
     defaults = merge(layer, MODELS[model], REFINEMENTS.get((recipe, model), {}))
     if teacher is not None:
@@ -179,12 +180,15 @@ def _asks_for_folds(stated: Layer) -> bool:
 
 def _beyond_folds(stated: Layer) -> bool:
     """Say whether settings ask for what a training in folds does not do; see `DiffusionConfig`."""
-    settings = {"schedule": ("name",), "objective": ("coupling", "weighting", "diversity", "balance")}
+    needed: dict[str, dict[str, Any]] = {
+        "schedule": {"name": "log-snr-uniform"},
+        "objective": {"coupling": "independent", "weighting": "uniform", "diversity": 0, "balance": 0},
+    }
     return any(
-        key in section
-        for name, keys in settings.items()
+        section.get(key, value) != value
+        for name, values in needed.items()
         if isinstance(section := stated.get(name, {}), Mapping)
-        for key in keys
+        for key, value in values.items()
     )
 
 

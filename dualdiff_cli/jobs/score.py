@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from .. import seeding
@@ -164,7 +165,8 @@ def _complete_rows(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
         )
     rows = with_types(model.encoding, rows.select(names), names)
     for column in rows:
-        if gaps := column.null_count():
+        gaps = column.null_count()
+        if gaps and model.encoding.can_hold_values(column.name):  # a column that was empty in the training stays empty
             first = int(column.is_null().arg_max() or 0)
             raise InputError(
                 f"The column '{column.name}' of the table has {gaps:,} missing cell{'s' if gaps > 1 else ''}, the "
@@ -187,12 +189,21 @@ def _check_values(model: Model, rows: pl.DataFrame) -> None:
     decoded = model.encoding.decode(model.encoding.encode(rows, None))
     for column in model.encoding.columns:
         cells = rows[column.name]
-        x, back = (side[column.name].cast(pl.Float64).to_numpy() for side in (rows, decoded))
-        scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
-        wrong = np.flatnonzero(~np.isfinite(x) | ~np.isclose(x, back, rtol=1e-6, atol=1e-9 * scale))
+        wrong = np.flatnonzero(_differ(cells, decoded[column.name]))
         if len(wrong):
             raise InputError(
                 f"The column '{column.name}' cannot have the value {cells[int(wrong[0])]} of row {wrong[0] + 1:,}: it "
-                f"is learnt as {column.summary}, and {len(wrong):,} of {len(x):,} rows have such a value.",
+                f"is learnt as {column.summary}, and {len(wrong):,} of {len(cells):,} rows have such a value.",
                 "Leave these rows out, or train a model on rows that include such values.",
             )
+
+
+def _differ(cells: pl.Series, decoded: pl.Series) -> npt.NDArray[np.bool_]:
+    """Say which cells (n,) come back from their features as other values; texts and dates are those of constants."""
+    if not cells.dtype.is_numeric():
+        return np.array(cells.ne_missing(decoded))
+    empty = np.array(cells.is_null() & decoded.is_null())
+    x, back = (side.cast(pl.Float64).to_numpy() for side in (cells, decoded))
+    scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+    differ: npt.NDArray[np.bool_] = ~np.isfinite(x) | ~np.isclose(x, back, rtol=1e-6, atol=1e-9 * scale)
+    return differ & ~empty

@@ -132,6 +132,11 @@ def test_what_the_recipe_for_few_rows_does_not_know_takes_the_precise_recipe(req
     assert Request(dataset="line", **request_).config(100).recipe == "precise"
 
 
+def test_a_setting_that_the_recipe_for_few_rows_has_anyway_does_not_change_the_recipe() -> None:
+    settings = ["schedule.name=log-snr-uniform", "objective.weighting=uniform", "objective.diversity=0"]
+    assert Request(dataset="line", settings=settings).config(100).recipe == "few-rows"
+
+
 @pytest.mark.parametrize("model", ["dual-expert", "baseline"])
 def test_the_baseline_has_no_mixture_as_an_expert(model: str) -> None:
     config = Request(dataset="line", model=model).config(100)

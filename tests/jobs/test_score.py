@@ -225,3 +225,17 @@ def test_a_column_that_follows_from_others_adds_no_density_and_has_to_follow(tmp
     np.testing.assert_allclose(bits(run, rows), expected)
     with pytest.raises(InputError, match=r"'double' cannot have the value .* of row 2: it is learnt as computed"):
         score(run, rows.with_columns(double=pl.col("double") + pl.Series([0.0, 1.0] + [0.0] * 98)), device="cpu")
+
+
+def test_a_column_with_one_value_or_none_adds_no_density_and_has_to_keep_it(tmp_path: Path) -> None:
+    plain = measured(100, seed=8)
+    rows = plain.with_columns(year=pl.lit(2024), site=pl.lit("Kiel"), note=pl.lit(None, dtype=pl.String))
+    found = []
+    for name, frame in (("plain", plain), ("more", rows)):
+        frame.write_csv(tmp_path / f"{name}.csv")
+        config = resolve(dataset=str(tmp_path / f"{name}.csv"), model="mixture", settings=["model.components=1"])
+        found.append(str(train(config, path=tmp_path / name, device="cpu")["run"]))
+    np.testing.assert_allclose(bits(found[1], rows), bits(found[0], plain))
+    for other, said in (({"year": 2025}, "2025"), ({"site": "Bonn"}, "Bonn")):
+        with pytest.raises(InputError, match=f"cannot have the value {said} of row 1: it is learnt as constant"):
+            score(found[1], rows.with_columns(**{name: pl.lit(value) for name, value in other.items()}), device="cpu")
