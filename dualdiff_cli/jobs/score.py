@@ -202,8 +202,8 @@ def _differ(cells: pl.Series, decoded: pl.Series) -> npt.NDArray[np.bool_]:
     """Say which cells (n,) come back from their features as other values; texts and dates are those of constants."""
     if not cells.dtype.is_numeric():
         return np.array(cells.ne_missing(decoded))
-    empty = np.array(cells.is_null() & decoded.is_null())
     x, back = (side.cast(pl.Float64).to_numpy() for side in (cells, decoded))
     scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
     differ: npt.NDArray[np.bool_] = ~np.isfinite(x) | ~np.isclose(x, back, rtol=1e-6, atol=1e-9 * scale)
-    return differ & ~empty
+    differ &= ~(cells.is_null() & decoded.is_null()).to_numpy()
+    return differ
