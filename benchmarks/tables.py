@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+from polars import selectors
 
 from dualdiff_cli import load_data, resolve, seeding
 from dualdiff_cli.compute.device import choose_device
@@ -144,17 +145,21 @@ def of_peer(name: str, data: Data, n: int, seed: int) -> Drawn:
 
 
 def of_ctgan(name: str, data: Data, n: int, seed: int) -> Drawn:
-    """Fit CTGAN or TVAE to the table itself; texts, Booleans and what we learn as categories are discrete columns."""
-    package, rows = importlib.import_module("ctgan"), data.train
+    """Fit CTGAN or TVAE to the table itself; texts, Booleans and what we learn as categories are discrete columns.
+
+    Both refuse gaps in other columns, so the rows with such gaps are left out, and know no dates, which become numbers.
+    """
+    package, rows = importlib.import_module("ctgan"), data.train.with_columns(selectors.temporal().to_physical())
     model = getattr(package, name)()
     model.set_random_state(seed)
     kinds = {column.name: column.observed.kind for column in data.encoding.columns}
     discrete = [name for name, kind in kinds.items() if kind == "category" or not rows[name].dtype.is_numeric()]
+    rows = rows.drop_nulls([name for name in rows.columns if name not in discrete])
     started = processor_time()
     model.fit(rows.to_pandas(), discrete)
     trained = processor_time()
     drawn = model.sample(n)
-    return Drawn(with_types_of(rows, pl.from_pandas(drawn)), trained - started, processor_time() - trained)
+    return Drawn(with_types_of(data.train, pl.from_pandas(drawn)), trained - started, processor_time() - trained)
 
 
 def of_argn(name: str, data: Data, n: int, seed: int) -> Drawn:
@@ -181,10 +186,10 @@ MODELS = (OURS, "mixture", "kernel-density", "spline-flow", *PUBLISHED, "arf", "
 
 
 def with_types_of(rows: pl.DataFrame, drawn: pl.DataFrame) -> pl.DataFrame:
-    """Give generated rows the columns and the types of the learnt rows; whole numbers are rounded."""
-    whole = {column.name for column in rows if column.dtype.is_integer()}
+    """Give generated rows the columns and the types of the learnt rows; whole numbers and dates are rounded."""
+    whole = {column.name for column in drawn if column.dtype.is_numeric() and not rows[column.name].dtype.is_float()}
     return drawn.select(
-        (pl.col(name).cast(pl.Float64).round() if name in whole else pl.col(name)).cast(dtype)
+        (pl.col(name).cast(pl.Float64).round().cast(pl.Int64) if name in whole else pl.col(name)).cast(dtype)
         for name, dtype in rows.schema.items()
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import numpy as np
 import polars as pl
 
+from .. import seeding
 from ..config.expressions import quoted
 from ..config.formulas import Formula, is_formula, linear_formula, read_formula
 from ..errors import InputError
@@ -49,7 +50,7 @@ def find_relations(rows: pl.DataFrame) -> dict[str, Formula]:
 
     """
     numbers = rows.select(x for x in rows if x.dtype.is_numeric() and x.drop_nulls().n_unique() > 2)
-    complete = numbers.drop_nulls().head(MOST_ROWS)
+    complete = seeding.subsample(numbers.drop_nulls(), MOST_ROWS, seed=0, role="rows of relations")
     if not 1 < numbers.width <= MOST_COLUMNS or complete.height < ROWS_A_COLUMN * numbers.width:
         return {}
     x = {name: column.cast(pl.Float64).to_numpy() for name, column in zip(numbers.columns, complete, strict=True)}

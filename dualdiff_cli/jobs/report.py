@@ -130,11 +130,13 @@ def _contents(run: Run, scores: Mapping[str, Any], *, scored_now: bool, seed: in
 def _commands(run: Run, scores: Mapping[str, Any], *, seed: int) -> list[str]:
     """Give the commands that make the run again, its scores and the page, with the options that are not the default."""
     place = shlex.quote(str(run))
-    rows = f" -n {scores['n_generated']}" if scores["n_generated"] != GENERATED else ""
+    asked = f" -n {scores['n_generated']}" if scores["n_generated"] != GENERATED else ""
+    asked += " --exact" if "nll_held_out" in scores["metrics"] else ""
+    asked += " --diagnose" if "diagnosis" in scores else ""
     again = shlex.quote(f"{run}-again")
     return [
         f"dualdiff train --config {shlex.quote(str(run.config_path))} --run-dir {again}  # the same training",
-        f"dualdiff evaluate {place}{rows}{_seeded(scores.get('seed'))}",
+        f"dualdiff evaluate {place}{asked}{_seeded(scores.get('seed'))}",
         f"dualdiff report {place}{_seeded(seed)}",
     ]
 

@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from .score import wilson_interval
 
-__all__ = ["RELATIVE", "THRESHOLDS", "Verdict", "VerdictLevel", "overall_verdict", "verdict"]
+__all__ = ["RELATIVE", "SIMULTANEOUS", "THRESHOLDS", "Verdict", "VerdictLevel", "overall_verdict", "verdict"]
 
 VerdictLevel = Literal["good", "not yet", "bad", "unknown"]
 

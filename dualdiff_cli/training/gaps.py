@@ -132,7 +132,7 @@ def _completed(encoding: TableEncoding, rows: pl.DataFrame, *, seed: int) -> tup
     rng = seeding.stream(seed, "values behind gaps")
     fitted = _fitted(features[:, places], unused[:, places], discrete, rng, seed=seed)
     completions = [_redrawn(encoding, features, fitted, rng) for _ in range(_number_of_completions(len(features)))]
-    return np.stack(completions), fitted
+    return (np.stack(completions) if len(completions) > 1 else completions[0][None]), fitted  # no copy of many rows
 
 
 def _number_of_completions(n: int) -> int:

@@ -74,7 +74,8 @@ class Weighing:
 
         z = completions.double().numpy()
         self._mixture = fit_to_completions(z, layout.discrete, sizes=sizes, seed=seed)
-        self._marginals = FittedMarginals.fit(completions[0], layout, sizes=of_feature, seed=seed)
+        marginals = FittedMarginals.fit(completions[0], layout, sizes=of_feature, seed=seed)
+        self._marginals = marginals.refit(completions.flatten(0, 1)) if len(completions) > 1 else marginals
         self._used = [e for e, is_there in enumerate((True, c.mixture, c.independent)) if is_there]
         self._prior = PRIOR / completions.shape[1]
         some = [seeding.subsample(rows, MOST_MIXTURE_ROWS, seed=seed, role="rows of a fold's mixture") for rows in seen]

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
-from ...metrics.verdict import RELATIVE, THRESHOLDS
+from ...metrics.verdict import RELATIVE, SIMULTANEOUS, THRESHOLDS
 
 __all__ = ["fill_page"]
 
@@ -34,6 +34,6 @@ def fill_page(template: str, **contents: Any) -> str:
         jinja2.UndefinedError: the template names something that the contents do not have.
 
     """
-    rules = {"thresholds": THRESHOLDS, "relative": RELATIVE}
+    rules = {"thresholds": THRESHOLDS, "relative": RELATIVE, "simultaneous": SIMULTANEOUS}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     return _environment().get_template(template).render(style=style, version=__version__, **rules, **contents)
