@@ -39,8 +39,8 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
     Args:
         column: n texts.
         decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
-        learnt: the type of the column that a model has learnt, which decides whether numbers with a unit are numbers;
-            None where the column is not known.
+        learnt: the type of the column that a model has learnt: numbers with a unit are numbers only if numbers were
+            learnt, and where texts were learnt only whole numbers are no texts. None where the column is not known.
 
     Raises:
         UnusableColumn: a whole number needs more than 64 bits, or a number is infinite or too large.
@@ -53,6 +53,9 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
         return TidyColumn(text)
     if bare.str.contains(_WHOLE).all() and bare.str.contains(_LEADING_ZERO).any():
         return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+    # Whole numbers in place of texts may have lost leading zeros; `with_types` refuses them only as numbers.
+    if learnt == pl.String and not bare.str.contains(_WHOLE).all():
+        return TidyColumn(text)
     numbers = _numbers(trimmed, decimal_comma=decimal_comma)
     if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
         return found

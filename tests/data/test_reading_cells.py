@@ -114,6 +114,12 @@ def test_the_learnt_type_decides_whether_numbers_with_a_unit_are_numbers() -> No
     assert tidy(many, learnt=pl.String()).values.equals(many)
 
 
+@pytest.mark.parametrize("texts", [["True", "False"], ["2024-01-01", "2024-01-02"], ["31.12.2024"], ["2.50", "3.00"]])
+def test_learnt_texts_stay_texts_whatever_they_read_like(texts: list[str]) -> None:
+    assert tidy(column(texts)).values.dtype != pl.String
+    assert tidy(column(texts), learnt=pl.String()).values.to_list() == texts
+
+
 def test_texts_with_commas_between_thousands_or_decimal_commas_have_a_note_only_if_both_are_there() -> None:
     assert tidy(column([".50", "1,234.50"])).values.to_list() == [0.5, 1234.5]
     assert tidy(column(["1e5", "1,234.5"])).values.to_list() == [100_000, 1234.5]
