@@ -70,8 +70,9 @@ def read_delimited(path: Path) -> RawTable:
     if shape.separator != _usual_separator(path) and shape.fields > 1:
         notes.append(f"The fields of {path} are separated by {_SEPARATORS[shape.separator]}.")
     frame = _cells(path, data, shape)
+    frame, above = _without_title(path, frame)
     header, frame, note = _take_header(path, frame, comment, shape)
-    notes += [note] if note else []
+    notes += filter(None, (above, note))
     commas = _has_decimal_commas(frame, shape)
     if commas:
         notes.append(f"The numbers of {path} have a decimal comma.")
@@ -229,6 +230,23 @@ def _rows(path: Path, data: bytes, shape: _Shape) -> Iterator[list[str | None]]:
         raise InputError(
             f"Line {line:,} of {path} cannot be read: {error}.", "Check the quotes of this line."
         ) from error
+
+
+def _without_title(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Drop rows without any value from the top, and a row with one cell above a complete line of names, a title."""
+
+    def filled(frame: pl.DataFrame) -> pl.DataFrame:
+        some = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+        return frame[int(some.arg_max() or 0) :]
+
+    rest = frame if frame.width == 1 else filled(frame)
+    if rest.width >= 3 and sum(cell is not None for cell in rest.row(0)) == 1 and rest.height > 1:
+        below = filled(rest[1:])
+        names = [cell or "" for cell in below.row(0)]
+        if all(names) and not any(map(_is_value, names)) and _is_header(names, below[1:]):
+            rest = below
+    note = f"{path} begins with an empty line or with a title, which is left out."
+    return rest, note if rest.height < frame.height else ""
 
 
 def _take_header(path: Path, frame: pl.DataFrame, comment: str, shape: _Shape) -> tuple[list[str], pl.DataFrame, str]:

@@ -142,6 +142,20 @@ def test_a_header_with_numbers_is_a_header(tmp_path: Path, header: str) -> None:
     said(table)
 
 
+@pytest.mark.parametrize("above", [";;;", "Sales of 2024;;;", "Sales of 2024;;;\n;;;"])
+def test_empty_lines_and_a_title_above_the_names_are_left_out_aloud(tmp_path: Path, above: str) -> None:
+    table = read(
+        tmp_path, f"{above}\nname;age;town;x\n" + "\n".join(f"name{k % 9};{k};{s};{k % 7}" for k, _, s in ROWS)
+    )
+    assert table.rows.columns == ["name", "age", "town", "x"]
+    assert table.rows["age"].to_list() == list(range(30))
+    said(table, "semicolons", "empty line or with a title")
+
+
+def test_a_row_with_one_value_above_complete_rows_is_no_title(tmp_path: Path) -> None:
+    assert read(tmp_path, "p,,\n" + "p,x,s\nq,y,t\n" * 15).rows.height == 31
+
+
 def test_a_first_line_that_names_the_separator_is_no_row(tmp_path: Path) -> None:
     table = read(tmp_path, "sep=;\na;b;c\n" + "\n".join(f"{k};{x};{s}" for k, x, s in ROWS))
     assert table.rows.columns == ["a", "b", "c"]
