@@ -30,7 +30,7 @@ _LEAST_QUANTITIES = 10
 """With fewer different values, texts such as '2 doors' are more likely names than numbers with a unit."""
 _MICROSECOND = pl.Datetime("us")
 _MOSTLY = 0.9
-"""If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
+"""If this share of the values of a text column are numbers or dates, the note on the column shows one that is none."""
 
 
 def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.DataType | None = None) -> TidyColumn:
@@ -71,15 +71,33 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
             "between thousands, others as decimal commas."
         )
         return TidyColumn(text, note if decimal.any() else "")
-    if len(others) <= (1 - _MOSTLY) * len(bare):
-        are = "is no number" if len(others) == 1 else "are no numbers"
-        example = str(others[0])[:40]
-        return TidyColumn(
-            text,
-            f"Column '{column.name}' is read as text, because {len(others):,} of its {len(bare):,} values {are}, "
-            f"such as '{example}'.",
-        )
-    return TidyColumn(text)
+    return TidyColumn(text, _note_on_few_others(bare, others))
+
+
+def _note_on_few_others(text: pl.Series, no_numbers: pl.Series) -> str:
+    """Show a value that is no number, no date or no number with a unit where most of n texts are; nothing elsewhere."""
+    dates, quantities = text.str.contains(_LOCAL_DATE), text.str.contains(_QUANTITY)
+    n, least = len(text), _MOSTLY * len(text)
+    if len(no_numbers) <= (1 - _MOSTLY) * n:
+        others, one, many = no_numbers, "number", "numbers"
+    elif least <= dates.sum() < n and (_moments(text.filter(dates)) or _local_dates(text.filter(dates))):
+        others, one, many = text.filter(~dates), "date", "dates"
+    elif least <= quantities.sum() < n and _has_unit(text.filter(quantities)):
+        others, one, many = text.filter(~quantities), "number with a unit", "numbers with a unit"
+    else:
+        return ""
+    are = f"is no {one}" if len(others) == 1 else f"are no {many}"
+    example = str(others[0])[:40]
+    return (
+        f"Column '{text.name}' is read as text, because {len(others):,} of its {n:,} values {are}, such as '{example}'."
+    )
+
+
+def _has_unit(text: pl.Series) -> bool:
+    """Say whether texts are numbers with one unit, and enough of them are different."""
+    if text.n_unique() < _LEAST_QUANTITIES or (split := split_unit(text)) is None:
+        return False
+    return bool((split.numbers.str.contains(_DECIMAL_COMMA) | split.numbers.str.contains(_THOUSANDS_COMMA)).all())
 
 
 def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool:

@@ -187,6 +187,14 @@ def test_rare_texts_among_numbers_are_shown() -> None:
     assert "'k.A.'" in tidy(column([*[f"{k},5" for k in range(50)], "k.A."]), decimal_comma=True).note
 
 
+def test_rare_texts_among_dates_and_among_numbers_with_a_unit_are_shown() -> None:
+    assert "is no date, such as 'sum'" in tidy(column([*[f"{k}.12.2024" for k in TEN], "sum"])).note
+    assert "is no date, such as 'sum'" in tidy(column([*[f"2024-12-{k + 10}" for k in TEN], "sum"])).note
+    assert "is no number with a unit, such as 'k.A.'" in tidy(column([*[f"{k},5 kg" for k in TEN], "k.A."])).note
+    for words in (["sum", "12.12.2024"], [*[f"{k}.{k}.3" for k in TEN], "new"], [*["2 doors"] * 20, "none"]):
+        assert tidy(column(words)).note == ""
+
+
 @pytest.mark.parametrize(
     ("series", "values", "dtype"),
     [
