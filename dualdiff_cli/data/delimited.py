@@ -19,7 +19,7 @@ import polars as pl
 from ..errors import InputError
 from .names import column_names
 from .raw import RawTable
-from .texts import has_decimal_commas
+from .texts import has_decimal_commas, has_three_decimals_only
 
 __all__ = ["read_delimited"]
 
@@ -76,6 +76,8 @@ def read_delimited(path: Path) -> RawTable:
     commas = _has_decimal_commas(frame, shape)
     if commas:
         notes.append(f"The numbers of {path} have a decimal comma.")
+    elif shape.separator == ";":
+        notes += _notes_on_points(header, frame)
     separator = shape.separator if shape.fields > 1 else ","
     return RawTable(frame, tuple(notes), header=header, decimal_comma=commas, separator=separator)
 
@@ -87,6 +89,18 @@ def _has_decimal_commas(frame: pl.DataFrame, shape: _Shape) -> bool:
     if shape.separator != ";" or not any(has_decimal_commas(column, or_thousands=True) for column in frame):
         return False
     return not any(column.str.contains(r"^[+-]?[0-9]*\.[0-9]+$").any() for column in frame)
+
+
+def _notes_on_points(header: list[str], frame: pl.DataFrame) -> list[str]:
+    """Name the columns whose points may stand between thousands, where no number of the file says what a point is."""
+    clear = r"^[+-]?(0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,}))$"
+    if any(has_decimal_commas(column, or_thousands=True) or column.str.contains(clear).any() for column in frame):
+        return []
+    return [
+        f"The points of column '{name}' are read as decimal points. If they stand between thousands, remove them."
+        for name, column in zip(header, frame, strict=True)
+        if has_three_decimals_only(column)
+    ]
 
 
 def _bytes(path: Path) -> bytes:

@@ -8,7 +8,15 @@ import polars as pl
 
 from .tidied import TidyColumn, beyond_calendar, complete, finite, whole_numbers
 
-__all__ = ["MISSING_MARKS", "Quantities", "has_decimal_commas", "parse_text", "split_unit", "without_marks"]
+__all__ = [
+    "MISSING_MARKS",
+    "Quantities",
+    "has_decimal_commas",
+    "has_three_decimals_only",
+    "parse_text",
+    "split_unit",
+    "without_marks",
+]
 
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
@@ -115,6 +123,15 @@ def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool
         bare = split.numbers
     thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
     return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
+
+
+def has_three_decimals_only(column: pl.Series) -> bool:
+    """Say whether all values of a column of texts are numbers such as 1.234, whose points may stand between thousands.
+
+    Numbers without a point count if others have one.
+    """
+    bare = without_marks(column).drop_nulls().str.strip_chars()
+    return bool(bare.str.contains(_THOUSANDS_POINT).all() and bare.str.contains(".", literal=True).any())
 
 
 def without_marks(column: pl.Series) -> pl.Series:

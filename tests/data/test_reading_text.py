@@ -218,6 +218,13 @@ def test_beside_semicolons_the_whole_file_decides_what_commas_and_points_mean(
     assert read(tmp_path, "a;b\n" + "\n".join(rows * 10)).rows.head(2).rows() == values
 
 
+def test_points_that_may_stand_between_thousands_are_decimal_aloud(tmp_path: Path) -> None:
+    table = read(tmp_path, "a;b\n" + "1.234;x\n999;y\n" * 15)
+    assert table.rows["a"][0] == 1.234
+    said(table, "semicolons", "'a' are read as decimal points")
+    said(read(tmp_path, "a;b\n" + "1.234;0.5\n999;1.25\n" * 15), "semicolons")
+
+
 def test_blanks_divide_numbers_and_quoted_texts_but_not_the_words_of_a_text(tmp_path: Path) -> None:
     quoted = read(tmp_path, '"town"  "n"\n' + '"New York"  1\n"Rome" 2\n' * 15, name="t.txt")
     assert quoted.rows.head(2).rows() == [("New York", 1), ("Rome", 2)]
