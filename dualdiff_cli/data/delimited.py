@@ -266,11 +266,13 @@ def _without_title(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 def _take_header(path: Path, frame: pl.DataFrame, comment: str, shape: _Shape) -> tuple[list[str], pl.DataFrame, str]:
     """Separate the names of the columns from the rows; a file without names gets the names of an .npy file."""
     first, body = [cell or "" for cell in frame.row(0)], frame[1:]
-    if body.height and first[-1] == "" and body.width > 1:
-        if body[:, -1].null_count() == body.height:  # every line ends with a separator
-            first, body, frame = first[:-1], body[:, :-1], frame[:, :-1]
-        elif shape.names < shape.fields:  # the header lacks a name for the first column
-            first = ["", *first[:-1]]
+    width = body.width
+    while body.height and width > 1 and first[width - 1] == "" and body[:, width - 1].null_count() == body.height:
+        width -= 1  # every line ends with a separator, or with some
+    if width < body.width:
+        first, body, frame = first[:width], body[:, :width], frame[:, :width]
+    elif body.height and first[-1] == "" and shape.names < shape.fields:  # the first column has no name
+        first = ["", *first[:-1]]
     commented = _fields([comment], shape.separator)[0] if comment else []
     if len(commented) == len(first) and any(map(_is_value, first)) and not any(map(_is_value, commented)):
         return commented, frame, ""

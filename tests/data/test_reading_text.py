@@ -193,8 +193,9 @@ def test_a_first_column_without_a_name_that_does_not_number_the_rows_is_kept(tmp
 
 
 def test_a_separator_at_the_end_of_every_line_makes_no_column(tmp_path: Path) -> None:
-    for header in ("k,x", "k,x,"):
-        assert read(tmp_path, header + "\n" + "\n".join(f"{k},{x}," for k, x, _ in ROWS)).rows.columns == ["k", "x"]
+    for header, end in (("k,x", ","), ("k,x,", ","), ("k,x,,", ",,")):
+        text = header + "\n" + "\n".join(f"{k},{x}{end}" for k, x, _ in ROWS)
+        assert read(tmp_path, text).rows.columns == ["k", "x"]
 
 
 def test_a_last_column_without_a_name_keeps_its_place(tmp_path: Path) -> None:
