@@ -149,6 +149,13 @@ def test_samples_come_back_in_the_type_of_the_rows(rows: Any, kind: type, tmp_pa
     assert type(again) is kind
 
 
+def test_columns_of_one_name_are_refused() -> None:
+    twice = pd.concat([FRAME.to_pandas(), FRAME.to_pandas()], axis=1)
+    for rows in (twice, pa.Table.from_arrays([pa.array([1, 2])] * 2, names=["x", "x"])):
+        with pytest.raises(InputError, match=r"[Ss]everal columns"):
+            gaussian().fit(rows)
+
+
 def test_whole_numbers_stay_whole() -> None:
     assert gaussian().fit(FRAME).sample(3)["hits"].dtype == pl.Int64
     assert gaussian().fit(FRAME.to_pandas()).sample(3)["hits"].dtype == np.int64

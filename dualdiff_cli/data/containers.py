@@ -43,12 +43,18 @@ def _of_polars(rows: Any, names: Sequence[str] | None) -> pl.DataFrame:
 def _of_pandas(rows: Any, names: Sequence[str] | None) -> pl.DataFrame:
     """Read a data frame whose labels may be numbers; its index is left out."""
     del names
-    return pl.from_pandas(rows.rename(columns=str))
+    rows = rows.rename(columns=str)
+    if len(repeated := rows.columns[rows.columns.duplicated()]):
+        raise InputError(f"The rows have several columns '{repeated[0]}'.", "Give each column a name of its own.")
+    return pl.from_pandas(rows)
 
 
 def _of_arrow(rows: Any, names: Sequence[str] | None) -> pl.DataFrame:
     del names
-    return pl.DataFrame(rows)
+    try:
+        return pl.DataFrame(rows)
+    except pl.exceptions.DuplicateError as error:
+        raise InputError("Several columns of the rows have the same name.", "Give each a name of its own.") from error
 
 
 def _of_array(rows: Any, names: Sequence[str] | None) -> pl.DataFrame:

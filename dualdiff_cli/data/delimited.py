@@ -19,7 +19,7 @@ import polars as pl
 from ..errors import InputError
 from .names import column_names
 from .raw import RawTable
-from .texts import has_decimal_commas
+from .texts import has_decimal_commas, has_three_decimals_only
 
 __all__ = ["read_delimited"]
 
@@ -70,11 +70,14 @@ def read_delimited(path: Path) -> RawTable:
     if shape.separator != _usual_separator(path) and shape.fields > 1:
         notes.append(f"The fields of {path} are separated by {_SEPARATORS[shape.separator]}.")
     frame = _cells(path, data, shape)
+    frame, above = _without_title(path, frame)
     header, frame, note = _take_header(path, frame, comment, shape)
-    notes += [note] if note else []
+    notes += filter(None, (above, note))
     commas = _has_decimal_commas(frame, shape)
     if commas:
         notes.append(f"The numbers of {path} have a decimal comma.")
+    elif shape.separator == ";":
+        notes += _notes_on_points(header, frame)
     separator = shape.separator if shape.fields > 1 else ","
     return RawTable(frame, tuple(notes), header=header, decimal_comma=commas, separator=separator)
 
@@ -86,6 +89,18 @@ def _has_decimal_commas(frame: pl.DataFrame, shape: _Shape) -> bool:
     if shape.separator != ";" or not any(has_decimal_commas(column, or_thousands=True) for column in frame):
         return False
     return not any(column.str.contains(r"^[+-]?[0-9]*\.[0-9]+$").any() for column in frame)
+
+
+def _notes_on_points(header: list[str], frame: pl.DataFrame) -> list[str]:
+    """Name the columns whose points may stand between thousands, where no number of the file says what a point is."""
+    clear = r"^[+-]?(0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,}))$"
+    if any(has_decimal_commas(column, or_thousands=True) or column.str.contains(clear).any() for column in frame):
+        return []
+    return [
+        f"The points of column '{name}' are read as decimal points. If they stand between thousands, remove them."
+        for name, column in zip(header, frame, strict=True)
+        if has_three_decimals_only(column)
+    ]
 
 
 def _bytes(path: Path) -> bytes:
@@ -231,14 +246,33 @@ def _rows(path: Path, data: bytes, shape: _Shape) -> Iterator[list[str | None]]:
         ) from error
 
 
+def _without_title(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Drop rows without any value from the top, and a row with one cell above a complete line of names, a title."""
+
+    def filled(frame: pl.DataFrame) -> pl.DataFrame:
+        some = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+        return frame[int(some.arg_max() or 0) :]
+
+    rest = frame if frame.width == 1 else filled(frame)
+    if rest.width >= 3 and sum(cell is not None for cell in rest.row(0)) == 1 and rest.height > 1:
+        below = filled(rest[1:])
+        names = [cell or "" for cell in below.row(0)]
+        if all(names) and not any(map(_is_value, names)) and _is_header(names, below[1:]):
+            rest = below
+    note = f"{path} begins with an empty line or with a title, which is left out."
+    return rest, note if rest.height < frame.height else ""
+
+
 def _take_header(path: Path, frame: pl.DataFrame, comment: str, shape: _Shape) -> tuple[list[str], pl.DataFrame, str]:
     """Separate the names of the columns from the rows; a file without names gets the names of an .npy file."""
     first, body = [cell or "" for cell in frame.row(0)], frame[1:]
-    if body.height and first[-1] == "" and body.width > 1:
-        if body[:, -1].null_count() == body.height:  # every line ends with a separator
-            first, body, frame = first[:-1], body[:, :-1], frame[:, :-1]
-        elif shape.names < shape.fields:  # the header lacks a name for the first column
-            first = ["", *first[:-1]]
+    width = body.width
+    while body.height and width > 1 and first[width - 1] == "" and body[:, width - 1].null_count() == body.height:
+        width -= 1  # every line ends with a separator, or with some
+    if width < body.width:
+        first, body, frame = first[:width], body[:, :width], frame[:, :width]
+    elif body.height and first[-1] == "" and shape.names < shape.fields:  # the first column has no name
+        first = ["", *first[:-1]]
     commented = _fields([comment], shape.separator)[0] if comment else []
     if len(commented) == len(first) and any(map(_is_value, first)) and not any(map(_is_value, commented)):
         return commented, frame, ""

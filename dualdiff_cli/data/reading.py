@@ -84,8 +84,7 @@ def read_table(
         min_rows: how many rows there have to be.
         whole: whether rows without any value stay, and a column that only numbers the rows: whoever gives the table
             back wants both.
-        learnt: the types of columns that a model has learnt, by name: of such a column, numbers with a unit are
-            numbers only if numbers were learnt.
+        learnt: the types of columns that a model has learnt, by name; see `parse_text`.
 
     Raises:
         InputError: the file does not exist, cannot be read, is empty or has fewer than ``min_rows`` rows, a column is

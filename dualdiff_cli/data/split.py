@@ -195,7 +195,7 @@ def split_table(
 
     """
     learnt, unseen = parts_of(table.rows.height, seed=seed, fraction=fraction)
-    keys = left_out(table.rows, source=name, named=named, kinds=kinds)
+    keys = left_out(table.rows, source=name, named=named, kinds=kinds, numbers=table.numbers)
     rows = table.rows.drop(keys)
     if not rows.width:
         raise InputError(f"Every column of {name} is an identifier, which says nothing about its row.", REMEDY_FOR_KEYS)
@@ -254,6 +254,7 @@ def left_out(
     source: str,
     named: Collection[str] = (),
     kinds: Mapping[str, str] = MappingProxyType({}),
+    numbers: npt.NDArray[np.int64] | None = None,
 ) -> list[str]:
     """Give the names of the columns that are not learnt, because they only tell the rows apart.
 
@@ -261,6 +262,7 @@ def left_out(
         rows: n rows.
         source: what the rows are called in messages.
         named, kinds: see `split_table`.
+        numbers: see `is_identifier`.
 
     Raises:
         InputError: ``kinds`` names a column that there is not, or calls a column without gaps ``missing``.
@@ -281,15 +283,20 @@ def left_out(
             "Leave its line out of the schema, so that the data choose the kind.",
         )
     asked = dict.fromkeys(named, "") | dict(kinds)
-    return [x.name for x in rows if (asked[x.name] == IDENTIFIER if x.name in asked else is_identifier(x))]
+    return [x.name for x in rows if (asked[x.name] == IDENTIFIER if x.name in asked else is_identifier(x, numbers))]
 
 
-def is_identifier(column: pl.Series) -> bool:
+def is_identifier(column: pl.Series, numbers: npt.NDArray[np.int64] | None = None) -> bool:
     """Say whether a column only tells its rows apart.
 
     That is text that hardly ever repeats (of few rows: that never repeats), or whole numbers that count the rows, or
     that never repeat and are so far apart that float64 cannot hold their differences. Missing cells say nothing: an
     identifier may lack some values.
+
+    Args:
+        column: n values.
+        numbers: (n,) the numbers of the rows in their file, of which some rows may have been left out.
+
     """
     known = column.drop_nulls()
     n, distinct = len(known), known.n_unique()
@@ -297,6 +304,7 @@ def is_identifier(column: pl.Series) -> bool:
         return distinct > 0.95 * n if n >= MIN_IDENTIFIERS else distinct == n >= MIN_UNIQUE_TEXTS
     if n < MIN_IDENTIFIERS or not column.dtype.is_integer():
         return False
-    ahead = (column.cast(pl.Int128) - pl.int_range(len(column), eager=True)).drop_nulls()
+    counts = [np.arange(len(column))] + ([] if numbers is None else [numbers])
+    ahead = [(column.cast(pl.Int128) - pl.Series(count)).drop_nulls() for count in counts]
     far_apart = int(known.max()) - int(known.min()) > LARGEST_EXACT  # type: ignore[arg-type]
-    return bool((ahead == ahead[0]).all()) or (far_apart and distinct == n)
+    return any(bool((a == a[0]).all()) for a in ahead) or (far_apart and distinct == n)

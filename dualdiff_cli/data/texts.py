@@ -8,7 +8,15 @@ import polars as pl
 
 from .tidied import TidyColumn, beyond_calendar, complete, finite, whole_numbers
 
-__all__ = ["MISSING_MARKS", "Quantities", "has_decimal_commas", "parse_text", "split_unit", "without_marks"]
+__all__ = [
+    "MISSING_MARKS",
+    "Quantities",
+    "has_decimal_commas",
+    "has_three_decimals_only",
+    "parse_text",
+    "split_unit",
+    "without_marks",
+]
 
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """The texts that stand for a missing cell."""
@@ -30,7 +38,7 @@ _LEAST_QUANTITIES = 10
 """With fewer different values, texts such as '2 doors' are more likely names than numbers with a unit."""
 _MICROSECOND = pl.Datetime("us")
 _MOSTLY = 0.9
-"""If this share of the values of a text column are numbers, the note on the column shows a value that is none."""
+"""If this share of the values of a text column are numbers or dates, the note on the column shows one that is none."""
 
 
 def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.DataType | None = None) -> TidyColumn:
@@ -39,8 +47,8 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
     Args:
         column: n texts.
         decimal_comma: whether the texts of the file are known to use the comma as the decimal separator.
-        learnt: the type of the column that a model has learnt, which decides whether numbers with a unit are numbers;
-            None where the column is not known.
+        learnt: the type of the column that a model has learnt: numbers with a unit are numbers only if numbers were
+            learnt, and where texts were learnt only whole numbers are no texts. None where the column is not known.
 
     Raises:
         UnusableColumn: a whole number needs more than 64 bits, or a number is infinite or too large.
@@ -53,6 +61,9 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
         return TidyColumn(text)
     if bare.str.contains(_WHOLE).all() and bare.str.contains(_LEADING_ZERO).any():
         return TidyColumn(text, f"Column '{column.name}' has numbers with leading zeros and is read as text.")
+    # Whole numbers in place of texts may have lost leading zeros; `with_types` refuses them only as numbers.
+    if learnt == pl.String and not bare.str.contains(_WHOLE).all():
+        return TidyColumn(text)
     numbers = _numbers(trimmed, decimal_comma=decimal_comma)
     if found := numbers or _truth_values(trimmed) or _moments(trimmed) or _local_dates(trimmed):
         return found
@@ -68,15 +79,33 @@ def parse_text(column: pl.Series, *, decimal_comma: bool = False, learnt: pl.Dat
             "between thousands, others as decimal commas."
         )
         return TidyColumn(text, note if decimal.any() else "")
-    if len(others) <= (1 - _MOSTLY) * len(bare):
-        are = "is no number" if len(others) == 1 else "are no numbers"
-        example = str(others[0])[:40]
-        return TidyColumn(
-            text,
-            f"Column '{column.name}' is read as text, because {len(others):,} of its {len(bare):,} values {are}, "
-            f"such as '{example}'.",
-        )
-    return TidyColumn(text)
+    return TidyColumn(text, _note_on_few_others(bare, others))
+
+
+def _note_on_few_others(text: pl.Series, no_numbers: pl.Series) -> str:
+    """Show a value that is no number, no date or no number with a unit where most of n texts are; nothing elsewhere."""
+    dates, quantities = text.str.contains(_LOCAL_DATE), text.str.contains(_QUANTITY)
+    n, least = len(text), _MOSTLY * len(text)
+    if len(no_numbers) <= (1 - _MOSTLY) * n:
+        others, one, many = no_numbers, "number", "numbers"
+    elif least <= dates.sum() < n and (_moments(text.filter(dates)) or _local_dates(text.filter(dates))):
+        others, one, many = text.filter(~dates), "date", "dates"
+    elif least <= quantities.sum() < n and _has_unit(text.filter(quantities)):
+        others, one, many = text.filter(~quantities), "number with a unit", "numbers with a unit"
+    else:
+        return ""
+    are = f"is no {one}" if len(others) == 1 else f"are no {many}"
+    example = str(others[0])[:40]
+    return (
+        f"Column '{text.name}' is read as text, because {len(others):,} of its {n:,} values {are}, such as '{example}'."
+    )
+
+
+def _has_unit(text: pl.Series) -> bool:
+    """Say whether texts are numbers with one unit, and enough of them are different."""
+    if text.n_unique() < _LEAST_QUANTITIES or (split := split_unit(text)) is None:
+        return False
+    return bool((split.numbers.str.contains(_DECIMAL_COMMA) | split.numbers.str.contains(_THOUSANDS_COMMA)).all())
 
 
 def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool:
@@ -94,6 +123,15 @@ def has_decimal_commas(column: pl.Series, *, or_thousands: bool = False) -> bool
         bare = split.numbers
     thousands = bool(bare.str.contains(_THOUSANDS_COMMA).all())
     return bool(bare.str.contains(_DECIMAL_COMMA).all()) and (or_thousands or not thousands)
+
+
+def has_three_decimals_only(column: pl.Series) -> bool:
+    """Say whether all values of a column of texts are numbers such as 1.234, whose points may stand between thousands.
+
+    Numbers without a point count if others have one.
+    """
+    bare = without_marks(column).drop_nulls().str.strip_chars()
+    return bool(bare.str.contains(_THOUSANDS_POINT).all() and bare.str.contains(".", literal=True).any())
 
 
 def without_marks(column: pl.Series) -> pl.Series:

@@ -36,6 +36,7 @@ _MOMENT = "%Y-%m-%dT%H:%M:%S%.f"
 """ISO 8601, with fractions of a second only where there are any."""
 _XLSX_ROWS, _XLSX_COLUMNS = 2**20, 2**14
 """The numbers of rows, with the header, and of columns of an Excel sheet."""
+_XLSX_FIRST_YEAR = 1900
 
 
 def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int, separator: str = ",") -> None:
@@ -53,7 +54,7 @@ def write_chunks(path: str | Path, chunks: Iterable[pl.DataFrame], *, rows: int,
 
     Raises:
         InputError: the suffix is none of these, the format has no place for the type of a column, for a missing
-            cell or for so many rows, the format would change a whole number, or the file cannot be written.
+            cell or for so many rows, the format would change a whole number or a date, or the file cannot be written.
 
     """
     csv = _delimited(separator)
@@ -220,6 +221,7 @@ def _xlsx(chunks: Chunks, path: Path, rows: int) -> None:
         done = 0
         for frame in chunks:
             _refuse_long_integers(frame, "an Excel file")
+            _refuse_early_dates(frame)
             if frame.width > _XLSX_COLUMNS:
                 raise InputError(
                     f"An Excel sheet has no place for {frame.width:,} columns.", "Name a .csv or a .parquet file."
@@ -254,6 +256,16 @@ def _refuse_long_integers(frame: pl.DataFrame, file: str) -> None:
         if column.dtype.is_integer() and (column.cast(pl.Float64).abs() >= LARGEST_EXACT).any():
             raise InputError(
                 f"The column '{column.name}' has whole numbers beyond 2^53, which {file} does not hold exactly.",
+                "Name a .csv or a .parquet file.",
+            )
+
+
+def _refuse_early_dates(frame: pl.DataFrame) -> None:
+    """Refuse dates before 1900, where the calendar of Excel begins."""
+    for column in frame:
+        if column.dtype in (pl.Date, pl.Datetime) and (column.dt.year() < _XLSX_FIRST_YEAR).any():
+            raise InputError(
+                f"The column '{column.name}' has dates before 1900, for which an Excel file has no place.",
                 "Name a .csv or a .parquet file.",
             )
 

@@ -216,11 +216,12 @@ def with_types(
         own = rows[name].fill_nan(None) if rows[name].dtype.is_float() else rows[name]
         try:
             typed = own.cast(types[name])
+            kept = own.null_count() == len(own) or typed.cast(own.dtype).equals(own)
         except pl.exceptions.PolarsError:
-            typed = None
+            kept = False
         # Between numbers and dates polars would count days or microseconds.
         counted = any(a.is_numeric() and b.is_temporal() for a, b in permutations((own.dtype, types[name])))
-        if typed is None or (own.null_count() < len(own) and (counted or not typed.cast(own.dtype).equals(own))):
+        if not kept or (counted and own.null_count() < len(own)):
             raise InputError(
                 f"The column '{name}' of the table has the type {own.dtype}, and {others} {types[name]}.",
                 "Give tables whose columns have the same types.",

@@ -71,6 +71,12 @@ def test_a_value_that_the_training_rows_lack_is_encoded_as_their_mean(number: in
     assert not fitted(column).encode(pl.Series("c", ["unheard of"]), None).any()
 
 
+def test_a_number_that_lies_between_two_learnt_whole_numbers_is_neither() -> None:
+    column, between = fitted(pl.Series("c", [0, 1, 1] * 10)), pl.Series("c", [0.37, 1.4, 1.0])
+    assert column.unknown(between).to_list() == [0.37, 1.4]
+    assert (column.encode(between, None) != 0).tolist() == [[False], [False], [True]]
+
+
 def test_text_that_looks_like_numbers_dates_or_booleans_stays_text() -> None:
     for values in (["1", "2"], ["True", "False"], ["2024-01-01", "2024-01-02", "2024-01-03"], ["1e3", "nan"]):
         column = pl.Series("c", values * 20)

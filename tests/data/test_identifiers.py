@@ -78,6 +78,12 @@ def test_a_column_that_a_model_has_learnt_is_no_identifier(file: Path) -> None:
     assert again.train.columns == ["key", "x"]
 
 
+def test_rows_that_are_left_out_hide_no_column_that_counts_the_rows_of_the_file(tmp_path: Path) -> None:
+    gaps = [None if k % 3 == 0 else x for k, x in enumerate(RNG.normal(size=N).tolist())]
+    pl.DataFrame({"key": IDENTIFIERS["counts rows"], "x": gaps}).write_csv(tmp_path / "gaps.csv")
+    assert load_data(tmp_path / "gaps.csv", seed=0, missing="drop").train.columns == ["x"]
+
+
 def test_a_table_of_identifiers_only_is_refused(file: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_data(str(file), seed=0, kinds={"x": "identifier"})

@@ -114,6 +114,12 @@ def test_the_learnt_type_decides_whether_numbers_with_a_unit_are_numbers() -> No
     assert tidy(many, learnt=pl.String()).values.equals(many)
 
 
+@pytest.mark.parametrize("texts", [["True", "False"], ["2024-01-01", "2024-01-02"], ["31.12.2024"], ["2.50", "3.00"]])
+def test_learnt_texts_stay_texts_whatever_they_read_like(texts: list[str]) -> None:
+    assert tidy(column(texts)).values.dtype != pl.String
+    assert tidy(column(texts), learnt=pl.String()).values.to_list() == texts
+
+
 def test_texts_with_commas_between_thousands_or_decimal_commas_have_a_note_only_if_both_are_there() -> None:
     assert tidy(column([".50", "1,234.50"])).values.to_list() == [0.5, 1234.5]
     assert tidy(column(["1e5", "1,234.5"])).values.to_list() == [100_000, 1234.5]
@@ -179,6 +185,14 @@ def test_rare_texts_among_numbers_are_shown() -> None:
     assert "'?'" in note
     assert tidy(column(["1", "2", "?"])).note == ""
     assert "'k.A.'" in tidy(column([*[f"{k},5" for k in range(50)], "k.A."]), decimal_comma=True).note
+
+
+def test_rare_texts_among_dates_and_among_numbers_with_a_unit_are_shown() -> None:
+    assert "is no date, such as 'sum'" in tidy(column([*[f"{k}.12.2024" for k in TEN], "sum"])).note
+    assert "is no date, such as 'sum'" in tidy(column([*[f"2024-12-{k + 10}" for k in TEN], "sum"])).note
+    assert "is no number with a unit, such as 'k.A.'" in tidy(column([*[f"{k},5 kg" for k in TEN], "k.A."])).note
+    for words in (["sum", "12.12.2024"], [*[f"{k}.{k}.3" for k in TEN], "new"], [*["2 doors"] * 20, "none"]):
+        assert tidy(column(words)).note == ""
 
 
 @pytest.mark.parametrize(

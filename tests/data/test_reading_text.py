@@ -142,6 +142,20 @@ def test_a_header_with_numbers_is_a_header(tmp_path: Path, header: str) -> None:
     said(table)
 
 
+@pytest.mark.parametrize("above", [";;;", "Sales of 2024;;;", "Sales of 2024;;;\n;;;"])
+def test_empty_lines_and_a_title_above_the_names_are_left_out_aloud(tmp_path: Path, above: str) -> None:
+    table = read(
+        tmp_path, f"{above}\nname;age;town;x\n" + "\n".join(f"name{k % 9};{k};{s};{k % 7}" for k, _, s in ROWS)
+    )
+    assert table.rows.columns == ["name", "age", "town", "x"]
+    assert table.rows["age"].to_list() == list(range(30))
+    said(table, "semicolons", "empty line or with a title")
+
+
+def test_a_row_with_one_value_above_complete_rows_is_no_title(tmp_path: Path) -> None:
+    assert read(tmp_path, "p,,\n" + "p,x,s\nq,y,t\n" * 15).rows.height == 31
+
+
 def test_a_first_line_that_names_the_separator_is_no_row(tmp_path: Path) -> None:
     table = read(tmp_path, "sep=;\na;b;c\n" + "\n".join(f"{k};{x};{s}" for k, x, s in ROWS))
     assert table.rows.columns == ["a", "b", "c"]
@@ -179,8 +193,9 @@ def test_a_first_column_without_a_name_that_does_not_number_the_rows_is_kept(tmp
 
 
 def test_a_separator_at_the_end_of_every_line_makes_no_column(tmp_path: Path) -> None:
-    for header in ("k,x", "k,x,"):
-        assert read(tmp_path, header + "\n" + "\n".join(f"{k},{x}," for k, x, _ in ROWS)).rows.columns == ["k", "x"]
+    for header, end in (("k,x", ","), ("k,x,", ","), ("k,x,,", ",,")):
+        text = header + "\n" + "\n".join(f"{k},{x}{end}" for k, x, _ in ROWS)
+        assert read(tmp_path, text).rows.columns == ["k", "x"]
 
 
 def test_a_last_column_without_a_name_keeps_its_place(tmp_path: Path) -> None:
@@ -202,6 +217,13 @@ def test_beside_semicolons_the_whole_file_decides_what_commas_and_points_mean(
     tmp_path: Path, rows: list[str], values: list[tuple[float, float]]
 ) -> None:
     assert read(tmp_path, "a;b\n" + "\n".join(rows * 10)).rows.head(2).rows() == values
+
+
+def test_points_that_may_stand_between_thousands_are_decimal_aloud(tmp_path: Path) -> None:
+    table = read(tmp_path, "a;b\n" + "1.234;x\n999;y\n" * 15)
+    assert table.rows["a"][0] == 1.234
+    said(table, "semicolons", "'a' are read as decimal points")
+    said(read(tmp_path, "a;b\n" + "1.234;0.5\n999;1.25\n" * 15), "semicolons")
 
 
 def test_blanks_divide_numbers_and_quoted_texts_but_not_the_words_of_a_text(tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ def test_what_an_excel_file_would_change_or_lose_is_refused(tmp_path: Path) -> N
     with pytest.raises(InputError, match="no place for 1,048,576 rows") as caught:
         write_chunks(tmp_path / "t.xlsx", chunks(), rows=2**20)
     assert ".csv" in caught.value.remedy
+    early = pl.DataFrame({"moment": [datetime(1900, 1, 1), None, datetime(1899, 12, 31, 23)]})
+    for frame in (early, early.cast(pl.Date)):
+        with pytest.raises(InputError, match="'moment' has dates before 1900"):
+            write_chunks(tmp_path / "t.xlsx", chunks(frame=frame), rows=3)
     wide = pl.DataFrame({f"x{k}": [1] for k in range(2**14 + 1)})
     with pytest.raises(InputError, match="no place for 16,385 columns"):
         write_chunks(tmp_path / "t.xlsx", chunks(frame=wide), rows=1)

@@ -160,6 +160,11 @@ def test_numbers_in_place_of_learnt_texts_are_refused_and_the_advice_works(codes
     assert done.select("zip", "code").rows() == [("00501", "7"), ("02139", "7")]
 
 
+def test_truth_values_in_place_of_learnt_texts_are_refused(codes: Path) -> None:
+    with pytest.raises(InputError, match=r"'code'.*Boolean.*learnt String"):
+        impute(codes, pl.DataFrame({"code": [True, False], "x": [None, 0.25]}), device="cpu")
+
+
 def test_marks_of_missing_texts_in_a_frame_are_gaps_as_in_the_training(codes: Path) -> None:
     rows = pl.DataFrame({"zip": ["00501", "", " NA ", None], "x": [0.25, 1.25, 2.25, 3.25]})
     record = impute(codes, rows, device="cpu")

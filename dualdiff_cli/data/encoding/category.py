@@ -99,7 +99,7 @@ class CategoryColumn(ColumnEncoding):
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Look the values up; a value that the training rows do not have is encoded as the mean, with zeros."""
         levels = pl.Series(self.levels, dtype=TYPES[self.dtype])
-        places = column.cast(levels.dtype, strict=False).replace_strict(
+        places = self._as_levels(column).replace_strict(
             levels, pl.Series(range(len(levels))), default=-1, return_dtype=pl.Int64
         )
         place = places.to_numpy()
@@ -112,8 +112,15 @@ class CategoryColumn(ColumnEncoding):
     def unknown(self, column: pl.Series) -> pl.Series:
         """Give the observed values of a column, each as often as it occurs, that the training rows do not have."""
         observed = column.drop_nulls()
-        known = observed.cast(TYPES[self.dtype], strict=False).is_in(list(self.levels)).fill_null(False)
+        known = self._as_levels(observed).is_in(list(self.levels)).fill_null(False)
         return observed.filter(~known)
+
+    def _as_levels(self, column: pl.Series) -> pl.Series:
+        """Give the values the type of the learnt ones; a number that the type would change, such as 0.37, is null."""
+        values = column.cast(TYPES[self.dtype], strict=False)
+        if not column.dtype.is_numeric():
+            return values
+        return values.set(values.cast(column.dtype, strict=False) != column, None)
 
     def _digits(self, place: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give the place in each span, (n, spans), of places (n,) in the list of values: the same, or binary digits."""
