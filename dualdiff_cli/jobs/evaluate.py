@@ -16,6 +16,7 @@ import polars as pl
 from ..compute.device import choose_device
 from ..compute.memory import require_memory
 from ..data import Data, read_table
+from ..data.split import left_out
 from ..errors import InputError
 from ..metrics import SCORED_FROM, Score
 from ..models import DrawingOptions, Model
@@ -146,12 +147,14 @@ def evaluate(
         require_scorable(n)
     read = partial(_read_rows, on_note=on_note)
     if source is None:
-        subject = _two_files(samples, against, read)
+        subject = _two_files(samples, against, read, on_note=on_note)
     else:
         subject = _subject(source, samples, against, data, device, read)
     data, model, metrics = subject.data, subject.model, None if diagnosis else metrics
     diagnosed = diagnose.diagnosable(model, data) if diagnosis and model is not None else None
     generated, facts = subject.rows(n, seed=seed, options=options, announce=announce)
+    if against is not None:
+        _warn_of_learnt(data, subject.real, against)
     truth = Truth(data, subject.real, generated.height, seed=seed)
     scores = truth.score(generated, metrics=metrics, target=target, announce=announce)
     if samples is not None:
@@ -210,8 +213,14 @@ def _subject(
     )
 
 
-def _two_files(samples: str | Path | None, against: str | Path | None, read: Callable[..., pl.DataFrame]) -> _Subject:
-    """Read the rows to score, and the true rows with the same columns.
+def _two_files(
+    samples: str | Path | None,
+    against: str | Path | None,
+    read: Callable[..., pl.DataFrame],
+    *,
+    on_note: Callable[[str], None],
+) -> _Subject:
+    """Read the rows to score, and the true rows with the same columns, without those that identify the true rows.
 
     Nobody says what made the rows of a file, so there are no learnt rows to compare them with.
 
@@ -222,7 +231,14 @@ def _two_files(samples: str | Path | None, against: str | Path | None, read: Cal
     if samples is None or against is None:
         raise InputError("There is nothing to score.", "Name a run, or two files with --samples and --against.")
     generated = read(samples)
-    data = halves(Path(against).name, read(against, generated.schema), seed=0)
+    real = read(against, generated.schema)
+    keys = left_out(real, source=str(against))
+    if len(keys) == real.width:
+        raise InputError(f"Every column of {against} is an identifier, which cannot be scored.", "Give other columns.")
+    for key in keys:
+        on_note(f"The column '{key}' identifies the rows and is not scored.")
+    generated = generated.drop(keys)
+    data = halves(Path(against).name, real.drop(keys), seed=0)
     if Path(samples).resolve() == Path(against).resolve():
         warnings.warn(f"The rows of {samples} are scored against themselves.", stacklevel=3)
     return _Subject(data, data.held_out, str(against), generated)
@@ -258,6 +274,23 @@ def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
         warnings.warn(
             f"{100 * copies.value:.0f} % of the rows of {samples} repeat rows that the model was trained on, or nearly "
             f"so; of rows that it has not seen {100 * (copies.floor or 0.0):.0f} % do. The other scores are of copies.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_learnt(data: Data, real: pl.DataFrame, against: str | Path) -> None:
+    """Warn where most rows of the file of true rows are training rows: a model that copies them then looks perfect."""
+    if data.density is not None or not data.learnt:
+        return
+    same = [name for name, dtype in real.schema.items() if data.train.schema.get(name) == dtype]
+    shares = [
+        rows.join(data.train, on=same, how="semi", nulls_equal=True).height / max(1, rows.height)
+        for rows in (real, data.held_out)
+    ]
+    if shares[0] - shares[1] > MOSTLY:
+        warnings.warn(
+            f"{100 * shares[0]:.0f} % of the rows of {against} are rows that the model was trained on. A model that "
+            "copies these rows would have perfect scores, so score against rows that the model has not seen.",
             stacklevel=3,
         )
 

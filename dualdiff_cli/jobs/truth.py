@@ -61,18 +61,24 @@ class Truth:
         """Turn n rows into an array (n, width) in the units of the scores.
 
         A gap in a column without gaps among the training rows has no feature: the middle of the column takes its place,
-        and a warning says so if there are more than a few.
+        and a warning says so if there are more than a few. Another one says where a column of one value has others.
 
         Raises:
             InputError: a column has another type than among the training rows.
 
         """
+        others_are = "training" if self._data.learnt else "true"
+        for name in self.encoding.unlike_constants(rows):
+            warnings.warn(
+                f"The column '{name}' has other values in the rows that are scored than its only one in the "
+                f"{others_are} rows, and no score sees this.",
+                stacklevel=2,
+            )
         learnt = [column.name for column in self.encoding.columns if column.width]
         others = "the rows that it is scored with have"
         for name in learnt:
             gaps = rows[name].null_count() if name in rows.columns else 0
             if gaps > _FEW_GAPS * rows.height and name not in self.encoding.presence:
-                others_are = "training" if self._data.learnt else "true"
                 warnings.warn(
                     f"The column '{name}' has {gaps:,} missing values in {rows.height:,} rows that are scored, and "
                     f"none in the {others_are} rows. The scores take a value from the middle of the column for each "

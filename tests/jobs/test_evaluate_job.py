@@ -225,3 +225,25 @@ def test_a_file_scored_against_itself_is_warned_of() -> None:
     write_people(Path("a.csv"))
     with pytest.warns(UserWarning, match="against themselves"):
         evaluate(samples="a.csv", against=Path("a.csv").resolve(), metrics=["sliced_wasserstein"])
+
+
+def test_training_rows_in_place_of_true_rows_are_warned_of(of_people: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match=r"people\.csv are rows that the model was trained on"):
+        record = evaluate(of_people["run"], against=of_people["dataset"], n=100, metrics=["copies"], device="cpu")
+    assert list(record["metrics"]) == ["copies"]  # and no loss of the run's own held-out rows
+
+
+def test_a_column_that_identifies_the_rows_of_a_file_is_not_scored(tmp_path: Path) -> None:
+    notes: list[str] = []
+    for k, name in enumerate(("samples", "truth")):
+        names = [f"{name} {i}" for i in range(200)]
+        write_people(tmp_path / f"{name}.csv", n=200, seed=k, name=names, land=["DE"] * 200)
+    asked = {"against": tmp_path / "truth.csv", "metrics": ["worst_column"]}
+    record = evaluate(samples=tmp_path / "samples.csv", on_note=notes.append, **asked)
+    assert [note for note in notes if "identifies" in note] == [
+        "The column 'name' identifies the rows and is not scored."
+    ]
+    assert record["metrics"]["worst_column"]["floor"] < 0.3
+    write_people(tmp_path / "samples.csv", n=200, name=names, land=["FR"] * 200)
+    with pytest.warns(UserWarning, match="The column 'land' has other values in the rows that are scored"):
+        evaluate(samples=tmp_path / "samples.csv", **asked)

@@ -20,6 +20,7 @@ from .base import ColumnEncoding, namespace
 from .category import CategoryColumn
 from .choosing import fit_column, read_column
 from .common_tails import with_common_tails
+from .constant import ConstantColumn
 from .derived import DerivedColumn
 from .integer import DecimalColumn
 from .layout import DiscreteSpan, FeatureLayout
@@ -123,6 +124,11 @@ class TableEncoding(BaseModel):
         """Say whether the column of this name was not empty in the training rows."""
         column = self.columns[self.names.index(name)]
         return bool(column.width) or column.series(np.zeros(1)).null_count() == 0
+
+    def unlike_constants(self, rows: pl.DataFrame) -> list[str]:
+        """Give the names of the columns of one learnt value, or none, of which rows have other values."""
+        only = [c.series(np.zeros(1)) for c in self.columns if isinstance(c, ConstantColumn) and c.name in rows.columns]
+        return [x.name for x in only if rows[x.name].cast(x.dtype, strict=False).ne_missing(x[0]).any()]
 
     def category(self, name: str) -> CategoryColumn | None:
         """Give the encoding of the values of a column of this name, if it is a category, with gaps or without."""
