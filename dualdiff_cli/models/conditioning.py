@@ -51,7 +51,8 @@ def fill_gaps(
     known = [name for name in encoding.names if name in rows.columns]
     solved = encoding.solved(rows)
     cells = encoding.decode(draw(*_given_features(encoding, solved.select(known))))
-    filled = encoding.with_derived(solved.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known))
+    drawn = solved.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known)
+    filled = encoding.with_derived(encoding.reconciled(drawn, solved))
     return rows.with_columns(pl.coalesce(pl.col(name), filled[name]).alias(name) for name in known)
 
 
