@@ -96,7 +96,7 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
     """Give the features of the observed cells, and which features are given, both (n, width).
 
     Features that do not count for a cell are not given. A cell that is to be filled has to be present: where the model
-    knows that cells may be missing, the feature that says so is given.
+    knows that cells may be missing, the feature that says so is given. Nothing is known of a column that the rows lack.
     """
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
@@ -105,6 +105,7 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
             there = rows[column.name].is_not_null().to_numpy()
             features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
             given[there, span] = ~column.unused(features[there, span])
-    for feature, value in encoding.presence.values():
-        features[:, feature], given[:, feature] = value, True
+    for name, (feature, value) in encoding.presence.items():
+        if name in rows.columns:
+            features[:, feature], given[:, feature] = value, True
     return features, given

@@ -10,7 +10,7 @@ from tiny import tiny
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from dualdiff_cli.data import FeatureLayout, TableEncoding
+from dualdiff_cli.data import FeatureLayout, FloatArray, TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.networks.layers import GroupedLinear
@@ -20,6 +20,7 @@ from dualdiff_cli.models import DrawingOptions, conditioning
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_denoiser
 from dualdiff_cli.training import gaps as gaps_of_rows
+from dualdiff_cli.training.gaps import Mask
 
 N = 4000
 NAMES = ["a", "b", "c", "d"]
@@ -106,6 +107,21 @@ def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cel
     filled = model.fill(pl.concat(tables)[order], seed=3)[np.argsort(order)]
     for k, given in enumerate(CONDITIONS):
         assert_conditional(filled[700 * k : 700 * (k + 1)], given)
+
+
+def test_of_a_column_that_the_table_lacks_it_is_not_given_that_its_cells_are_there() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 200))
+    rows = pl.DataFrame({"a": x[0], "b": x[1]}).with_columns(pl.when(pl.int_range(200) % 5 > 0).then(n) for n in "ab")
+    encoding, masks = TableEncoding.fit(rows), []
+
+    def draw(features: FloatArray, given: Mask) -> FloatArray:
+        masks.append(given)
+        return features
+
+    conditioning.fill_gaps(encoding, rows.select("b"), draw)
+    flag, other = (encoding.presence[name][0] for name in "ba")
+    assert masks[0][:, flag].all()
+    assert not masks[0][:, other].any()
 
 
 class Watched(FullMixtureDenoiser):
