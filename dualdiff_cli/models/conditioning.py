@@ -97,14 +97,17 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
 
     Features that do not count for a cell are not given. A cell that is to be filled has to be present: where the model
     knows that cells may be missing, the feature that says so is given. Nothing is known of a column that the rows lack.
+    In a row that lacks no cell of its columns all their features are given, so that nothing is drawn for these.
     """
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
+    learnt = rows.select(column.name for column in encoding.columns if column.width and column.name in rows.columns)
+    complete = np.all([np.ones(rows.height, bool), *(column.is_not_null() for column in learnt)], axis=0)
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
         if column.name in rows.columns:
             there = rows[column.name].is_not_null().to_numpy()
             features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
-            given[there, span] = ~column.unused(features[there, span])
+            given[there, span] = ~column.unused(features[there, span]) | complete[there, None]
     for name, (feature, value) in encoding.presence.items():
         if name in rows.columns:
             features[:, feature], given[:, feature] = value, True

@@ -124,6 +124,23 @@ def test_of_a_column_that_the_table_lacks_it_is_not_given_that_its_cells_are_the
     assert not masks[0][:, other].any()
 
 
+def test_nothing_is_drawn_for_a_row_without_gaps_at_a_mass_beyond_the_continuous_part() -> None:
+    rng = np.random.default_rng(0)
+    rain = np.where(rng.random(200) < 0.5, 0, rng.exponential(size=200))
+    rows, masks = pl.DataFrame({"rain": rain, "t": rng.normal(size=200)}), []
+    encoding = TableEncoding.fit(rows)
+    assert encoding.columns[0].kind == "masses"
+
+    def draw(features: FloatArray, given: Mask) -> FloatArray:
+        masks.append(given)
+        return features
+
+    gap = pl.int_range(200) % 4 == 0
+    filled = conditioning.fill_gaps(encoding, rows.with_columns(pl.when(~gap).then("t")), draw)
+    assert filled.filter(~gap).equals(rows.filter(~gap))
+    assert np.array_equal(masks[0].all(axis=1), np.arange(200) % 4 > 0)
+
+
 class Watched(FullMixtureDenoiser):
     """Notes how many numbers the matrices have that are made for given features."""
 
