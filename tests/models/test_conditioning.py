@@ -16,6 +16,7 @@ from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.networks.layers import GroupedLinear
 from dualdiff_cli.diffusion.samplers.flow import Heun
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.models import DrawingOptions, conditioning
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_denoiser
@@ -139,6 +140,12 @@ def test_nothing_is_drawn_for_a_row_without_gaps_at_a_mass_beyond_the_continuous
     filled = conditioning.fill_gaps(encoding, rows.with_columns(pl.when(~gap).then("t")), draw)
     assert filled.filter(~gap).equals(rows.filter(~gap))
     assert np.array_equal(masks[0].all(axis=1), np.arange(200) % 4 > 0)
+
+
+def test_a_value_given_which_nothing_can_be_drawn_is_refused_by_name(model: DiffusionModel) -> None:
+    rows = pl.DataFrame({"a": [1.0, 1.0], "b": [None, None], "c": [0.5, 0.5], "d": [7.0, 1e300]})
+    with pytest.raises(InputError, match=r"'d' has the value 1e\+300.*cannot be filled"):
+        model.fill(rows.cast({"b": pl.Float64}), seed=0)
 
 
 class Watched(FullMixtureDenoiser):
