@@ -127,7 +127,9 @@ def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatA
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
     learnt = rows.select(column.name for column in encoding.columns if column.width and column.name in rows.columns)
-    complete = np.all([np.ones(rows.height, bool), *(column.is_not_null() for column in learnt)], axis=0)
+    complete = np.ones(rows.height, dtype=bool)
+    for cells in learnt:
+        complete &= cells.is_not_null().to_numpy()
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
         if column.name in rows.columns:
             there = rows[column.name].is_not_null().to_numpy()
