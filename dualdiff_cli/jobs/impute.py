@@ -9,11 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from .. import seeding
 from ..data import check_table, read_cells, write_chunks
-from ..data.encoding.base import shortened
+from ..data.encoding.base import ColumnEncoding, shortened
+from ..data.encoding.skewed import FARTHEST
 from ..data.formats import suffix_of
 from ..data.raw import RawTable
 from ..data.restoring import put_back
@@ -34,6 +36,8 @@ CSV = (".csv", ".csv.gz", "")
 called ``-``, has no suffix."""
 OF_TEXTS = (*CSV, ".tsv", ".tsv.gz")
 """The formats in which every cell is a text."""
+SAME = 1e-6
+"""Features that differ by no more than this are those of the same number."""
 FRAME = ".parquet"
 """The format that has the types of a frame."""
 
@@ -219,15 +223,34 @@ def _has_no_text(dtype: pl.DataType) -> bool:
 
 
 def _warn_of_unknown_values(model: Model, rows: pl.DataFrame) -> None:
-    """Say which columns have values that the model has not learnt, and what becomes of them."""
+    """Say which columns have values that the model has not learnt or cannot draw, and what becomes of them."""
+    encodings = dict(zip(model.encoding.names, model.encoding.columns, strict=True))
     for column in rows:
         category = model.encoding.category(column.name)
-        unknown = column.clear() if category is None else category.unknown(column)
+        unknown = _impossible(encodings[column.name], column) if category is None else category.unknown(column)
         if len(unknown):
             cells = "1 cell has" if len(unknown) == 1 else f"{len(unknown):,} cells have"
+            what = "cannot draw" if category is None else "has not learnt"
+            effect = (
+                "what is filled in its row may be far off."
+                if category is None
+                else "where other cells of its row are filled, it counts as the mean of the learnt values."
+            )
             warnings.warn(
-                f"In the column '{column.name}' {cells} a value that the model has not learnt, such as "
-                f"'{shortened(unknown[0])}'. Such a cell stays; where other cells of its row are filled, it counts as "
-                "the mean of the learnt values.",
+                f"In the column '{column.name}' {cells} a value that the model {what}, such as "
+                f"'{shortened(unknown[0])}'. Such a cell stays; {effect}",
                 stacklevel=3,
             )
+
+
+def _impossible(encoding: ColumnEncoding, column: pl.Series) -> pl.Series:
+    """Give the numbers of a column that come back from their features as others, by more than what a step rounds."""
+    cells = column.drop_nulls()
+    if not encoding.width or not cells.dtype.is_numeric() or not len(cells):
+        return cells.clear()
+    features = encoding.encode(cells, None)
+    back = encoding.series(encoding.values(features))
+    far = np.abs(encoding.encode(back, None) - features) > max(encoding.resolution, SAME)
+    # A positive column takes all other numbers for its least one.
+    least = ((cells <= 0) & (back > 0)).to_numpy() & (features <= -FARTHEST).any(axis=1)
+    return cells.filter(pl.Series(far.any(axis=1) | least))

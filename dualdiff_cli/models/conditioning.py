@@ -14,6 +14,7 @@ from ..diffusion.conditions import GuidedDenoiser
 from ..diffusion.denoisers import Denoiser
 from ..diffusion.mixtures import FullMixtureDenoiser
 from ..diffusion.samplers import Sampler
+from ..errors import InputError
 from ..training.gaps import Mask, chunks_by_memory, rows_by_pattern
 
 __all__ = ["conditioned_on", "decoding", "draw_by_denoiser", "fill_gaps"]
@@ -47,11 +48,18 @@ def fill_gaps(
     Returns:
         The rows, with the same columns in the same order.
 
+    Raises:
+        InputError: a value is so far from the learnt ones that nothing can be drawn given it.
+
     """
     known = [name for name in encoding.names if name in rows.columns]
     solved = encoding.solved(rows)
-    cells = encoding.decode(draw(*_given_features(encoding, solved.select(known))))
-    filled = encoding.with_derived(solved.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known))
+    features, given = _given_features(encoding, solved.select(known))
+    completed = draw(features, given)
+    _check_finite(completed, features, encoding, solved)
+    cells = encoding.decode(completed)
+    drawn = solved.with_columns(pl.coalesce(pl.col(name), cells[name]) for name in known)
+    filled = encoding.with_derived(encoding.reconciled(drawn, solved))
     return rows.with_columns(pl.coalesce(pl.col(name), filled[name]).alias(name) for name in known)
 
 
@@ -91,19 +99,43 @@ def _matrix_entries(denoiser: Denoiser) -> int:
     return sum(part.axes.numel() for part in denoiser.modules() if isinstance(part, FullMixtureDenoiser))
 
 
+def _check_finite(completed: FloatArray, features: FloatArray, encoding: TableEncoding, rows: pl.DataFrame) -> None:
+    """See that all drawn features, (n, width), are numbers.
+
+    Raises:
+        InputError: some are not, because of the value whose feature is the largest of its row.
+
+    """
+    lost = np.flatnonzero(~np.isfinite(completed).all(axis=1))
+    if len(lost):
+        farthest = int(np.abs(features[lost[0]]).argmax())
+        name = next(name for name, span in zip(encoding.names, encoding.spans, strict=True) if farthest < span.stop)
+        raise InputError(
+            f"The column '{name}' has the value {rows[name][int(lost[0])]}, which is so far from the learnt values "
+            "that the gaps of its row cannot be filled.",
+            "Mend this value, or make it a gap.",
+        )
+
+
 def _given_features(encoding: TableEncoding, rows: pl.DataFrame) -> tuple[FloatArray, Mask]:
     """Give the features of the observed cells, and which features are given, both (n, width).
 
     Features that do not count for a cell are not given. A cell that is to be filled has to be present: where the model
-    knows that cells may be missing, the feature that says so is given.
+    knows that cells may be missing, the feature that says so is given. Nothing is known of a column that the rows lack.
+    In a row that lacks no cell of its columns all their features are given, so that nothing is drawn for these.
     """
     features = np.zeros((rows.height, encoding.width))
     given = np.zeros((rows.height, encoding.width), dtype=bool)
+    learnt = rows.select(column.name for column in encoding.columns if column.width and column.name in rows.columns)
+    complete = np.ones(rows.height, dtype=bool)
+    for cells in learnt:
+        complete &= cells.is_not_null().to_numpy()
     for column, span in zip(encoding.columns, encoding.spans, strict=True):
         if column.name in rows.columns:
             there = rows[column.name].is_not_null().to_numpy()
             features[there, span] = column.encode(rows[column.name].drop_nulls(), None)
-            given[there, span] = ~column.unused(features[there, span])
-    for feature, value in encoding.presence.values():
-        features[:, feature], given[:, feature] = value, True
+            given[there, span] = ~column.unused(features[there, span]) | complete[there, None]
+    for name, (feature, value) in encoding.presence.items():
+        if name in rows.columns:
+            features[:, feature], given[:, feature] = value, True
     return features, given

@@ -218,6 +218,27 @@ def test_a_gap_that_follows_from_the_other_cells_is_computed(model: Model) -> No
     np.testing.assert_allclose(filled["a"], FRAME["a"][:50], atol=1e-9)
 
 
+def test_a_gap_is_solved_for_that_another_solved_gap_makes_known() -> None:
+    rng = seeding.stream(0, "chain")
+    x, y, z = rng.normal(size=(3, N))
+    rows = pl.DataFrame({"A": x + y, "B": x + z, "x": x, "y": y, "z": z})
+    encoding = TableEncoding.fit(rows, kinds={"A": "= x + y", "B": "= x + z"})
+    solved = encoding.solved(rows.with_columns(x=pl.lit(None, pl.Float64), y=pl.lit(None, pl.Float64)))
+    for name in ("x", "y"):
+        np.testing.assert_allclose(solved[name], rows[name], atol=1e-9)
+
+
+def test_an_equation_with_several_gaps_beside_its_observed_result_holds_in_filled_rows(model: Model) -> None:
+    gaps = FRAME.with_columns(
+        *(pl.lit(None, FRAME[name].dtype).alias(name) for name in ("minutes", "hours", "b")),
+        pl.when(pl.int_range(N) % 2 == 0).then("a"),
+        pl.when(pl.int_range(N) % 2 == 1).then("f"),
+    )
+    filled = model.fill(gaps.with_columns(g=pl.lit(None, pl.Float64)), seed=1)
+    assert filled.select("total", "c").equals(FRAME.select("total", "c"))
+    assert_holds(filled)
+
+
 def test_observed_cells_stay_where_a_formula_has_several_gaps(model: Model) -> None:
     gaps = FRAME.head(20).with_columns(pl.lit(None, pl.Int64).alias(name) for name in ("minutes", "hours"))
     filled = model.fill(gaps, seed=1)

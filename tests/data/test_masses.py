@@ -115,6 +115,26 @@ def test_a_mass_among_the_other_values_keeps_its_place_and_one_beyond_them_has_n
     assert (column.series(column.values(z)).to_numpy()[~seen] == 0).all()
 
 
+def test_a_mass_among_rounded_values_has_no_noise_in_the_category_of_their_grid() -> None:
+    rng = np.random.default_rng(7)
+    x = np.where(rng.random(N) < 0.7, 5 * rng.integers(4, 100, N), rng.integers(20, 500, N))
+    column = MassesColumn.fit(pl.Series("x", np.where(rng.random(N) < 0.2, 135, x)), standardise=True)
+    assert (column.inner.kind, column.inside) == ("rounded", (True,))
+    z = column.encode(pl.Series("x", [135] * 9), np.random.default_rng(1))
+    assert len(set(z[:, 0])) == 9
+    for span in column.discrete:
+        np.testing.assert_array_equal(z[:, span.features], span.at(span.places(z)))
+
+
+def test_the_smallest_numbers_below_a_mass_keep_their_digits() -> None:
+    p = 10.0 ** -np.abs(np.random.default_rng(8).normal(8, 6, N))
+    p[:200] = 1.0
+    column = MassesColumn.fit(pl.Series("p", p), standardise=True)
+    assert (column.inner.kind, column.high) == ("skewed", 1.0)
+    back = column.values(column.encode(pl.Series("p", p), np.random.default_rng(1)))
+    np.testing.assert_allclose(back, p, rtol=1e-9, atol=0)
+
+
 def test_an_older_file_without_the_places_of_the_masses_is_read() -> None:
     x = spoiled(RNG.normal(10.0, 2.0, N), cap=0.1)
     written = MassesColumn.fit(pl.Series("x", x), standardise=True).model_dump(mode="json")

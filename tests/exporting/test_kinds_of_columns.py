@@ -82,6 +82,8 @@ def test_whole_numbers_of_formulas_leave_the_file_rounded_and_as_nan_where_they_
         (100 * pl.col("price")).round().cast(pl.Int64).alias("cents"),
         pl.when(pl.col("parts") > 0).then((pl.col("b") / pl.col("parts")).round()).cast(pl.Int64).alias("share"),
         (pl.col("b") * pl.col("parts")).alias("product"),
+        today=pl.lit(dt.date(2023, 1, 2)),
+        same=pl.lit(9 * 10**18 + 1),
     )
     kinds = {"total": "= a + b", "cents": "= 100*price", "share": "= b / parts", "product": "= b*parts"}
     record = export(run_of(frame, tmp_path / "run", kinds), output=tmp_path / "sampler.onnx", device="cpu")
@@ -91,6 +93,9 @@ def test_whole_numbers_of_formulas_leave_the_file_rounded_and_as_nan_where_they_
     rows = exported.encoding.decode(outputs["features"].numpy())
     assert {name for name in kinds if outputs[name].dtype == torch.int64} == {"cents", "product"}
     assert {name for name in kinds if rows[name].null_count()} == {"total", "share"}
+    for name, number in {"today": 1_672_617_600_000_000, "same": 9 * 10**18 + 1}.items():
+        assert outputs[name].dtype == torch.int64
+        assert set(outputs[name].tolist()) == {number}
     for name in kinds:
         assert rows[name].dtype == pl.Int64
         expected = rows[name].cast(pl.Float64).fill_null(np.nan)

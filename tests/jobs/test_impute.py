@@ -179,6 +179,19 @@ def test_values_that_were_not_learnt_are_counted_in_a_warning(codes: Path) -> No
     assert done["zip"].equals(rows["zip"])
 
 
+def test_numbers_that_the_model_cannot_draw_are_counted_in_a_warning(tmp_path: Path) -> None:
+    rng = seeding.stream(0, "positive")
+    rows = pl.DataFrame({"size": rng.lognormal(0, 1, 200), "share": rng.uniform(0, 1, 200), "x": rng.normal(size=200)})
+    rows.with_columns(pl.col("x").round(1)).write_csv(tmp_path / "rows.csv")
+    request = Request(dataset=str(tmp_path / "rows.csv"), model="mixture", settings=["model.components=1"])
+    run = train(request, path=tmp_path / "run", device="cpu")["run"]
+    table = pl.DataFrame({"size": [0.0, 1.0, 2.0], "share": [0.5, -0.5, 0.25], "x": [None, 0.12, 99.0]})
+    least = pytest.warns(UserWarning, match=r"'size' 1 cell has .* cannot draw, such as '0\.0'")
+    with least, pytest.warns(UserWarning, match=r"'share' 1 cell has .* cannot draw, such as '-0\.5'"):
+        done = impute(run, table, device="cpu")["frame"]
+    assert done.select("size", "share").equals(table.select("size", "share"))
+
+
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A quick run of a table with amounts, days and answers."""
@@ -219,7 +232,8 @@ def test_numbers_with_a_unit_are_those_that_were_learnt_without_it(orders: Path,
     (tmp_path / "units.csv").write_text(
         "amount,day\n€1.25,2024-01-01\nNA,2024-01-02\n-€2,2024-01-03\n", encoding="utf-8"
     )
-    impute(orders, tmp_path / "units.csv", output=tmp_path / "filled.csv", device="cpu")
+    with pytest.warns(UserWarning, match=r"'amount' 1 cell has .*'-2\.0'"):  # no learnt amount is negative
+        impute(orders, tmp_path / "units.csv", output=tmp_path / "filled.csv", device="cpu")
     first, drawn, last = pl.read_csv(tmp_path / "filled.csv")["amount"]
     assert (first, last) == ("€1.25", "-€2")
     assert re.fullmatch(r"-?€\d+(\.\d+)?", drawn)

@@ -10,16 +10,18 @@ from tiny import tiny
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from dualdiff_cli.data import FeatureLayout, TableEncoding
+from dualdiff_cli.data import FeatureLayout, FloatArray, TableEncoding
 from dualdiff_cli.data.encoding.number import NumberColumn
 from dualdiff_cli.diffusion.mixtures import FullMixtureDenoiser
 from dualdiff_cli.diffusion.networks.layers import GroupedLinear
 from dualdiff_cli.diffusion.samplers.flow import Heun
 from dualdiff_cli.diffusion.schedules.continuous import LogSNRUniform
+from dualdiff_cli.errors import InputError
 from dualdiff_cli.models import DrawingOptions, conditioning
 from dualdiff_cli.models.diffusion import DiffusionModel
 from dualdiff_cli.models.fitting import build_denoiser
 from dualdiff_cli.training import gaps as gaps_of_rows
+from dualdiff_cli.training.gaps import Mask
 
 N = 4000
 NAMES = ["a", "b", "c", "d"]
@@ -106,6 +108,44 @@ def test_rows_with_gaps_in_different_columns_are_each_filled_given_their_own_cel
     filled = model.fill(pl.concat(tables)[order], seed=3)[np.argsort(order)]
     for k, given in enumerate(CONDITIONS):
         assert_conditional(filled[700 * k : 700 * (k + 1)], given)
+
+
+def test_of_a_column_that_the_table_lacks_it_is_not_given_that_its_cells_are_there() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 200))
+    rows = pl.DataFrame({"a": x[0], "b": x[1]}).with_columns(pl.when(pl.int_range(200) % 5 > 0).then(n) for n in "ab")
+    encoding, masks = TableEncoding.fit(rows), []
+
+    def draw(features: FloatArray, given: Mask) -> FloatArray:
+        masks.append(given)
+        return features
+
+    conditioning.fill_gaps(encoding, rows.select("b"), draw)
+    flag, other = (encoding.presence[name][0] for name in "ba")
+    assert masks[0][:, flag].all()
+    assert not masks[0][:, other].any()
+
+
+def test_nothing_is_drawn_for_a_row_without_gaps_at_a_mass_beyond_the_continuous_part() -> None:
+    rng = np.random.default_rng(0)
+    rain = np.where(rng.random(200) < 0.5, 0, rng.exponential(size=200))
+    rows, masks = pl.DataFrame({"rain": rain, "t": rng.normal(size=200)}), []
+    encoding = TableEncoding.fit(rows)
+    assert encoding.columns[0].kind == "masses"
+
+    def draw(features: FloatArray, given: Mask) -> FloatArray:
+        masks.append(given)
+        return features
+
+    gap = pl.int_range(200) % 4 == 0
+    filled = conditioning.fill_gaps(encoding, rows.with_columns(pl.when(~gap).then("t")), draw)
+    assert filled.filter(~gap).equals(rows.filter(~gap))
+    assert np.array_equal(masks[0].all(axis=1), np.arange(200) % 4 > 0)
+
+
+def test_a_value_given_which_nothing_can_be_drawn_is_refused_by_name(model: DiffusionModel) -> None:
+    rows = pl.DataFrame({"a": [1.0, 1.0], "b": [None, None], "c": [0.5, 0.5], "d": [7.0, 1e300]})
+    with pytest.raises(InputError, match=r"'d' has the value 1e\+300.*cannot be filled"):
+        model.fill(rows.cast({"b": pl.Float64}), seed=0)
 
 
 class Watched(FullMixtureDenoiser):

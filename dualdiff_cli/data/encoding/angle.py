@@ -72,11 +72,14 @@ class AngleColumn(ColumnEncoding):
     def fit(cls, column: pl.Series, *, standardise: bool) -> Self:
         """Take the common period that the range suggests, from 0, symmetric about 0, or from about the least value."""
         least, most, whole = float(column.min()), float(column.max()), column.dtype.is_integer()  # type: ignore[arg-type]
-        reach = most - least + whole
+        # Whole numbers such as 0 to 360 and −180 to 180 may have both ends of a period, as other numbers may.
+        both_ends = any(most - least == p and least in (0, -p / 2) for p in PERIODS)
+        distinct = whole and not both_ends
+        reach = most - least + distinct
         period = next((p for p in (PERIODS if whole else PERIODS_OF_NUMBERS) if reach <= p * 1.000001), reach)
         low = 0.0 if least >= 0 else -period / 2
-        # The two ends of a period are one value: of whole numbers, which count both, one would come back as the other.
-        beyond = most > (low + period) * 1.000001 or (whole and most == low + period)
+        # The two ends of a period are one value: of other whole numbers one end would come back as the other.
+        beyond = most > (low + period) * 1.000001 or (distinct and most == low + period)
         if beyond or least < low * 1.000001:
             below = float(math.floor(least))
             low = below if least < 0 and most < below + period else least

@@ -70,14 +70,7 @@ class BoundedColumn(WrappedColumn):
 
     def values(self, features: Any) -> Any:
         """Reflect each value at a bound that it lies beyond; see `reflect`."""
-        x = self.inner.values(features)
-        back = reflect(x, self.low, self.high)
-        if not _is_positive(self.inner):
-            return back
-        # A power of two keeps all digits of a small number, which the differences from the bounds do not.
-        arrays = namespace(features)
-        x = x if self.low is None else arrays.where(x < self.low, back, x)
-        return x if self.high is None else arrays.where(x > self.high, back, x)
+        return reflect(self.inner.values(features), self.low, self.high)
 
     @property
     def reflects(self) -> bool:
@@ -112,10 +105,12 @@ def span_in_words(low: str, high: str) -> str:
 
 def reflect(x: Any, low: float | None, high: float | None) -> Any:
     """Reflect values (n,) at a bound that they lie beyond; what is further out than the range itself is clipped."""
+    # A value inside stays as it is: a small number has digits that the differences from the bounds do not have.
+    where = namespace(x).where
     if low is not None:
-        x = low + abs(x - low)
+        x = where(x > low, x, low + abs(x - low))
     if high is not None:
-        x = high - abs(x - high)
+        x = where(x < high, x, high - abs(x - high))
     return x if low is None else x.clip(min=low)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import polars as pl
@@ -55,19 +55,41 @@ class ConstantColumn(ColumnEncoding):
         """Give n rows without features."""
         return np.empty((len(column), 0))
 
+    @property
+    def whole(self) -> bool:
+        """Whether the value is a whole number of 64 bits, or a date, which counts microseconds since 1970."""
+        return self._number is not None
+
+    @property
+    def offset(self) -> int:
+        """All of a whole number or a date, so that no digit is lost."""
+        return self._number or 0
+
     def values(self, features: Any) -> Any:
-        """Give the value, if the value is a number, and 0 otherwise."""
-        number = 0.0 if self.value is None or isinstance(self.value, str) else self.value * 1.0
+        """Give the value, if the value is a number that is not whole, and otherwise 0; see `offset`."""
+        number = 0.0 if self.whole or self.value is None or isinstance(self.value, str) else self.value * 1.0
         return features.sum(-1) * 0 + number  # whatever the features are; see `TableEncoding.values`
 
     def series(self, values: FloatArray) -> pl.Series:
         """Repeat the value."""
+        return self._only.new_from_index(0, len(values))
+
+    @property
+    def _only(self) -> pl.Series:
+        """The value in its type, (1,)."""
         dtype = TYPES[self.dtype]
         if isinstance(self.value, str) and dtype != pl.String:
-            only = pl.Series(self.name, [datetime.fromisoformat(self.value)], dtype=pl.Datetime("us")).cast(dtype)
-        else:
-            only = pl.Series(self.name, [self.value], dtype=dtype)
-        return only.new_from_index(0, len(values))
+            return pl.Series(self.name, [datetime.fromisoformat(self.value)], dtype=pl.Datetime("us")).cast(dtype)
+        return pl.Series(self.name, [self.value], dtype=dtype)
+
+    @property
+    def _number(self) -> int | None:
+        """The whole number, or the microseconds of the date; None for another value."""
+        if TYPES[self.dtype].is_temporal():
+            return cast(int | None, self._only.cast(pl.Datetime("us")).cast(pl.Int64)[0])
+        if TYPES[self.dtype].is_integer():
+            return cast(int | None, self._only.cast(pl.Int64, strict=False)[0])
+        return None
 
     def log_slope(self, features: FloatArray) -> FloatArray:
         """Give 0: the density is that of the other columns."""

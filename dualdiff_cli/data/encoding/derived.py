@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import model_validator
 
@@ -143,6 +144,28 @@ class DerivedColumn(ColumnEncoding):
     def can_be_solved_for(self, name: str) -> bool:
         """Say whether a column of the formula follows from the value of this column and from the other ones."""
         return self.formula.can_be_solved_for(name) and name not in self.ambiguous
+
+    @property
+    def solvable(self) -> list[str]:
+        """The columns of the formula that follow from the value of this column and from the other ones."""
+        return [name for name in self.formula.columns if self.can_be_solved_for(name)]
+
+    def numbers(self, rows: pl.DataFrame) -> dict[str, FloatArray]:
+        """Give this column and those of the formula as numbers, (n,) each, NaN where a cell is missing."""
+        return {name: rows[name].cast(pl.Float64).to_numpy() for name in (self.name, *self.formula.columns)}
+
+    def solution(self, name: str, rows: pl.DataFrame) -> pl.Series:
+        """Compute a column of the formula, (n,), from this column and the other ones; null where there is no number."""
+        numbers, dtype = self.numbers(rows), rows[name].dtype
+        found = self.formula.solved_for(name, numbers[self.name], numbers)
+        known = pl.Series(name, np.where(np.isfinite(found), found, np.nan)).fill_nan(None)
+        return (known.round() if dtype.is_integer() else known).cast(dtype, strict=False)
+
+    def holds(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """Say in which rows (n,) the formula holds, but for rounding errors."""
+        numbers = self.numbers(rows)
+        near: npt.NDArray[np.bool_] = np.isclose(self.computed(numbers), numbers[self.name], rtol=1e-9, atol=1e-9)
+        return near
 
     def encode(self, column: pl.Series, rng: np.random.Generator | None) -> FloatArray:
         """Give n rows without features."""

@@ -21,6 +21,7 @@ from .base import namespace
 from .bounded import reflect
 from .category import CategoryColumn
 from .choosing import fit_column
+from .layout import FeatureLayout
 from .rounded import coarse_steps, on_grid
 from .wrapped import WrappedColumn
 
@@ -98,7 +99,9 @@ class MassesColumn(WrappedColumn):
         features[placed] = self.inner.encode(column.filter(pl.Series(placed)), rng)
         if rng is not None:
             free, near = np.flatnonzero(mass == -1), placed & (mass != -1)
-            features[near] += AROUND * rng.standard_normal((int(near.sum()), self.inner.width))
+            noise = AROUND * rng.standard_normal((int(near.sum()), self.inner.width))
+            numbers = FeatureLayout(self.inner.units, self.inner.discrete).numbers  # the others take few values
+            features[np.ix_(near, numbers)] += noise[:, numbers]
             if len(free):
                 features[~placed] = features[free[rng.integers(len(free), size=int((~placed).sum()))]]
         return np.concatenate([features, self.choice.encode(chosen, rng)], axis=1)

@@ -26,7 +26,7 @@ from ... import seeding
 from ..arrays import FloatArray
 from .base import ColumnEncoding
 
-__all__ = ["JUDGED_VALUES", "SkewedColumn"]
+__all__ = ["FARTHEST", "JUDGED_VALUES", "SkewedColumn"]
 
 LN2 = math.log(2)
 LEAST_ROWS = 50

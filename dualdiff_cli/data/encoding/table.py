@@ -199,28 +199,46 @@ class TableEncoding(BaseModel):
 
     def with_derived(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Compute the columns that follow from others anew, from the final values of these."""
-        for column in self.columns:
-            if isinstance(column, DerivedColumn) and {column.name, *column.formula.columns} <= set(rows.columns):
-                others = {name: rows[name].cast(pl.Float64).to_numpy() for name in column.formula.columns}
-                rows = rows.with_columns(column.series(column.computed(others)))
+        for column in self._derived(rows):
+            rows = rows.with_columns(column.series(column.computed(column.numbers(rows))))
         return rows
 
     def solved(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Compute the cells that are the only missing ones of a formula whose value is known."""
-        for column in self.columns:
-            if not isinstance(column, DerivedColumn) or not {column.name, *column.formula.columns} <= set(rows.columns):
-                continue
-            cells = {name: rows[name].cast(pl.Float64).to_numpy() for name in (column.name, *column.formula.columns)}
-            gaps = {name: np.isnan(values) for name, values in cells.items()}
-            alone = np.sum([*gaps.values()], axis=0) == 1
-            for name in column.formula.columns:
-                here = alone & gaps[name]
-                if here.any() and column.can_be_solved_for(name):
-                    found = column.formula.solved_for(name, cells[column.name], cells)
-                    known = pl.Series(name, np.where(here & np.isfinite(found), found, np.nan)).fill_nan(None)
-                    known = known.round() if rows[name].dtype.is_integer() else known
-                    rows = rows.with_columns(rows[name].fill_null(known.cast(rows[name].dtype, strict=False)))
+        """Compute the cells that are the only missing ones of a formula whose value is known, until there are none."""
+        before = -1
+        while before != (before := sum(column.null_count() for column in rows)):  # a cell may be what another one needs
+            for column in self._derived(rows):
+                for name in column.solvable:
+                    if rows[name].null_count():
+                        rows = rows.with_columns(rows[name].fill_null(column.solution(name, rows)))
         return rows
+
+    def reconciled(self, drawn: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """Compute one drawn cell of each formula whose value is observed, so that the formula holds.
+
+        Where no drawn cell gives a number with which the formula holds, all of them stay.
+
+        Args:
+            drawn: n rows, of which some cells are drawn.
+            rows: the same rows with gaps in the place of drawn cells.
+
+        """
+        free = {name: rows[name].is_null().to_numpy() for name in rows.columns}
+        for column in self._derived(rows):
+            left = observed = ~free[column.name]
+            for name in column.solvable:
+                found = column.solution(name, drawn)
+                here = left & free[name] & column.holds(drawn.with_columns(found))
+                drawn = drawn.with_columns(pl.when(pl.Series(here)).then(found).otherwise(pl.col(name)).alias(name))
+                left = left & ~here
+            for name in column.formula.columns:  # another formula must not change what this one has settled
+                free[name] = free[name] & ~observed
+        return drawn
+
+    def _derived(self, rows: pl.DataFrame) -> list[DerivedColumn]:
+        """Give the columns that follow from others, if the rows have all columns of the formula."""
+        derived = [column for column in self.columns if isinstance(column, DerivedColumn)]
+        return [column for column in derived if {column.name, *column.formula.columns} <= set(rows.columns)]
 
     def unused(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """Say which features (n, width) do not count for the cells of their row; see `ColumnEncoding.unused`."""
