@@ -13,7 +13,7 @@ import torch
 from dualdiff_cli import export, sample, seeding, train
 from dualdiff_cli.config.formulas import read_constraint, read_formula
 from dualdiff_cli.config.recipes import resolve
-from dualdiff_cli.data import TableEncoding, check_table, split_table
+from dualdiff_cli.data import TableEncoding, check_table, relations, split_table
 from dualdiff_cli.data.encoding.derived import DerivedColumn
 from dualdiff_cli.data.encoding.given import given_cells
 from dualdiff_cli.data.relations import find_relations, free_relations, held_relations
@@ -392,3 +392,10 @@ def test_equations_that_a_formula_keeps_are_not_offered_again() -> None:
     free = free_relations(FRAME, encoding.columns)
     assert set(free) == {"c = 100 - a - b", "f = 1.8*a + 32"}
     assert set(free_relations(FRAME, TableEncoding.fit(FRAME).columns)) == {*free, "total = minutes + 60*hours"}
+
+
+def test_relations_are_looked_for_in_rows_from_all_over_a_sorted_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relations, "MOST_ROWS", 100)
+    a, b = seeding.stream(0, "test").integers(1, 1000, (2, 400))
+    rows = pl.DataFrame({"a": a, "b": np.where(np.arange(400) < 200, 0, b)}).with_columns(c=pl.col("a") + pl.col("b"))
+    assert find_relations(rows)
