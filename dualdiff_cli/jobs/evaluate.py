@@ -159,8 +159,8 @@ def evaluate(
     scores = truth.score(generated, metrics=metrics, target=target, announce=announce)
     if samples is not None:
         _warn_of_copies(scores, samples)
-    losses = subject.losses(seed, announce) if against is None else {}  # they are of the run's own held-out rows
-    scores |= {name: score for name, score in losses.items() if metrics is None or name in metrics}
+    if against is None:  # the losses are of the run's own held-out rows
+        scores |= subject.losses(seed, announce)
     if exact and model is not None:
         announce("exact likelihood")
         scores |= diagnose.exact_scores(model, data, seed=seed)
