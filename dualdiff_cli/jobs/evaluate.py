@@ -280,11 +280,10 @@ def _warn_of_copies(scores: Mapping[str, Score], samples: str | Path) -> None:
 
 def _warn_of_learnt(data: Data, real: pl.DataFrame, against: str | Path) -> None:
     """Warn where most rows of the file of true rows are training rows: a model that copies them then looks perfect."""
-    if data.density is not None or not data.learnt:
-        return
-    same = [name for name, dtype in real.schema.items() if data.train.schema.get(name) == dtype]
+    if data.density is not None or not data.learnt or dict(real.schema) != dict(data.train.schema):
+        return  # a file with other types is not the one that was learnt
     shares = [
-        rows.join(data.train, on=same, how="semi", nulls_equal=True).height / max(1, rows.height)
+        rows.join(data.train, on=real.columns, how="semi", nulls_equal=True).height / max(1, rows.height)
         for rows in (real, data.held_out)
     ]
     if shares[0] - shares[1] > MOSTLY:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import date, datetime
+
 import numpy as np
 import polars as pl
 import pytest
@@ -170,3 +172,21 @@ def test_the_affine_map_is_the_one_that_decodes_and_its_slope_the_volume_of_a_un
 
 def test_the_encoding_of_a_seeded_table_is_the_same_every_time() -> None:
     assert TableEncoding.fit(FRAME) == ENCODING
+
+
+@pytest.mark.parametrize(
+    ("learnt", "same", "other"),
+    [
+        (2024, [2024.0], [2024.5]),
+        (True, [True], ["maybe"]),
+        (date(2024, 1, 31), [datetime(2024, 1, 31)], ["soon"]),
+        ("7", [7], ["8"]),
+        (None, [None], ["x"]),
+    ],
+)
+def test_cells_of_any_type_are_compared_with_the_only_value_of_a_column(
+    learnt: object, same: list[object], other: list[object]
+) -> None:
+    encoding = TableEncoding.fit(pl.DataFrame({"x": range(20), "only": pl.Series([learnt] * 20)}))
+    assert encoding.unlike_constants(pl.DataFrame({"only": same})) == []
+    assert encoding.unlike_constants(pl.DataFrame({"only": other})) == ["only"]

@@ -10,7 +10,7 @@ import pytest
 from people import write_people
 from short_runs import copy_of, run_of
 
-from dualdiff_cli import seeding
+from dualdiff_cli import resolve, seeding, train
 from dualdiff_cli.data import get_density
 from dualdiff_cli.errors import InputError
 from dualdiff_cli.jobs.evaluate import evaluate
@@ -247,3 +247,12 @@ def test_a_column_that_identifies_the_rows_of_a_file_is_not_scored(tmp_path: Pat
     write_people(tmp_path / "samples.csv", n=200, name=names, land=["FR"] * 200)
     with pytest.warns(UserWarning, match="The column 'land' has other values in the rows that are scored"):
         evaluate(samples=tmp_path / "samples.csv", **asked)
+
+
+def test_numbers_of_another_type_in_place_of_true_rows_are_no_training_rows(tmp_path: Path) -> None:
+    whole, halves = (pl.DataFrame({"n": [k % 50 + away for k in range(300)]}) for away in (0, 0.5))
+    whole.write_csv(tmp_path / "whole.csv")
+    halves.write_csv(tmp_path / "halves.csv")
+    run = train(resolve(dataset=str(tmp_path / "whole.csv"), model="mixture"), path=tmp_path / "run")["run"]
+    record = evaluate(run, against=tmp_path / "halves.csv", n=100, metrics=["worst_column"], device="cpu")
+    assert record["n_real"] == 300

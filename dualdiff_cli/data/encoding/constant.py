@@ -74,6 +74,16 @@ class ConstantColumn(ColumnEncoding):
         """Repeat the value."""
         return self._only.new_from_index(0, len(values))
 
+    def differs_from(self, cells: pl.Series) -> bool:
+        """Say whether some of n cells, which may have another type, are not the value."""
+        only = self._only
+        if cells.dtype.is_numeric() and only.dtype.is_numeric():
+            return bool(cells.ne_missing(only[0]).any())
+        try:
+            return bool(cells.cast(only.dtype, strict=False).ne_missing(only[0]).any())
+        except pl.exceptions.PolarsError:  # such as texts in the place of truth values
+            return True
+
     @property
     def _only(self) -> pl.Series:
         """The value in its type, (1,)."""

@@ -127,8 +127,8 @@ class TableEncoding(BaseModel):
 
     def unlike_constants(self, rows: pl.DataFrame) -> list[str]:
         """Give the names of the columns of one learnt value, or none, of which rows have other values."""
-        only = [c.series(np.zeros(1)) for c in self.columns if isinstance(c, ConstantColumn) and c.name in rows.columns]
-        return [x.name for x in only if rows[x.name].cast(x.dtype, strict=False).ne_missing(x[0]).any()]
+        constant = [c for c in self.columns if isinstance(c, ConstantColumn) and c.name in rows.columns]
+        return [column.name for column in constant if column.differs_from(rows[column.name])]
 
     def category(self, name: str) -> CategoryColumn | None:
         """Give the encoding of the values of a column of this name, if it is a category, with gaps or without."""
